@@ -1,0 +1,11 @@
+"""CenterMask, SOLOv2 and YOLACT as Detectron2 meta-architectures.
+
+Importing this package registers its models with Detectron2; :func:`add_centermask_solo_config` adds their options to a
+config. Nothing of Detectron2's own defaults changes.
+"""
+
+from . import modeling  # noqa: F401  (registers the models)
+from .config import add_centermask_solo_config
+
+__all__ = ["__version__", "add_centermask_solo_config"]
+__version__ = "0.1.0"

@@ -1,0 +1,83 @@
+"""Every option that this package adds to Detectron2's config: meaning, unit, default and source.
+
+``[adet]`` is AdelaiDet's SOLOv2, ``[solo]`` the authors' original, whose published models the defaults follow.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode
+
+
+def add_centermask_solo_config(cfg: CfgNode) -> None:
+    """Add the options of all systems to ``cfg``, in place; Detectron2's own defaults elsewhere stay as they are.
+
+    ``MODEL.DEVICE`` becomes "cpu" where no GPU is usable, so that every command runs on such a machine by itself.
+    """
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    _add_solov2(cfg)
+
+
+def _nms_node(name: str, iou_thresh: float) -> CfgNode:
+    """The options of the NMS plug-ins (``modeling/instance_nms.py``): one schema for all systems."""
+    node = CfgNode()
+    node.NAME = name  # "MatrixNMS", "MaskNMS" or "BatchedNMS"
+    node.IOU_THRESH = iou_thresh  # MaskNMS, BatchedNMS: an overlap above it suppresses
+    node.KERNEL = "gaussian"  # MatrixNMS: "gaussian" or "linear"
+    node.SIGMA = 2.0  # MatrixNMS, gaussian: decay exp(-SIGMA * iou^2), that is 1 / sigma of the paper
+    node.SCORE_THRESH = 0.05  # MatrixNMS: smallest decayed score that is kept ([adet] UPDATE_THR)
+    node.CLASS_AGNOSTIC = False  # instances of different classes suppress each other too
+    return node
+
+
+def _add_solov2(cfg: CfgNode) -> None:
+    """SOLOv2 (arXiv 2003.10152). Names and defaults as in [adet], where [adet] has the option."""
+    node = cfg.MODEL.SOLOV2 = CfgNode()
+    node.NUM_CLASSES = 80  # foreground classes: the one place where SOLOv2's number of classes is set
+
+    # Instance head: a grid of cells a level
+    node.INSTANCE_IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]
+    node.FPN_INSTANCE_STRIDES = [8, 8, 16, 32, 32]  # of the levels; also each level's smallest mask, in stride-4 pixels
+    node.FPN_SCALE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))  # sqrt(box area), input pixels
+    node.NUM_GRIDS = [40, 36, 24, 16, 12]  # cells a side of each level
+    node.SIGMA = 0.2  # side of the centre region relative to the box
+    node.INSTANCE_CHANNELS = 512  # width of both towers
+    node.NUM_INSTANCE_CONVS = 4  # convolutions in each tower
+    node.NORM = "GN"  # of both heads: "GN" or "none"
+    node.PRIOR_PROB = 0.01  # class probability at initialization
+    # Deformable convolutions: "none", "last" (of each tower: Light-512-DCN) or "all" (R-101-DCN, X-101-DCN)
+    node.DCN_IN_INSTANCE = "none"
+    node.DCN_IN_MASK = False  # all convolutions of the mask head, the final 1x1 included (R-101-DCN, X-101-DCN)
+    node.TYPE_DCN = "DCNv2"  # "DCN" (v1) or "DCNv2" (modulated)
+
+    # Mask feature head
+    node.MASK_IN_FEATURES = ["p2", "p3", "p4", "p5"]
+    node.MASK_CHANNELS = 128  # its width
+    node.NUM_MASKS = 256  # length E of a kernel = channels of the mask features
+
+    # Losses
+    node.LOSS = CfgNode()
+    node.LOSS.FOCAL_ALPHA = 0.25
+    node.LOSS.FOCAL_GAMMA = 2.0
+    node.LOSS.FOCAL_WEIGHT = 1.0
+    node.LOSS.DICE_WEIGHT = 3.0
+
+    # Inference; TEST.DETECTIONS_PER_IMAGE limits the instances of an image
+    node.SCORE_THR = 0.1  # class probability, strictly above
+    node.NMS_PRE = 500  # masks that enter NMS at most
+    node.MASK_THR = 0.5  # probability of a mask's pixels, strictly above
+    node.NMS = _nms_node("MatrixNMS", iou_thresh=0.5)
+
+    for old, new in {
+        "MAX_PER_IMG": "TEST.DETECTIONS_PER_IMAGE",
+        "UPDATE_THR": "MODEL.SOLOV2.NMS.SCORE_THRESH",
+        "NMS_TYPE": "MODEL.SOLOV2.NMS.NAME",
+        "NMS_KERNEL": "MODEL.SOLOV2.NMS.KERNEL",
+        "NMS_SIGMA": "MODEL.SOLOV2.NMS.SIGMA",
+        "NUM_KERNELS": "MODEL.SOLOV2.NUM_MASKS",
+        "USE_DCN_IN_INSTANCE": "MODEL.SOLOV2.DCN_IN_INSTANCE",
+    }.items():
+        cfg.register_renamed_key(f"MODEL.SOLOV2.{old}", new)
+    for old in ("INSTANCE_IN_CHANNELS", "MASK_IN_CHANNELS", "USE_COORD_CONV", "LOSS.FOCAL_USE_SIGMOID"):
+        cfg.register_deprecated_key(f"MODEL.SOLOV2.{old}")  # AdelaiDet's files name them; nothing depends on them

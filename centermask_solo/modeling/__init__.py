@@ -1,0 +1,1 @@
+"""The models; importing this package registers them with Detectron2."""

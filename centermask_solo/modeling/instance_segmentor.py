@@ -1,0 +1,88 @@
+"""The base of the one-stage systems: images in, full-image instance masks out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.modeling import Backbone
+from detectron2.structures import ImageList, Instances
+from torch import Tensor, nn
+
+
+class InstanceSegmentor(nn.Module):
+    """A one-stage instance segmentor: ``predict``, ``label``, ``losses``, ``inference``, then ``postprocess``.
+
+    A subclass supplies the five verbs; this class supplies what surrounds them: normalization and padding, the choice
+    between training and inference, and the frame of Detectron2's inputs and outputs.
+    """
+
+    def __init__(self, *, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+        """
+        Args:
+            backbone: gives the feature maps; its ``size_divisibility`` decides the padding.
+            pixel_mean: one number a channel, in the channel order of the input, subtracted from the image.
+            pixel_std: one number a channel, which divides the image afterwards.
+        """
+        super().__init__()
+        self.backbone = backbone
+        # Not persistent: published checkpoints do not have them, and the config states them.
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), False)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters."""
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        """The losses in training, the instances in inference, in Detectron2's format.
+
+        Args:
+            batched_inputs: one dict an image: ``image``, (C, H, W) in 0..255; in training ``instances`` with
+                ``gt_boxes``, ``gt_classes`` and ``gt_masks`` in the frame of ``image``; in inference ``height`` and
+                ``width`` of the output, by default those of ``image``.
+
+        Returns:
+            In training a dict of scalar losses. In inference one ``{"instances": Instances}`` an image, of the output
+            size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
+        """
+        images = self.preprocess_image(batched_inputs)
+        predictions = self.predict(images.tensor)
+        if self.training:
+            gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+            return self.losses(predictions, self.label(predictions, gt_instances))
+        results = self.inference(predictions, images.image_sizes)
+        outputs = []
+        for result, x, (height, width) in zip(results, batched_inputs, images.image_sizes, strict=True):
+            output_size = (x.get("height", height), x.get("width", width))
+            outputs.append({"instances": self.postprocess(result, output_size)})
+        return outputs
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """The normalized images as one zero-padded batch on the model's device: (N, C, T_h, T_w) float32."""
+        images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        return ImageList.from_tensors(
+            images, self.backbone.size_divisibility, padding_constraints=self.backbone.padding_constraints
+        )
+
+    def predict(self, images: Tensor) -> Any:
+        """What the networks compute, as a NamedTuple of tensors, from a normalized batch (N, C, T_h, T_w)."""
+        raise NotImplementedError
+
+    def label(self, predictions: Any, gt_instances: list[Instances]) -> Any:
+        """The training targets of ``predictions``, as a NamedTuple of tensors without gradient."""
+        raise NotImplementedError
+
+    def losses(self, predictions: Any, targets: Any) -> dict[str, Tensor]:
+        """The weighted losses: the same keys always, zero but connected to the parameters where nothing applies."""
+        raise NotImplementedError
+
+    def inference(self, predictions: Any, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+        """The detections of each image in the network's input frame, best first."""
+        raise NotImplementedError
+
+    def postprocess(self, instances: Instances, output_size: tuple[int, int]) -> Instances:
+        """``instances`` brought to ``output_size`` = (height, width), with ``pred_masks`` and ``pred_boxes``."""
+        raise NotImplementedError
