@@ -17,6 +17,8 @@ def add_centermask_solo_config(cfg: CfgNode) -> None:
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     _add_solov2(cfg)
+    _add_fcos(cfg)
+    _add_centermask(cfg)
 
 
 def _nms_node(name: str, iou_thresh: float) -> CfgNode:
@@ -81,3 +83,66 @@ def _add_solov2(cfg: CfgNode) -> None:
         cfg.register_renamed_key(f"MODEL.SOLOV2.{old}", new)
     for old in ("INSTANCE_IN_CHANNELS", "MASK_IN_CHANNELS", "USE_COORD_CONV", "LOSS.FOCAL_USE_SIGMOID"):
         cfg.register_deprecated_key(f"MODEL.SOLOV2.{old}")  # AdelaiDet's files name them; nothing depends on them
+
+
+def _add_fcos(cfg: CfgNode) -> None:
+    """FCOS (arXiv 1904.01355) as CenterMask uses it. Names and defaults of the authors' code, [cm2], where it has them."""
+    node = cfg.MODEL.FCOS = CfgNode()
+    node.NUM_CLASSES = 0  # 0: as MODEL.ROI_HEADS.NUM_CLASSES, the one place; any other number must equal it
+
+    # Levels, one entry each in the first two; SIZES_OF_INTEREST lies between two levels
+    node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
+    node.FPN_STRIDES = [8, 16, 32, 64, 128]  # input pixels; checked against the backbone's
+    node.SIZES_OF_INTEREST = [64, 128, 256, 512]  # largest distance to a side that a level regresses, input pixels
+    node.TOP_LEVELS = 2  # levels that the backbone builders add to the FPN: 2 for P6 and P7, 1 for P6, 0
+
+    # Head
+    node.NUM_CLS_CONVS = 4
+    node.NUM_BOX_CONVS = 4
+    node.NUM_SHARE_CONVS = 0  # convolutions before the two towers part
+    node.NORM = "GN"  # of the towers: "GN" (32 groups) or "none"
+    node.USE_SCALE = True  # a learned factor a level on the box distances
+    node.USE_DEFORMABLE = False  # modulated deformable convolutions in the shared and in the box tower
+    node.PRIOR_PROB = 0.01  # class probability at initialization
+
+    # Targets and losses
+    node.CENTER_SAMPLE = True  # positives lie near the box's center; False: anywhere in the box
+    node.POS_RADIUS = 1.5  # half side of that region, in strides
+    node.LOSS_ALPHA = 0.25  # focal loss
+    node.LOSS_GAMMA = 2.0
+    node.LOC_LOSS_TYPE = "giou"  # "giou", "iou" or "linear_iou"
+
+    # Decoding, in training for the proposals
+    node.INFERENCE_TH_TRAIN = 0.05  # class probability, strictly above
+    node.INFERENCE_TH_TEST = 0.05
+    node.THRESH_WITH_CTR = False  # class probability x centerness must pass the threshold
+    node.PRE_NMS_TOPK_TRAIN = 1000  # candidates of an image and level
+    node.PRE_NMS_TOPK_TEST = 1000
+    node.POST_NMS_TOPK_TRAIN = 100  # boxes of an image
+    node.POST_NMS_TOPK_TEST = 100  # the published models use 50
+    node.NMS = _nms_node("BatchedNMS", iou_thresh=0.6)  # also of the proposals of training
+
+    cfg.register_renamed_key("MODEL.FCOS.NMS_TH", "MODEL.FCOS.NMS.IOU_THRESH")
+    for old in ("MODEL.FCOS.USE_RELU", "MODEL.MOBILENET"):
+        cfg.register_deprecated_key(old)  # [cm2]'s files may name them; nothing depended on them
+
+
+def _add_centermask(cfg: CfgNode) -> None:
+    """CenterMask (arXiv 1911.06667): RoI levels, masks and mask IoU. Names of the authors' code where it has them."""
+    mask = cfg.MODEL.ROI_MASK_HEAD
+    mask.LEVEL_ASSIGNMENT = "ratio"  # level of an RoI: "ratio" of its area to the image's; "area", FPN's own rule
+    mask.PASTE_UNCLIPPED = False  # paste a mask into its whole box; False: squeezed into the part within the image
+
+    cfg.MODEL.MASKIOU_ON = False  # predict the masks' IoU, rank masks by score x IoU; on in all published models
+    cfg.MODEL.MASKIOU_LOSS_WEIGHT = 1.0
+    node = cfg.MODEL.ROI_MASKIOU_HEAD = CfgNode()
+    node.NAME = "MaskIoUHead"
+    node.CONV_DIM = 256
+    node.NUM_CONV = 4
+
+    keypoint = cfg.MODEL.ROI_KEYPOINT_HEAD
+    keypoint.IN_FEATURES = ["p3", "p4", "p5"]  # [cm2] says p2..p5, but no published pyramid has a p2
+    keypoint.LEVEL_ASSIGNMENT = "ratio"
+
+    for head in ("ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"):
+        cfg.register_renamed_key(f"MODEL.{head}.ASSIGN_CRITERION", f"MODEL.{head}.LEVEL_ASSIGNMENT")
