@@ -1,0 +1,57 @@
+"""The distribution ``centermask_solo``: what it needs, and what is installed."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+SOURCE = (ROOT / "centermask_solo" / "__init__.py").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+
+# Detectron2 is needed too, but is not named: PyPI has no distribution of that name, and whoever built it from source
+# must not get another one. `make env` installs one where none can be imported.
+REQUIREMENTS = [
+    "torch>=2.1",
+    "torchvision>=0.16",
+    "numpy",
+    "opencv-python-headless",
+    "Pillow",
+    "pycocotools>=2.0.7",
+    "matplotlib",
+    "tqdm",
+    # needed by Detectron2
+    "fvcore>=0.1.5",
+    "iopath>=0.1.9",
+    "yacs>=0.1.8",
+    "omegaconf>=2.1,<2.4",
+    "hydra-core>=1.1",
+    "cloudpickle",
+    "tabulate",
+    "termcolor>=1.1",
+    "tensorboard",
+    "packaging",
+    "setuptools<81",  # Detectron2 imports pkg_resources, which later ones lack
+]
+TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "scipy"]
+
+setup(
+    name="centermask_solo",
+    version=re.search(r'^__version__ = "([^"]+)"', SOURCE, re.MULTILINE).group(1),
+    description="CenterMask, SOLOv2 and YOLACT: fast instance segmentation on Detectron2",
+    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["centermask_solo", "centermask_solo.*"]), "centermask_solo.configs"],
+    package_dir={"centermask_solo.configs": "configs"},
+    package_data={"centermask_solo": ["py.typed"], "centermask_solo.configs": ["*.yaml", "**/*.yaml"]},
+    zip_safe=False,
+    install_requires=REQUIREMENTS,
+    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, "ruff", "mypy"], "lvis": ["lvis"]},
+    entry_points={"console_scripts": ["centermask-solo = centermask_solo.cli:main"]},
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)
