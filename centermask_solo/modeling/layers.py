@@ -1,0 +1,209 @@
+"""Small modules that several systems use: deformable convolution, towers of convolutions, a learned scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+__all__ = ["DeformConv2d", "Scale", "conv_tower", "deform_conv_from_logits", "init_convs_normal_", "offset_channels"]
+
+
+def offset_channels(kernel_size: int, deform_groups: int, modulated: bool) -> int:
+    """The number of channels that the offset convolution of a deformable convolution has to give."""
+    return (3 if modulated else 2) * kernel_size * kernel_size * deform_groups
+
+
+def deform_conv_from_logits(
+    x: Tensor,
+    offset_logits: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
+    modulated: bool,
+) -> Tensor:
+    """The deformable convolution of ``x`` at the offsets (and with the masks) that an offset convolution gave.
+
+    Computed in float32 whatever the precision around it: the operator has no bfloat16 kernel, and sampling positions
+    need more than 8 bits. An offset that is NaN counts as 0, because the operator would read outside of the image
+    there; the NaN in ``x`` that it came from still reaches the output.
+
+    Args:
+        x: (N, C, Hi, Wi), any floating dtype.
+        offset_logits: (N, G * 2kk or G * 3kk, Ho, Wo) for G deformable groups of k x k taps. First the offsets, a pair
+            (y, x) in input pixels for each tap of each group; modulated: then a mask logit for each tap of each group.
+        weight: (C_out, C / groups, k, k).
+        bias: (C_out,) or None.
+        stride: of the convolution, in input pixels; also ``padding`` and ``dilation``.
+        padding: zeros around the image.
+        dilation: distance between taps.
+        modulated: DCNv2 (each sampled value is multiplied by the sigmoid of its mask logit), else DCN v1.
+
+    Returns:
+        (N, C_out, Ho, Wo), of the dtype of ``x``.
+
+    Source: Dai et al., arXiv 1703.06211 (v1); Zhu et al., arXiv 1811.11168 (v2).
+    """
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    offsets = offset_logits.to(dtype)
+    mask = None
+    if modulated:
+        num_offsets = offsets.shape[1] // 3 * 2
+        mask = offsets[:, num_offsets:].sigmoid()
+        offsets = offsets[:, :num_offsets]
+    offsets = torch.where(offsets.isnan(), torch.zeros_like(offsets), offsets)
+    out = deform_conv2d(
+        x.to(dtype),
+        offsets,
+        weight.to(dtype),
+        None if bias is None else bias.to(dtype),
+        stride=(stride, stride),
+        padding=(padding, padding),
+        dilation=(dilation, dilation),
+        mask=mask,
+    )
+    return out.to(x.dtype)
+
+
+class DeformConv2d(nn.Module):
+    """A deformable convolution that computes its own offsets: keys ``weight``, ``conv_offset.*`` and maybe ``bias``.
+
+    The weight has the name and the shape of an ordinary convolution's, so weights of one load into the other. Offsets
+    start at 0, where the layer is that ordinary convolution (modulated: half of it, as the masks start at 0.5).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        deform_groups: int = 1,
+        modulated: bool,
+        bias: bool,
+    ) -> None:
+        """
+        Args:
+            in_channels: C of the input.
+            out_channels: C of the output.
+            kernel_size: taps a side.
+            stride: of the convolution and of its offset convolution; also ``padding`` and ``dilation``.
+            padding: zeros around the image.
+            dilation: distance between taps.
+            groups: of the convolution's channels.
+            deform_groups: groups of input channels with offsets of their own.
+            modulated: DCNv2 (offsets and masks), else DCN v1 (offsets alone).
+            bias: whether the convolution has one; the offset convolution always has.
+        """
+        super().__init__()
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.modulated = modulated
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.conv_offset = nn.Conv2d(
+            in_channels,
+            offset_channels(kernel_size, deform_groups, modulated),
+            kernel_size,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+        )
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The convolution of ``x`` (N, in_channels, Hi, Wi) at learned positions: (N, out_channels, Ho, Wo)."""
+        return deform_conv_from_logits(
+            x,
+            self.conv_offset(x),
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            modulated=self.modulated,
+        )
+
+
+class Scale(nn.Module):
+    """A learned scalar that multiplies its input; key ``scale``, shape (1,)."""
+
+    def __init__(self, init_value: float = 1.0) -> None:
+        """
+        Args:
+            init_value: the scalar at initialization.
+        """
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([init_value], dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` times the scalar, of the same shape."""
+        return x * self.scale
+
+
+def conv_tower(
+    in_channels: int,
+    channels: int,
+    num_convs: int,
+    *,
+    norm: str,
+    bias: bool,
+    deformable: str = "none",
+    modulated: bool = True,
+) -> nn.Sequential:
+    """A sequence of ``num_convs`` times 3x3 convolution, normalization, ReLU, which keeps the size of its input.
+
+    The indices count every module: convolutions are 0, 3, 6, ... with a norm and 0, 2, 4, ... without.
+
+    Args:
+        in_channels: C of the input.
+        channels: C of every convolution's output.
+        num_convs: may be 0, which gives an empty sequence.
+        norm: "GN" (32 groups) or "none".
+        bias: whether ordinary convolutions have one; deformable ones never have.
+        deformable: which convolutions are deformable: "none", "last" or "all".
+        modulated: their kind, DCNv2 or v1.
+
+    Raises:
+        ValueError: for an unknown ``norm`` or ``deformable``.
+    """
+    if norm not in ("GN", "none"):
+        raise ValueError(f'The normalization of a convolution tower must be "GN" or "none", not {norm!r}.')
+    if deformable not in ("none", "last", "all"):
+        raise ValueError(f'The deformable convolutions of a tower must be "none", "last" or "all", not {deformable!r}.')
+    layers: list[nn.Module] = []
+    for i in range(num_convs):
+        if deformable == "all" or (deformable == "last" and i == num_convs - 1):
+            layers.append(DeformConv2d(in_channels, channels, 3, padding=1, modulated=modulated, bias=False))
+        else:
+            layers.append(nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias))
+        if norm == "GN":
+            layers.append(nn.GroupNorm(32, channels))
+        layers.append(nn.ReLU(inplace=True))
+        in_channels = channels
+    return nn.Sequential(*layers)
+
+
+def init_convs_normal_(module: nn.Module, std: float = 0.01) -> None:
+    """Initialize every convolution in ``module``, in place: weights normal, biases 0.
+
+    The offset convolutions of :class:`DeformConv2d` stay at zero, which a loop over ``nn.Conv2d`` would overlook.
+
+    Args:
+        module: itself and everything below it.
+        std: standard deviation of the weights.
+    """
+    offset_convs = {id(m.conv_offset) for m in module.modules() if isinstance(m, DeformConv2d)}
+    for m in module.modules():
+        if isinstance(m, (nn.Conv2d, DeformConv2d)) and id(m) not in offset_convs:
+            nn.init.normal_(m.weight, std=std)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
