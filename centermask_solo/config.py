@@ -86,7 +86,7 @@ def _add_solov2(cfg: CfgNode) -> None:
 
 
 def _add_fcos(cfg: CfgNode) -> None:
-    """FCOS (arXiv 1904.01355) as CenterMask uses it. Names and defaults of the authors' code, [cm2], where it has them."""
+    """FCOS (arXiv 1904.01355) as CenterMask uses it. [cm2] is CenterMask's code; names and defaults as there."""
     node = cfg.MODEL.FCOS = CfgNode()
     node.NUM_CLASSES = 0  # 0: as MODEL.ROI_HEADS.NUM_CLASSES, the one place; any other number must equal it
 
