@@ -16,6 +16,7 @@ def add_centermask_solo_config(cfg: CfgNode) -> None:
     """
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
+    _add_engine(cfg)
     _add_solov2(cfg)
     _add_fcos(cfg)
     _add_centermask(cfg)
@@ -31,6 +32,13 @@ def _nms_node(name: str, iou_thresh: float) -> CfgNode:
     node.SCORE_THRESH = 0.05  # MatrixNMS: smallest decayed score that is kept ([adet] UPDATE_THR)
     node.CLASS_AGNOSTIC = False  # instances of different classes suppress each other too
     return node
+
+
+def _add_engine(cfg: CfgNode) -> None:
+    """Options of training and prediction that all systems share."""
+    # Weights of convolutions, and so their outputs, in memory as (N, H, W, C): the same numbers up to rounding, about
+    # twice as fast in training on a CPU and with mixed precision on a GPU.
+    cfg.MODEL.CHANNELS_LAST = True
 
 
 def _add_solov2(cfg: CfgNode) -> None:

@@ -1,0 +1,173 @@
+"""From a config file and overrides to a config that can run, or one sentence that says why it cannot."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import yaml
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_setup
+from detectron2.modeling import META_ARCH_REGISTRY
+
+from ..checkpoint.checkpointer import check_weights_file
+from ..data.datasets import register_datasets
+from ..model_zoo import find_config_file
+
+logger = logging.getLogger(__name__)
+
+# Where each meta-architecture has its number of classes.
+NUM_CLASSES_KEYS = {
+    "SOLOv2": "MODEL.SOLOV2.NUM_CLASSES",
+    "CenterMask": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "RetinaNet": "MODEL.RETINANET.NUM_CLASSES",
+}
+
+
+def setup_cfg(cfg: CfgNode, args: argparse.Namespace) -> CfgNode:
+    """``cfg`` merged with the file and the overrides of the command line, checked and frozen; the log is set up.
+
+    Args:
+        cfg: the defaults; changed in place.
+        args: of Detectron2's ``default_argument_parser``.
+
+    Raises:
+        ValueError, FileNotFoundError: something in it is wrong, in one sentence.
+    """
+    merge_config(cfg, args.config_file, args.opts)
+    register_datasets(cfg)
+    check_config(cfg, for_training=not args.eval_only)
+    resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
+    if cfg.MODEL.WEIGHTS and not resumes:
+        check_weights_file(cfg.MODEL.WEIGHTS)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def merge_config(cfg: CfgNode, config_file: str, opts: Sequence[str] | None) -> None:
+    """Merge a config file (a path, or the name of one of this package's) and KEY VALUE pairs into ``cfg``.
+
+    Raises:
+        ValueError, FileNotFoundError: no such file, not YAML, an unknown key or a value of a wrong type.
+    """
+    opts = list(opts or [])
+    if len(opts) % 2:
+        raise ValueError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
+    try:
+        if config_file:
+            cfg.merge_from_file(find_config_file(config_file))
+        cfg.merge_from_list(opts)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{config_file} is not a config file: {' '.join(str(error).split())}") from error
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+        raise ValueError(_explain_merge_error(cfg, str(error.args[0] if error.args else error))) from error
+
+
+def _explain_merge_error(cfg: CfgNode, message: str) -> str:
+    """The sentence for what yacs says on a wrong key or value."""
+    unknown = re.match(r"Non-existent (?:config )?key: (\S+)", message)
+    if unknown:
+        key = unknown.group(1)
+        near = difflib.get_close_matches(key, list(_keys(cfg)), n=1, cutoff=0.0)[0]
+        return f"there is no config key {key}; the nearest one is {near}"
+    pattern = (
+        r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)"
+    )
+    wrong_type = re.match(pattern, message)
+    if wrong_type:
+        old_type, new_type, old, new, key = wrong_type.groups()
+        return f"the config key {key} takes a {old_type} such as {old}, but was given {new} ({new_type})"
+    return " ".join(message.split())
+
+
+def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield prefix + name
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{name}.")
+
+
+def check_config(cfg: CfgNode, for_training: bool) -> None:
+    """Nothing, if device, model, datasets and classes fit together as far as can be seen at once.
+
+    Raises:
+        ValueError, FileNotFoundError: they do not, in one sentence.
+    """
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"MODEL.DEVICE is '{cfg.MODEL.DEVICE}', but no GPU is usable: leave it out, or give 'cpu'")
+    if cfg.MODEL.META_ARCHITECTURE not in META_ARCH_REGISTRY:
+        known = sorted(name for name, _ in META_ARCH_REGISTRY)
+        raise ValueError(f"MODEL.META_ARCHITECTURE '{cfg.MODEL.META_ARCHITECTURE}' is not one of {', '.join(known)}")
+    if for_training and not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty: name the dataset to train on")
+    if not for_training and not cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST is empty: name the dataset to evaluate on")
+    names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
+    for name in names:
+        check_dataset_files(name)
+    check_num_classes(cfg, names)
+
+
+def check_dataset_files(name: str) -> None:
+    """Nothing, if the dataset is registered and its files are there."""
+    if name not in DatasetCatalog:
+        near = difflib.get_close_matches(name, list(DatasetCatalog), n=1, cutoff=0.0)
+        raise ValueError(
+            f"the dataset '{name}' is not registered; the nearest name is '{near[0]}', and datasets/README.md says how "
+            "to add your own"
+        )
+    metadata = MetadataCatalog.get(name)
+    for what in ("json_file", "image_root"):
+        path = metadata.get(what)
+        if path and not os.path.exists(path):
+            raise FileNotFoundError(
+                f"the dataset '{name}' lacks {path}; datasets/README.md says what belongs where, and the environment "
+                "variable DETECTRON2_DATASETS where the folder of all datasets is"
+            )
+
+
+def check_num_classes(cfg: CfgNode, names: Sequence[str]) -> None:
+    """Nothing, if each dataset has as many classes as the model, and those of training the same ones."""
+    key = NUM_CLASSES_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
+    if key is None:
+        return
+    num_classes = _value(cfg, key)
+    all_classes = {name: _thing_classes(name) for name in names}
+    for name, classes in all_classes.items():
+        if classes is not None and len(classes) != num_classes:
+            raise ValueError(
+                f"{key} is {num_classes}, but the dataset '{name}' has {len(classes)} classes "
+                f"({', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}): set {key} to {len(classes)}"
+            )
+    first = next(iter(all_classes.items()), ("", None))
+    for name, classes in all_classes.items():
+        if classes is None or first[1] is None or list(classes) == list(first[1]):
+            continue
+        pair = next((a, b) for a, b in zip(first[1], classes, strict=True) if a != b)
+        message = f"the datasets '{first[0]}' and '{name}' have different classes, such as '{pair[0]}' and '{pair[1]}'"
+        if name in cfg.DATASETS.TRAIN:
+            raise ValueError(message + ": give them the same classes in the same order")
+        logger.warning(message)
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split("."):
+        node = node[part]
+    return node
+
+
+def _thing_classes(name: str) -> Sequence[str] | None:
+    """The names of the dataset's classes; they may be known only once it is loaded."""
+    if MetadataCatalog.get(name).get("thing_classes") is None:
+        DatasetCatalog.get(name)
+    return MetadataCatalog.get(name).get("thing_classes")
