@@ -1,0 +1,158 @@
+"""Detectron2's ResNet with deformable stages that need no compiled extension and also run on a CPU."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from detectron2.config import CfgNode
+from detectron2.layers import CNNBlockBase, FrozenBatchNorm2d, ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY
+from detectron2.modeling.backbone import FPN, BottleneckBlock, ResNet, build_resnet_backbone
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from torch import Tensor, nn
+
+from ..layers import deform_conv_from_logits, offset_channels
+from .fpn import build_fcos_fpn, build_fpn
+
+__all__ = [
+    "DeformBottleneckBlock",
+    "FixedStatsBatchNorm2d",
+    "build_deform_resnet_backbone",
+    "build_deform_resnet_fpn_backbone",
+    "build_fcos_resnet_fpn_backbone",
+]
+
+FIXED_STATS_BN = "FixedStatsBN"
+
+
+class DeformBottleneckBlock(CNNBlockBase):
+    """A bottleneck block whose 3x3 convolution is deformable, made of an ordinary block.
+
+    Parameters are named as in Detectron2's block of this name: those of the ordinary block, so that its weights load,
+    and ``conv2_offset.{weight,bias}``, which start at 0.
+    """
+
+    def __init__(self, block: BottleneckBlock, *, modulated: bool, deform_groups: int = 1) -> None:
+        """
+        Args:
+            block: whose convolutions this one takes over.
+            modulated: DCNv2 (offsets and masks), else DCN v1.
+            deform_groups: groups of channels with offsets of their own.
+        """
+        super().__init__(block.in_channels, block.out_channels, block.stride)
+        self.modulated = modulated
+        self.shortcut, self.conv1, self.conv2, self.conv3 = block.shortcut, block.conv1, block.conv2, block.conv3
+        self.conv2_offset = nn.Conv2d(
+            self.conv2.in_channels,
+            offset_channels(self.conv2.kernel_size[0], deform_groups, modulated),
+            self.conv2.kernel_size,
+            stride=self.conv2.stride,
+            padding=self.conv2.padding,
+            dilation=self.conv2.dilation,
+        )
+        nn.init.zeros_(self.conv2_offset.weight)
+        nn.init.zeros_(self.conv2_offset.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features of the block: (N, out_channels, Hi / stride, Wi / stride) from (N, in_channels, Hi, Wi)."""
+        out = F.relu_(self.conv1(x))
+        out = deform_conv_from_logits(
+            out,
+            self.conv2_offset(out),
+            self.conv2.weight,
+            self.conv2.bias,
+            stride=self.conv2.stride[0],
+            padding=self.conv2.padding[0],
+            dilation=self.conv2.dilation[0],
+            modulated=self.modulated,
+        )
+        if self.conv2.norm is not None:
+            out = self.conv2.norm(out)
+        out = self.conv3(F.relu_(out))
+        out += x if self.shortcut is None else self.shortcut(x)
+        return F.relu_(out)
+
+
+class FixedStatsBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalization by its running statistics in training too, with a trained scale and shift.
+
+    What the original SOLO training does; ``FrozenBN`` differs in not training the scale and the shift.
+    """
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> FixedStatsBatchNorm2d:
+        """The same normalization with fixed statistics; parameters and buffers are shared with ``norm``."""
+        fixed = cls(norm.num_features, eps=norm.eps)
+        fixed.weight, fixed.bias = norm.weight, norm.bias
+        fixed.running_mean, fixed.running_var = norm.running_mean, norm.running_var
+        fixed.num_batches_tracked = None  # nothing counts
+        return fixed.train(norm.training)
+
+    def train(self, mode: bool = True) -> FixedStatsBatchNorm2d:
+        """This module, which never leaves evaluation mode."""
+        super().train(False)
+        return self
+
+
+def fix_batch_norm_statistics(module: nn.Module) -> None:
+    """Turn every batch norm below ``module`` into a :class:`FixedStatsBatchNorm2d`, in place.
+
+    The entries of the state dict are then those of a model with ``FrozenBN``, the frozen stages' included.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, FixedStatsBatchNorm2d.of(child))
+        elif isinstance(child, FrozenBatchNorm2d):
+            child.num_batches_tracked = None
+        else:
+            fix_batch_norm_statistics(child)
+
+
+@BACKBONE_REGISTRY.register()
+def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
+    """Detectron2's ResNet, deformable in the stages that ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` names (res2..res5).
+
+    ``MODEL.RESNETS.NORM`` may also be "FixedStatsBN", see :class:`FixedStatsBatchNorm2d`; stages that
+    ``MODEL.BACKBONE.FREEZE_AT`` freezes are frozen entirely.
+
+    Raises:
+        ValueError: deformable stages in a ResNet without bottleneck blocks, or not one word for each stage.
+    """
+    options = cfg.MODEL.RESNETS
+    deformable = options.DEFORM_ON_PER_STAGE
+    if len(deformable) != 4:
+        raise ValueError(
+            f"MODEL.RESNETS.DEFORM_ON_PER_STAGE must have 4 entries, for res2..res5, but has {len(deformable)}"
+        )
+    if any(deformable) and options.DEPTH in (18, 34):
+        raise ValueError(
+            f"MODEL.RESNETS.DEFORM_ON_PER_STAGE: only bottleneck blocks can be deformable, and ResNet-{options.DEPTH} "
+            "has none; set it to four times False, or MODEL.RESNETS.DEPTH to 50 or more"
+        )
+    plain = cfg.clone()
+    plain.defrost()
+    plain.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4  # Detectron2's own need its compiled extension
+    if options.NORM == FIXED_STATS_BN:
+        plain.MODEL.RESNETS.NORM = "BN"
+    resnet = build_resnet_backbone(plain, input_shape)
+    for stage, deform in zip(resnet.stages, deformable, strict=False):  # stages that no output needs are not built
+        if deform:
+            for i, block in enumerate(stage):
+                stage[i] = DeformBottleneckBlock(
+                    block, modulated=options.DEFORM_MODULATED, deform_groups=options.DEFORM_NUM_GROUPS
+                )
+    resnet.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)  # the offset convolutions, too
+    if options.NORM == FIXED_STATS_BN:
+        fix_batch_norm_statistics(resnet)
+    return resnet
+
+
+@BACKBONE_REGISTRY.register()
+def build_deform_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """Detectron2's FPN, with a P6 that is P5 subsampled, on :func:`build_deform_resnet_backbone`."""
+    return build_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
+
+
+@BACKBONE_REGISTRY.register()
+def build_fcos_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
+    """The FPN of FCOS (``MODEL.FCOS.TOP_LEVELS`` levels on top) on :func:`build_deform_resnet_backbone`."""
+    return build_fcos_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape))

@@ -1,0 +1,71 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from detectron2.config import get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
+
+from centermask_solo import add_centermask_solo_config
+
+
+def fcos_cfg(top_levels: int, in_features=("res3", "res4", "res5")):
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    cfg.MODEL.BACKBONE.NAME = "build_fcos_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    cfg.MODEL.RESNETS.STEM_OUT_CHANNELS = 8
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 16
+    cfg.MODEL.RESNETS.WIDTH_PER_GROUP = 4
+    cfg.MODEL.FPN.IN_FEATURES = list(in_features)
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
+    cfg.MODEL.FCOS.TOP_LEVELS = top_levels
+    return cfg
+
+
+def build(cfg):
+    return build_backbone(cfg, ShapeSpec(channels=3))
+
+
+def test_p6_and_p7_come_from_the_p5_output():
+    torch.manual_seed(0)
+    fpn = build(fcos_cfg(2)).eval()
+    assert {k: (s.channels, s.stride) for k, s in fpn.output_shape().items()} == {
+        f"p{level}": (32, 2**level) for level in range(3, 8)
+    }
+    assert fpn.size_divisibility == 32
+    with torch.no_grad():
+        out = fpn(torch.randn(1, 3, 96, 160))
+        p6 = F.conv2d(out["p5"], fpn.top_block.p6.weight, fpn.top_block.p6.bias, 2, 1)
+        p7 = F.conv2d(p6.relu(), fpn.top_block.p7.weight, fpn.top_block.p7.bias, 2, 1)
+    assert p6.min() < 0, "the ReLU before P7 would not be seen"
+    torch.testing.assert_close(out["p6"], p6)
+    torch.testing.assert_close(out["p7"], p7)
+    sizes = {k: tuple(v.shape[-2:]) for k, v in out.items()}
+    assert sizes == {"p3": (12, 20), "p4": (6, 10), "p5": (3, 5), "p6": (2, 3), "p7": (1, 2)}
+
+
+@pytest.mark.parametrize(("top_levels", "names"), [(1, ["p3", "p4", "p5", "p6"]), (0, ["p3", "p4", "p5"])])
+def test_fewer_top_levels(top_levels, names):
+    fpn = build(fcos_cfg(top_levels)).eval()
+    with torch.no_grad():
+        out = fpn(torch.randn(1, 3, 64, 64))
+    assert list(out) == list(fpn.output_shape()) == names
+    assert [k for k in fpn.state_dict() if "top_block" in k] == ["top_block.p6.weight", "top_block.p6.bias"][
+        : 2 * top_levels
+    ]
+
+
+def test_panoptic_has_p2_and_no_other_change():
+    fpn = build(fcos_cfg(2, in_features=("res2", "res3", "res4", "res5")))
+    assert list(fpn.output_shape()) == ["p2", "p3", "p4", "p5", "p6", "p7"]
+    assert tuple(fpn.fpn_lateral2.weight.shape) == (32, 16, 1, 1)
+
+
+def test_impossible_options_are_named():
+    with pytest.raises(ValueError, match=r"TOP_LEVELS must be 2 .* not 3"):
+        build(fcos_cfg(3))
+    cfg = fcos_cfg(2, in_features=("stage3", "stage4", "stage5"))
+    with pytest.raises(ValueError, match="names stage3, but the backbone gives res2, res3, res4, res5"):
+        build(cfg)
+    with pytest.raises(ValueError, match=r"names \(nothing\\)"):
+        build(fcos_cfg(2, in_features=()))
