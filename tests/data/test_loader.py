@@ -1,0 +1,119 @@
+"""The stream of training batches: exact on resuming, whatever the number of workers."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog
+from detectron2.utils import comm
+
+from centermask_solo.data.loader import TrainLoader, build_train_loader, mix_seeds
+
+DATASET = [{"index": i, "width": 20 if i % 3 else 10, "height": 15} for i in range(7)]
+
+
+def noise(sample):
+    """A mapper that is random in all the ways an augmentation may be."""
+    return sample | {"noise": (random.random(), float(np.random.rand()), float(torch.rand(())))}  # noqa: NPY002
+
+
+def make(**options):
+    from detectron2.data.samplers import TrainingSampler
+
+    options = {"seed": 5, "batch_size": 2} | options
+    return TrainLoader(DATASET, noise, build_sampler=lambda seed: TrainingSampler(len(DATASET), seed=seed), **options)
+
+
+def take(loader, count, start_iter=0):
+    loader.start_iter = start_iter
+    return [batch for batch, _ in zip(loader, range(count), strict=False)]
+
+
+@pytest.mark.parametrize("grouping", [False, True])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resumed_stream_equals_the_unbroken_one(grouping, num_workers):
+    unbroken = take(make(aspect_ratio_grouping=grouping), 9)
+    torch.rand(3)  # generators of the process are elsewhere by then
+    resumed = take(make(aspect_ratio_grouping=grouping, num_workers=num_workers), 5, start_iter=4)
+    assert resumed == unbroken[4:]
+
+
+def test_each_epoch_has_each_image_once_and_each_sample_its_own_noise():
+    samples = [sample for batch in take(make(), 7) for sample in batch]
+    assert sorted(sample["index"] for sample in samples[:7]) == list(range(7))
+    assert sorted(sample["index"] for sample in samples[7:]) == list(range(7))
+    assert len({sample["noise"] for sample in samples}) == 14
+
+
+def test_seed_decides():
+    assert take(make(seed=5), 3) == take(make(seed=5), 3)
+    assert take(make(seed=5), 3) != take(make(seed=6), 3)
+    assert mix_seeds(1, 2) != mix_seeds(2, 1)
+
+
+def test_grouped_batches_are_of_one_orientation():
+    for batch in take(make(aspect_ratio_grouping=True), 8):
+        assert len({sample["width"] > sample["height"] for sample in batch}) == 1
+
+
+def test_generators_of_the_process_are_left_alone():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    expected = random.random(), np.random.rand(), torch.rand(2)[1].item()  # noqa: NPY002
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
+    loader = iter(make())
+    next(loader)
+    # torch's DataLoader draws one number of its own when an iteration begins
+    assert (random.random(), np.random.rand()) == expected[:2]  # noqa: NPY002
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_share_the_batches_of_one_process(monkeypatch, world_size):
+    whole = take(make(batch_size=4), 6)
+    parts = []
+    for rank in range(world_size):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+        parts.append(take(make(batch_size=4 // world_size), 6))
+    for iteration, batch in enumerate(whole):
+        shared = [sample for part in parts for sample in part[iteration]]
+        assert sorted(shared, key=str) == sorted(batch, key=str)
+
+
+@pytest.fixture
+def cfg():
+    name = "loader_test"
+    annotation = {"category_id": 0, "iscrowd": 0, "bbox": [0, 0, 5, 5], "bbox_mode": 1}
+    DatasetCatalog.register(name, lambda: [sample | {"annotations": [annotation]} for sample in DATASET])
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = (name,)
+    cfg.SOLVER.IMS_PER_BATCH = 3
+    cfg.SEED = 1
+    cfg.DATALOADER.NUM_WORKERS = 0
+    yield cfg
+    DatasetCatalog.remove(name)
+
+
+@pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler"])
+def test_samplers_of_detectron2(cfg, sampler):
+    cfg.DATALOADER.SAMPLER_TRAIN = sampler
+    cfg.DATALOADER.REPEAT_THRESHOLD = 0.1
+    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 0.5
+    batches = take(build_train_loader(cfg, noise), 6)
+    assert {len(batch) for batch in batches} == {3}
+    seen = {sample["index"] for batch in batches for sample in batch}
+    assert len(seen) == (3 if sampler == "RandomSubsetTrainingSampler" else 7)
+    assert take(build_train_loader(cfg, noise), 6) == batches
+
+
+def test_unknown_sampler_is_an_error(cfg):
+    cfg.DATALOADER.SAMPLER_TRAIN = "Best"
+    with pytest.raises(ValueError, match=r"SAMPLER_TRAIN 'Best' is not known here: use TrainingSampler"):
+        build_train_loader(cfg, noise)
+
+
+def test_a_batch_that_cannot_be_shared_is_an_error(cfg, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match=r"IMS_PER_BATCH is 3, which 2 processes"):
+        build_train_loader(cfg, noise)

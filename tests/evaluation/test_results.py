@@ -1,0 +1,66 @@
+"""The table of results and its file."""
+
+import json
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data import MetadataCatalog
+
+from centermask_solo.evaluation import build_evaluator, format_results, write_results
+
+RESULTS = {
+    "bbox": {"AP": 41.25, "AP50": 60.0, "AP-dog": 3.0},
+    "segm": {"AP": float("nan"), "AP50": 55.5, "AP-dog": 1.0},
+}
+
+
+def test_table_has_a_line_a_task():
+    lines = format_results(RESULTS).splitlines()
+    assert [line.split() for line in lines] == [["AP", "AP50"], ["box", "41.25", "60.00"], ["mask", "-", "55.50"]]
+    assert len({len(line) for line in lines}) == 1
+
+
+def test_table_names_the_datasets_where_there_are_several():
+    lines = format_results({"a": RESULTS, "b": {"bbox": {"AP": 1.0}}, "c": {}}).splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["a", "box"], ["a", "mask"], ["b", "box"]]
+    assert lines[3].split() == ["b", "box", "1.00", "-"]
+
+
+@pytest.mark.parametrize("results", [{}, {"coco": {}}])
+def test_no_results(results):
+    assert format_results(results) == "no results"
+
+
+def test_files(tmp_path):
+    path = write_results(RESULTS, str(tmp_path / "new"))
+    with open(path) as file:
+        content = json.load(file)
+    assert content["bbox"] == RESULTS["bbox"]
+    assert content["segm"] == {"AP": None, "AP50": 55.5, "AP-dog": 1.0}
+    assert (tmp_path / "new" / "evaluation.txt").read_text() == format_results(RESULTS) + "\n"
+
+
+@pytest.fixture
+def metadata():
+    yield MetadataCatalog.get("evaluation_test")
+    MetadataCatalog.remove("evaluation_test")
+
+
+@pytest.mark.parametrize("limit, expected", [(20, 100), (100, 100), (300, 300)])
+def test_coco_judges_all_that_the_model_returns(tmp_path, metadata, limit, expected):
+    json_file = tmp_path / "x.json"
+    json_file.write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    metadata.json_file = str(json_file)
+    cfg = get_cfg()
+    cfg.OUTPUT_DIR = str(tmp_path)
+    cfg.TEST.DETECTIONS_PER_IMAGE = limit
+    evaluator = build_evaluator(cfg, "evaluation_test")
+    assert evaluator._max_dets_per_image[-1] == expected
+
+
+@pytest.mark.parametrize("kind, message", [("lvis", "pip install lvis"), ("other", "evaluator_type 'other'")])
+def test_evaluators_that_are_not_there_are_a_sentence(metadata, monkeypatch, kind, message):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    metadata.evaluator_type = kind
+    with pytest.raises(ValueError, match=message):
+        build_evaluator(get_cfg(), "evaluation_test")

@@ -1,0 +1,184 @@
+"""The rules of the house that no other tool checks."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from detectron2.config import CfgNode, get_cfg
+
+from centermask_solo import add_centermask_solo_config
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "centermask_solo"
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+# From the top down: a part may import itself and what is below its line, nothing beside or above it.
+LAYERS = [{"cli"}, {"engine", "export"}, {"data", "evaluation", "checkpoint", "model_zoo"}, {"modeling"}, {"ops"}]
+SYSTEMS = {"centermask", "solov2", "yolact"}
+MAX_LINES = 400
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """The full names of the modules, and of the names in them, that a file imports, wherever in it."""
+    package = path.parent.relative_to(ROOT).parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def own_imports(path: Path) -> list[list[str]]:
+    """The imports from this package, as the parts of their names after the package's."""
+    return [name.split(".")[1:] for name in imports(path) if name.split(".")[0] == "centermask_solo"]
+
+
+def layer_of(part: str) -> int | None:
+    return next((i for i, layer in enumerate(LAYERS) if part in layer), None)
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_imports_go_down(path):
+    here = module_name(path).split(".")[1:]
+    if not here or here == ["config"]:
+        return  # the package itself registers the models and offers the config
+    layer = layer_of(here[0])
+    assert layer is not None, f"{here[0]} has no place in LAYERS"
+    for name in own_imports(path):
+        if name[0] == "__version__":
+            continue
+        if name[0] in ("config", "add_centermask_solo_config"):
+            assert here[0] == "cli", "config.py is for the package, cli and tests"
+            continue
+        target = layer_of(name[0])
+        assert target is not None, f"imports {name}"
+        assert name[0] == here[0] or target > layer, f"{here[0]} imports {name[0]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_systems_do_not_know_each_other(path):
+    here = module_name(path).split(".")[1:]
+    if here[:1] != ["modeling"] or here == ["modeling"]:
+        return
+    for name in own_imports(path):
+        if name[0] == "modeling" and len(name) > 1 and name[1] in SYSTEMS:
+            assert here[1] == name[1], f"imports {'.'.join(name)}"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.parent.name == "ops"], ids=identify)
+def test_ops_are_functions_of_tensors(path):
+    names = list(imports(path))
+    assert not [name for name in names if name.startswith(("detectron2.structures", "detectron2.config"))]
+    classes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)]
+    for node in classes:
+        bases = {ast.unparse(base) for base in node.bases}
+        assert not bases & {"Module", "nn.Module", "torch.nn.Module"}, node.name
+
+
+PURE = [path for path in FILES if path.stem in ("targets", "losses", "decode", "anchors") and "modeling" in path.parts]
+
+
+@pytest.mark.parametrize("path", PURE, ids=identify)
+def test_targets_losses_and_decoding_know_no_instances(path):
+    assert not [name for name in imports(path) if name.endswith(".Instances")]
+
+
+def leaves(node: CfgNode, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, (*prefix, name))
+        else:
+            yield (*prefix, name)
+
+
+def added_keys() -> list[tuple[str, ...]]:
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    return sorted(set(leaves(cfg)) - set(leaves(get_cfg())))
+
+
+ATTRIBUTES = {
+    path: {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    for path in FILES
+    if path.name != "config.py"
+}
+
+
+@pytest.mark.parametrize("key", added_keys(), ids=".".join)
+def test_every_config_key_is_read(key):
+    """Some file reads the last name of the key, and that of the group it is in, or of the schema that is handed on."""
+    group = key[-2] if len(key) > 2 else key[-1]
+    schemas = {"NMS"}  # handed whole to the function that reads it
+    readers = [path for path, names in ATTRIBUTES.items() if key[-1] in names and (group in names | schemas)]
+    assert readers, f"nothing reads {'.'.join(key)}"
+    if group in schemas:
+        assert [path for path, names in ATTRIBUTES.items() if group in names and key[-3] in names]
+
+
+def test_importing_changes_nothing_of_detectron2():
+    program = """
+from detectron2.config import get_cfg
+before = get_cfg().dump()
+import centermask_solo
+cfg = get_cfg()
+centermask_solo.add_centermask_solo_config(cfg)
+assert get_cfg().dump() == before
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, cwd=ROOT)
+
+
+def test_adding_options_changes_no_option_of_detectron2_but_the_device():
+    ours, theirs = get_cfg(), get_cfg()
+    add_centermask_solo_config(ours)
+    ours.MODEL.DEVICE = theirs.MODEL.DEVICE
+    for key in leaves(theirs):
+        a, b = ours, theirs
+        for name in key:
+            a, b = a[name], b[name]
+        assert a == b, ".".join(key)
+
+
+SOURCES = [
+    path
+    for pattern in ("*.py", "centermask_solo/**/*.py", "tests/**/*.py", "datasets/*.py", "benchmarks/*.py", "scripts/*")
+    for path in sorted(ROOT.glob(pattern))
+    if path.is_file()
+]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=identify)
+def test_no_file_is_long(path):
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+def test_nothing_names_the_place_it_was_written_in():
+    texts = [
+        path
+        for pattern in (
+            "*.md",
+            "docs/**/*.md",
+            "datasets/*.md",
+            "benchmarks/*.md",
+            "configs/**/*.yaml",
+            "Makefile",
+            ".ci/*",
+        )
+        for path in ROOT.glob(pattern)
+    ]
+    words = ["/work" + "/", ".." + "/shared", "/root" + "/", ".py" + "env", ".lib" + "rary"]
+    for path in [*SOURCES, *texts]:
+        found = [word for word in words if word in path.read_text()]
+        assert not found, f"{path} has {found}"
