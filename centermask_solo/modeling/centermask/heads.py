@@ -1,4 +1,4 @@
-"""The networks on top of the feature pyramid: FCOS's head, the spatial attention-guided mask head, the mask IoU head."""
+"""The networks on top of the feature pyramid: FCOS's head, the mask head with its attention, the mask IoU head."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def predict_class_masks(head: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
         classes: (R,) int64; ignored by class-agnostic heads.
     """
     if not isinstance(head, SpatialAttentionMaskHead):
-        logits = head.layers(x)
+        logits = head.layers(x)  # type: ignore[operator]
         return logits[torch.arange(len(classes), device=classes.device), _effective(classes, logits.shape[1])]
     features = head.mask_features(x)
     predictor: Conv2d = head.predictor

@@ -16,9 +16,7 @@ class AdaptiveROIPooler(ROIPooler):
     Constructed as ``ROIPooler``; ``canonical_box_size`` and ``canonical_level`` play no part. No parameters.
     """
 
-    def forward(  # type: ignore[override]
-        self, x: list[Tensor], boxes: list[Boxes], image_sizes: list[tuple[int, int]]
-    ) -> Tensor:
+    def forward(self, x: list[Tensor], boxes: list[Boxes], image_sizes: list[tuple[int, int]]) -> Tensor:
         """The pooled features (R, C, h, w) of the boxes of all images, in their order.
 
         Args:

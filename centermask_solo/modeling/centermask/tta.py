@@ -1,0 +1,70 @@
+"""Test-time augmentation with mask scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import GeneralizedRCNNWithTTA, PanopticFPN, detector_postprocess
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+from centermask_solo.modeling.instance_nms import BatchedNMS
+
+
+class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
+    """CenterMask over several sizes and flips of an image (``TEST.AUG``): boxes merged, masks and their IoUs averaged.
+
+    Two passes, as in Detectron2: boxes without masks first, brought back to the original image, clipped and merged;
+    then the masks of the merged boxes in every augmented image. Merging goes by the options of Detectron2's class, not
+    by FCOS's: ``MODEL.ROI_HEADS.NMS_THRESH_TEST`` (0.5) and ``TEST.DETECTIONS_PER_IMAGE`` (100).
+
+    Differs: mask scores are averaged too, where Detectron2's class has none; boxes are merged without a loop over them.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: nn.Module,
+        tta_mapper: Callable[[dict[str, Any]], list[dict[str, Any]]] | None = None,
+        batch_size: int = 3,
+    ) -> None:
+        """
+        Args:
+            cfg: of the model; ``TEST.AUG`` says which augmentations.
+            model: CenterMask.
+            tta_mapper: gives the augmented versions of an input; by default Detectron2's.
+            batch_size: augmented images that run at once.
+        """
+        if isinstance(model, PanopticFPN):
+            raise ValueError("Test-time augmentation is not available for PanopticFPN: set TEST.AUG.ENABLED to False.")
+        super().__init__(cfg, model, tta_mapper, batch_size)
+        self.nms = BatchedNMS(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
+
+    def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
+        """The detections of one image, of its original size."""
+        original_size = (input["height"], input["width"])
+        augmented, transforms = self._get_augmented_inputs(input)
+        with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
+            boxes, scores, classes = self._get_augmented_boxes(augmented, transforms)
+        merged = self._merge_detections(boxes, scores, classes, original_size)
+        if not self.model.roi_heads.mask_on:
+            return {"instances": merged}
+        outputs = self._batch_inference(augmented, self._rescale_detected_boxes(augmented, merged, transforms))
+        merged.pred_masks = self._reduce_pred_masks(outputs, transforms)
+        if self.model.roi_heads.maskiou_head is not None:
+            merged.mask_scores = torch.stack([x.mask_scores for x in outputs]).mean(dim=0)
+        return {"instances": detector_postprocess(merged, *original_size)}
+
+    def _merge_detections(
+        self, all_boxes: Tensor, all_scores: list[Tensor], all_classes: list[Tensor], shape_hw: tuple[int, int]
+    ) -> Instances:
+        """The best boxes of all augmented images together, clipped, in the frame of the original image."""
+        merged = Instances(shape_hw)
+        merged.pred_boxes = Boxes(all_boxes)
+        merged.pred_boxes.clip(shape_hw)
+        merged.scores = torch.stack(all_scores) if all_scores else all_boxes.new_zeros(0)
+        merged.pred_classes = torch.stack(all_classes) if all_classes else all_boxes.new_zeros(0, dtype=torch.int64)
+        return self.nms(merged)[: self.cfg.TEST.DETECTIONS_PER_IMAGE]
