@@ -17,6 +17,7 @@ def add_centermask_solo_config(cfg: CfgNode) -> None:
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     _add_engine(cfg)
+    _add_backbones(cfg)
     _add_solov2(cfg)
     _add_fcos(cfg)
     _add_centermask(cfg)
@@ -39,6 +40,15 @@ def _add_engine(cfg: CfgNode) -> None:
     # Weights of convolutions, and so their outputs, in memory as (N, H, W, C): the same numbers up to rounding, about
     # twice as fast in training on a CPU and with mixed precision on a GPU.
     cfg.MODEL.CHANNELS_LAST = True
+
+
+def _add_backbones(cfg: CfgNode) -> None:
+    """Backbones beyond Detectron2's; [cm2] is CenterMask's code, whose names these are.
+
+    ``MODEL.RESNETS.NORM`` of the builders ``build_deform_resnet...`` may also be "FixedStatsBN".
+    """
+    node = cfg.MODEL.MOBILENETV2 = CfgNode()  # its outputs are named by MODEL.RESNETS.OUT_FEATURES, as in [cm2]
+    node.NORM = "FrozenBN"  # "FrozenBN", "BN" or "SyncBN"
 
 
 def _add_solov2(cfg: CfgNode) -> None:

@@ -1,5 +1,5 @@
 """Backbones; importing this package registers their builders with Detectron2."""
 
-from . import resnet
+from . import mobilenet, resnet
 
-__all__ = ["resnet"]
+__all__ = ["mobilenet", "resnet"]

@@ -67,5 +67,5 @@ def test_impossible_options_are_named():
     cfg = fcos_cfg(2, in_features=("stage3", "stage4", "stage5"))
     with pytest.raises(ValueError, match="names stage3, but the backbone gives res2, res3, res4, res5"):
         build(cfg)
-    with pytest.raises(ValueError, match=r"names \(nothing\\)"):
+    with pytest.raises(ValueError, match=r"names \(nothing\)"):
         build(fcos_cfg(2, in_features=()))
