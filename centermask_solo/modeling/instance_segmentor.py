@@ -18,6 +18,9 @@ class InstanceSegmentor(nn.Module):
     between training and inference, and the frame of Detectron2's inputs and outputs.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, *, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
         """
         Args:

@@ -14,9 +14,6 @@ DICE_CHUNK_FLOATS = 2**23  # probabilities of one chunk of dice terms: 32 MB, an
 def sigmoid_focal_loss_sum(logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     """The sigmoid focal loss summed over all rows and classes: a float32 scalar.
 
-    The sum over "all are negatives" comes first and the positive entries are corrected after it, so that no one-hot
-    copy of the targets is made.
-
     Args:
         logits: (..., K), any floating dtype.
         classes: (...), int64; the class of each row, 0..K-1, or K for background.
@@ -29,14 +26,13 @@ def sigmoid_focal_loss_sum(logits: Tensor, classes: Tensor, alpha: float = 0.25,
         logits = logits.float()
         num_classes = logits.shape[-1]
         foreground = (classes >= 0) & (classes < num_classes)
-        negatives = logits.sigmoid().pow(gamma) * F.softplus(logits)
-        # Background rows read an arbitrary entry, which the mask removes: no shape depends on the data.
+        # One tensor of signs instead of one-hot targets: a background row writes +1, so no shape depends on the data.
         column = torch.where(foreground, classes, torch.zeros_like(classes))[..., None]
-        at_class = logits.gather(-1, column).squeeze(-1)
-        positives = (-at_class).sigmoid().pow(gamma) * F.softplus(-at_class)
-        negatives_at_class = negatives.gather(-1, column).squeeze(-1)
-        correction = alpha * positives - (1 - alpha) * negatives_at_class
-        return (1 - alpha) * negatives.sum() + (correction * foreground).sum()
+        sign_at_column = torch.where(foreground, -1.0, 1.0)[..., None]
+        signs = torch.ones_like(logits).scatter(-1, column, sign_at_column.to(logits.dtype))
+        wrongness = logits * signs
+        losses = wrongness.sigmoid().pow(gamma) * F.softplus(wrongness)
+        return (losses * torch.where(signs < 0, alpha, 1 - alpha)).sum()
 
 
 def dice_loss(scores: Tensor, targets: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The two heads of SOLOv2: one for the cells of the grids, one for the mask features.
 
-Submodules carry the names of AdelaiDet's checkpoints (``cate_tower``, ``convs_all_levels``, ...), so that its files load
-as they are.
+Submodules carry the names of AdelaiDet's checkpoints (``cate_tower``, ``convs_all_levels``, ...), so that its files
+load as they are.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centermask_solo.ops.grids import append_coordinates
 from centermask_solo.modeling.layers import DeformConv2d, conv_tower, init_convs_normal_
+from centermask_solo.ops.grids import append_coordinates
 
 
 class SOLOv2InstanceHead(nn.Module):

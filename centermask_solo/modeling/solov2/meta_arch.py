@@ -1,0 +1,238 @@
+"""SOLOv2 (Wang et al., arXiv 2003.10152): instance masks from dynamic kernels, without boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
+from detectron2.utils.events import get_event_storage, has_event_storage
+from torch import Tensor
+
+from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
+from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
+from centermask_solo.modeling.solov2.losses import class_loss, mask_loss
+from centermask_solo.modeling.solov2.targets import MASK_STRIDE, SOLOv2Targets, build_targets, summarize_masks
+
+# Pixels of the ground-truth masks that are rasterized and reduced together: 16 MB of booleans, five times that at most.
+MASK_CHUNK_PIXELS = 2**24
+
+
+class SOLOv2Predictions(NamedTuple):
+    """What SOLOv2's networks compute for a batch.
+
+    Attributes:
+        class_logits: L x (N, K, S, S).
+        kernels: L x (N, E, S, S).
+        mask_features: (N, E, T_h / 4, T_w / 4); a cell's mask logits are its kernel times these.
+    """
+
+    class_logits: list[Tensor]
+    kernels: list[Tensor]
+    mask_features: Tensor
+
+
+@META_ARCH_REGISTRY.register()
+class SOLOv2(InstanceSegmentor):
+    """SOLOv2. See :class:`InstanceSegmentor` for inputs and outputs; ``docs/systems/solov2.md`` for the method."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        instance_head: SOLOv2InstanceHead,
+        mask_head: SOLOv2MaskHead,
+        instance_in_features: Sequence[str],
+        mask_in_features: Sequence[str],
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        num_classes: int,
+        scale_ranges: Sequence[tuple[float, float]],
+        sigma: float = 0.2,
+        focal_alpha: float = 0.25,
+        focal_gamma: float = 2.0,
+        class_loss_weight: float = 1.0,
+        mask_loss_weight: float = 3.0,
+    ) -> None:
+        """
+        Args:
+            backbone: gives the feature maps of both heads.
+            instance_head: class logits and kernels; its ``num_grids`` are those of the targets.
+            mask_head: mask features, at stride 4.
+            instance_in_features: names of the feature maps of ``instance_head``.
+            mask_in_features: names of the feature maps of ``mask_head``, finest first.
+            pixel_mean: one number a channel, subtracted from the image.
+            pixel_std: one number a channel, which divides the image afterwards.
+            num_classes: foreground classes K.
+            scale_ranges: smallest and largest sqrt(box area) that each level is trained on, in input pixels.
+            sigma: side of the region whose cells an instance claims, relative to its box.
+            focal_alpha: weight of positive entries in the class loss.
+            focal_gamma: exponent of the class loss.
+            class_loss_weight: of ``loss_cate``.
+            mask_loss_weight: of ``loss_ins``.
+        """
+        super().__init__(backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std)
+        self.ins_head = instance_head  # both named as in AdelaiDet's checkpoints
+        self.mask_head = mask_head
+        self.instance_in_features = list(instance_in_features)
+        self.mask_in_features = list(mask_in_features)
+        self.num_classes = num_classes
+        self.scale_ranges = [(low, high) for low, high in scale_ranges]
+        self.sigma = sigma
+        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
+        self.class_loss_weight, self.mask_loss_weight = class_loss_weight, mask_loss_weight
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """The constructor's arguments from a config.
+
+        Raises:
+            ValueError: options that contradict each other or the backbone.
+        """
+        node = cfg.MODEL.SOLOV2
+        backbone = build_backbone(cfg)
+        _check_config(node, backbone.output_shape())
+        shapes = [backbone.output_shape()[f] for f in node.INSTANCE_IN_FEATURES]
+        modulated = node.TYPE_DCN == "DCNv2"
+        return {
+            "backbone": backbone,
+            "instance_head": SOLOv2InstanceHead(
+                in_channels=shapes[0].channels,
+                in_strides=[s.stride for s in shapes],
+                level_strides=node.FPN_INSTANCE_STRIDES,
+                num_grids=node.NUM_GRIDS,
+                num_classes=node.NUM_CLASSES,
+                kernel_length=node.NUM_MASKS,
+                channels=node.INSTANCE_CHANNELS,
+                num_convs=node.NUM_INSTANCE_CONVS,
+                norm=node.NORM,
+                deformable=node.DCN_IN_INSTANCE,
+                modulated=modulated,
+                prior_prob=node.PRIOR_PROB,
+            ),
+            "mask_head": SOLOv2MaskHead(
+                in_channels=backbone.output_shape()[node.MASK_IN_FEATURES[0]].channels,
+                num_levels=len(node.MASK_IN_FEATURES),
+                channels=node.MASK_CHANNELS,
+                kernel_length=node.NUM_MASKS,
+                norm=node.NORM,
+                deformable=node.DCN_IN_MASK,
+                modulated=modulated,
+            ),
+            "instance_in_features": node.INSTANCE_IN_FEATURES,
+            "mask_in_features": node.MASK_IN_FEATURES,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "num_classes": node.NUM_CLASSES,
+            "scale_ranges": node.FPN_SCALE_RANGES,
+            "sigma": node.SIGMA,
+            "focal_alpha": node.LOSS.FOCAL_ALPHA,
+            "focal_gamma": node.LOSS.FOCAL_GAMMA,
+            "class_loss_weight": node.LOSS.FOCAL_WEIGHT,
+            "mask_loss_weight": node.LOSS.DICE_WEIGHT,
+        }
+
+    def predict(self, images: Tensor) -> SOLOv2Predictions:
+        """Class logits, kernels and mask features of a normalized, padded batch (N, C, T_h, T_w)."""
+        features = self.backbone(images)
+        class_logits, kernels = self.ins_head([features[f] for f in self.instance_in_features])
+        mask_features = self.mask_head([features[f] for f in self.mask_in_features])
+        return SOLOv2Predictions(class_logits, kernels, mask_features)
+
+    @torch.no_grad()
+    def label(self, predictions: SOLOv2Predictions, gt_instances: list[Instances]) -> SOLOv2Targets:
+        """The targets of a batch.
+
+        Args:
+            predictions: of the batch; their mask features say how large the padded input is.
+            gt_instances: N ``Instances`` with ``gt_boxes``, ``gt_classes`` and ``gt_masks`` (``BitMasks``,
+                ``PolygonMasks`` or a bool tensor (M, h, w)) in the frame of the unpadded input.
+
+        Raises:
+            ValueError: a class outside 0..K-1.
+        """
+        device = predictions.mask_features.device
+        map_size = (predictions.mask_features.shape[2], predictions.mask_features.shape[3])
+        return build_targets(
+            [summarize_masks(_mask_chunks(x), len(x), map_size, device) for x in gt_instances],
+            [x.gt_boxes.tensor.to(device) for x in gt_instances],
+            [x.gt_classes.to(device, torch.int64) for x in gt_instances],
+            num_classes=self.num_classes,
+            num_grids=self.ins_head.num_grids,
+            scale_ranges=self.scale_ranges,
+            sigma=self.sigma,
+        )
+
+    def losses(self, predictions: SOLOv2Predictions, targets: SOLOv2Targets) -> dict[str, Tensor]:
+        """``loss_ins`` (masks, dice) and ``loss_cate`` (classes, focal): float32 scalars, already weighted.
+
+        The keys are AdelaiDet's, which its users have in their logs.
+        """
+        if has_event_storage():
+            storage = get_event_storage()
+            storage.put_scalar("solov2/num_positive_cells", targets.num_positive)
+            storage.put_scalar("solov2/num_dice_terms", len(targets.term_cells))
+        mask = mask_loss(predictions.kernels, predictions.mask_features, targets)
+        classes = class_loss(predictions.class_logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma)
+        return {"loss_ins": self.mask_loss_weight * mask, "loss_cate": self.class_loss_weight * classes}
+
+
+def _mask_chunks(instances: Instances) -> Iterator[Tensor]:
+    """The ground-truth masks of one image, a bounded number of full-size bool masks (m, h, w) at a time."""
+    masks = instances.gt_masks
+    height, width = instances.image_size if isinstance(masks, PolygonMasks) else _tensor_of(masks).shape[-2:]
+    step = max(MASK_CHUNK_PIXELS // max(height * width, 1), 1)
+    for start in range(0, len(instances), step):
+        if isinstance(masks, PolygonMasks):
+            polygons = masks.polygons[start : start + step]
+            rasterized = [torch.from_numpy(polygons_to_bitmask(p, height, width)) for p in polygons]
+            yield torch.stack(rasterized).to(instances.gt_classes.device)
+        else:
+            yield _tensor_of(masks)[start : start + step].bool()
+
+
+def _tensor_of(masks: BitMasks | Tensor) -> Tensor:
+    """The tensor (M, h, w) of bit masks."""
+    return masks.tensor if isinstance(masks, BitMasks) else masks
+
+
+def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
+    """Raise a ValueError where ``node`` (MODEL.SOLOV2) contradicts itself or the backbone's feature maps."""
+    prefix = "MODEL.SOLOV2."
+    for key in ("INSTANCE_IN_FEATURES", "MASK_IN_FEATURES"):
+        unknown = [f for f in node[key] if f not in shapes]
+        if unknown:
+            raise ValueError(f"{prefix}{key} names {unknown[0]}, but the backbone gives {', '.join(shapes)}.")
+        channels = {f: shapes[f].channels for f in node[key]}
+        if len(set(channels.values())) != 1:
+            raise ValueError(
+                f"{prefix}{key} must name feature maps of equally many channels, but they have {channels}."
+            )
+
+    num_levels = len(node.INSTANCE_IN_FEATURES)
+    for key in ("NUM_GRIDS", "FPN_INSTANCE_STRIDES", "FPN_SCALE_RANGES"):
+        if len(node[key]) != num_levels:
+            raise ValueError(
+                f"{prefix}{key} has {len(node[key])} entries, but {prefix}INSTANCE_IN_FEATURES has {num_levels}: "
+                "give one for each level."
+            )
+
+    strides = [shapes[f].stride for f in node.MASK_IN_FEATURES]
+    if strides != [MASK_STRIDE * 2**i for i in range(len(strides))]:
+        raise ValueError(
+            f"{prefix}MASK_IN_FEATURES must name feature maps of strides 4, 8, 16, ... in order, not {strides}."
+        )
+    choices = {"NORM": ("GN", "none"), "DCN_IN_INSTANCE": ("none", "last", "all"), "TYPE_DCN": ("DCN", "DCNv2")}
+    for key, known in choices.items():
+        if node[key] not in known:
+            raise ValueError(f"{prefix}{key} is {node[key]!r}: it must be one of {', '.join(known)}.")
+    if node.NUM_INSTANCE_CONVS < 1:
+        raise ValueError(f"{prefix}NUM_INSTANCE_CONVS is {node.NUM_INSTANCE_CONVS}: a tower needs at least 1.")
+    for key in ("INSTANCE_CHANNELS", "MASK_CHANNELS", "NUM_MASKS"):
+        if node.NORM == "GN" and node[key] % 32:
+            raise ValueError(f"{prefix}{key} is {node[key]}: with NORM GN it must be a multiple of 32, the groups.")
