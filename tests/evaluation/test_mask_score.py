@@ -1,0 +1,94 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json, register_coco_instances
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Boxes, Instances
+
+from centermask_solo.evaluation.mask_score import MaskScoreCOCOEvaluator
+
+SIDE, OBJECT = 40, (10, 10, 20, 20)  # x, y, width, height
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Two images, each with one square object of the second of two categories (ids 3 and 8)."""
+    x, y, w, h = OBJECT
+    polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
+    annotations = [
+        {"id": i, "image_id": i, "category_id": 8, "bbox": list(OBJECT), "area": w * h, "iscrowd": 0}
+        | {"segmentation": [polygon]}
+        for i in (1, 2)
+    ]
+    images = [{"id": i, "file_name": f"{i}.jpg", "height": SIDE, "width": SIDE} for i in (1, 2)]
+    categories = [{"id": 3, "name": "a"}, {"id": 8, "name": "b"}]
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories, "info": {}}))
+    name = f"mask_score_{tmp_path.name}"
+    register_coco_instances(name, {}, str(path), str(tmp_path))
+    load_coco_json(str(path), str(tmp_path), name)
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+def right_and_wrong(mask_scores=(0.9, 0.2)):
+    """The object, and a box of higher score beside it."""
+    x, y, w, h = OBJECT
+    instances = Instances((SIDE, SIDE))
+    instances.pred_boxes = Boxes(torch.tensor([[0.0, 30.0, 10.0, 40.0], [x, y, x + w, y + h]]))
+    instances.scores, instances.pred_classes = torch.tensor([0.8, 0.6]), torch.tensor([1, 1])
+    masks = np.zeros((2, SIDE, SIDE), dtype=bool)
+    masks[0, 30:, :10], masks[1, y : y + h, x : x + w] = True, True
+    instances.pred_masks = torch.from_numpy(masks)
+    if mask_scores is not None:
+        instances.mask_scores = torch.tensor(mask_scores[::-1])
+    return instances
+
+
+def evaluate(kind, dataset, outputs, **options):
+    evaluator = kind(dataset, distributed=False, use_fast_impl=False, **options)
+    evaluator.reset()
+    for image_id, instances in enumerate(outputs, start=1):
+        evaluator.process([{"image_id": image_id}], [{"instances": instances}])
+    return evaluator.evaluate()
+
+
+def test_masks_rank_by_mask_scores_and_boxes_by_scores(dataset):
+    got = evaluate(MaskScoreCOCOEvaluator, dataset, [right_and_wrong(), right_and_wrong()])
+    assert list(got) == ["bbox", "segm"]
+    assert got["segm"]["AP50"] == pytest.approx(100)
+    assert got["bbox"]["AP50"] == pytest.approx(50, abs=1)  # a false positive comes before each hit
+
+
+def test_without_mask_scores_it_is_the_stock_evaluator(dataset):
+    outputs = [right_and_wrong(mask_scores=None) for _ in range(2)]
+    got = evaluate(MaskScoreCOCOEvaluator, dataset, outputs)
+    assert str(got) == str(evaluate(COCOEvaluator, dataset, outputs))  # equal, and nan where the other has nan
+    assert got["segm"]["AP50"] == pytest.approx(50, abs=1)
+
+
+def test_the_stock_evaluator_still_takes_the_output(dataset):
+    got = evaluate(COCOEvaluator, dataset, [right_and_wrong(), right_and_wrong()])
+    assert got["segm"]["AP50"] == pytest.approx(50, abs=1)
+
+
+def test_images_without_detections(dataset):
+    empty = right_and_wrong()[torch.zeros(2, dtype=torch.bool)]
+    got = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, right_and_wrong()])
+    assert got["segm"]["AP50"] == pytest.approx(50.5, abs=1)
+    nothing = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, empty])
+    assert np.isnan(nothing["bbox"]["AP"])
+
+
+def test_tasks_given_and_results_written(dataset, tmp_path):
+    outputs = [right_and_wrong(), right_and_wrong()]
+    assert list(evaluate(MaskScoreCOCOEvaluator, dataset, outputs, tasks=("segm",))) == ["segm"]
+    assert list(evaluate(MaskScoreCOCOEvaluator, dataset, outputs, tasks=("bbox",))) == ["bbox"]
+    evaluate(MaskScoreCOCOEvaluator, dataset, outputs, output_dir=str(tmp_path))
+    written = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    assert {r["category_id"] for r in written} == {8}
+    assert written[0]["score"] == pytest.approx(0.8) and written[0]["mask_score"] == pytest.approx(0.2)

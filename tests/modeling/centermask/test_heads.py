@@ -1,0 +1,168 @@
+import math
+
+import pytest
+import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads import MaskRCNNConvUpsampleHead
+from torch import nn
+from torch.nn import functional as F
+
+from centermask_solo.modeling.centermask.heads import (
+    FCOSHead,
+    MaskIoUHead,
+    SpatialAttention,
+    SpatialAttentionMaskHead,
+    predict_class_masks,
+)
+
+C, K = 32, 5
+
+
+def fcos_head(**options):
+    return FCOSHead(
+        in_channels=C, num_levels=2, num_classes=K, **({"num_class_convs": 2, "num_box_convs": 1} | options)
+    )
+
+
+def features(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, C, *s, generator=generator) for s in [(4, 5), (2, 3)]]
+
+
+def test_fcos_head_has_the_published_names():
+    keys = set(fcos_head().state_dict())
+    towers = {f"cls_tower.{i}.{p}" for i in (0, 1, 3, 4) for p in ("weight", "bias")}
+    towers |= {f"bbox_tower.{i}.{p}" for i in (0, 1) for p in ("weight", "bias")}
+    predictors = {f"{n}.{p}" for n in ("cls_logits", "bbox_pred", "ctrness") for p in ("weight", "bias")}
+    assert keys == towers | predictors | {"scales.0.scale", "scales.1.scale"}
+
+
+def test_fcos_head_without_norm_scale_and_with_shared_convs():
+    keys = set(fcos_head(norm="none", use_scale=False, num_shared_convs=1).state_dict())
+    assert "cls_tower.2.weight" in keys and "share_tower.0.weight" in keys
+    assert not any("scale" in k or "tower.1." in k for k in keys)
+
+
+def test_fcos_head_initialization():
+    head = fcos_head(prior_prob=0.01)
+    assert torch.allclose(head.cls_logits.bias, torch.tensor(-math.log(99.0)))
+    convs = [m for m in head.modules() if isinstance(m, nn.Conv2d)]
+    assert all(c.weight.std() < 0.012 for c in convs)
+    assert all((c.bias == 0).all() for c in convs if c is not head.cls_logits)
+
+
+def test_distances_are_scaled_then_rectified():
+    head = fcos_head()
+    nn.init.normal_(head.bbox_pred.weight, std=0.5)
+    plain = head(features())
+    head.scales[1].scale.data.fill_(3.0)
+    scaled = head(features())
+    assert torch.equal(scaled.ltrb[0], plain.ltrb[0])
+    assert torch.allclose(scaled.ltrb[1], plain.ltrb[1] * 3)
+    assert (plain.ltrb[0] == 0).any() and (plain.ltrb[0] >= 0).all()
+    assert [tuple(x.shape) for x in plain.class_logits] == [(2, K, 4, 5), (2, K, 2, 3)]
+    assert [tuple(x.shape) for x in plain.centerness_logits] == [(2, 1, 4, 5), (2, 1, 2, 3)]
+
+
+def test_centerness_reads_the_box_tower():
+    head = fcos_head()
+    before = head(features())
+    for p in head.cls_tower.parameters():
+        p.data.zero_()
+    after = head(features())
+    assert torch.equal(before.centerness_logits[0], after.centerness_logits[0])
+    assert not torch.equal(before.class_logits[0], after.class_logits[0])
+
+
+def test_deformable_towers_are_those_of_the_boxes():
+    keys = set(fcos_head(deformable=True, num_shared_convs=1).state_dict())
+    assert "bbox_tower.0.conv_offset.weight" in keys and "share_tower.0.conv_offset.weight" in keys
+    assert not any(k.startswith("cls_tower") and "offset" in k for k in keys)
+    out = fcos_head(deformable=True)(features())
+    assert all(x.isfinite().all() for part in out for x in part)
+
+
+def test_spatial_attention_by_hand():
+    attention = SpatialAttention()
+    nn.init.zeros_(attention.conv.weight)
+    attention.conv.weight.data[0, 0, 1, 1] = 1.0  # the mean
+    attention.conv.weight.data[0, 1, 1, 1] = 10.0  # the maximum
+    x = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1)
+    assert torch.allclose(attention(x), x * torch.sigmoid(torch.tensor(2.0 + 30.0)))
+    attention.conv.weight.data[0, 1] = 0
+    assert torch.allclose(attention(x), x * torch.sigmoid(torch.tensor(2.0)))
+
+
+def mask_head(num_classes=K):
+    return SpatialAttentionMaskHead(
+        ShapeSpec(channels=8, height=14, width=14), num_classes=num_classes, conv_dims=[16, 16, 16]
+    )
+
+
+def test_mask_head_has_the_published_names():
+    expected = {"mask_fcn1", "mask_fcn2", "deconv", "predictor"}
+    assert set(mask_head().state_dict()) == {f"{n}.{p}" for n in expected for p in ("weight", "bias")} | {
+        "spatialAtt.conv.weight"
+    }
+
+
+@pytest.mark.parametrize("num_classes", [K, 1])
+@pytest.mark.parametrize("kind", [SpatialAttentionMaskHead, MaskRCNNConvUpsampleHead])
+def test_one_class_equals_that_class_of_all(num_classes, kind):
+    torch.manual_seed(0)
+    head = kind(ShapeSpec(channels=8, height=14, width=14), num_classes=num_classes, conv_dims=[16, 16])
+    nn.init.normal_(head.predictor.weight)
+    nn.init.normal_(head.predictor.bias)
+    x, classes = torch.randn(6, 8, 14, 14), torch.tensor([4, 0, 2, 2, 1, 3])
+    every = head.layers(x)
+    assert every.shape == (6, num_classes, 28, 28)
+    wanted = every[torch.arange(6), classes if num_classes > 1 else torch.zeros_like(classes)]
+    got = predict_class_masks(head, x, classes)
+    assert torch.allclose(got, wanted, atol=1e-5)
+    own = torch.autograd.grad(got.square().sum(), list(head.parameters()))
+    reference = torch.autograd.grad(wanted.square().sum(), list(head.parameters()))
+    for a, b in zip(own, reference, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_heads_take_no_rois():
+    empty, classes = torch.zeros(0, 8, 14, 14), torch.zeros(0, dtype=torch.int64)
+    head, iou_head = mask_head(), mask_iou_head()
+    masks = predict_class_masks(head, empty, classes)
+    ious = iou_head(empty, masks.sigmoid(), classes)
+    assert masks.shape == (0, 28, 28) and ious.shape == (0,)
+    (masks.sum() + ious.sum()).backward()
+    for p in [*head.parameters(), *iou_head.parameters()]:
+        assert p.grad is not None and (p.grad == 0).all()
+
+
+def mask_iou_head(**options):
+    shape = ShapeSpec(channels=8, height=14, width=14)
+    return MaskIoUHead(shape, num_classes=K, num_convs=2, conv_dim=16, fc_dim=32, **options)
+
+
+def test_mask_iou_head_has_the_published_names_and_shapes():
+    shapes = {k: tuple(v.shape) for k, v in mask_iou_head().state_dict().items() if k.endswith("weight")}
+    assert shapes == {
+        "maskiou_fcn1.weight": (16, 9, 3, 3),  # features of 8 channels, another width than its own, and the mask
+        "maskiou_fcn2.weight": (16, 16, 3, 3),
+        "maskiou_fc1.weight": (32, 16 * 7 * 7),
+        "maskiou_fc2.weight": (32, 32),
+        "maskiou.weight": (K, 32),
+    }
+
+
+def test_mask_iou_head_is_the_definition():
+    torch.manual_seed(0)
+    head = mask_iou_head()
+    nn.init.normal_(head.maskiou.weight)
+    x, masks, classes = torch.randn(3, 8, 14, 14), torch.rand(3, 28, 28), torch.tensor([1, 4, 0])
+    h = torch.cat([x, F.max_pool2d(masks[:, None], 2, 2)], 1)
+    h = F.relu(head.maskiou_fcn1(h))
+    h = F.relu(F.conv2d(h, head.maskiou_fcn2.weight, head.maskiou_fcn2.bias, stride=2, padding=1))
+    h = F.relu(head.maskiou_fc2(F.relu(head.maskiou_fc1(h.reshape(3, -1)))))
+    every = head.maskiou(h)
+    assert torch.allclose(head(x, masks, classes), every[torch.arange(3), classes], atol=1e-5)
+    agnostic = mask_iou_head(class_agnostic=True)
+    agnostic.load_state_dict(head.state_dict())
+    assert torch.allclose(agnostic(x, masks, classes), every[:, 0], atol=1e-5)
