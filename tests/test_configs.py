@@ -1,0 +1,98 @@
+"""Every config file merges, and its model builds; on the meta device, so that none takes memory or time."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+from torch import nn
+
+from centermask_solo import add_centermask_solo_config
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+# Entries of the state dict and millions of values, from the published models; offsets counted by hand below.
+SOLOV2_SIZES = {"solov2_R_50_3x": (333, 46.65), "solov2_R_101_3x": (588, 65.69), "solov2_R_101_rgb_3x": (588, 65.69)}
+# Deformable convolutions in the backbone and in the heads, and the channels of a 3x3 one's offsets.
+SOLOV2_DEFORMABLE = {
+    "solov2_R_50_light512_dcn_3x": (4 + 6 + 3, 2, 18),
+    "solov2_R_101_dcn_3x": (4 + 23 + 3, 4 + 4 + (1 + 1 + 2 + 3) + 1, 27),
+    "solov2_X_101_dcn_3x": (4 + 23 + 3, 4 + 4 + (1 + 1 + 2 + 3) + 1, 27),
+}
+MAX_ITER = {"1x": (88_000, 90_000), "3x": (264_000, 270_000)}  # 12 and 36 epochs, or 3 times 90,000
+
+
+def read(name: str) -> CfgNode:
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    cfg.merge_from_file(str(CONFIGS / name))
+    return cfg
+
+
+def build(cfg: CfgNode) -> nn.Module:
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return build_model(cfg)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_builds(name):
+    cfg = read(name)
+    assert cfg.INPUT.FORMAT in ("BGR", "RGB")
+    # the mean's order is the image's: blue is the darkest channel of photographs, red the brightest
+    assert (cfg.MODEL.PIXEL_MEAN == sorted(cfg.MODEL.PIXEL_MEAN)) is (cfg.INPUT.FORMAT == "BGR")
+    assert cfg.SOLVER.STEPS == tuple(sorted(cfg.SOLVER.STEPS)) and max(cfg.SOLVER.STEPS) < cfg.SOLVER.MAX_ITER
+    if "Base" not in name:
+        assert sum(p.numel() for p in build(cfg).parameters()) > 0
+
+
+@pytest.mark.parametrize("name", [Path(f).stem for f in FILES if f.startswith("SOLOv2/solov2_")])
+def test_solov2_names_tell_the_model(name):
+    cfg = read(f"SOLOv2/{name}.yaml")
+    words = name.split("_")
+    if words[1] in ("R", "X"):
+        assert int(words[2]) == cfg.MODEL.RESNETS.DEPTH
+    if words[-1] in MAX_ITER:
+        low, high = MAX_ITER[words[-1]]
+        assert low <= cfg.SOLVER.MAX_ITER <= high
+    assert any(cfg.MODEL.RESNETS.DEFORM_ON_PER_STAGE) is ("dcn" in words)
+    light = re.search(r"light(\d+)", name)
+    if light:
+        size = int(light.group(1))
+        assert cfg.INPUT.MIN_SIZE_TEST == cfg.MODEL.SOLOV2.FPN_SCALE_RANGES[3][1] == size
+
+
+@pytest.mark.parametrize("name", SOLOV2_SIZES)
+def test_solov2_sizes_are_the_published_ones(name):
+    state = build(read(f"SOLOv2/{name}.yaml")).state_dict()
+    entries, millions = SOLOV2_SIZES[name]
+    assert len(state) == entries
+    assert round(sum(v.numel() for v in state.values()) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("name", SOLOV2_DEFORMABLE)
+def test_solov2_deformable_convolutions(name):
+    state = build(read(f"SOLOv2/{name}.yaml")).state_dict()
+    in_backbone, in_heads, channels = SOLOV2_DEFORMABLE[name]
+    offsets = {k: tuple(v.shape) for k, v in state.items() if k.endswith("offset.weight")}
+    assert sum(k.startswith("backbone.bottom_up.res") for k in offsets) == in_backbone
+    heads = {k: shape for k, shape in offsets.items() if not k.startswith("backbone")}
+    assert len(heads) == in_heads
+    assert {shape[0] for shape in offsets.values() if shape[-1] == 3} == {channels}
+    assert heads.get("mask_head.conv_pred.0.conv_offset.weight") == ((3, 128, 1, 1) if in_heads > 2 else None)
+
+
+def test_x101_is_64x4d():
+    state = build(read("SOLOv2/solov2_X_101_dcn_3x.yaml")).state_dict()
+    assert tuple(state["backbone.bottom_up.res3.0.conv2.weight"].shape) == (512, 8, 3, 3)
+    assert tuple(state["backbone.bottom_up.res3.0.conv2_offset.weight"].shape) == (27, 512, 3, 3)
+
+
+def test_light_models_start_at_stride_2_in_the_3x3():
+    for name in ("solov2_R_50_light448_3x", "solov2_R_50_light512_dcn_3x"):
+        model = build(read(f"SOLOv2/{name}.yaml"))
+        block = model.backbone.bottom_up.res3[0]
+        assert block.conv1.stride == (1, 1) and block.conv2.stride == (2, 2)
+        assert model.state_dict()["ins_head.kernel_pred.weight"].shape[:2] == (128, 256)
