@@ -1,0 +1,113 @@
+"""Networks, targets, losses and gradients equal what AdelaiDet's SOLOv2 computes on the same weights and images."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import BitMasks, Boxes, Instances
+
+from centermask_solo.modeling.solov2.losses import dice_terms
+from tests import parity
+
+
+def _mismatches(case, values):
+    """The recorded arrays that ``values`` are further from than allowed: {name: (difference, tolerance)}."""
+    differences = {k: (parity.compare(case.arrays, k, v), case.case["tolerance"][k]) for k, v in values.items()}
+    return {k: (d, t) for k, (d, t) in differences.items() if not d <= t}
+
+
+def _image(spec):
+    image = parity.image(spec["seed"], spec["height"], spec["width"])
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)
+
+
+def test_networks(r50_case):
+    model = r50_case.model
+    images = model.preprocess_image([{"image": _image(spec)} for spec in r50_case.case["images"]]).tensor
+    with torch.no_grad():
+        features = model.backbone(images)
+        predictions = model.predict(images)
+    values = {"input": images, "mask_features": predictions.mask_features}
+    values |= {name: features[name] for name in ("p2", "p3", "p4", "p5", "p6")}
+    values |= {f"category_logits_{i}": x for i, x in enumerate(predictions.class_logits)}
+    values |= {f"kernels_{i}": x for i, x in enumerate(predictions.kernels)}
+    assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
+
+
+@pytest.fixture(scope="module")
+def training(r50_case):
+    """One training step of the recorded batch: targets, dice terms, losses and gradients."""
+    model, arrays = r50_case.model, r50_case.arrays
+    inputs = []
+    for i, spec in enumerate(r50_case.case["training"]["images"]):
+        height, width, count = spec["height"], spec["width"], spec["instances"]
+        masks = np.unpackbits(arrays[f"gt_masks_{i}"], axis=1)[:, : height * width].reshape(count, height, width)
+        instances = Instances((height, width))
+        instances.gt_boxes = Boxes(torch.from_numpy(arrays[f"gt_boxes_{i}"]))
+        instances.gt_classes = torch.from_numpy(arrays[f"gt_classes_{i}"])
+        instances.gt_masks = BitMasks(torch.from_numpy(masks.astype(bool)))
+        inputs.append({"image": _image(spec), "instances": instances})
+    model.train()
+    try:
+        predictions = model.predict(model.preprocess_image(inputs).tensor)
+        targets = model.label(predictions, [x["instances"] for x in inputs])
+        losses = model.losses(predictions, targets)
+        sum(losses.values()).backward()
+        dice = dice_terms(predictions.kernels, predictions.mask_features, targets).detach()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    finally:
+        model.zero_grad()
+        model.eval()
+    return SimpleNamespace(
+        targets=targets, losses=losses, dice=dice, gradients=gradients, sides=model.ins_head.num_grids
+    )
+
+
+def _by_image_cell_area(order, area, *others):
+    """The arrays with their rows sorted by (image, cell, area): the order of the recorded terms is free."""
+    rows = np.lexsort((area, order[:, 1], order[:, 0]))
+    return [x[rows] for x in (order, area, *others)]
+
+
+def test_class_targets(r50_case, training):
+    classes = {f"target_category_{i}": x.numpy() for i, x in enumerate(training.targets.classes)}
+    positive = {f"target_positive_{i}": x.flatten(1).numpy() != 80 for i, x in enumerate(training.targets.classes)}
+    assert _mismatches(r50_case, classes | positive) == {}
+
+
+def test_dice_terms(r50_case, training):
+    targets, arrays = training.targets, r50_case.arrays
+    first = 0
+    for level, side in enumerate(training.sides):
+        of_level = (targets.term_cells >= first) & (targets.term_cells < first + side * side)
+        order = torch.stack((targets.term_images, targets.term_cells - first), dim=1)[of_level].numpy()
+        masks = targets.masks[targets.term_instances[of_level]].numpy()
+        got = _by_image_cell_area(order, masks.sum((1, 2)), training.dice[of_level].numpy())
+        names = [f"{name}_{level}" for name in ("target_order", "target_mask_area", "dice")]
+        expected = _by_image_cell_area(*(arrays[name] for name in names))
+        recorded = SimpleNamespace(arrays=dict(zip(names, expected, strict=True)), case=r50_case.case)
+        assert _mismatches(recorded, dict(zip(names, got, strict=True))) == {}
+
+        # The recorded masks are samples of the stack in the reference's own order of terms, so ours takes that order.
+        ours = np.lexsort((masks.sum((1, 2)), order[:, 1], order[:, 0]))
+        theirs = np.lexsort((arrays[names[1]], arrays[names[0]][:, 1], arrays[names[0]][:, 0]))
+        in_their_order = np.empty_like(masks)
+        in_their_order[theirs] = masks[ours]
+        assert _mismatches(r50_case, {f"target_mask_{level}": in_their_order.astype(np.uint8)}) == {}
+        first += side * side
+
+
+def test_losses(r50_case, training):
+    # The case's own tolerances are 10^-3 of the losses, written as multiples of 10^-6.
+    assert _mismatches(r50_case, {k: v.detach().numpy() for k, v in training.losses.items()}) == {}
+    for name, value in training.losses.items():
+        assert value.item() == pytest.approx(r50_case.arrays[name].item(), rel=1e-5)
+
+
+def test_gradients(r50_case, training):
+    recorded = [name for name in r50_case.case["tolerance"] if name.startswith("grad ")]
+    assert len(recorded) == 10
+    assert _mismatches(r50_case, {k: training.gradients[k.removeprefix("grad ")].numpy() for k in recorded}) == {}
