@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, DatasetFromList, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
@@ -68,6 +68,7 @@ class TrainLoader:
             batch_sampler=itertools.islice(self._batches(), self.start_iter, None),
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
+            generator=torch.Generator(),  # or else it would draw from the generator of the process
         )
 
     def _batches(self) -> Iterator[list[_Key]]:
@@ -119,17 +120,41 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
+@contextmanager
+def _coco_errors(names: Sequence[str]) -> Iterator[None]:
+    """Inside, what goes wrong in reading a dataset becomes one sentence that names its file."""
+    try:
+        yield
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
+        files = ", ".join(str(MetadataCatalog.get(name).get("json_file", f"the dataset {name}")) for name in names)
+        raise ValueError(
+            f"{files} cannot be read as annotations in COCO format ({type(error).__name__}: {error}); "
+            "'centermask-solo check-dataset' tells more"
+        ) from error
+
+
+def load_dataset(name: str) -> list[Sample]:
+    """The dicts of a registered dataset in Detectron2's standard format.
+
+    Raises:
+        ValueError: its file is not in COCO format, in one sentence.
+    """
+    with _coco_errors([name]):
+        return DatasetCatalog.get(name)
+
+
 def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
     """The loader of ``DATASETS.TRAIN``: options as in Detectron2, samples as ``mapper`` makes them.
 
     Raises:
         ValueError: the sampler is unknown, or the batch cannot be divided among the processes.
     """
-    dataset = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
+    with _coco_errors(cfg.DATASETS.TRAIN):
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+        )
     world_size = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % world_size:
         raise ValueError(

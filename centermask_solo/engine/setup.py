@@ -19,6 +19,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..checkpoint.checkpointer import check_weights_file
 from ..data.datasets import register_datasets
+from ..data.loader import load_dataset
 from ..model_zoo import find_config_file
 
 logger = logging.getLogger(__name__)
@@ -66,9 +67,9 @@ def merge_config(cfg: CfgNode, config_file: str, opts: Sequence[str] | None) -> 
         if config_file:
             cfg.merge_from_file(find_config_file(config_file))
         cfg.merge_from_list(opts)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, TypeError, AttributeError) as error:
         raise ValueError(f"{config_file} is not a config file: {' '.join(str(error).split())}") from error
-    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(_explain_merge_error(cfg, str(error.args[0] if error.args else error))) from error
 
 
@@ -114,6 +115,8 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
     names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
     for name in names:
         check_dataset_files(name)
+    for name in cfg.DATASETS.TEST:
+        load_dataset(name)  # now, not after the training
     check_num_classes(cfg, names)
 
 
@@ -169,5 +172,5 @@ def _value(cfg: CfgNode, key: str) -> Any:
 def _thing_classes(name: str) -> Sequence[str] | None:
     """The names of the dataset's classes; they may be known only once it is loaded."""
     if MetadataCatalog.get(name).get("thing_classes") is None:
-        DatasetCatalog.get(name)
+        load_dataset(name)
     return MetadataCatalog.get(name).get("thing_classes")

@@ -59,13 +59,19 @@ def test_grouped_batches_are_of_one_orientation():
 
 
 def test_generators_of_the_process_are_left_alone():
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
-    expected = random.random(), np.random.rand(), torch.rand(2)[1].item()  # noqa: NPY002
-    random.seed(1), np.random.seed(1), torch.manual_seed(1)  # noqa: NPY002
-    loader = iter(make())
-    next(loader)
-    # torch's DataLoader draws one number of its own when an iteration begins
-    assert (random.random(), np.random.rand()) == expected[:2]  # noqa: NPY002
+    def draw():
+        return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
+
+    def seed():
+        random.seed(1)
+        np.random.seed(1)  # noqa: NPY002
+        torch.manual_seed(1)
+
+    seed()
+    expected = draw()
+    seed()
+    next(iter(make()))
+    assert draw() == expected
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
