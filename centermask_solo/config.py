@@ -50,6 +50,16 @@ def _add_backbones(cfg: CfgNode) -> None:
     node = cfg.MODEL.MOBILENETV2 = CfgNode()  # its outputs are named by MODEL.RESNETS.OUT_FEATURES, as in [cm2]
     node.NORM = "FrozenBN"  # "FrozenBN", "BN" or "SyncBN"
 
+    node = cfg.MODEL.VOVNET = CfgNode()
+    node.CONV_BODY = "V-39-eSE"  # V-{19-slim-dw,19-dw,19-slim,19,39,57,99}-eSE
+    node.OUT_FEATURES = ["stage2", "stage3", "stage4", "stage5"]  # strides 4, 8, 16, 32; also "stem", 4
+    node.NORM = "FrozenBN"  # "FrozenBN", "BN", "SyncBN" or "GN"
+    node.STAGE_WITH_DCN = [False, False, False, False]  # stages 2 to 5: are all 3x3 layers deformable
+    node.WITH_MODULATED_DCN = False  # DCNv2, else DCN v1
+    node.DEFORMABLE_GROUPS = 1
+    for old in ("OUT_CHANNELS", "BACKBONE_OUT_CHANNELS"):
+        cfg.register_deprecated_key(f"MODEL.VOVNET.{old}")  # [cm2]'s files name them; nothing depends on them
+
 
 def _add_solov2(cfg: CfgNode) -> None:
     """SOLOv2 (arXiv 2003.10152). Names and defaults as in [adet], where [adet] has the option."""

@@ -1,5 +1,5 @@
 """Backbones; importing this package registers their builders with Detectron2."""
 
-from . import mobilenet, resnet
+from . import mobilenet, resnet, vovnet
 
-__all__ = ["mobilenet", "resnet"]
+__all__ = ["mobilenet", "resnet", "vovnet"]
