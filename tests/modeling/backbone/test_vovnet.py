@@ -13,7 +13,7 @@ STAGES = ["stage2", "stage3", "stage4", "stage5"]
 TINY = VoVNetBody((8, 8, 16), (8, 8, 16, 16), (16, 16, 32, 32), 2, (1, 1, 2, 2))
 BN = ("weight", "bias", "running_mean", "running_var")
 # Millions of values, buffers included, of the published models' bottom-up parts; entries of the whole models less
-# those of FPN and top block (12 + 4), FCOS (4 * 2 * convs + 11), mask head (2 * convs + 5), mask IoU head (2 * convs + 6).
+# those of FPN and top block (12 + 4), FCOS (8 * convs + 11), mask head (2 * convs + 5), mask IoU head (2 * convs + 6).
 LARGE, LITE = (16 + 8 * convs + 11 + 2 * convs + 5 + 2 * convs + 6 for convs in (4, 2))
 SIZES = {
     "V-19-slim-dw-eSE": (1.390, 194 - LITE),
