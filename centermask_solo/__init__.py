@@ -1,10 +1,10 @@
 """CenterMask, SOLOv2 and YOLACT as Detectron2 meta-architectures.
 
-Importing this package registers its models with Detectron2; :func:`add_centermask_solo_config` adds their options to a
-config. Nothing of Detectron2's own defaults changes.
+Importing this package registers its models and the generated datasets with Detectron2;
+:func:`add_centermask_solo_config` adds their options to a config. Nothing of Detectron2's own defaults changes.
 """
 
-from . import modeling  # noqa: F401  (registers the models)
+from . import data, modeling  # noqa: F401  (registers the datasets and the models)
 from .config import add_centermask_solo_config
 
 __all__ = ["__version__", "add_centermask_solo_config"]

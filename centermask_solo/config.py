@@ -17,6 +17,7 @@ def add_centermask_solo_config(cfg: CfgNode) -> None:
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     _add_engine(cfg)
+    _add_datasets(cfg)
     _add_backbones(cfg)
     _add_solov2(cfg)
     _add_fcos(cfg)
@@ -40,6 +41,12 @@ def _add_engine(cfg: CfgNode) -> None:
     # Weights of convolutions, and so their outputs, in memory as (N, H, W, C): the same numbers up to rounding, about
     # twice as fast in training on a CPU and with mixed precision on a GPU.
     cfg.MODEL.CHANNELS_LAST = True
+
+
+def _add_datasets(cfg: CfgNode) -> None:
+    """Own data without writing Python."""
+    # [[name, json, folder of images], ...]: COCO annotation files, which DATASETS.TRAIN and .TEST may name then
+    cfg.DATASETS.COCO_JSON = []
 
 
 def _add_backbones(cfg: CfgNode) -> None:
