@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -158,8 +159,9 @@ class SOLOv2(InstanceSegmentor):
         """
         device = predictions.mask_features.device
         map_size = (predictions.mask_features.shape[2], predictions.mask_features.shape[3])
+        mask_chunks = chain.from_iterable(_mask_chunks(x) for x in gt_instances)
         return build_targets(
-            [summarize_masks(_mask_chunks(x), len(x), map_size, device) for x in gt_instances],
+            summarize_masks(mask_chunks, sum(len(x) for x in gt_instances), map_size, device),
             [x.gt_boxes.tensor.to(device) for x in gt_instances],
             [x.gt_classes.to(device, torch.int64) for x in gt_instances],
             num_classes=self.num_classes,

@@ -39,7 +39,7 @@ class SOLOv2Targets(NamedTuple):
 
 
 class MaskSummary(NamedTuple):
-    """What the targets need of M instances' masks.
+    """What the targets need of the masks of a batch's M instances.
 
     Attributes:
         areas: (M,) int64, set pixels.
@@ -55,11 +55,11 @@ class MaskSummary(NamedTuple):
 def summarize_masks(
     mask_chunks: Iterable[Tensor], num_instances: int, map_size: tuple[int, int], device: torch.device
 ) -> MaskSummary:
-    """Areas, centres and reduced masks of one image's instances, from full-size masks that need not exist together.
+    """Areas, centres and reduced masks of a batch's instances, from full-size masks that need not exist together.
 
     Args:
-        mask_chunks: (m, h, w) bool masks at the image's own size, together ``num_instances`` of them.
-        num_instances: M.
+        mask_chunks: (m, h, w) bool masks, each chunk at its image's own size; all images' in order.
+        num_instances: M, of all images.
         map_size: height and width of the mask features, T_h / 4 and T_w / 4.
         device: of the result.
     """
@@ -79,9 +79,8 @@ def summarize_masks(
 def _areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Areas (m,) and sums of x and y indices (m, 2), int64 and exact, of masks (m, h, w)."""
     height, width = masks.shape[-2:]
-    # int32 counts of rows and columns: their sum over a dimension needs no wider copy of the masks.
-    per_column = masks.sum(1, dtype=torch.int32).long()
-    per_row = masks.sum(2, dtype=torch.int32).long()
+    pixels = masks.view(torch.uint8).float()  # counts of a row or column are exact below 2^24
+    per_column, per_row = pixels.sum(1).long(), pixels.sum(2).long()
     x = (per_column * torch.arange(width, device=masks.device)).sum(1)
     y = (per_row * torch.arange(height, device=masks.device)).sum(1)
     return per_row.sum(1), torch.stack((x, y), dim=1)
@@ -210,7 +209,7 @@ def _draw_classes(
 
 
 def build_targets(
-    summaries: Sequence[MaskSummary],
+    summary: MaskSummary,
     boxes: Sequence[Tensor],
     gt_classes: Sequence[Tensor],
     *,
@@ -222,7 +221,7 @@ def build_targets(
     """The targets of a batch of N images.
 
     Args:
-        summaries: of each image's masks, from :func:`summarize_masks`.
+        summary: of the batch's masks, image by image, from :func:`summarize_masks`.
         boxes: N x (M, 4) float, x0 y0 x1 y1 in input pixels.
         gt_classes: N x (M,) int64, 0..K-1.
         num_classes: K.
@@ -233,14 +232,13 @@ def build_targets(
     Raises:
         ValueError: a class outside 0..K-1.
     """
-    masks = torch.cat([s.reduced for s in summaries])
-    classes = torch.cat(list(gt_classes))
+    masks, classes = summary.reduced, torch.cat(list(gt_classes))
     device = masks.device
-    num_images, num_cells = len(summaries), sum(s * s for s in num_grids)
+    num_images, num_cells = len(boxes), sum(s * s for s in num_grids)
     instances, cells = assign_cells(
         torch.cat(list(boxes)),
-        torch.cat([s.areas for s in summaries]),
-        torch.cat([s.moments for s in summaries]),
+        summary.areas,
+        summary.moments,
         input_size=(masks.shape[1] * MASK_STRIDE, masks.shape[2] * MASK_STRIDE),
         num_grids=num_grids,
         scale_ranges=scale_ranges,
