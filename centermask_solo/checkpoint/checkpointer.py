@@ -12,6 +12,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from .sources.torchvision import from_torchvision_resnet, is_torchvision_resnet
+
 # What an ImageNet file has beyond the backbone: its classifier, one or two layers of at most a weight and a bias each.
 MAX_CLASSIFIER_KEYS = 4
 # What the config states or what only counts batches: it may be in a file or in a model without a counterpart.
@@ -103,6 +105,9 @@ class Checkpointer(DetectionCheckpointer):
         if not any(hasattr(value, "shape") for value in values.values()):
             raise ValueError(f"{self._file} holds no tensors: is it a checkpoint?")
         num_keys, example = len(values), next(iter(values))
+        if is_torchvision_resnet(values):
+            # the heuristics find where in the model the backbone sits
+            checkpoint = {**checkpoint, "model": from_torchvision_resnet(values), "matching_heuristics": True}
         incompatible = super()._load_model(checkpoint)
         for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
             keys[:] = [key for key in keys if not key.endswith(IGNORED_SUFFIXES)]

@@ -18,7 +18,7 @@ from detectron2.engine import default_setup
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..checkpoint.checkpointer import check_weights_file
-from ..data.datasets import register_datasets
+from ..data.datasets import prepare_dataset, register_datasets
 from ..data.loader import load_dataset
 from ..model_zoo import find_config_file
 
@@ -112,6 +112,13 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
         raise ValueError("DATASETS.TRAIN is empty: name the dataset to train on")
     if not for_training and not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST is empty: name the dataset to evaluate on")
+    world_size, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
+    if for_training and world_size and batch % world_size:
+        raise ValueError(
+            f"SOLVER.IMS_PER_BATCH {batch} is not a multiple of SOLVER.REFERENCE_WORLD_SIZE {world_size}, the number "
+            "of processes that the config is meant for: give SOLVER.REFERENCE_WORLD_SIZE 0 to train with the batch, "
+            "the rate and the schedule as they are"
+        )
     names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
     for name in names:
         check_dataset_files(name)
@@ -121,13 +128,14 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
 
 
 def check_dataset_files(name: str) -> None:
-    """Nothing, if the dataset is registered and its files are there."""
+    """Nothing, if the dataset is registered and its files are there, once those that are generated have been."""
     if name not in DatasetCatalog:
         near = difflib.get_close_matches(name, list(DatasetCatalog), n=1, cutoff=0.0)
         raise ValueError(
             f"the dataset '{name}' is not registered; the nearest name is '{near[0]}', and datasets/README.md says how "
             "to add your own"
         )
+    prepare_dataset(name)
     metadata = MetadataCatalog.get(name)
     for what in ("json_file", "image_root"):
         path = metadata.get(what)

@@ -11,18 +11,21 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import MetadataCatalog, build_detection_test_loader
 from detectron2.engine import AMPTrainer, DefaultTrainer, SimpleTrainer, create_ddp_model
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.utils import comm
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
 
 from ..checkpoint import Checkpointer
 from ..data.loader import TrainLoader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from .errors import WithoutUserTracebacks
+from .optimizer import build_optimizer
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +105,19 @@ class Trainer(DefaultTrainer):
         return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
+        """See :func:`centermask_solo.engine.optimizer.build_optimizer`."""
+        return build_optimizer(cfg, model)
+
+    @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
         """Endless batches of ``DATASETS.TRAIN``."""
         return build_train_loader(cfg, InstanceMapper(cfg, is_train=True))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
+        """Detectron2's loader, one image at a time; a faulty file is named."""
+        return build_detection_test_loader(cfg, dataset_name, mapper=InstanceMapper(cfg, is_train=False))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

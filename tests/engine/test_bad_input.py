@@ -71,6 +71,14 @@ def run(folder, capfd, *arguments):
             "MODEL.RETINANET.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes (cat, dog): set",
         ),
         (["DATALOADER.SAMPLER_TRAIN", "Best"], "DATALOADER.SAMPLER_TRAIN 'Best'"),
+        (
+            ["SOLVER.REFERENCE_WORLD_SIZE", "8"],
+            "SOLVER.IMS_PER_BATCH 2 is not a multiple of SOLVER.REFERENCE_WORLD_SIZE 8",
+        ),
+        (
+            ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"],
+            "CLIP_TYPE must be one of",
+        ),
         (["--eval-only"], "nothing to evaluate"),
         (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
     ],
