@@ -51,8 +51,9 @@ def ring(rng: Generator) -> Outline:
 def star(rng: Generator) -> Outline:
     """A star of four to seven rays."""
     rays = int(rng.integers(4, 8))
-    radii = np.where(np.arange(2 * rays) % 2 == 0, np.float64(1.0), rng.uniform(0.38, 0.5))
-    return _polygon(_around(radii, np.arange(2 * rays) * (np.pi / rays)))
+    radii, angles = np.ones(2 * rays), np.linspace(0.0, 2 * np.pi, 2 * rays, endpoint=False)
+    radii[1::2] = rng.uniform(0.38, 0.5)
+    return _polygon(_around(radii, angles))
 
 
 def polygon(rng: Generator) -> Outline:

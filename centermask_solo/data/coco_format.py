@@ -1,0 +1,148 @@
+"""Reading COCO annotation files, with one sentence about the first thing that is not as it must be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from detectron2.utils.file_io import PathManager
+
+Record = dict[str, Any]
+
+
+class CocoData(NamedTuple):
+    """The parts of a COCO annotation file that has passed :func:`read_coco_json`."""
+
+    images: list[Record]
+    annotations: list[Record]
+    categories: list[Record]  # by id: the order of the model's classes
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes in the model's order."""
+        return [x["name"] for x in self.categories]
+
+
+def read_coco_json(path: str) -> CocoData:
+    """The contents of an annotation file in COCO's format for instances.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not JSON, or not such a file; the first fault is named.
+    """
+    if not PathManager.isfile(path):
+        raise FileNotFoundError(f"the annotation file {path} is missing")
+    try:
+        with PathManager.open(path, "r", encoding="utf-8") as file:
+            data = json.load(file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not JSON: it is no text file") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is not JSON, or cut off ({error}): make it again, or copy it once more from where it is whole"
+        ) from error
+    if not isinstance(data, dict):
+        raise ValueError(f"{path} is not COCO: it holds a {type(data).__name__}, not a dict with 'images'")
+    images, annotations, categories = (_list(path, data, x) for x in ("images", "annotations", "categories"))
+    _check_categories(path, categories)
+    _check_images(path, images)
+    _check_annotations(path, annotations, {x["id"]: x for x in images}, {x["id"] for x in categories})
+    return CocoData(images, annotations, sorted(categories, key=lambda x: x["id"]))
+
+
+def _list(path: str, data: Record, key: str) -> list[Record]:
+    if key not in data:
+        found = ", ".join(sorted(map(str, data))[:8]) or "nothing"
+        raise ValueError(f"{path} is not COCO: it lacks the list '{key}' (it has {found})")
+    if not isinstance(data[key], list) or not all(isinstance(x, dict) for x in data[key]):
+        raise ValueError(f"{path} is not COCO: '{key}' is not a list of dicts")
+    return data[key]
+
+
+def _check_categories(path: str, categories: list[Record]) -> None:
+    if not categories:
+        raise ValueError(f"{path} has no class: its 'categories' is empty")
+    for x in categories:
+        if not _is_whole(x.get("id")) or not isinstance(x.get("name"), str):
+            raise ValueError(f"{path}: the category {_short(x)} needs a whole number as 'id' and a text as 'name'")
+    _check_unique(path, "category", (x["id"] for x in categories))
+
+
+def _check_images(path: str, images: list[Record]) -> None:
+    if not images:
+        raise ValueError(f"{path} has no image: its 'images' is empty")
+    for x in images:
+        if "id" not in x or not isinstance(x.get("file_name"), str):
+            raise ValueError(f"{path}: the image {_short(x)} needs an 'id' and a text as 'file_name'")
+        if not all(_is_whole(x.get(side)) and x[side] > 0 for side in ("width", "height")):
+            raise ValueError(f"{path}: the image {x['file_name']} needs positive whole numbers as 'width' and 'height'")
+    _check_unique(path, "image", (x["id"] for x in images))
+
+
+def _check_annotations(path: str, annotations: list[Record], images: dict[Any, Record], category_ids: set[int]) -> None:
+    for x in annotations:
+        for key in ("id", "image_id", "category_id", "bbox"):
+            if key not in x:
+                raise ValueError(f"{path}: the annotation {_short(x)} lacks '{key}'")
+        if not _is_whole(x["category_id"]):
+            raise ValueError(f"{path}: the annotation {_short(x)} has a category id that is no whole number")
+    _check_unique(path, "annotation", (x["id"] for x in annotations))
+    unknown = sorted({str(x["category_id"]) for x in annotations if x["category_id"] not in category_ids})
+    if unknown:
+        x = next(x for x in annotations if x["category_id"] not in category_ids)
+        raise ValueError(
+            f"{path}: annotations (such as that with id {x['id']}) have the category ids {', '.join(unknown[:8])}, "
+            f"which 'categories' lacks (it has {_ids(category_ids)}): add them there, or correct the annotations"
+        )
+    for x in annotations:
+        what = f"{path}: the annotation with id {x['id']}"
+        if not isinstance(x["bbox"], list) or len(x["bbox"]) != 4 or not all(map(_is_number, x["bbox"])):
+            raise ValueError(f"{what} has the bbox {_short(x['bbox'])}, which is not [x, y, width, height]")
+        if x.get("ignore"):
+            raise ValueError(f"{what} has 'ignore', which COCO does not know: use 'iscrowd', or leave it out")
+        _check_segmentation(what, x.get("segmentation"), images.get(x["image_id"]))
+
+
+def _check_segmentation(what: str, segmentation: Any, image: Record | None) -> None:
+    if not segmentation:
+        return
+    if isinstance(segmentation, list):
+        if not all(isinstance(p, list) and (not p or _is_number(p[0])) for p in segmentation):
+            raise ValueError(f"{what} has polygons that are not lists [x1, y1, x2, y2, ...] in a list")
+        return
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= set(segmentation):
+        raise ValueError(f"{what} has a segmentation that is neither polygons nor an RLE with 'size' and 'counts'")
+    if image is not None and list(segmentation["size"]) != [image["height"], image["width"]]:
+        raise ValueError(
+            f"{what} has an RLE of size {segmentation['size']}, but its image {image['file_name']} has "
+            f"[height, width] = [{image['height']}, {image['width']}]: correct the one that is wrong"
+        )
+
+
+def _check_unique(path: str, what: str, ids: Iterable[Any]) -> None:
+    seen: set[Any] = set()
+    for x in ids:
+        if isinstance(x, (list, dict)):
+            raise ValueError(f"{path}: the {what} id {_short(x)} is neither a number nor a text")
+        if x in seen:
+            raise ValueError(f"{path}: the {what} id {x} is there twice: ids must differ")
+        seen.add(x)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _ids(ids: set[int]) -> str:
+    listed = sorted(ids)
+    return ", ".join(map(str, listed)) if len(listed) <= 8 else f"{len(listed)} from {listed[0]} to {listed[-1]}"
