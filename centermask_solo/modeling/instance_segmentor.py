@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.modeling import Backbone
 from detectron2.structures import ImageList, Instances
+from detectron2.utils.events import get_event_storage
+from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
+
+MAX_VISUALIZED = 20  # predicted instances in a picture of the training, as in Detectron2's dense detectors
 
 
 class InstanceSegmentor(nn.Module):
@@ -21,14 +27,25 @@ class InstanceSegmentor(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, *, backbone: Backbone, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        vis_period: int = 0,
+        input_format: str = "BGR",
+    ) -> None:
         """
         Args:
             backbone: gives the feature maps; its ``size_divisibility`` decides the padding.
             pixel_mean: one number a channel, in the channel order of the input, subtracted from the image.
             pixel_std: one number a channel, which divides the image afterwards.
+            vis_period: iterations between two pictures of the training in the event storage; 0 for none.
+            input_format: the order of the input's channels, which those pictures need to know.
         """
         super().__init__()
+        self.vis_period, self.input_format = vis_period, input_format
         self.backbone = backbone
         # Not persistent: published checkpoints do not have them, and the config states them.
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), False)
@@ -54,6 +71,8 @@ class InstanceSegmentor(nn.Module):
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
         if self.training:
+            if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+                self.visualize_training(batched_inputs, predictions, images.image_sizes)
             gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
             return self.losses(predictions, self.label(predictions, gt_instances))
         results = self.inference(predictions, images.image_sizes)
@@ -62,6 +81,19 @@ class InstanceSegmentor(nn.Module):
             output_size = (x.get("height", height), x.get("width", width))
             outputs.append({"instances": self.postprocess(result, output_size)})
         return outputs
+
+    @torch.no_grad()
+    def visualize_training(
+        self, batched_inputs: list[dict[str, Any]], predictions: Any, image_sizes: list[tuple[int, int]]
+    ) -> None:
+        """Put a picture of the first image into the event storage: the truth above, the best instances below."""
+        image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
+        truth = Visualizer(image).overlay_instances(masks=batched_inputs[0]["instances"].gt_masks)
+        best = self.postprocess(self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED], image_sizes[0])
+        found = Visualizer(image).overlay_instances(masks=best.pred_masks.cpu())
+        picture = np.vstack((truth.get_image(), found.get_image())).transpose(2, 0, 1)
+        name = f"Top: GT masks; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
+        get_event_storage().put_image(name, picture)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """The normalized images as one zero-padded batch on the model's device: (N, C, T_h, T_w) float32."""

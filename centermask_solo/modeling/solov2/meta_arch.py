@@ -59,6 +59,8 @@ class SOLOv2(InstanceSegmentor):
         focal_gamma: float = 2.0,
         class_loss_weight: float = 1.0,
         mask_loss_weight: float = 3.0,
+        vis_period: int = 0,
+        input_format: str = "BGR",
     ) -> None:
         """
         Args:
@@ -76,8 +78,16 @@ class SOLOv2(InstanceSegmentor):
             focal_gamma: exponent of the class loss.
             class_loss_weight: of ``loss_cate``.
             mask_loss_weight: of ``loss_ins``.
+            vis_period: iterations between two pictures of the training in the event storage; 0 for none.
+            input_format: the order of the input's channels.
         """
-        super().__init__(backbone=backbone, pixel_mean=pixel_mean, pixel_std=pixel_std)
+        super().__init__(
+            backbone=backbone,
+            pixel_mean=pixel_mean,
+            pixel_std=pixel_std,
+            vis_period=vis_period,
+            input_format=input_format,
+        )
         self.ins_head = instance_head  # both named as in AdelaiDet's checkpoints
         self.mask_head = mask_head
         self.instance_in_features = list(instance_in_features)
@@ -136,6 +146,8 @@ class SOLOv2(InstanceSegmentor):
             "focal_gamma": node.LOSS.FOCAL_GAMMA,
             "class_loss_weight": node.LOSS.FOCAL_WEIGHT,
             "mask_loss_weight": node.LOSS.DICE_WEIGHT,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
         }
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:
