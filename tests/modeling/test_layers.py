@@ -162,3 +162,13 @@ def test_scale():
     scale = Scale(2.0)
     assert {k: tuple(v.shape) for k, v in scale.state_dict().items()} == {"scale": (1,)}
     torch.testing.assert_close(scale(torch.tensor([[1.0, -3.0]])), torch.tensor([[2.0, -6.0]]))
+
+
+def test_deform_conv_in_channels_last():
+    torch.manual_seed(0)
+    layer = DeformConv2d(4, 6, 3, padding=1, modulated=True, bias=False)
+    nn.init.normal_(layer.conv_offset.weight, std=0.1)
+    x = torch.randn(2, 4, 7, 5)
+    expected = layer(x)
+    actual = layer.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
