@@ -18,45 +18,51 @@ from .images import image_size, wrong_size
 NUM_SAMPLES = 8  # images that are opened before training
 
 
-def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_key: str) -> None:
-    """Nothing, if the datasets can be trained on or evaluated by a model of so many classes.
+Classes = dict[str, list[str] | None]
+
+
+def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_key: str) -> Classes:
+    """The class names of each dataset, if all can be trained on or evaluated by a model of so many classes.
 
     Each json is read whole, but only a few images are opened. All processes of a training call this together: one of
-    each machine checks, and all raise the same. Generated datasets are there afterwards.
+    each machine checks, and all return or raise the same. Generated datasets are there afterwards.
 
     Args:
         names: of registered datasets.
         num_classes: of the model; None if it is unknown.
         num_classes_key: the config key that sets it, as in "MODEL.SOLOV2.NUM_CLASSES".
 
+    Returns:
+        The names of the classes in the model's order; None for a dataset that names none.
+
     Raises:
         ValueError, FileNotFoundError: one is not registered, lacks files, is not COCO, or has other classes.
     """
-    error: ValueError | FileNotFoundError | None = None
+    found: Classes | ValueError | FileNotFoundError = {}
     if comm.get_local_rank() == 0:
         try:
-            for name in dict.fromkeys(names):
-                _check_one(name, num_classes, num_classes_key)
-        except (ValueError, FileNotFoundError) as e:
-            error = e
-    for found in comm.all_gather(error):
-        if found is not None:
-            raise found
+            found = {name: _check_one(name, num_classes, num_classes_key) for name in dict.fromkeys(names)}
+        except (ValueError, FileNotFoundError) as error:
+            found = error
+    all_found = comm.all_gather(found)
+    for x in all_found:
+        if isinstance(x, Exception):
+            raise x
+    return all_found[0]
 
 
 def check_registered(name: str) -> None:
     """Nothing, if there is a dataset of this name.
 
     Raises:
-        ValueError: there is none; the nearest names are listed.
+        ValueError: there is none; the nearest name is given.
     """
     if name in DatasetCatalog:
         return
-    near = difflib.get_close_matches(name, list(DatasetCatalog), n=3, cutoff=0.5)
-    nearest = f"near it are {', '.join(near)}; " if near else ""
+    near = difflib.get_close_matches(name, list(DatasetCatalog), n=1, cutoff=0.0)
     raise ValueError(
-        f"the dataset '{name}' is not registered: {nearest}for your own data give DATASETS.COCO_JSON "
-        f"\"[['{name}', 'annotations.json', 'images/']]\""
+        f"the dataset '{name}' is not registered; the nearest name is '{near[0]}', and your own data becomes known by "
+        f"DATASETS.COCO_JSON \"[['{name}', 'annotations.json', 'images/']]\""
     )
 
 
@@ -95,7 +101,7 @@ def find_files(name: str) -> Metadata:
     return metadata
 
 
-def _check_one(name: str, num_classes: int | None, num_classes_key: str) -> None:
+def _check_one(name: str, num_classes: int | None, num_classes_key: str) -> list[str] | None:
     metadata = find_files(name)
     classes = metadata.get("thing_classes")
     if metadata.get("evaluator_type") == "coco" and metadata.get("json_file"):
@@ -109,6 +115,7 @@ def _check_one(name: str, num_classes: int | None, num_classes_key: str) -> None
         _check_samples(metadata, data)
     if num_classes is not None and classes is not None:
         check_num_classes(name, classes, num_classes, num_classes_key)
+    return None if classes is None else list(classes)
 
 
 def _check_samples(metadata: Metadata, data: CocoData) -> None:

@@ -37,10 +37,10 @@ def read_coco_json(path: str) -> CocoData:
         with PathManager.open(path, "r", encoding="utf-8") as file:
             data = json.load(file)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not JSON: it is no text file") from error
+        raise ValueError(f"{path} is not COCO: it is no text file, let alone JSON") from error
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"{path} is not JSON, or cut off ({error}): make it again, or copy it once more from where it is whole"
+            f"{path} is not COCO: it is no JSON, or cut off ({error}); make it again, or copy it from where it is whole"
         ) from error
     if not isinstance(data, dict):
         raise ValueError(f"{path} is not COCO: it holds a {type(data).__name__}, not a dict with 'images'")

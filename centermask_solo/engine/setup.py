@@ -7,19 +7,18 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 import yaml
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.modeling import META_ARCH_REGISTRY
 
 from ..checkpoint.checkpointer import check_weights_file
-from ..data.datasets import prepare_dataset, register_datasets
-from ..data.loader import load_dataset
+from ..data.checks import check_datasets
+from ..data.datasets import register_datasets
 from ..model_zoo import find_config_file
 
 logger = logging.getLogger(__name__)
@@ -120,52 +119,26 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
             "the rate and the schedule as they are"
         )
     names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
-    for name in names:
-        check_dataset_files(name)
-    for name in cfg.DATASETS.TEST:
-        load_dataset(name)  # now, not after the training
-    check_num_classes(cfg, names)
-
-
-def check_dataset_files(name: str) -> None:
-    """Nothing, if the dataset is registered and its files are there, once those that are generated have been."""
-    if name not in DatasetCatalog:
-        near = difflib.get_close_matches(name, list(DatasetCatalog), n=1, cutoff=0.0)
-        raise ValueError(
-            f"the dataset '{name}' is not registered; the nearest name is '{near[0]}', and datasets/README.md says how "
-            "to add your own"
-        )
-    prepare_dataset(name)
-    metadata = MetadataCatalog.get(name)
-    for what in ("json_file", "image_root"):
-        path = metadata.get(what)
-        if path and not os.path.exists(path):
-            raise FileNotFoundError(
-                f"the dataset '{name}' lacks {path}; datasets/README.md says what belongs where, and the environment "
-                "variable DETECTRON2_DATASETS where the folder of all datasets is"
-            )
-
-
-def check_num_classes(cfg: CfgNode, names: Sequence[str]) -> None:
-    """Nothing, if each dataset has as many classes as the model, and those of training the same ones."""
     key = NUM_CLASSES_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
-    if key is None:
-        return
-    num_classes = _value(cfg, key)
-    all_classes = {name: _thing_classes(name) for name in names}
-    for name, classes in all_classes.items():
-        if classes is not None and len(classes) != num_classes:
-            raise ValueError(
-                f"{key} is {num_classes}, but the dataset '{name}' has {len(classes)} classes "
-                f"({', '.join(classes[:3])}{', ...' if len(classes) > 3 else ''}): set {key} to {len(classes)}"
-            )
-    first = next(iter(all_classes.items()), ("", None))
-    for name, classes in all_classes.items():
-        if classes is None or first[1] is None or list(classes) == list(first[1]):
+    classes = check_datasets(names, _value(cfg, key) if key else None, key or "")
+    check_same_classes(classes, cfg.DATASETS.TRAIN)
+
+
+def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Sequence[str]) -> None:
+    """Nothing, if the datasets have the same classes; if one of ``train`` differs, it is an error, else a warning.
+
+    Args:
+        classes: of each dataset, in the model's order; None where they are unknown.
+        train: the datasets of training.
+    """
+    known = [(name, names) for name, names in classes.items() if names is not None]
+    for name, names in known[1:]:
+        first, first_names = known[0]
+        pair = next(((a, b) for a, b in zip(first_names, names, strict=False) if a != b), None)
+        if pair is None:
             continue
-        pair = next((a, b) for a, b in zip(first[1], classes, strict=True) if a != b)
-        message = f"the datasets '{first[0]}' and '{name}' have different classes, such as '{pair[0]}' and '{pair[1]}'"
-        if name in cfg.DATASETS.TRAIN:
+        message = f"the datasets '{first}' and '{name}' have different classes, such as '{pair[0]}' and '{pair[1]}'"
+        if name in train:
             raise ValueError(message + ": give them the same classes in the same order")
         logger.warning(message)
 
@@ -175,10 +148,3 @@ def _value(cfg: CfgNode, key: str) -> Any:
     for part in key.split("."):
         node = node[part]
     return node
-
-
-def _thing_classes(name: str) -> Sequence[str] | None:
-    """The names of the dataset's classes; they may be known only once it is loaded."""
-    if MetadataCatalog.get(name).get("thing_classes") is None:
-        load_dataset(name)
-    return MetadataCatalog.get(name).get("thing_classes")
