@@ -146,6 +146,9 @@ def train_in_process(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     cfg = tiny_cfg(Path(args.data), Path(args.output))
     cfg.MODEL.TINY_DROPOUT = 0.0  # its masks differ between the processes
+    cfg.INPUT.MIN_SIZE_TRAIN = (40,)  # padding is that of the images of one process
+    cfg.SEED = 1
+    torch.manual_seed(1)
     trainer = RecordingTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
