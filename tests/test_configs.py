@@ -15,6 +15,28 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
 # Entries of the state dict and millions of values, from the published models; offsets counted by hand below.
 SOLOV2_SIZES = {"solov2_R_50_3x": (333, 46.65), "solov2_R_101_3x": (588, 65.69), "solov2_R_101_rgb_3x": (588, 65.69)}
+CENTERMASK_SIZES = {
+    "centermask_R_50_FPN_ms_3x": (351, 51.334),
+    "centermask_R_101_FPN_ms_3x": (606, 70.378),
+    "centermask_X_101_FPN_ms_3x": (606, 114.718),
+    "centermask_V_39_eSE_FPN_ms_3x": (293, 52.650),
+    "centermask_V_57_eSE_FPN_ms_3x": (389, 68.932),
+    "centermask_V_99_eSE_FPN_ms_3x": (613, 97.023),
+    "centermask_V_39_eSE_dcn_FPN_ms_3x": (343, 54.423),
+    "centermask_V_57_eSE_dcn_FPN_ms_3x": (469, 71.919),
+    "centermask_V_99_eSE_dcn_FPN_ms_3x": (763, 102.437),
+    "centermask_lite_V_39_eSE_FPN_ms_4x": (269, 35.150),
+    "centermask_lite_V_19_eSE_FPN_ms_4x": (165, 20.136),
+    "centermask_lite_V_19_slim_eSE_FPN_ms_4x": (165, 12.456),
+    "centermask_lite_V_19_slim_dw_eSE_FPN_ms_4x": (194, 11.188),
+    "centermask_lite_Mv2_FPN_ms_4x": (317, 11.551),
+    "panoptic_centermask_R_50_FPN_ms_3x": (378, 53.621),
+    "panoptic_centermask_R_101_FPN_ms_3x": (633, 72.665),
+    "panoptic_centermask_X_101_FPN_ms_3x": (633, 117.005),
+    "panoptic_centermask_V_39_eSE_FPN_ms_3x": (320, 54.936),
+    "panoptic_centermask_V_57_eSE_FPN_ms_3x": (416, 71.218),
+    "panoptic_centermask_V_99_eSE_FPN_ms_3x": (640, 99.310),
+}
 # Deformable convolutions in the backbone and in the heads, and the channels of a 3x3 one's offsets.
 SOLOV2_DEFORMABLE = {
     "solov2_R_50_light512_dcn_3x": (4 + 6 + 3, 2, 18),
@@ -71,6 +93,14 @@ def test_solov2_sizes_are_the_published_ones(name):
     entries, millions = SOLOV2_SIZES[name]
     assert len(state) == entries
     assert round(sum(v.numel() for v in state.values()) / 1e6, 2) == millions
+
+
+@pytest.mark.parametrize("name", CENTERMASK_SIZES)
+def test_centermask_sizes_are_the_published_ones(name):
+    state = build(read(f"CenterMask/{name}.yaml")).state_dict()
+    entries, millions = CENTERMASK_SIZES[name]
+    assert len(state) == entries
+    assert round(sum(v.numel() for v in state.values()) / 1e6, 3) == millions
 
 
 @pytest.mark.parametrize("name", SOLOV2_DEFORMABLE)
