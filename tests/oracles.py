@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -95,3 +96,75 @@ def fcos_decode(
                 of_level.append((math.sqrt(p * q), k, (x - left, y - top, x + right, y + bottom), (x, y)))
         found += sorted(of_level, reverse=True)[:pre_nms_topk]
     return sorted(found, reverse=True)
+
+
+def focal_loss_sum(logits: Tensor, classes: Tensor, alpha: float, gamma: float) -> float:
+    """Sigmoid focal loss, one entry at a time (arXiv 1708.02002, equation 5); class K is background."""
+    total = 0.0
+    for row, true_class in zip(logits.tolist(), classes.tolist(), strict=True):
+        for k, logit in enumerate(row):
+            p = 1 / (1 + math.exp(-logit))
+            p_t, alpha_t = (p, alpha) if k == true_class else (1 - p, 1 - alpha)
+            total += -alpha_t * (1 - p_t) ** gamma * math.log(p_t)
+    return total
+
+
+def dice_loss(scores: Tensor, mask: Tensor) -> Tensor:
+    """One mask's dice loss (arXiv 1912.04488, equation 4), with 0.001 added to both squared sums."""
+    mask = mask.to(scores.dtype)
+    overlap = (scores * mask).sum()
+    return 1 - 2 * overlap / ((scores * scores).sum() + 0.001 + (mask * mask).sum() + 0.001)
+
+
+def solov2_reduced_mask(mask: Tensor) -> Tensor:
+    """A mask (h, w) at a quarter of its size by OpenCV's rule for bytes, pixel by pixel in its fixed-point numbers."""
+
+    def taps(i: int, source: int, reduced: int) -> tuple[int, int, int, int]:
+        position = torch.tensor((i + 0.5) * source / reduced - 0.5, dtype=torch.float32).item()
+        first = math.floor(position)
+        fraction = position - first
+        if first < 0:
+            first, fraction = 0, 0.0
+        if first >= source - 1:
+            first, fraction = source - 1, 0.0
+        return first, min(first + 1, source - 1), round(2048 * (1 - fraction)), round(2048 * fraction)
+
+    (height, width), pixels = mask.shape, mask.int().tolist()
+    out_h, out_w = int(height / 4 + 0.5), int(width / 4 + 0.5)
+    out = torch.zeros(out_h, out_w, dtype=torch.bool)
+    for i in range(out_h):
+        for j in range(out_w):
+            y0, y1, wy0, wy1 = taps(i, height, out_h)
+            x0, x1, wx0, wx1 = taps(j, width, out_w)
+            top = wx0 * pixels[y0][x0] + wx1 * pixels[y0][x1]
+            bottom = wx0 * pixels[y1][x0] + wx1 * pixels[y1][x1]
+            out[i, j] = (((wy0 * (top >> 4)) >> 16) + ((wy1 * (bottom >> 4)) >> 16) + 2) >> 2 > 0
+    return out
+
+
+def solov2_claims(
+    boxes: Tensor,
+    masks: Tensor,
+    input_size: tuple[int, int],
+    num_grids: list[int],
+    scale_ranges: list[tuple[int, int]],
+    sigma: float,
+) -> list[tuple[int, int, int, int]]:
+    """(instance, level, row, column) of every cell that an instance claims, in exact fractions (arXiv 1912.04488)."""
+    claims = []
+    for m, (box, mask) in enumerate(zip(boxes.tolist(), masks, strict=True)):
+        pixels = mask.nonzero().tolist()
+        if not pixels:
+            continue
+        x0, y0, x1, y1 = (Fraction(v) for v in box)
+        cy, cx = (Fraction(sum(p[i] for p in pixels), len(pixels)) for i in (0, 1))
+        half_h, half_w = (Fraction(str(sigma)) / 2 * side for side in (y1 - y0, x1 - x0))
+        for level, (side, (low, high)) in enumerate(zip(num_grids, scale_ranges, strict=True)):
+            if not low**2 <= (x1 - x0) * (y1 - y0) <= high**2:
+                continue
+            axes = []
+            for centre, half, size in ((cy, half_h, input_size[0]), (cx, half_w, input_size[1])):
+                cell, first, last = (math.floor(v * side / size) for v in (centre, centre - half, centre + half))
+                axes.append(range(max(first, 0, cell - 1), min(last, side - 1, cell + 1) + 1))
+            claims += [(m, level, row, column) for row in axes[0] for column in axes[1]]
+    return claims
