@@ -88,7 +88,8 @@ class InstanceSegmentor(nn.Module):
     ) -> None:
         """Put a picture of the first image into the event storage: the truth above, the best instances below."""
         image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
-        truth = Visualizer(image).overlay_instances(masks=batched_inputs[0]["instances"].gt_masks)
+        instances = batched_inputs[0]["instances"]
+        truth = Visualizer(image).overlay_instances(masks=instances.gt_masks if len(instances) else None)
         best = self.postprocess(self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED], image_sizes[0])
         found = Visualizer(image).overlay_instances(masks=best.pred_masks.cpu())
         picture = np.vstack((truth.get_image(), found.get_image())).transpose(2, 0, 1)

@@ -198,6 +198,10 @@ class SOLOv2(InstanceSegmentor):
 
 def _mask_chunks(instances: Instances) -> Iterator[Tensor]:
     """The ground-truth masks of one image, a bounded number of full-size bool masks (m, h, w) at a time."""
+    if len(instances) == 0:
+        return  # Detectron2's mapper gives an image without annotations no gt_masks at all
+    if not instances.has("gt_masks"):
+        raise ValueError("The instances have no gt_masks: SOLOv2 needs MODEL.MASK_ON True and data with masks.")
     masks = instances.gt_masks
     height, width = instances.image_size if isinstance(masks, PolygonMasks) else _tensor_of(masks).shape[-2:]
     step = max(MASK_CHUNK_PIXELS // max(height * width, 1), 1)
