@@ -1,0 +1,22 @@
+"""The command ``centermask-solo``: one module a subcommand, each with ``add_parser`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from ..engine.errors import reported_errors
+from . import check_dataset, demo, predict, train
+
+SUBCOMMANDS = (train, predict, demo, check_dataset)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the subcommand that ``argv`` (by default the command line) names."""
+    parser = argparse.ArgumentParser(prog="centermask-solo", description="Fast instance segmentation on Detectron2")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
+    for module in SUBCOMMANDS:
+        module.add_parser(subparsers).set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    with reported_errors():
+        args.run(args)

@@ -62,6 +62,17 @@ def contact_sheet(
     return path
 
 
+def draw_predictions(image: Picture, instances: Instances, metadata: Metadata) -> Picture:
+    """The image, RGB, with the masks, class names and scores of all ``instances`` over it.
+
+    Args:
+        image: (H, W, 3) uint8.
+        instances: in the frame of the image: ``scores``, ``pred_classes`` and ``pred_masks``.
+        metadata: its ``thing_classes`` name the classes.
+    """
+    return _draw_prediction(image, instances, metadata)[0]
+
+
 def _draw_truth(image: Picture, record: Mapping[str, Any], metadata: Metadata) -> tuple[Picture, str]:
     names = _class_names(metadata)
     masks, labels, colors = [], [], []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob
 from typing import Any
 
+import cv2
 import detectron2.data.transforms as T
 import numpy as np
 import torch
@@ -16,9 +18,14 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.data.detection_utils import read_image as read_with_detectron2
 from detectron2.engine import DefaultPredictor
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.modeling import build_model
+from detectron2.structures import Instances
+from pycocotools.mask import area
+from tqdm import tqdm
 
 from ..checkpoint import Checkpointer
+from .pictures import draw_predictions
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -127,3 +134,72 @@ def find_images(inputs: Sequence[str]) -> list[str]:
             raise FileNotFoundError(f"there is no image {name}")
         paths += found
     return paths
+
+
+def find_config(weights: str) -> str:
+    """The config file that training wrote beside its checkpoints.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    path = os.path.join(os.path.dirname(weights), "config.yaml")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no {path}: name the config of these weights with --config-file")
+    return path
+
+
+def predict_to_folder(
+    cfg: CfgNode,
+    inputs: Sequence[str],
+    output_dir: str,
+    *,
+    score_threshold: float = 0.3,
+    batch_size: int = 1,
+    with_pictures: bool = True,
+) -> int:
+    """The number of instances found; ``predictions.json`` has them in COCO format, beside a picture of each image.
+
+    Args:
+        cfg: names model and weights.
+        inputs: files, folders and patterns.
+        output_dir: of the results; made if need be.
+        score_threshold: instances with lower scores are left out.
+        batch_size: images that go through the networks at once.
+        with_pictures: draw the instances, too.
+    """
+    paths = find_images(inputs)
+    predictor = Predictor(cfg)
+    os.makedirs(output_dir, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (path, image, output) in enumerate(
+        tqdm(predictor.predict_files(paths, batch_size), total=len(paths)), 1
+    ):
+        instances = output["instances"].to("cpu")
+        instances = instances[instances.scores >= score_threshold]
+        height, width = image.shape[:2]
+        images.append({"id": image_id, "file_name": path, "height": height, "width": width})
+        annotations += _annotations(instances, image_id, first_id=len(annotations) + 1)
+        if with_pictures:
+            picture = draw_predictions(image[:, :, ::-1], instances, predictor.metadata)
+            cv2.imwrite(_picture_path(output_dir, path, image_id), picture[:, :, ::-1])
+    names = predictor.metadata.get("thing_classes", [])
+    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
+    with open(os.path.join(output_dir, "predictions.json"), "w", encoding="utf-8") as file:
+        json.dump({"images": images, "annotations": annotations, "categories": categories}, file)
+    return len(annotations)
+
+
+def _annotations(instances: Instances, image_id: int, first_id: int) -> list[dict[str, Any]]:
+    """The instances as COCO annotations with scores; categories count from 1."""
+    found = instances_to_coco_json(instances, image_id)
+    for i, x in enumerate(found):
+        x |= {"id": first_id + i, "category_id": x["category_id"] + 1, "iscrowd": 0}
+        x["area"] = int(area(x["segmentation"])) if "segmentation" in x else x["bbox"][2] * x["bbox"][3]
+    return found
+
+
+def _picture_path(output_dir: str, path: str, image_id: int) -> str:
+    """A file that no other image of the same name in another folder has."""
+    stem = os.path.splitext(os.path.basename(path))[0]
+    return os.path.join(output_dir, f"{image_id:04d}_{stem}.jpg")
