@@ -1,5 +1,5 @@
 """The models; importing this package registers them with Detectron2."""
 
-from . import backbone, solov2
+from . import backbone, centermask, solov2
 
-__all__ = ["backbone", "solov2"]
+__all__ = ["backbone", "centermask", "solov2"]

@@ -164,7 +164,7 @@ class CenterROIHeads(ROIHeads):
         pooled = self._pool(self.mask_pooler, self.mask_in_features, features, boxes, rois)
         classes = torch.cat([x.gt_classes for x in rois])
         logits = predict_class_masks(self.mask_head, pooled, classes).float()
-        wanted = _mask_targets(rois, targets, logits.shape[-1])
+        wanted = mask_targets_of_rois(rois, targets, logits.shape[-1])
         _log_mask_accuracy(logits, wanted.masks)
         losses = {"loss_mask": mask_loss(logits, wanted.masks) * self.mask_head.loss_weight}
         if self.maskiou_head is not None:
@@ -235,7 +235,7 @@ def _build_pooler(
     return pooler, ShapeSpec(channels=input_shape[in_features[0]].channels, height=side, width=side)
 
 
-def _mask_targets(rois: list[Instances], targets: list[Instances], side: int) -> MaskTargets:
+def mask_targets_of_rois(rois: list[Instances], targets: list[Instances], side: int) -> MaskTargets:
     """The mask targets of all images' RoIs, whether their ground truth is polygons or bitmasks."""
     parts = []
     for x, target in zip(rois, targets, strict=True):

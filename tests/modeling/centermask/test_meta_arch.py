@@ -1,0 +1,230 @@
+import copy
+
+import pytest
+import torch
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+from centermask_solo.modeling.centermask.meta_arch import CenterMask, paste_into_whole_boxes
+from tests.modeling.centermask.helpers import BOXES, SIZE, make_gt, make_input, make_model
+
+LOSSES = {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr", "loss_mask", "loss_maskiou"}
+FIELDS = {"pred_boxes", "scores", "pred_classes", "locations", "pred_masks", "mask_scores"}
+
+
+def losses_of(model, inputs):
+    with EventStorage():
+        return model(inputs)
+
+
+def predict(model, inputs):
+    with torch.no_grad():
+        return [x["instances"] for x in model.eval()(inputs)]
+
+
+def test_the_same_model_by_either_name():
+    ours, theirs = make_model(), make_model("MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
+    assert type(ours) is CenterMask and type(theirs) is GeneralizedRCNN
+    x = make_input(height=200, width=300)
+    a, b = predict(ours, [x])[0], predict(theirs, [x])[0]
+    assert set(a.get_fields()) == set(b.get_fields()) == FIELDS
+    assert len(a) == len(b) > 0
+    assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor) and torch.equal(a.pred_masks, b.pred_masks)
+
+
+def test_output_has_the_requested_size_and_order():
+    outputs = predict(make_model(), [make_input(height=200, width=300), make_input(size=(70, 90), seed=1)])
+    for result, size in zip(outputs, [(200, 300), (70, 90)], strict=True):
+        assert result.image_size == size and 0 < len(result) <= 50
+        assert result.pred_masks.shape == (len(result), *size) and result.pred_masks.dtype == torch.bool
+        assert (result.scores.diff() <= 0).all()
+        boxes = result.pred_boxes.tensor
+        assert (boxes >= 0).all() and (boxes[:, 2] <= size[1]).all() and (boxes[:, 3] <= size[0]).all()
+
+
+def test_a_batch_equals_its_images():
+    model = make_model()
+    inputs = [make_input(seed=1), make_input(seed=2)]
+    together = predict(model, inputs)
+    for x, expected in zip(inputs, together, strict=True):
+        alone = predict(model, [x])[0]
+        assert torch.equal(alone.pred_classes, expected.pred_classes)
+        assert torch.allclose(alone.pred_boxes.tensor, expected.pred_boxes.tensor, atol=1e-3)
+        assert torch.allclose(alone.mask_scores, expected.mask_scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("masks", ["polygon", "bitmask"])
+@pytest.mark.parametrize("objects", [[BOXES, BOXES[:1]], [BOXES, []], [[], []]])
+def test_every_parameter_is_trained_whatever_the_objects(masks, objects):
+    model = make_model()
+    inputs = [make_input(make_gt(b, masks=masks), seed=i) for i, b in enumerate(objects)]
+    losses = losses_of(model, inputs)
+    assert set(losses) == LOSSES
+    assert all(x.isfinite() for x in losses.values())
+    if objects == [[], []]:
+        assert all(losses[k] == 0 for k in LOSSES - {"loss_fcos_cls"})
+    sum(losses.values()).backward()
+    missing = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert missing == []
+
+
+def test_objects_of_one_pixel_and_beyond_the_image_train():
+    boxes = [[30.0, 30.0, 31.0, 31.0], [-20.0, -10.0, 20.0, 15.0], [100.0, 80.0, 180.0, 140.0]]
+    losses = losses_of(make_model(), [make_input(make_gt(boxes))])
+    assert all(x.isfinite() for x in losses.values())
+
+
+def test_without_masks_it_is_a_plain_fcos():
+    model = make_model("MODEL.MASK_ON", False)
+    losses = losses_of(model, [make_input(make_gt(BOXES))])
+    assert set(losses) == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"}
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    result = predict(model, [make_input()])[0]
+    assert set(result.get_fields()) == FIELDS - {"pred_masks", "mask_scores"} and len(result) > 0
+
+
+def test_box_only_training_needs_no_masks():
+    gt = make_gt(BOXES)
+    gt.remove("gt_masks")
+    assert all(x > 0 for x in losses_of(make_model("MODEL.MASK_ON", False), [make_input(gt)]).values())
+
+
+@pytest.mark.parametrize("unclipped", [False, True])
+def test_no_detections(unclipped):
+    name = ["MODEL.FCOS.INFERENCE_TH_TEST", 0.9999, "MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED", unclipped]
+    for result in predict(make_model(*name), [make_input(height=50, width=60), make_input()]):
+        assert len(result) == 0
+        assert set(result.get_fields()) == FIELDS
+        assert result.pred_masks.shape == (0, *result.image_size)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_that_are_not_numbers_give_no_detections(value):
+    x = make_input()
+    x["image"][:] = value
+    assert len(predict(make_model(), [x])[0]) == 0
+
+
+def test_mixed_precision_gives_the_same_detections():
+    model, x = make_model(), make_input()
+    exact = predict(model, [x])[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = predict(model, [x])[0]
+    best = exact[exact.scores > exact.scores.median()]
+    found = 0
+    for i in range(len(best)):
+        same = half[half.pred_classes == best.pred_classes[i]]
+        distance = (same.pred_boxes.tensor - best.pred_boxes.tensor[i]).abs().amax(1)
+        found += bool((distance < 4).any())
+    assert found >= 0.9 * len(best)
+
+
+def test_training_under_autocast_is_close_to_float32():
+    got = []
+    for enabled in (False, True):
+        model = make_model()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            losses = losses_of(model, [make_input(make_gt(BOXES))])
+        assert all(x.dtype == torch.float32 for x in losses.values())
+        sum(losses.values()).backward()
+        got.append({k: v.item() for k, v in losses.items()})
+    for name in ("loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr", "loss_mask"):
+        assert got[1][name] == pytest.approx(got[0][name], rel=0.05), name
+
+
+def corner_detection(scale=1):
+    """A box of 40 x 40 of which the right lower quarter lies within the image; the mask is its lower right half."""
+    x = Instances((50 * scale, 60 * scale))
+    x.pred_boxes = Boxes(torch.tensor([[-20.0, -20.0, 20.0, 20.0], [10.0, 10.0, 30.0, 30.0]]) * scale)
+    x.scores, x.pred_classes = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
+    half = (torch.arange(28)[:, None] + torch.arange(28) >= 28).float()
+    x.pred_masks = half.expand(2, 1, 28, 28).clone()
+    return x
+
+
+def test_unclipped_pasting_keeps_the_masks_place():
+    from detectron2.modeling import detector_postprocess
+
+    squeezed = detector_postprocess(copy.deepcopy(corner_detection()), 100, 120)
+    whole = paste_into_whole_boxes(corner_detection(), 100, 120)
+    assert set(whole.get_fields()) == set(squeezed.get_fields())
+    assert torch.equal(whole.pred_boxes.tensor, squeezed.pred_boxes.tensor)  # clipped in both
+    assert torch.equal(whole.pred_masks[1], squeezed.pred_masks[1])  # inside the image: the same
+    assert whole.pred_masks[0, :40, :40].float().mean() > 0.95  # the quarter is foreground altogether
+    assert squeezed.pred_masks[0, :40, :40].float().mean() == pytest.approx(0.5, abs=0.05)  # a squeezed half
+
+
+def test_unclipped_pasting_drops_what_lies_outside():
+    x = corner_detection()
+    x.pred_boxes.tensor[0] = torch.tensor([-50.0, -50.0, -10.0, -10.0])
+    pasted = paste_into_whole_boxes(x, 100, 120)
+    assert pasted.pred_classes.tolist() == [1] and pasted.pred_masks.shape == (1, 100, 120)
+
+
+def test_unclipped_pasting_is_an_option_of_the_model():
+    x = make_input()
+    clipped = predict(make_model(), [x])[0]
+    whole = predict(make_model("MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED", True), [x])[0]
+    assert torch.equal(clipped.pred_boxes.tensor, whole.pred_boxes.tensor)
+    boxes_only = predict(make_model("MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED", True, "MODEL.MASK_ON", False), [x])[0]
+    assert len(boxes_only) == len(whole)
+
+
+def panoptic(*overrides):
+    features = ["res2", "res3", "res4", "res5"]
+    return make_model(
+        *["MODEL.META_ARCHITECTURE", "PanopticFPN", "MODEL.RESNETS.OUT_FEATURES", features],
+        *["MODEL.FPN.IN_FEATURES", features, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 5],
+        *["MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH", 0.1, "MODEL.SEM_SEG_HEAD.CONVS_DIM", 32],
+        *overrides,
+    )
+
+
+def test_panoptic_trains():
+    model = panoptic()
+    assert type(model) is PanopticFPN
+    labels = torch.zeros(SIZE, dtype=torch.int64)
+    inputs = [make_input(make_gt(BOXES), sem_seg=labels), make_input(make_gt(), sem_seg=labels + 1)]
+    losses = losses_of(model, inputs)
+    assert set(losses) == LOSSES | {"loss_sem_seg"}
+    sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_panoptic_gives_detectron2s_output():
+    model = panoptic().eval()
+    with torch.no_grad():
+        output = model([make_input(height=100, width=140)])[0]
+    segments, infos = output["panoptic_seg"]
+    assert segments.shape == (100, 140) and output["sem_seg"].shape == (5, 100, 140)
+    assert {x["isthing"] for x in infos} >= {True}
+    things = [x for x in infos if x["isthing"]]
+    instances = output["instances"]
+    for x in things:  # ranked by box scores, not by mask scores
+        assert x["score"] == instances.scores[x["instance_id"]].item()
+    assert sorted(segments.unique().tolist())[-1] == len(infos)
+
+
+@pytest.mark.slow
+def test_it_overfits_two_images():
+    torch.manual_seed(0)
+    model = make_model("MODEL.BACKBONE.FREEZE_AT", 0)
+    inputs = []
+    for i, boxes in enumerate([BOXES[:2], [[20.0, 20.0, 80.0, 80.0]]]):
+        gt = make_gt(boxes)
+        x = make_input(gt, seed=i)
+        x["image"] = x["image"] * 0.1 + 100
+        for j, (x0, y0, x1, y1) in enumerate(boxes):
+            x["image"][j % 3, int(y0) : int(y1), int(x0) : int(x1)] += 80
+        inputs.append(x)
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    totals = []
+    for _ in range(80):
+        loss = sum(losses_of(model, inputs).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    assert sum(totals[-5:]) < 0.5 * sum(totals[:5])
