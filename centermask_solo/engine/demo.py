@@ -90,7 +90,7 @@ def run_training(command: Sequence[str], max_iter: int, log: str) -> None:
     """Run the command and show how it gets on.
 
     Raises:
-        ValueError: it failed; its last lines are in the message.
+        ValueError: it failed, and why.
     """
     start = time.perf_counter()
     last_lines: deque[str] = deque(maxlen=20)
@@ -105,7 +105,11 @@ def run_training(command: Sequence[str], max_iter: int, log: str) -> None:
             if shown:
                 print(f"     {shown}", flush=True)
     if process.returncode:
-        raise ValueError(f"the training failed, see {log}; its last lines were\n{''.join(last_lines)}")
+        sentences = [line for line in last_lines if line.startswith("error: ")]
+        reason = (
+            sentences[-1].removeprefix("error: ").strip() if sentences else "its last lines:\n" + "".join(last_lines)
+        )
+        raise ValueError(f"the training failed ({log} has all it said): {reason}")
 
 
 def progress(line: str, max_iter: int, seconds: float) -> str | None:
@@ -119,7 +123,7 @@ def progress(line: str, max_iter: int, seconds: float) -> str | None:
             f"iteration {done:4d} of {max_iter}   loss {float(loss):6.3f}   {format_seconds(seconds)} gone, {eta} to go"
         )
     if "Start inference on" in line:
-        return f"judging{line.split('Start inference on')[1].rstrip()}"
+        return f"judging on {line.split('Start inference on ')[1].rstrip()}"
     return None
 
 

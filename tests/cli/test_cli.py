@@ -1,0 +1,86 @@
+"""The command line: arguments in, one call, one sentence if it cannot be."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from centermask_solo.cli import main
+from centermask_solo.engine.demo import CONFIGS
+from tests.engine.tiny import TinyModel, tiny_cfg, write_dataset
+
+
+def fails(capsys, *argv):
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    captured = capsys.readouterr()
+    return end.value.code, captured.out + captured.err
+
+
+def test_help_lists_the_subcommands(capsys):
+    code, text = fails(capsys, "--help")
+    assert code == 0
+    for name in ("train", "predict", "demo", "check-dataset"):
+        assert name in text
+
+
+def test_predict(tmp_path, capsys):
+    write_dataset(tmp_path / "data", num_images=2)
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")
+    torch.save({"model": TinyModel(cfg).state_dict()}, tmp_path / "output" / "weights.pth")
+    config = {"VERSION": 2, "MODEL": {"META_ARCHITECTURE": "TinyModel"}, "INPUT": {"MIN_SIZE_TEST": 32}}
+    (tmp_path / "output" / "config.yaml").write_text(yaml.safe_dump(config))
+    weights, data, results = (str(tmp_path / name) for name in ("output/weights.pth", "data", "results"))
+    main(["predict", "--weights", weights, "--input", data, "--output", results, "MODEL.DEVICE", "cpu"])
+    assert "2 instances" in capsys.readouterr().out
+    assert len(json.loads(Path(results, "predictions.json").read_text())["annotations"]) == 2
+    assert len(list(Path(results).glob("*.jpg"))) == 2
+    again = ["predict", "--weights", weights, "--input", data, "--output", results, "--score-threshold", "0.99"]
+    main([*again, "--no-pictures", "--batch-size", "2"])
+    assert "0 instances" in capsys.readouterr().out
+
+
+def test_predict_without_images(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("VERSION: 2\n")
+    argv = ["predict", "--weights", str(tmp_path / "x.pth"), "--input", str(tmp_path / "absent"), "--output", "x"]
+    code, text = fails(capsys, *argv)
+    assert code == 2
+    assert text.startswith("error: there is no image")
+
+
+def test_check_dataset(tmp_path, capsys):
+    write_dataset(tmp_path, num_images=2)
+    files = [str(tmp_path / "instances.json"), str(tmp_path)]
+    main(["check-dataset", *files])
+    assert "2 images" in capsys.readouterr().out
+    (tmp_path / "1.png").write_bytes(b"damaged")
+    code, text = fails(capsys, "check-dataset", *files)
+    assert code == 1
+    assert "1.png" in text
+    main(["check-dataset", *files, "--skip-images"])
+    assert "2 images" in capsys.readouterr().out
+
+
+def test_check_dataset_needs_to_know_what(tmp_path, capsys):
+    code, text = fails(capsys, "check-dataset", "x.json")
+    assert (code, text) == (2, "error: give the folder of the images after x.json\n")
+    code, text = fails(capsys, "check-dataset", "nothing_like_it")
+    assert code == 2
+    assert "'nothing_like_it' is not registered" in text
+
+
+def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
+    code, text = fails(capsys, "demo", "--model", "solov3")
+    assert code == 2
+    assert text == f"error: there is no demo of 'solov3'; there is one of: {', '.join(sorted(CONFIGS))}\n"
+
+
+def test_train_takes_the_flags_of_train_net(tmp_path, capsys):
+    shutil.rmtree(tmp_path)
+    argv = ["train", "--config-file", str(tmp_path / "x.yaml"), "--num-gpus", "1", "--resume", "SOLVER.MAX_ITER", "2"]
+    code, text = fails(capsys, *argv)
+    assert code == 2
+    assert text.startswith(f"error: there is no config file {tmp_path / 'x.yaml'}; the nearest one is")
