@@ -1,7 +1,7 @@
 """The outlines of the generated shapes, as signed distances: exact masks and smooth edges come from the same numbers.
 
-An outline is a function of coordinates in the shape's own frame, where the shape fits the circle of radius 1 around
-the origin. It gives the distance to the shape's edge, negative inside. Only what NumPy computes alike on every machine
+An outline is a function of coordinates in the shape's own frame, where the shape fits the circle of radius ``REACH``
+around the origin. It gives the distance to the shape's edge, negative inside. Only what NumPy computes alike on every machine
 decides a pixel.
 """
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Outline = Callable[[Array, Array], Array]
+REACH = 1.05
 Points = Sequence[tuple[float, float]]
 
 # Straight strokes of letters in a box from (0, 0), top left, to (1, 1), bottom right
@@ -72,8 +73,8 @@ def blob(rng: Generator) -> Outline:
     """A soft lump: a few discs around the middle that flow into each other."""
     count = int(rng.integers(3, 6))
     turns = (np.arange(count) + rng.uniform(-0.25, 0.25, count)) * (2 * np.pi / count)
-    centers = _around(rng.uniform(0.4, 0.6, count), turns)
-    radii = rng.uniform(0.25, 0.4, count)
+    centers = _around(rng.uniform(0.38, 0.56, count), turns)
+    radii = rng.uniform(0.25, 0.38, count)
 
     def distance(x: Array, y: Array) -> Array:
         merged = np.hypot(x, y) - 0.3
@@ -108,23 +109,23 @@ def word(rng: Generator) -> Outline:
     """Two or three letters in a row: one object of several parts."""
     count = int(rng.integers(2, 4))
     names = sorted(_LETTERS)
-    advance = 1.9 / (count + 0.3 * (count - 1))  # letters with gaps of 0.3 of their width between them
-    height = min(1.5 * advance, 1.2)
+    advance = 1.68 / (count + 0.3 * (count - 1))  # letters with gaps of 0.3 of their width between them
+    height = min(1.5 * advance, 0.9)
     lines: list[Points] = []
     for i in range(count):
-        left = -0.95 + i * 1.3 * advance
+        left = -0.84 + i * 1.3 * advance
         for line in _LETTERS[names[rng.integers(len(names))]]:
             lines.append([(left + px * advance, (py - 0.5) * height) for px, py in line])
-    return _strokes(lines, 0.32 / (count + 1))
+    return _strokes(lines, 0.28 / (count + 1))
 
 
 def squiggle(rng: Generator) -> Outline:
     """A thick zigzag line of three to five legs."""
     legs = int(rng.integers(3, 6))
-    height = rng.uniform(0.35, 0.55)
-    xs = np.linspace(-0.85, 0.85, legs + 1)
+    height = rng.uniform(0.32, 0.46)
+    xs = np.linspace(-0.77, 0.77, legs + 1)
     points = [(float(px), height if i % 2 else -height) for i, px in enumerate(xs)]
-    return _strokes([points], rng.uniform(0.12, 0.16))
+    return _strokes([points], rng.uniform(0.11, 0.14))
 
 
 # In the order of the category ids, which start at 1

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from .shape_outlines import OUTLINES
+from .shape_outlines import OUTLINES, REACH
 from .shape_textures import Color, contrasting_color, fill, random_color
 
 CLASSES: tuple[str, ...] = tuple(OUTLINES)
@@ -154,8 +154,9 @@ class _Painter:
         self, class_index: int, middle: tuple[float, float], radius: float
     ) -> tuple[tuple[slice, slice], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """The window that an object needs, and in it the signed distance to its edge and the coordinates, in pixels."""
-        left, top = (max(int(np.floor(c - radius - 2)), 0) for c in middle)
-        right, bottom = (max(int(np.ceil(c + radius + 2)), 0) for c in middle)
+        reach = REACH * radius + 2
+        left, top = (max(int(np.floor(c - reach)), 0) for c in middle)
+        right, bottom = (max(int(np.ceil(c + reach)), 0) for c in middle)
         rows, columns = np.mgrid[top : min(bottom, self.height), left : min(right, self.width)] + 0.5
         angle = self.rng.uniform(0.0, 2 * np.pi)
         if CLASSES[class_index] == "word":
