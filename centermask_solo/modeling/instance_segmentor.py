@@ -77,9 +77,10 @@ class InstanceSegmentor(nn.Module):
             return self.losses(predictions, self.label(predictions, gt_instances))
         results = self.inference(predictions, images.image_sizes)
         outputs = []
-        for result, x, (height, width) in zip(results, batched_inputs, images.image_sizes, strict=True):
-            output_size = (x.get("height", height), x.get("width", width))
-            outputs.append({"instances": self.postprocess(result, output_size)})
+        for i, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
+            height, width = result.image_size
+            output_size = (int(x.get("height", height)), int(x.get("width", width)))
+            outputs.append({"instances": self.postprocess(result, predictions, i, output_size)})
         return outputs
 
     @torch.no_grad()
@@ -90,7 +91,8 @@ class InstanceSegmentor(nn.Module):
         image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
         instances = batched_inputs[0]["instances"]
         truth = Visualizer(image).overlay_instances(masks=instances.gt_masks if len(instances) else None)
-        best = self.postprocess(self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED], image_sizes[0])
+        best = self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED]
+        best = self.postprocess(best, predictions, 0, best.image_size)
         found = Visualizer(image).overlay_instances(masks=best.pred_masks.cpu())
         picture = np.vstack((truth.get_image(), found.get_image())).transpose(2, 0, 1)
         name = f"Top: GT masks; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
@@ -116,9 +118,26 @@ class InstanceSegmentor(nn.Module):
         raise NotImplementedError
 
     def inference(self, predictions: Any, image_sizes: list[tuple[int, int]]) -> list[Instances]:
-        """The detections of each image in the network's input frame, best first."""
+        """The detections of each image in the network's input frame, best first: all but their full-size masks.
+
+        Args:
+            predictions: what :meth:`predict` returns.
+            image_sizes: (height, width) of each image before padding.
+        """
         raise NotImplementedError
 
-    def postprocess(self, instances: Instances, output_size: tuple[int, int]) -> Instances:
-        """``instances`` brought to ``output_size`` = (height, width), with ``pred_masks`` and ``pred_boxes``."""
+    def postprocess(
+        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
+    ) -> Instances:
+        """The detections of one image at ``output_size``, with ``pred_masks`` and ``pred_boxes``.
+
+        Masks are made here, from what ``inference`` chose and from ``predictions``, so that masks of full size exist
+        for the detections of one image only, and never as floats.
+
+        Args:
+            instances: what :meth:`inference` returns for the image.
+            predictions: of the batch.
+            index: the image's place in the batch.
+            output_size: (height, width).
+        """
         raise NotImplementedError

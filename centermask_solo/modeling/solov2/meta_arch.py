@@ -10,14 +10,17 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
-from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks, polygons_to_bitmask
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from centermask_solo.modeling.instance_nms import InstanceNMS, build_instance_nms
 from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
+from centermask_solo.modeling.solov2.decode import decode_full_masks, decode_image
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
 from centermask_solo.modeling.solov2.losses import class_loss, mask_loss
 from centermask_solo.modeling.solov2.targets import MASK_STRIDE, SOLOv2Targets, build_targets, summarize_masks
+from centermask_solo.ops.masks import masks_to_boxes
 
 # Pixels of the ground-truth masks that are rasterized and reduced together: 16 MB of booleans, five times that at most.
 MASK_CHUNK_PIXELS = 2**24
@@ -54,11 +57,16 @@ class SOLOv2(InstanceSegmentor):
         pixel_std: Sequence[float],
         num_classes: int,
         scale_ranges: Sequence[tuple[float, float]],
+        test_nms: InstanceNMS,
         sigma: float = 0.2,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
         class_loss_weight: float = 1.0,
         mask_loss_weight: float = 3.0,
+        test_score_thresh: float = 0.1,
+        test_mask_thresh: float = 0.5,
+        test_max_candidates: int = 500,
+        test_max_detections: int = 100,
         vis_period: int = 0,
         input_format: str = "BGR",
     ) -> None:
@@ -73,11 +81,16 @@ class SOLOv2(InstanceSegmentor):
             pixel_std: one number a channel, which divides the image afterwards.
             num_classes: foreground classes K.
             scale_ranges: smallest and largest sqrt(box area) that each level is trained on, in input pixels.
+            test_nms: suppresses duplicates among the candidates of an image.
             sigma: side of the region whose cells an instance claims, relative to its box.
             focal_alpha: weight of positive entries in the class loss.
             focal_gamma: exponent of the class loss.
             class_loss_weight: of ``loss_cate``.
             mask_loss_weight: of ``loss_ins``.
+            test_score_thresh: class probability of a candidate, strictly above.
+            test_mask_thresh: probability of a mask's pixels, strictly above.
+            test_max_candidates: masks that enter NMS at most.
+            test_max_detections: instances of an image at most.
             vis_period: iterations between two pictures of the training in the event storage; 0 for none.
             input_format: the order of the input's channels.
         """
@@ -97,6 +110,9 @@ class SOLOv2(InstanceSegmentor):
         self.sigma = sigma
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
         self.class_loss_weight, self.mask_loss_weight = class_loss_weight, mask_loss_weight
+        self.test_nms = test_nms
+        self.test_score_thresh, self.test_mask_thresh = test_score_thresh, test_mask_thresh
+        self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -146,6 +162,11 @@ class SOLOv2(InstanceSegmentor):
             "focal_gamma": node.LOSS.FOCAL_GAMMA,
             "class_loss_weight": node.LOSS.FOCAL_WEIGHT,
             "mask_loss_weight": node.LOSS.DICE_WEIGHT,
+            "test_nms": build_instance_nms(node.NMS),
+            "test_score_thresh": node.SCORE_THR,
+            "test_mask_thresh": node.MASK_THR,
+            "test_max_candidates": node.NMS_PRE,
+            "test_max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
             "vis_period": cfg.VIS_PERIOD,
             "input_format": cfg.INPUT.FORMAT,
         }
@@ -194,6 +215,66 @@ class SOLOv2(InstanceSegmentor):
         mask = mask_loss(predictions.kernels, predictions.mask_features, targets)
         classes = class_loss(predictions.class_logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma)
         return {"loss_ins": self.mask_loss_weight * mask, "loss_cate": self.class_loss_weight * classes}
+
+    @torch.no_grad()
+    def inference(self, predictions: SOLOv2Predictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+        """The detections of each image, best first: ``scores``, ``pred_classes`` and ``kernels``, (M, E) float32, from
+        which :meth:`postprocess` makes the masks.
+
+        Args:
+            predictions: of the batch.
+            image_sizes: (height, width) of each image before padding, in the frame of the network's input.
+        """
+        results = []
+        for i, image_size in enumerate(image_sizes):
+            candidates = decode_image(
+                [x[i] for x in predictions.class_logits],
+                [x[i] for x in predictions.kernels],
+                predictions.mask_features[i],
+                strides=self.ins_head.level_strides,
+                score_thresh=self.test_score_thresh,
+                mask_thresh=self.test_mask_thresh,
+                max_candidates=self.test_max_candidates,
+            )
+            instances = Instances((int(image_size[0]), int(image_size[1])), **candidates._asdict())
+            if "pred_masks" not in self.test_nms.inputs:
+                instances.pred_boxes = Boxes(masks_to_boxes(candidates.pred_masks) * MASK_STRIDE)
+            kept = self.test_nms(instances)[: self.test_max_detections]
+            results.append(
+                Instances(kept.image_size, scores=kept.scores, pred_classes=kept.pred_classes, kernels=kept.kernels)
+            )
+        return results
+
+    @torch.no_grad()
+    def postprocess(
+        self, instances: Instances, predictions: SOLOv2Predictions, index: int, output_size: tuple[int, int]
+    ) -> Instances:
+        """The detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`.
+
+        Differs: detections whose mask has no pixel at this size, or none within the image, are left out, as their
+        boxes would have no area. The published code keeps them.
+        """
+        masks = decode_full_masks(
+            instances.kernels,
+            predictions.mask_features[index],
+            stride=MASK_STRIDE,
+            image_size=instances.image_size,
+            output_size=output_size,
+            mask_thresh=self.test_mask_thresh,
+        )
+        boxes = masks_to_boxes(masks)
+        kept = (boxes[:, 2] > 0).nonzero().flatten()
+        if len(kept) < len(masks):
+            for to, row in enumerate(kept.tolist()):
+                masks[to] = masks[row]  # in place: a copy of all would double the memory
+            masks = masks[: len(kept)]
+        return Instances(
+            output_size,
+            pred_boxes=Boxes(boxes[kept]),
+            scores=instances.scores[kept],
+            pred_classes=instances.pred_classes[kept],
+            pred_masks=masks,
+        )
 
 
 def _mask_chunks(instances: Instances) -> Iterator[Tensor]:
