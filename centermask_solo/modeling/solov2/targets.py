@@ -208,6 +208,26 @@ def _draw_classes(
     return torch.cat((gt_classes, gt_classes.new_full((1,), background)))[owners]
 
 
+def _numbers_of_batch(
+    cell_classes: Tensor, term_images: Tensor, gt_classes: Tensor, num_images: int, num_classes: int
+) -> tuple[int, list[int]]:
+    """How many cells are positive and how many terms each image has, in one transfer to the host.
+
+    Raises:
+        ValueError: a class outside 0..K-1 (which indexing on a GPU would answer with a crash).
+    """
+    outside = (gt_classes < 0) | (gt_classes >= num_classes)
+    positive = cell_classes != num_classes
+    terms = torch.bincount(term_images, minlength=num_images)
+    num_positive, num_outside, *terms_per_image = torch.cat((positive.sum()[None], outside.sum()[None], terms)).tolist()
+    if num_outside:
+        raise ValueError(
+            f"An instance has class {gt_classes[outside][0].item()}, but MODEL.SOLOV2.NUM_CLASSES is {num_classes}: "
+            f"set it to the number of classes of the dataset, whose instances then have 0..{num_classes - 1}."
+        )
+    return num_positive, terms_per_image
+
+
 def build_targets(
     summary: MaskSummary,
     boxes: Sequence[Tensor],
@@ -249,17 +269,7 @@ def build_targets(
     images = image_of_instance[instances]
     cell_classes = _draw_classes(instances, images * num_cells + cells, classes, num_images * num_cells, num_classes)
 
-    # All numbers that the host needs, in one transfer.
-    outside = (classes < 0) | (classes >= num_classes)
-    numbers = ((cell_classes != num_classes).sum(), outside.sum())
-    num_positive, num_outside, *terms_per_image = torch.cat(
-        (torch.stack(numbers), torch.bincount(images, minlength=num_images))
-    ).tolist()
-    if num_outside:
-        raise ValueError(
-            f"An instance has class {classes[outside][0].item()}, but MODEL.SOLOV2.NUM_CLASSES is {num_classes}: "
-            f"set it to the number of classes of the dataset, whose instances then have 0..{num_classes - 1}."
-        )
+    num_positive, terms_per_image = _numbers_of_batch(cell_classes, images, classes, num_images, num_classes)
     levels = cell_classes.view(num_images, num_cells).split([s * s for s in num_grids], dim=1)
     return SOLOv2Targets(
         classes=[x.reshape(num_images, s, s) for x, s in zip(levels, num_grids, strict=True)],
