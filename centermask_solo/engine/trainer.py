@@ -24,6 +24,7 @@ from ..checkpoint import Checkpointer
 from ..data.loader import TrainLoader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
+from ..modeling.centermask import CenterMaskWithTTA
 from .errors import WithoutUserTracebacks
 from .optimizer import build_optimizer
 
@@ -139,6 +140,8 @@ class Trainer(DefaultTrainer):
 def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Trainer) -> dict[str, Any]:
     """The metrics of ``DATASETS.TEST`` for ``MODEL.WEIGHTS``, or with ``resume`` for the last checkpoint.
 
+    ``TEST.AUG.ENABLED`` evaluates with test-time augmentation, of the sizes and flips of ``TEST.AUG``.
+
     Raises:
         ValueError: there are no weights, or they leave a part of the model unfilled.
     """
@@ -147,7 +150,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
         raise ValueError("there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and a training's OUTPUT_DIR")
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    results = trainer.test(cfg, model)
+    results = trainer.test(cfg, CenterMaskWithTTA(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():
         verify_results(cfg, results)
     return results

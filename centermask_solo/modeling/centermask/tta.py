@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import GeneralizedRCNNWithTTA, PanopticFPN, detector_postprocess
+from detectron2.modeling import GeneralizedRCNN, GeneralizedRCNNWithTTA, PanopticFPN, detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from centermask_solo.modeling.instance_nms import BatchedNMS
 
@@ -34,12 +35,16 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
         """
         Args:
             cfg: of the model; ``TEST.AUG`` says which augmentations.
-            model: CenterMask.
+            model: CenterMask, or another ``GeneralizedRCNN``, which has no mask scores; not a panoptic one.
             tta_mapper: gives the augmented versions of an input; by default Detectron2's.
             batch_size: augmented images that run at once.
         """
-        if isinstance(model, PanopticFPN):
-            raise ValueError("Test-time augmentation is not available for PanopticFPN: set TEST.AUG.ENABLED to False.")
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        if not isinstance(model, GeneralizedRCNN) or isinstance(model, PanopticFPN):
+            raise ValueError(
+                f"There is no test-time augmentation of {type(model).__name__}: set TEST.AUG.ENABLED to False."
+            )
         super().__init__(cfg, model, tta_mapper, batch_size)
         self.nms = BatchedNMS(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
 
@@ -54,7 +59,7 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
             return {"instances": merged}
         outputs = self._batch_inference(augmented, self._rescale_detected_boxes(augmented, merged, transforms))
         merged.pred_masks = self._reduce_pred_masks(outputs, transforms)
-        if self.model.roi_heads.maskiou_head is not None:
+        if outputs[0].has("mask_scores"):
             merged.mask_scores = torch.stack([x.mask_scores for x in outputs]).mean(dim=0)
         return {"instances": detector_postprocess(merged, *original_size)}
 

@@ -1,0 +1,52 @@
+import json
+
+import numpy as np
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluators, SemSegEvaluator
+from PIL import Image
+
+from centermask_solo import add_centermask_solo_config
+from centermask_solo.evaluation import MaskScoreCOCOEvaluator, build_evaluator
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A dataset of one image with a semantic segmentation; its name."""
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "1.png")
+    json_file = tmp_path / "gt.json"
+    images = [{"id": 1, "file_name": "1.jpg", "height": 8, "width": 8}]
+    categories = [{"id": 1, "name": "a"}]
+    json_file.write_text(json.dumps({"images": images, "annotations": [], "categories": categories, "info": {}}))
+    name = f"build_{tmp_path.name}"
+    record = {"file_name": "1.jpg", "sem_seg_file_name": str(tmp_path / "1.png"), "image_id": 1}
+    DatasetCatalog.register(name, lambda: [record])
+    MetadataCatalog.get(name).set(json_file=str(json_file), stuff_classes=["things", "sky"], ignore_label=255)
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+def config(tmp_path):
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    cfg.OUTPUT_DIR = str(tmp_path)
+    return cfg
+
+
+def test_coco_datasets_rank_masks_by_mask_scores(dataset, tmp_path):
+    assert type(build_evaluator(config(tmp_path), dataset)) is MaskScoreCOCOEvaluator
+
+
+def test_panoptic_datasets_are_judged_by_all_that_is_installed(dataset, tmp_path):
+    MetadataCatalog.get(dataset).evaluator_type = "coco_panoptic_seg"
+    evaluator = build_evaluator(config(tmp_path), dataset)
+    assert type(evaluator) is DatasetEvaluators
+    assert [type(e) for e in evaluator._evaluators[:2]] == [MaskScoreCOCOEvaluator, SemSegEvaluator]
+
+
+def test_an_unknown_kind_of_dataset_is_an_error(dataset, tmp_path):
+    MetadataCatalog.get(dataset).evaluator_type = "voc"
+    with pytest.raises(ValueError, match="voc"):
+        build_evaluator(config(tmp_path), dataset)
