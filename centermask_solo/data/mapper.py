@@ -99,7 +99,7 @@ def _transform_polygons(polygons: list[Any], transforms: T.TransformList) -> lis
 def _transform_to_bitmask(mask: Any, transforms: T.TransformList, image_shape: tuple[int, int]) -> Tensor:
     if isinstance(mask, list):
         return torch.from_numpy(polygons_to_bitmask(_transform_polygons(mask, transforms), *image_shape))
-    return torch.from_numpy(np.ascontiguousarray(transforms.apply_segmentation(rle.decode(mask))))
+    return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))))
 
 
 def _without_vanished(instances: Instances) -> Instances:

@@ -1,8 +1,8 @@
 """The outlines of the generated shapes, as signed distances: exact masks and smooth edges come from the same numbers.
 
 An outline is a function of coordinates in the shape's own frame, where the shape fits the circle of radius ``REACH``
-around the origin. It gives the distance to the shape's edge, negative inside. Only what NumPy computes alike on every machine
-decides a pixel.
+around the origin. It gives the distance to the shape's edge, negative inside. Only what NumPy computes alike on every
+machine decides a pixel.
 """
 
 from __future__ import annotations

@@ -1,0 +1,16 @@
+"""What the tests of this folder share."""
+
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+
+@pytest.fixture(autouse=True)
+def _only_known_datasets():
+    """Forget the datasets that a test registers."""
+    before = set(DatasetCatalog)
+    metadata_before = set(MetadataCatalog)
+    yield
+    for name in set(DatasetCatalog) - before:
+        DatasetCatalog.remove(name)
+    for name in set(MetadataCatalog) - metadata_before:
+        MetadataCatalog.remove(name)
