@@ -12,6 +12,7 @@ from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
+from ..layers import ConvNormSequential
 from .fpn import build_fcos_fpn, build_fpn
 
 __all__ = [
@@ -66,7 +67,7 @@ class InvertedResidual(nn.Module):
             layers += [*_conv_norm(in_channels, width, 1, norm=norm), nn.ReLU6(inplace=True)]
         layers += [*_conv_norm(width, width, 3, norm=norm, stride=stride, groups=width), nn.ReLU6(inplace=True)]
         layers += _conv_norm(width, out_channels, 1, norm=norm)
-        self.conv = nn.Sequential(*layers)
+        self.conv = ConvNormSequential(*layers)
         self.skip = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +105,9 @@ class MobileNetV2(Backbone):
         self._out_feature_strides: dict[str, int] = {}
         self._out_features = [name for name in OUTPUTS.values() if name in out_features]
         last = max(index for index, name in OUTPUTS.items() if name in out_features)
-        stem = nn.Sequential(*_conv_norm(in_channels, STEM_CHANNELS, 3, norm=norm, stride=2), nn.ReLU6(inplace=True))
+        stem = ConvNormSequential(
+            *_conv_norm(in_channels, STEM_CHANNELS, 3, norm=norm, stride=2), nn.ReLU6(inplace=True)
+        )
         features: list[nn.Module] = [stem]
         channels, total_stride = STEM_CHANNELS, 2
         for expansion, out_channels, repeats, first_stride in INVERTED_RESIDUALS:

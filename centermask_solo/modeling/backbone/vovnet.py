@@ -14,7 +14,7 @@ from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
-from ..layers import deform_conv_from_logits, offset_channels
+from ..layers import ConvNormSequential, deform_conv_from_logits, offset_channels
 from .fpn import build_fcos_fpn, build_fpn
 
 __all__ = [
@@ -92,7 +92,7 @@ def _depthwise_unit(
 
 
 def _sequential(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
-    sequence = nn.Sequential()
+    sequence = ConvNormSequential()
     for name, layer in layers:
         sequence.add_module(name, layer)
     return sequence
