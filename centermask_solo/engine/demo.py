@@ -23,7 +23,8 @@ from .pictures import contact_sheet
 from .predictor import Predictor
 from .setup import merge_config
 
-CONFIGS = {"solov2": "shapes/solov2_shapes.yaml"}  # name of a model -> its config, below configs/
+# name of a model -> its config, below configs/
+CONFIGS = {"centermask": "shapes/centermask_shapes.yaml", "solov2": "shapes/solov2_shapes.yaml"}
 NUM_PICTURES = 12  # images on the contact sheet
 SCORE_THRESHOLD = 0.3  # of the detections drawn on it
 # A line of Detectron2's log in training, colours removed: what of it is shown.
