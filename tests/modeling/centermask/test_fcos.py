@@ -88,6 +88,15 @@ def test_nms_is_classwise_and_chosen_by_name():
     assert module.inference(predictions, [SIZE])[0].pred_classes.tolist() == [0]
 
 
+def test_any_rule_that_works_on_boxes_can_be_tried():
+    """Matrix NMS lowers scores where greedy NMS drops boxes; it comes from SOLOv2."""
+    module = fcos("MODEL.FCOS.NMS.NAME", "MatrixNMS", "MODEL.FCOS.POST_NMS_TOPK_TEST", 1000).eval()
+    plain = fcos("MODEL.FCOS.POST_NMS_TOPK_TEST", 1000).eval()
+    decayed, kept = module(images(), features())[0][0], plain(images(), features())[0][0]
+    assert len(decayed) > 0 and (decayed.scores.diff() <= 0).all()
+    assert decayed.scores[0] == kept.scores[0] and decayed.scores.sum() != kept.scores.sum()
+
+
 def test_boxes_beyond_the_top_left_do_not_meet_the_previous_class():
     """Classes that are told apart by shifting coordinates must not overlap where boxes are negative."""
     logits = torch.full((1, K, 1, 2), -9.0)

@@ -91,6 +91,21 @@ def test_box_only_training_needs_no_masks():
     assert all(x > 0 for x in losses_of(make_model("MODEL.MASK_ON", False), [make_input(gt)]).values())
 
 
+def test_a_single_class_trains_and_is_found():
+    model = make_model("MODEL.ROI_HEADS.NUM_CLASSES", 1)
+    losses = losses_of(model, [make_input(make_gt(BOXES, classes=[0, 0, 0]))])
+    assert all(x.isfinite() and x > 0 for x in losses.values())
+    assert set(predict(model, [make_input()])[0].pred_classes.tolist()) == {0}
+
+
+def test_a_thousand_objects_train():
+    generator = torch.Generator().manual_seed(0)
+    corner = torch.rand(1000, 2, generator=generator) * torch.tensor([100.0, 70.0])
+    boxes = torch.cat([corner, corner + 2 + torch.rand(1000, 2, generator=generator) * 20], 1).tolist()
+    losses = losses_of(make_model(), [make_input(make_gt(boxes))])
+    assert all(x.isfinite() and x > 0 for x in losses.values())
+
+
 @pytest.mark.parametrize("unclipped", [False, True])
 def test_no_detections(unclipped):
     name = ["MODEL.FCOS.INFERENCE_TH_TEST", 0.9999, "MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED", unclipped]
