@@ -44,7 +44,7 @@ def disc(rng: Generator) -> Outline:
 
 def ring(rng: Generator) -> Outline:
     """A circle or mild ellipse with a hole in the middle."""
-    half_width = rng.uniform(0.13, 0.22)
+    half_width = rng.uniform(0.15, 0.24)
     edge = _ellipse(rng.uniform(0.8, 1.0))
     return lambda x, y: np.abs(edge(x, y) + half_width) - half_width
 
@@ -64,7 +64,7 @@ def polygon(rng: Generator) -> Outline:
 
 def frame(rng: Generator) -> Outline:
     """The outline of a polygon of three to six corners: a hole in the middle."""
-    half_width = rng.uniform(0.12, 0.17)
+    half_width = rng.uniform(0.14, 0.19)
     edge = _polygon(_corners(rng))
     return lambda x, y: np.abs(edge(x, y) + half_width) - half_width
 
@@ -109,23 +109,23 @@ def word(rng: Generator) -> Outline:
     """Two or three letters in a row: one object of several parts."""
     count = int(rng.integers(2, 4))
     names = sorted(_LETTERS)
-    advance = 1.68 / (count + 0.3 * (count - 1))  # letters with gaps of 0.3 of their width between them
-    height = min(1.5 * advance, 0.9)
+    advance = 1.62 / (count + 0.3 * (count - 1))  # letters with gaps of 0.3 of their width between them
+    height = min(1.5 * advance, 0.85)
     lines: list[Points] = []
     for i in range(count):
-        left = -0.84 + i * 1.3 * advance
+        left = -0.81 + i * 1.3 * advance
         for line in _LETTERS[names[rng.integers(len(names))]]:
             lines.append([(left + px * advance, (py - 0.5) * height) for px, py in line])
-    return _strokes(lines, 0.28 / (count + 1))
+    return _strokes(lines, 0.36 / (count + 1))
 
 
 def squiggle(rng: Generator) -> Outline:
     """A thick zigzag line of three to five legs."""
     legs = int(rng.integers(3, 6))
     height = rng.uniform(0.32, 0.46)
-    xs = np.linspace(-0.77, 0.77, legs + 1)
+    xs = np.linspace(-0.76, 0.76, legs + 1)
     points = [(float(px), height if i % 2 else -height) for i, px in enumerate(xs)]
-    return _strokes([points], rng.uniform(0.11, 0.14))
+    return _strokes([points], rng.uniform(0.13, 0.16))
 
 
 # In the order of the category ids, which start at 1

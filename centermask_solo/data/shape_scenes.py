@@ -3,15 +3,15 @@
 The mixture repeats every 100 images, so that any 100 consecutive ones hold every kind of scene:
 
 =============  ===  ==========================================================================================
-ordinary        77  2 to 7 objects of 24 px up to 0.6 of the shorter side, at least 0.6 of each visible, some
+ordinary        79  2 to 6 objects of 36 px up to 0.75 of the shorter side, at least 0.6 of each visible, some
                     cut by the border
 big              4  one object over most of the image, up to three small ones on it
 empty            4  no object at all
 pile             4  9 to 14 objects on one heap: slivers, parts, hidden objects
-tiny             4  4 to 9 objects of 8 to 16 px
+tiny             2  4 to 7 objects of 8 to 16 px
 faint            4  as ordinary, but the objects' colours are close to the background's
 crowd region     2  a heap of clutter of one class, annotated as a crowd, with 2 to 4 ordinary objects
-packed           1  61 to 75 objects of 8 to 24 px
+packed           1  61 to 66 objects of 8 to 28 px
 =============  ===  ==========================================================================================
 
 (Pixels for images of the default size; in larger ones the objects grow along, but for the smallest.)
@@ -60,7 +60,9 @@ def scene_kind(index: int) -> str:
         return "packed"
     if index % 50 == 5:
         return "crowd region"
-    return {1: "big", 3: "empty", 9: "pile", 11: "tiny", 13: "faint"}.get(index % 25, "ordinary")
+    if index % 50 == 11:
+        return "tiny"
+    return {1: "big", 3: "empty", 9: "pile", 13: "faint"}.get(index % 25, "ordinary")
 
 
 def draw_scene(rng: Generator, kind: str, size: int = DEFAULT_SIZE) -> Scene:
@@ -229,15 +231,15 @@ class _Painter:
 
 
 def _ordinary(rng: Generator, painter: _Painter) -> None:
-    for _ in range(rng.integers(2, 8)):
-        painter.add((24.0 * painter.scale, 0.6 * painter.short_side))
+    for _ in range(rng.integers(2, 7)):
+        painter.add((36.0 * painter.scale, 0.75 * painter.short_side))
 
 
 def _big(rng: Generator, painter: _Painter) -> None:
     middle = (painter.width / 2, painter.height / 2, 0.1 * painter.short_side)
     painter.add((0.85 * painter.short_side, 1.1 * painter.short_side), around=middle)
     for _ in range(rng.integers(0, 4)):
-        painter.add((16.0 * painter.scale, 40.0 * painter.scale), min_visible=0.7)
+        painter.add((24.0 * painter.scale, 56.0 * painter.scale), min_visible=0.7)
 
 
 def _empty(rng: Generator, painter: _Painter) -> None:
@@ -247,12 +249,12 @@ def _empty(rng: Generator, painter: _Painter) -> None:
 def _pile(rng: Generator, painter: _Painter) -> None:
     heap = (painter.width / 2, painter.height / 2, 0.3 * painter.short_side)
     for _ in range(rng.integers(9, 15)):
-        extent = (20.0 * painter.scale, 0.45 * painter.short_side)
+        extent = (28.0 * painter.scale, 0.5 * painter.short_side)
         painter.add(extent, min_visible=0.05, may_hide=True, around=heap)
 
 
 def _tiny(rng: Generator, painter: _Painter) -> None:
-    for _ in range(rng.integers(4, 10)):
+    for _ in range(rng.integers(4, 8)):
         painter.add((SMALLEST, 2 * SMALLEST), min_visible=0.8)
 
 
@@ -261,15 +263,15 @@ def _crowd_region(rng: Generator, painter: _Painter) -> None:
     middle = rng.uniform(radius, painter.width - radius), rng.uniform(radius, painter.height - radius)
     painter.add_crowd(middle, radius, count=int(rng.integers(30, 50)))
     for _ in range(rng.integers(2, 5)):
-        painter.add((20.0 * painter.scale, 0.4 * painter.short_side), min_visible=0.6)
+        painter.add((30.0 * painter.scale, 0.5 * painter.short_side), min_visible=0.6)
 
 
 def _packed(rng: Generator, painter: _Painter) -> None:
-    wanted = int(rng.integers(61, 76))
-    largest = 3 * SMALLEST
+    wanted = int(rng.integers(61, 67))
+    smallest, largest = 12.0, 28.0
     while len(painter.classes) < wanted:
-        if not painter.add((SMALLEST, largest), min_visible=0.6):
-            largest = max(0.95 * largest, SMALLEST)  # it gets narrow
+        if not painter.add((smallest, largest)):
+            smallest, largest = max(0.95 * smallest, SMALLEST), max(0.95 * largest, SMALLEST)  # it gets narrow
 
 
 _COMPOSERS = {

@@ -25,7 +25,7 @@ from .shape_scenes import CLASSES, DEFAULT_SIZE, Scene, SceneObject, draw_scene,
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of what is drawn; raised whenever the same options give other images or masks
+VERSION = 3  # of what is drawn; raised whenever the same options give other images or masks
 NUM_IMAGES = {"train": 2000, "val": 100}  # of the splits that are registered
 SMALLEST_SIZE = 128  # pixels; in smaller images the larger scenes do not fit
 ANNOTATIONS, IMAGES, RECORD = "annotations.json", "images", "generator.json"
