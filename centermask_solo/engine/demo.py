@@ -28,7 +28,7 @@ CONFIGS = {"centermask": "shapes/centermask_shapes.yaml", "solov2": "shapes/solo
 NUM_PICTURES = 12  # images on the contact sheet
 SCORE_THRESHOLD = 0.3  # of the detections drawn on it
 # A line of Detectron2's log in training, colours removed: what of it is shown.
-PROGRESS = re.compile(r"eta: (\S+(?: days?, \S+)?) +iter: (\d+) +total_loss: (\S+)")
+PROGRESS = re.compile(r"(?:eta: (\S+(?: days?, \S+)?) +)?iter: (\d+) +total_loss: (\S+)")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 

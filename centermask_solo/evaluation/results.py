@@ -15,7 +15,8 @@ def format_results(results: Mapping[str, Any]) -> str:
     """A table of text: one line a task of each dataset, one column a metric; per-class metrics are left out.
 
     Args:
-        results: what ``DefaultTrainer.test`` returns: {task: {metric: value}}, for several datasets one such dict each.
+        results: what ``DefaultTrainer.test`` returns: {task: {metric: value}}, for several datasets one such dict each;
+            or the same read from ``evaluation.json``.
     """
     rows = [(label, metrics) for label, metrics in _rows(results) if metrics]
     if not rows:
@@ -24,10 +25,9 @@ def format_results(results: Mapping[str, Any]) -> str:
     width = max(len(label) for label, _ in rows)
     lines = [" " * width + "".join(f"{name:>8}" for name in columns)]
     for label, metrics in rows:
-        cells = (
-            f"{metrics[name]:8.2f}" if math.isfinite(metrics.get(name, math.nan)) else f"{'-':>8}" for name in columns
-        )
-        lines.append(f"{label:<{width}}" + "".join(cells))
+        numbers = [math.nan if metrics.get(name) is None else metrics[name] for name in columns]
+        cells = "".join(f"{number:8.2f}" if math.isfinite(number) else f"{'-':>8}" for number in numbers)
+        lines.append(f"{label:<{width}}{cells}")
     return "\n".join(lines)
 
 

@@ -16,6 +16,10 @@ def test_progress_is_read_from_the_log():
     )
     assert demo.progress(line, 400, 75.2) == "iteration   20 of 400   loss  3.524   1 min 15 s gone, 0:02:18 to go"
     assert demo.progress(" eta: 1 day, 2:03:04  iter: 5  total_loss: 1e+03  x", 9, 0).endswith("1 day, 2:03:04 to go")
+    assert (
+        demo.progress("[x]:  iter: 1  total_loss: 2.5  x", 2, 0)
+        == "iteration    2 of 2   loss  2.500   0 min 00 s gone"
+    )
     assert demo.progress("[x]: Start inference on 100 batches\n", 400, 0) == "judging on 100 batches"
     assert demo.progress("[x]: Saving checkpoint to output/model_final.pth", 400, 0) is None
 

@@ -36,6 +36,7 @@ def test_files(tmp_path):
     with open(path) as file:
         content = json.load(file)
     assert content["bbox"] == RESULTS["bbox"]
+    assert format_results(content) == format_results(RESULTS)
     assert content["segm"] == {"AP": None, "AP50": 55.5, "AP-dog": 1.0}
     assert (tmp_path / "new" / "evaluation.txt").read_text() == format_results(RESULTS) + "\n"
 
