@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -168,3 +169,80 @@ def solov2_claims(
                 axes.append(range(max(first, 0, cell - 1), min(last, side - 1, cell + 1) + 1))
             claims += [(m, level, row, column) for row in axes[0] for column in axes[1]]
     return claims
+
+
+def mask_iou(masks: Tensor) -> Tensor:
+    """The IoU of each two masks (M, h, w), from sets of pixels; 0 where both are empty."""
+    sets = [set(map(tuple, mask.nonzero().tolist())) for mask in masks]
+    rows = [[len(a & b) / len(a | b) if a | b else 0.0 for b in sets] for a in sets]
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(masks), len(masks))
+
+
+def matrix_nms(ious: Tensor, classes: list[int], scores: list[float], kernel: str, sigma: float) -> list[float]:
+    """Matrix NMS (arXiv 2003.10152, section 3.4) of ranked instances, one pair at a time."""
+
+    def u(i: int, j: int) -> float:
+        return float(ious[i, j]) if classes[i] == classes[j] else 0.0
+
+    def f(overlap: float) -> float:
+        return math.exp(-sigma * overlap**2) if kernel == "gaussian" else 1 - overlap
+
+    decayed = []
+    for j, score in enumerate(scores):
+        factor = 1.0
+        for i in range(j):
+            of_better = max((u(k, i) for k in range(i)), default=0.0)
+            if f(u(i, j)) == 0:
+                factor = 0.0
+            elif f(of_better) > 0:
+                factor = min(factor, f(u(i, j)) / f(of_better))
+        decayed.append(score * factor)
+    return decayed
+
+
+def greedy_nms(ious: Tensor, classes: list[int], thresh: float) -> list[int]:
+    """The rows of ranked instances that greedy NMS keeps."""
+    kept: list[int] = []
+    for j in range(len(classes)):
+        if not any(classes[i] == classes[j] and float(ious[i, j]) > thresh for i in kept):
+            kept.append(j)
+    return kept
+
+
+def solov2_candidates(
+    class_logits: list[Tensor],
+    kernels: list[Tensor],
+    mask_features: Tensor,
+    strides: list[int],
+    score_thresh: float,
+    mask_thresh: float,
+    limit: int,
+) -> list[tuple[float, int, Tensor, Tensor]]:
+    """(score, class, mask, kernel) of one image's candidates, best first: every cell and class on its own."""
+    found = []
+    for logits, level_kernels, stride in zip(class_logits, kernels, strides, strict=True):
+        scores = logits.sigmoid()
+        num_classes, height, width = scores.shape
+        for i in range(height):
+            for j in range(width):
+                kernel = level_kernels[:, i, j]
+                probabilities = torch.einsum("e,ehw->hw", kernel, mask_features).sigmoid()
+                mask = probabilities > mask_thresh
+                for k in range(num_classes):
+                    neighbours = [
+                        scores[k, y, x] for y, x in ((i - 1, j), (i, j - 1), (i - 1, j - 1)) if y >= 0 and x >= 0
+                    ]
+                    score = scores[k, i, j]
+                    if score > score_thresh and all(score >= n for n in neighbours) and int(mask.sum()) > stride:
+                        found.append((float(score * probabilities[mask].mean()), k, mask, kernel))
+    return sorted(found, key=lambda candidate: -candidate[0])[:limit]
+
+
+def solov2_full_mask_probabilities(
+    kernels: Tensor, mask_features: Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int]
+) -> Tensor:
+    """Mask probabilities (M, H, W) at the output size, by two interpolations of whole images."""
+    probabilities = torch.einsum("me,ehw->mhw", kernels, mask_features).sigmoid()[None]
+    enlarged = F.interpolate(probabilities, scale_factor=stride, mode="bilinear", align_corners=False)
+    cropped = enlarged[..., : image_size[0], : image_size[1]]
+    return F.interpolate(cropped, output_size, mode="bilinear", align_corners=False)[0]

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from detectron2.structures import BitMasks
+
+from centermask_solo.ops import masks as ops
+from centermask_solo.ops.masks import axis_resize, mask_intersections, mask_iou, masks_to_boxes, resize_and_threshold_
+from tests import oracles
+
+
+def random_masks(seed, count=9, height=13, width=7, density=0.4):
+    return torch.rand(count, height, width, generator=torch.Generator().manual_seed(seed)) < density
+
+
+def blobs(seed, count, height, width):
+    """Smooth probabilities (count, height, width), of objects of all sizes anywhere, some cut by the border."""
+    rng = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    cy, cx = (torch.rand(count, 1, 1, generator=rng) * n for n in (height, width))
+    radius = torch.rand(count, 1, 1, generator=rng) ** 2 * max(height, width)
+    return torch.sigmoid((radius - ((y - cy) ** 2 + (x - cx) ** 2).sqrt()) * 1.5)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.4, 1.0])
+def test_mask_iou_equals_that_of_sets(density):
+    masks = random_masks(0, density=density)
+    torch.testing.assert_close(mask_iou(masks).double(), oracles.mask_iou(masks))
+
+
+def test_empty_masks_overlap_nothing():
+    masks = torch.zeros(3, 4, 4, dtype=torch.bool)
+    masks[1] = True
+    assert mask_iou(masks).tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert mask_iou(masks[:0]).shape == (0, 0)
+    assert mask_iou(masks[:, :0]).tolist() == [[0] * 3] * 3
+
+
+def test_intersections_do_not_depend_on_the_chunks():
+    masks = random_masks(1, 20, 30, 31)
+    whole = mask_intersections(masks)
+    assert all(torch.equal(mask_intersections(masks, n), whole) for n in (1, 100, 7777))
+    with torch.autocast("cpu", dtype=torch.bfloat16):  # which would round counts above 256
+        assert torch.equal(mask_intersections(torch.ones(2, 40, 40, dtype=torch.bool)), torch.full((2, 2), 1600.0))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_boxes_are_tight_and_end_exclusively(seed):
+    masks = random_masks(seed, 40, 9, 17, density=0.02)
+    assert not masks[masks.flatten(1).sum(1).argmin()].any()
+    assert torch.equal(masks_to_boxes(masks), BitMasks(masks).get_bounding_boxes().tensor)
+
+
+def test_boxes_by_hand():
+    masks = torch.zeros(3, 5, 8, dtype=torch.bool)
+    masks[0, 2, 3] = True
+    masks[1] = True
+    assert masks_to_boxes(masks).tolist() == [[3, 2, 4, 3], [0, 0, 8, 5], [0, 0, 0, 0]]
+    assert masks_to_boxes(masks[:0]).shape == (0, 4)
+    assert masks_to_boxes(torch.zeros(2, 0, 5, dtype=torch.bool)).tolist() == [[0] * 4] * 2
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "crop", "output"),
+    [(9, 4, 33, 33), (9, 4, 33, 20), (9, 4, 33, 71), (9, 4, 36, 5), (1, 4, 3, 8), (7, 1, None, 19), (7, 1, None, 1)],
+)
+def test_an_axis_is_resized_as_torch_does(size, scale, crop, output):
+    values = torch.rand(1, 1, size, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(values, scale_factor=scale, mode="linear", align_corners=False)[..., :crop]
+    expected = F.interpolate(expected, output, mode="linear", align_corners=False)[0, 0]
+    axis = axis_resize(size, output, torch.device("cpu"), scale=scale, crop=crop)
+    torch.testing.assert_close(axis.weights @ values[0, 0], expected)
+    assert axis.first == sorted(axis.first)
+    assert axis.last == sorted(axis.last)
+
+
+def test_what_an_output_pixel_reads():
+    axis = axis_resize(4, 8, torch.device("cpu"))  # output i reads around (i + 0.5) / 2 - 0.5
+    assert list(zip(axis.first, axis.last, strict=True)) == [
+        (0, 0), (0, 1), (0, 1), (1, 2), (1, 2), (2, 3), (2, 3), (3, 3)
+    ]  # fmt: skip
+    assert axis.reached_by(1, 2) == (1, 5)
+    assert axis.sources(3, 5) == slice(1, 3)
+    cropped = axis_resize(8, 8, torch.device("cpu"), scale=4, crop=8)
+    start, stop = cropped.reached_by(5, 8)
+    assert start >= stop  # beyond the crop nothing is read
+
+
+SIZES = [
+    ((24, 36), (93, 139), (93, 139)),
+    ((24, 36), (93, 139), (47, 300)),
+    ((24, 36), (96, 144), (20, 31)),
+    ((70, 100), (278, 397), (278, 397)),  # several tiles
+    ((5, 3), (17, 9), (800, 2)),
+]
+
+
+@pytest.mark.parametrize(("size", "image_size", "output_size"), SIZES)
+@pytest.mark.parametrize("group", [1, 4])
+def test_only_windows_are_resized_and_nothing_is_missed(monkeypatch, size, image_size, output_size, group):
+    """The same masks as from whole images, whether each mask has its own window or several share one."""
+    monkeypatch.setattr(ops, "_group_size", lambda *_: group)
+    probabilities = blobs(3, 10, *size)
+    expected = F.interpolate(probabilities[None], scale_factor=4, mode="bilinear", align_corners=False)
+    expected = expected[..., : image_size[0], : image_size[1]]
+    expected = F.interpolate(expected, output_size, mode="bilinear", align_corners=False)[0]
+    for threshold in (0.5, 0.2):
+        masks = torch.zeros(10, *output_size, dtype=torch.bool)
+        rows, columns = (
+            axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
+            for n, out, crop in zip(size, output_size, image_size, strict=True)
+        )
+        resize_and_threshold_(masks, probabilities, rows, columns, threshold)
+        clear = (expected - threshold).abs() > 1e-5
+        assert torch.equal(masks[clear], (expected > threshold)[clear])
+        assert clear.float().mean() > 0.999
+        assert masks.any()
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_masks_without_a_pixel_stay_empty(monkeypatch, group):
+    monkeypatch.setattr(ops, "_group_size", lambda *_: group)
+    probabilities = torch.full((5, 6, 6), 0.5)
+    probabilities[2, 0, 5] = 0.9  # beyond the crop
+    rows, columns = (axis_resize(6, 10, torch.device("cpu"), scale=4, crop=10) for _ in range(2))
+    masks = torch.zeros(5, 10, 10, dtype=torch.bool)
+    resize_and_threshold_(masks, probabilities, rows, columns, 0.5)
+    assert not masks.any()
+    resize_and_threshold_(masks[:0], probabilities[:0], rows, columns, 0.5)
+
+
+def test_masks_share_windows_where_launches_cost_more_than_pixels():
+    assert ops._group_size(torch.empty(100, 200, 336), 2**22) == 1
+    assert ops._group_size(torch.empty(100, 200, 336, device="meta"), 2**22) == 64
+    assert ops._group_size(torch.empty(1, 10**6, 9, device="meta"), 2**22) == 1

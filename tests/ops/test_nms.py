@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from centermask_solo.ops.masks import mask_iou
+from centermask_solo.ops.nms import competing_overlaps, greedy_nms, matrix_nms
+from tests import oracles, parity
+
+CASE = Path(__file__).parents[1] / "goldens" / "matrix_nms.json"
+
+
+def ranked(seed, count=30, num_classes=3):
+    """Overlaps of random rectangles (some of them alike), their classes and falling scores with ties."""
+    rng = torch.Generator().manual_seed(seed)
+    masks = torch.zeros(count, 20, 20, dtype=torch.bool)
+    for mask in masks:
+        y, x = torch.randint(0, 10, (2,), generator=rng).tolist()
+        h, w = torch.randint(1, 10, (2,), generator=rng).tolist()
+        mask[y : y + h, x : x + w] = True
+    masks[count // 2 :: 4] = masks[0]
+    scores = torch.randint(1, 12, (count,), generator=rng).sort(descending=True).values / 12
+    return mask_iou(masks), torch.randint(0, num_classes, (count,), generator=rng), scores
+
+
+def pair(overlap, count=2):
+    """The overlaps of ``count`` masks, any two of which overlap by ``overlap``."""
+    return torch.full((count, count), overlap).fill_diagonal_(1.0)
+
+
+@pytest.mark.parametrize("settings", ["gaussian", "gaussian_0.5", "linear"])
+def test_matrix_nms_equals_the_published_code(settings):
+    case = json.loads(CASE.read_text())
+    with np.load(CASE.with_suffix(".npz")) as arrays:
+        for name, info in case["sets"].items():
+            count, height, width = info["masks"], info["height"], info["width"]
+            bits = np.unpackbits(arrays[f"{name}/masks"], axis=1)[:, : height * width]
+            masks = torch.from_numpy(bits.reshape(count, height, width)).bool()
+            classes, scores = (torch.from_numpy(arrays[f"{name}/{key}"]) for key in ("labels", "scores"))
+            got = matrix_nms(mask_iou(masks), classes, scores, **case["settings"][settings])
+            key = f"{name}/{settings}"
+            assert parity.compare(arrays, key, got.numpy()) <= case["tolerance"][key], key
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
+@pytest.mark.parametrize("seed", range(5))
+def test_matrix_nms_equals_the_formula(kernel, seed):
+    ious, classes, scores = ranked(seed)
+    for given, used in ((classes, classes.tolist()), (None, [0] * len(classes))):
+        expected = oracles.matrix_nms(ious, used, scores.tolist(), kernel, 2.0)
+        torch.testing.assert_close(matrix_nms(ious, given, scores, kernel, 2.0), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
+def test_matrix_nms_only_lowers(kernel):
+    ious, classes, scores = ranked(seed=9, count=60)
+    before = scores.clone()
+    decayed = matrix_nms(ious, classes, scores, kernel)
+    assert torch.equal(scores, before)
+    assert bool((decayed <= scores).all())
+    assert bool((decayed >= 0).all())
+    first_of_class = [(classes == k).nonzero()[0].item() for k in classes.unique()]
+    assert torch.equal(decayed[first_of_class], scores[first_of_class])
+
+
+def test_matrix_nms_by_hand():
+    scores = torch.tensor([0.8, 0.6])
+    one_class = torch.tensor([1, 1])
+    gaussian = matrix_nms(pair(0.5), one_class, scores, "gaussian", sigma=2.0)
+    torch.testing.assert_close(gaussian, torch.tensor([0.8, 0.6 * 0.60653066]))  # exp(-2 x 0.25)
+    torch.testing.assert_close(matrix_nms(pair(0.5), one_class, scores, "linear"), torch.tensor([0.8, 0.3]))
+    assert torch.equal(matrix_nms(pair(0.5), torch.tensor([0, 1]), scores), scores)
+    assert matrix_nms(pair(0.5), None, scores)[1] < 0.6
+
+
+def test_a_suppressed_instance_suppresses_less():
+    """The third overlaps the second alone, and as much as the second overlaps the first: it keeps its score."""
+    ious = torch.tensor([[1.0, 0.9, 0.0], [0.9, 1.0, 0.9], [0.0, 0.9, 1.0]])
+    decayed = matrix_nms(ious, None, torch.tensor([0.9, 0.8, 0.7]))
+    assert decayed[1] < 0.2
+    assert decayed[2].item() == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize(("kernel", "expected"), [("linear", 0.0), ("gaussian", 0.7 * 0.1353353)])
+def test_identical_masks_lose_to_the_first(kernel, expected):
+    """Also the third, whose ratio is 0 / 0 for the linear kernel."""
+    decayed = matrix_nms(pair(1.0, 3), torch.zeros(3, dtype=torch.int64), torch.full((3,), 0.7), kernel)
+    torch.testing.assert_close(decayed, torch.tensor([0.7, expected, expected]))
+
+
+def test_an_unknown_kernel_is_an_error():
+    with pytest.raises(ValueError, match="one of gaussian, linear, not 'gauss'"):
+        matrix_nms(pair(0.5), None, torch.ones(2), "gauss")
+
+
+@pytest.mark.parametrize("classes", [None, torch.zeros(0, dtype=torch.int64)])
+def test_nothing_in_nothing_out(classes):
+    nothing = torch.zeros(0, 0)
+    assert matrix_nms(nothing, classes, torch.zeros(0)).shape == (0,)
+    keep = greedy_nms(nothing, classes, 0.5)
+    assert (keep.shape, keep.dtype) == ((0,), torch.bool)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_greedy_nms_equals_the_rule(seed):
+    ious, classes, _ = ranked(seed)
+    for given, used in ((classes, classes.tolist()), (None, [0] * len(classes))):
+        for thresh in (0.0, 0.29, 1.0):
+            assert greedy_nms(ious, given, thresh).nonzero().flatten().tolist() == oracles.greedy_nms(
+                ious, used, thresh
+            )
+
+
+def test_greedy_nms_by_hand():
+    chain = torch.tensor([[1.0, 0.6, 0.1], [0.6, 1.0, 0.6], [0.1, 0.6, 1.0]])
+    assert greedy_nms(chain, None, 0.5).tolist() == [True, False, True]  # the second is gone: it suppresses nothing
+    assert greedy_nms(pair(0.5), None, 0.5).all()  # strictly above
+
+
+def test_only_better_instances_of_the_class_compete():
+    overlaps = competing_overlaps(pair(0.4, 3), torch.tensor([2, 5, 2]))
+    assert overlaps.tolist() == [[0, 0, pytest.approx(0.4)], [0, 0, 0], [0, 0, 0]]
