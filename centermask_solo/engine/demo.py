@@ -119,7 +119,8 @@ def progress(line: str, max_iter: int, seconds: float) -> str | None:
     found = PROGRESS.search(line)
     if found:
         eta, iteration, loss = found.groups()
-        shown = f"iteration {int(iteration) + 1:4d} of {max_iter}   loss {float(loss):6.3f}   {format_seconds(seconds)} gone"
+        done, gone = int(iteration) + 1, format_seconds(seconds)
+        shown = f"iteration {done:4d} of {max_iter}   loss {float(loss):6.3f}   {gone} gone"
         return shown if eta is None else f"{shown}, {eta} to go"
     if "Start inference on" in line:
         return f"judging on {line.split('Start inference on ')[1].rstrip()}"

@@ -87,6 +87,23 @@ def test_arguments(folder, capfd, arguments, sentence):
     assert sentence in run(folder, capfd, *arguments)
 
 
+SOLOV2 = ["--config-file", "configs/shapes/solov2_shapes.yaml", "DATASETS.TRAIN", "('tiny',)", "DATASETS.TEST", "()"]
+SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.SOLOV2.NUM_CLASSES", "2"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["MODEL.SOLOV2.INSTANCE_IN_FEATURES", "['p2', 'p3', 'p4', 'p5']"], "INSTANCE_IN_FEATURES"),
+        (["MODEL.SOLOV2.NMS.NAME", "BestNMS"], "BestNMS"),
+        (["MODEL.SOLOV2.NUM_CLASSES", "3"], "MODEL.SOLOV2.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes"),
+        (["MODEL.SOLOV2.LOSS.FOCAL_ALFA", "1"], "the nearest one is MODEL.SOLOV2.LOSS.FOCAL_ALPHA"),
+    ],
+)
+def test_options_of_a_model(folder, capfd, arguments, sentence):
+    assert sentence in run(folder, capfd, *SOLOV2, "OUTPUT_DIR", str(folder / "output"), *arguments)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is usable here")
 def test_device_that_is_not_there(folder, capfd):
     assert "MODEL.DEVICE is 'cuda', but no GPU is usable" in run(folder, capfd, "MODEL.DEVICE", "cuda")
