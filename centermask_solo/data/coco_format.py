@@ -51,6 +51,21 @@ def read_coco_json(path: str) -> CocoData:
     return CocoData(images, annotations, sorted(categories, key=lambda x: x["id"]))
 
 
+def take_images(coco: CocoData, count: int) -> Record:
+    """What a COCO json holds with only the first ``count`` images, by id, that have an object which is no crowd.
+
+    Raises:
+        ValueError: there are fewer.
+    """
+    with_objects = {x["image_id"] for x in coco.annotations if not x.get("iscrowd", 0)}
+    images = sorted((x for x in coco.images if x["id"] in with_objects), key=lambda x: x["id"])[:count]
+    if len(images) < count:
+        raise ValueError(f"only {len(images)} images have an object, fewer than the {count} asked for: lower --count")
+    chosen = {x["id"] for x in images}
+    annotations = [x for x in coco.annotations if x["image_id"] in chosen]
+    return {"info": {}, "images": images, "annotations": annotations, "categories": coco.categories}
+
+
 def _list(path: str, data: Record, key: str) -> list[Record]:
     if key not in data:
         found = ", ".join(sorted(map(str, data))[:8]) or "nothing"
