@@ -2,7 +2,7 @@
 VENV ?= .venv
 MODEL ?= solov2
 PYTHON ?=
-PY := $(if $(VENV),$(VENV)/bin/python,python)
+PY := $(if $(VENV),$(VENV)/bin/python,$(shell command -v python || command -v python3))
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
@@ -15,7 +15,7 @@ env:  ## install everything that is needed into .venv (VENV=path: there; VENV=: 
 	@bash scripts/setup_env.sh
 
 demo: env  ## train a small model on generated images and draw what it finds (MODEL=solov2)
-	@$(PY) -m centermask_solo.cli demo --model $(MODEL)
+	@$(PY) -W ignore::FutureWarning -m centermask_solo.cli demo --model $(MODEL)
 
 test: env  ## all tests
 	$(PY) -m pytest
