@@ -1,42 +1,66 @@
-"""The optimizer of a config: Detectron2's, with one more kind of gradient clipping."""
+"""The optimizer of a config: Detectron2's SGD or AdamW, with one more kind of gradient clipping."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import detectron2.solver
+import torch
 from detectron2.config import CfgNode
+from detectron2.solver import build_optimizer as build_sgd
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 CLIP_TYPES = ("value", "norm", "full_model")
+OPTIMIZERS = ("SGD", "AdamW")
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """Detectron2's optimizer; ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE`` may also be "full_model".
+    """The optimizer that ``SOLVER.OPTIMIZER`` names; ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE`` may also be "full_model".
 
     "norm" and "value", Detectron2's own kinds, clip each parameter's gradient by itself; "full_model" scales all
     gradients by one number, so that their norm together is at most ``CLIP_VALUE`` and their direction stays.
 
     Raises:
-        ValueError: an unknown kind of clipping.
+        ValueError: an unknown optimizer or kind of clipping.
     """
-    clip = cfg.SOLVER.CLIP_GRADIENTS
+    name, clip = cfg.SOLVER.OPTIMIZER, cfg.SOLVER.CLIP_GRADIENTS
+    if name not in OPTIMIZERS:
+        raise ValueError(f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {name!r}")
     if clip.ENABLED and clip.CLIP_TYPE not in CLIP_TYPES:
         raise ValueError(
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be one of {', '.join(CLIP_TYPES)}, not {clip.CLIP_TYPE!r}"
         )
-    if not clip.ENABLED or clip.CLIP_TYPE != "full_model":
-        return detectron2.solver.build_optimizer(cfg, model)
-    plain = cfg.clone()
-    plain.defrost()
-    plain.SOLVER.CLIP_GRADIENTS.ENABLED = False
-    optimizer = detectron2.solver.build_optimizer(plain, model)
-
-    def clip_all(optimizer: Optimizer, args: Any, kwargs: Any) -> None:  # mixed precision has unscaled them by then
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        clip_grad_norm_(parameters, clip.CLIP_VALUE, clip.NORM_TYPE)
-
-    optimizer.register_step_pre_hook(clip_all)
+    clip_all = clip.ENABLED and clip.CLIP_TYPE == "full_model"
+    if clip_all:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
+    optimizer = build_sgd(cfg, model) if name == "SGD" else _build_adamw(cfg, model)
+    if clip_all:
+        optimizer.register_step_pre_hook(_clip_by_total_norm(clip.CLIP_VALUE, clip.NORM_TYPE))
     return optimizer
+
+
+def _build_adamw(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """AdamW with the rates and the weight decays that Detectron2 gives the parameters in SGD."""
+    solver = cfg.SOLVER
+    params = get_default_optimizer_params(
+        model,
+        base_lr=solver.BASE_LR,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+    )
+    adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
+    return adamw(params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY)
+
+
+def _clip_by_total_norm(max_norm: float, norm_type: float) -> Callable[[Optimizer, Any, Any], None]:
+    def clip(optimizer: Optimizer, args: Any, kwargs: Any) -> None:  # mixed precision has unscaled them by then
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        clip_grad_norm_(parameters, max_norm, norm_type)
+
+    return clip

@@ -3,12 +3,14 @@ import torch
 from detectron2.config import get_cfg
 from torch import nn
 
+from centermask_solo import add_centermask_solo_config
 from centermask_solo.engine.optimizer import build_optimizer
 from centermask_solo.engine.trainer import Trainer
 
 
 def clip_cfg(clip_type: str):
     cfg = get_cfg()
+    add_centermask_solo_config(cfg)
     cfg.SOLVER.BASE_LR = 1.0
     cfg.SOLVER.MOMENTUM = 0.0
     cfg.SOLVER.WEIGHT_DECAY = 0.0
@@ -51,3 +53,29 @@ def test_it_needs_enabled():
 def test_unknown_kind_is_named():
     with pytest.raises(ValueError, match=r"CLIP_TYPE must be one of value, norm, full_model, not 'all'"):
         build_optimizer(clip_cfg("all"), nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("clip_type", ["full_model", "norm"])
+def test_adamw_has_the_rates_and_decays_of_the_config(clip_type):
+    cfg = clip_cfg(clip_type)
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    cfg.SOLVER.BASE_LR = 0.5
+    cfg.SOLVER.WEIGHT_DECAY = 0.1
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.GroupNorm(1, 1))
+    nn.init.ones_(model[0].weight)
+    optimizer = build_optimizer(cfg, model)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 30.0)
+    optimizer.step()
+    # Adam's first step is the rate, whatever the size of the gradient; the decay takes rate x decay of the weight.
+    assert model[0].weight.item() == pytest.approx(1 - 0.5 * 0.1 - 0.5, abs=1e-6)
+    assert model[1].weight.item() == pytest.approx(0.5, abs=1e-6)
+
+
+def test_unknown_optimizer_is_named():
+    cfg = clip_cfg("norm")
+    cfg.SOLVER.OPTIMIZER = "Adam"
+    with pytest.raises(ValueError, match=r"SOLVER.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
+        build_optimizer(cfg, nn.Linear(1, 1))
