@@ -5,6 +5,7 @@ import argparse
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultPredictor
 
 from centermask_solo.engine.launch import launch
 from centermask_solo.engine.trainer import evaluate
@@ -94,6 +95,18 @@ def test_bfloat16_on_the_cpu_trains_about_the_same(data, tmp_path):
     assert half == pytest.approx(full, rel=0.03)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_float16_on_a_gpu_trains_about_the_same(data, tmp_path):
+    def losses(amp):
+        cfg = tiny_cfg(data, tmp_path / str(amp))
+        cfg.MODEL.DEVICE = "cuda"
+        cfg.SOLVER.AMP.ENABLED = amp
+        cfg.SEED = 1
+        return [x["total_loss"] for x in train(cfg).history]
+
+    assert losses(True) == pytest.approx(losses(False), rel=0.03)
+
+
 def test_a_loss_that_is_not_finite_names_the_images(tmp_path):
     folder = tmp_path / "data"
     write_dataset(folder, num_images=2)
@@ -116,6 +129,9 @@ def test_checkpoints_hold_class_names_and_the_evaluation_is_written(data, tmp_pa
     assert results["bbox"]["AP-dog"] == 0
     assert "mask" in (tmp_path / "evaluation.txt").read_text()
     assert MetadataCatalog.get("tiny").thing_classes == CLASSES
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    predictor = DefaultPredictor(cfg)  # Detectron2's own reads the file, too
+    assert torch.equal(predictor.model.head.weight, trainer.model.head.weight)
 
 
 def test_evaluating_nothing_is_an_error(data, tmp_path):
