@@ -34,6 +34,7 @@ REQUIREMENTS = [
     "setuptools<81",  # Detectron2 imports pkg_resources, which later ones lack
 ]
 TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "scipy"]
+LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # others format and judge differently
 
 setup(
     name="centermask_solo",
@@ -48,7 +49,7 @@ setup(
     package_data={"centermask_solo": ["py.typed"], "centermask_solo.configs": ["*.yaml", "**/*.yaml"]},
     zip_safe=False,
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, "ruff", "mypy"], "lvis": ["lvis"]},
+    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS], "lvis": ["lvis"]},
     entry_points={"console_scripts": ["centermask-solo = centermask_solo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

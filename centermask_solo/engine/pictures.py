@@ -134,8 +134,9 @@ def _free_place(mask: Mask, label: str, taken: Sequence[Rectangle]) -> Rectangle
     text_width = _font("DejaVuSans.ttf", FONT_POINTS * 100 / 72).getlength(label) + 3
     rows, columns = np.nonzero(mask)
     x, y = float(np.median(columns)), float(np.median(rows))
-    on, above, below = y - text_height / 2, rows.min() - text_height - 2, rows.max() + 3
-    covered = rows.max() - rows.min() < 2.5 * text_height  # a name on it would hide it
+    highest, lowest = float(rows.min()), float(rows.max())
+    on, above, below = y - text_height / 2, highest - text_height - 2, lowest + 3
+    covered = lowest - highest < 2.5 * text_height  # a name on it would hide it
     tops = [above, below, on] if covered else [on, above, below]
     tops += [y + sign * k * text_height for k in range(1, 7) for sign in (-1, 1)]
     places = []
