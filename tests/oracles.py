@@ -221,20 +221,22 @@ def solov2_candidates(
     """(score, class, mask, kernel) of one image's candidates, best first: every cell and class on its own."""
     found = []
     for logits, level_kernels, stride in zip(class_logits, kernels, strides, strict=True):
-        scores = logits.sigmoid()
-        num_classes, height, width = scores.shape
-        for i in range(height):
-            for j in range(width):
-                kernel = level_kernels[:, i, j]
-                probabilities = torch.einsum("e,ehw->hw", kernel, mask_features).sigmoid()
-                mask = probabilities > mask_thresh
-                for k in range(num_classes):
-                    neighbours = [
-                        scores[k, y, x] for y, x in ((i - 1, j), (i, j - 1), (i - 1, j - 1)) if y >= 0 and x >= 0
-                    ]
-                    score = scores[k, i, j]
-                    if score > score_thresh and all(score >= n for n in neighbours) and int(mask.sum()) > stride:
-                        found.append((float(score * probabilities[mask].mean()), k, mask, kernel))
+        scores = logits.sigmoid().permute(1, 2, 0).tolist()
+        for i, j in torch.cartesian_prod(*(torch.arange(n) for n in logits.shape[1:])).tolist():
+            neighbours = [scores[y][x] for y, x in ((i - 1, j), (i, j - 1), (i - 1, j - 1)) if y >= 0 and x >= 0]
+            passing = [
+                k
+                for k, score in enumerate(scores[i][j])
+                if score > score_thresh and all(score >= n[k] for n in neighbours)
+            ]
+            if not passing:
+                continue
+            kernel = level_kernels[:, i, j]
+            probabilities = torch.einsum("e,ehw->hw", kernel, mask_features).sigmoid()
+            mask = probabilities > mask_thresh
+            if int(mask.sum()) > stride:
+                maskness = probabilities[mask].mean()
+                found += [(float(maskness * scores[i][j][k]), k, mask, kernel) for k in passing]
     return sorted(found, key=lambda candidate: -candidate[0])[:limit]
 
 

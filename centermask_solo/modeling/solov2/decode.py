@@ -133,11 +133,11 @@ def _best_pairs(
         probabilities, finite = _mask_probabilities(kernels[cells], features)
         # From here on 0 stands for whatever is not in the mask.
         probabilities = torch.threshold_(probabilities, mask_thresh, 0.0)
-        masks = probabilities > 0
-        areas = masks.view(torch.uint8).sum(dim=1, dtype=torch.int32)
-        maskness = probabilities.sum(dim=1) / areas.clamp(min=1)
+        stored[rows] = probabilities > 0
+        totals = probabilities.sum(dim=1)
+        areas = probabilities.ceil_().sum(dim=1)  # on a CPU several times faster than counting booleans
+        maskness = totals / areas.clamp(min=1)
         maskness = torch.where(finite & (areas > min_areas[cells]), maskness, 0.0)
-        stored[rows] = masks
         best = _merge(best, class_scores[cells] * maskness[:, None], cells, rows, limit)
     return best, stored
 

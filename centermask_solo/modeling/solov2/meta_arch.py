@@ -90,7 +90,7 @@ class SOLOv2(InstanceSegmentor):
             test_score_thresh: class probability of a candidate, strictly above.
             test_mask_thresh: probability of a mask's pixels, strictly above.
             test_max_candidates: masks that enter NMS at most.
-            test_max_detections: instances of an image at most.
+            test_max_detections: instances of an image at most; negative for no limit, as in Detectron2.
             vis_period: iterations between two pictures of the training in the event storage; 0 for none.
             input_format: the order of the input's channels.
         """
@@ -225,25 +225,28 @@ class SOLOv2(InstanceSegmentor):
             predictions: of the batch.
             image_sizes: (height, width) of each image before padding, in the frame of the network's input.
         """
-        results = []
-        for i, image_size in enumerate(image_sizes):
-            candidates = decode_image(
-                [x[i] for x in predictions.class_logits],
-                [x[i] for x in predictions.kernels],
-                predictions.mask_features[i],
-                strides=self.ins_head.level_strides,
-                score_thresh=self.test_score_thresh,
-                mask_thresh=self.test_mask_thresh,
-                max_candidates=self.test_max_candidates,
-            )
-            instances = Instances((int(image_size[0]), int(image_size[1])), **candidates._asdict())
-            if "pred_masks" not in self.test_nms.inputs:
-                instances.pred_boxes = Boxes(masks_to_boxes(candidates.pred_masks) * MASK_STRIDE)
-            kept = self.test_nms(instances)[: self.test_max_detections]
-            results.append(
-                Instances(kept.image_size, scores=kept.scores, pred_classes=kept.pred_classes, kernels=kept.kernels)
-            )
-        return results
+        return [self._inference_single_image(predictions, i, size) for i, size in enumerate(image_sizes)]
+
+    def _inference_single_image(
+        self, predictions: SOLOv2Predictions, index: int, image_size: tuple[int, int]
+    ) -> Instances:
+        """The detections of one image; on return the masks of its candidates are gone."""
+        candidates = decode_image(
+            [x[index] for x in predictions.class_logits],
+            [x[index] for x in predictions.kernels],
+            predictions.mask_features[index],
+            strides=self.ins_head.level_strides,
+            score_thresh=self.test_score_thresh,
+            mask_thresh=self.test_mask_thresh,
+            max_candidates=self.test_max_candidates,
+        )
+        instances = Instances((int(image_size[0]), int(image_size[1])), **candidates._asdict())
+        if "pred_masks" not in self.test_nms.inputs:
+            instances.pred_boxes = Boxes(masks_to_boxes(candidates.pred_masks) * MASK_STRIDE)
+        kept = self.test_nms(instances)
+        if self.test_max_detections >= 0:
+            kept = kept[: self.test_max_detections]
+        return Instances(kept.image_size, scores=kept.scores, pred_classes=kept.pred_classes, kernels=kept.kernels)
 
     @torch.no_grad()
     def postprocess(
@@ -332,6 +335,11 @@ def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
             raise ValueError(f"{prefix}{key} is {node[key]!r}: it must be one of {', '.join(known)}.")
     if node.NUM_INSTANCE_CONVS < 1:
         raise ValueError(f"{prefix}NUM_INSTANCE_CONVS is {node.NUM_INSTANCE_CONVS}: a tower needs at least 1.")
+    for key in ("SCORE_THR", "MASK_THR"):
+        if not 0 <= node[key] < 1:
+            raise ValueError(f"{prefix}{key} is {node[key]}: it is a probability, from 0 to less than 1.")
+    if node.NMS_PRE < 1:
+        raise ValueError(f"{prefix}NMS_PRE is {node.NMS_PRE}: at least 1 mask must enter NMS.")
     for key in ("INSTANCE_CHANNELS", "MASK_CHANNELS", "NUM_MASKS"):
         if node.NORM == "GN" and node[key] % 32:
             raise ValueError(f"{prefix}{key} is {node[key]}: with NORM GN it must be a multiple of 32, the groups.")

@@ -1,15 +1,19 @@
-"""Networks, targets, losses and gradients equal what AdelaiDet's SOLOv2 computes on the same weights and images."""
+"""Networks, detections, targets, losses and gradients equal AdelaiDet's on the same weights and images."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 import torch
 from detectron2.structures import BitMasks, Boxes, Instances
 
+from centermask_solo.modeling.solov2.decode import decode_image, point_nms
 from centermask_solo.modeling.solov2.losses import dice_terms
+from centermask_solo.ops.masks import mask_iou
+from centermask_solo.ops.nms import matrix_nms
 from tests import parity
 
 
@@ -35,6 +39,53 @@ def test_networks(r50_case):
     values |= {f"category_logits_{i}": x for i, x in enumerate(predictions.class_logits)}
     values |= {f"kernels_{i}": x for i, x in enumerate(predictions.kernels)}
     assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
+
+
+def test_decoding(r50_case):
+    model = r50_case.model
+    with torch.no_grad():
+        images = model.preprocess_image([{"image": _image(spec)} for spec in r50_case.case["images"]]).tensor
+        logits, kernels, mask_features = model.predict(images)
+    local_maxima = {f"point_nms_{i}": point_nms(x.sigmoid()).numpy() for i, x in enumerate(logits)}
+    assert _mismatches(r50_case, local_maxima) == {}
+    node = r50_case.cfg.MODEL.SOLOV2
+    candidates = decode_image(
+        [x[0] for x in logits],
+        [x[0] for x in kernels],
+        mask_features[0],
+        strides=node.FPN_INSTANCE_STRIDES,
+        score_thresh=node.SCORE_THR,
+        mask_thresh=node.MASK_THR,
+        max_candidates=node.NMS_PRE,
+    )
+    decayed = matrix_nms(mask_iou(candidates.pred_masks), candidates.pred_classes, candidates.scores)
+    values = {
+        "candidate_scores_0": candidates.scores,
+        "candidate_class_counts_0": candidates.pred_classes.bincount(minlength=80),
+        "candidate_areas_0": candidates.pred_masks.flatten(1).sum(1).sort(descending=True).values,
+        "decayed_scores_0": decayed.sort(descending=True).values,
+    }
+    assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_detections(r50_case, channels_last):
+    model = r50_case.model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+    spec = r50_case.case["images"][0]
+    height, width = spec["output_height"], spec["output_width"]
+    with torch.no_grad():
+        found = model([{"image": _image(spec), "height": height, "width": width}])[0]["instances"]
+    assert found.image_size == (height, width)
+    values = {
+        "scores_0": found.scores,
+        "classes_0": found.pred_classes,
+        "boxes_0": found.pred_boxes.tensor,
+        "mask_areas_0": found.pred_masks.flatten(1).sum(1),
+    }
+    assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
+    for mask, counts in zip(found.pred_masks.numpy(), r50_case.arrays["masks_0"], strict=True):
+        expected = mask_util.decode({"size": [height, width], "counts": str(counts)}).astype(bool)
+        assert (mask & expected).sum() / (mask | expected).sum() >= r50_case.case["mask_iou"]
 
 
 @pytest.fixture(scope="module")
