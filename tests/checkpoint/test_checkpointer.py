@@ -165,3 +165,22 @@ def test_prefix_of_data_parallel_is_dropped(tmp_path):
     state = {f"module.{key}": value for key, value in source.state_dict().items()}
     Checkpointer(target, complete=True).load(save(tmp_path, {"model": state}))
     assert_same(source, target)
+
+
+def test_loads_pycls_files(tmp_path):
+    weights = {"0.weight": torch.full((4, 3, 3, 3), 2.0), "0.num_batches_tracked": torch.zeros(1)}
+    model = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), "head": nn.Conv2d(4, 3, 1)})
+    Checkpointer(model).load(save(tmp_path, {"model_state": weights, "epoch": 3}, "weights.pyth"))
+    assert torch.equal(model["backbone"][0].weight, weights["0.weight"])
+    with pytest.raises(ValueError, match=r"weights\.pyth cannot be read as a checkpoint"):
+        Checkpointer(model).load(save(tmp_path, {"other": weights}, "weights.pyth"))
+
+
+def test_a_file_that_cannot_be_fetched_is_named(monkeypatch):
+    def refuse(path):
+        raise OSError("no route to host\nmore of it")
+
+    monkeypatch.setattr("centermask_solo.checkpoint.checkpointer.PathManager.get_local_path", refuse)
+    sentence = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
+    with pytest.raises(FileNotFoundError, match=sentence):
+        Checkpointer(Model()).load("https://nowhere/x.pth?matching_heuristics=True")
