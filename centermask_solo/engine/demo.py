@@ -15,6 +15,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
+from ..checkpoint import mobilenetv2_imagenet
 from ..data.datasets import register_datasets
 from ..data.loader import load_dataset
 from ..evaluation import format_results
@@ -25,6 +26,8 @@ from .setup import merge_config
 
 # name of a model -> its config, below configs/
 CONFIGS = {"centermask": "shapes/centermask_shapes.yaml", "solov2": "shapes/solov2_shapes.yaml"}
+# Without ImageNet weights the whole backbone is trained, and its statistics have to be found.
+FROM_SCRATCH = ["MODEL.WEIGHTS", "''", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
 NUM_PICTURES = 12  # images on the contact sheet
 SCORE_THRESHOLD = 0.3  # of the detections drawn on it
 # A line of Detectron2's log in training, colours removed: what of it is shown.
@@ -54,7 +57,7 @@ def run_demo(cfg: CfgNode, model: str, output_dir: str = "", opts: Sequence[str]
     say(f"1. The data: generated images with exact masks (those for training: {', '.join(cfg.DATASETS.TRAIN)})")
     register_datasets(cfg)
     num_train, num_test = (len(load_dataset(names[0])) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
-    command = train_command(config_file, opts)
+    command = train_command(config_file, [*initial_weights(cfg.MODEL.WEIGHTS), *opts])
     say(f"2. {cfg.SOLVER.MAX_ITER} iterations of training on {num_train} of them, judged on {num_test} others, by\n")
     print(f"     {' '.join(command)}\n")
     run_training(command, cfg.SOLVER.MAX_ITER, os.path.join(output_dir, "log.txt"))
@@ -72,6 +75,18 @@ def run_demo(cfg: CfgNode, model: str, output_dir: str = "", opts: Sequence[str]
 def say(text: str) -> None:
     """Print a step of the demo."""
     print(f"\n{text}", flush=True)
+
+
+def initial_weights(weights: str) -> list[str]:
+    """The options that train from scratch if ``weights`` are ImageNet's and cannot be had here; otherwise none."""
+    if weights != str(mobilenetv2_imagenet.FILE):
+        return []
+    try:
+        mobilenetv2_imagenet.prepare(mobilenetv2_imagenet.FILE)
+    except FileNotFoundError as error:
+        say(f"   The backbone starts from random instead of ImageNet weights, and will find less: {error}")
+        return FROM_SCRATCH
+    return []
 
 
 def train_command(config_file: str, opts: Sequence[str]) -> list[str]:

@@ -47,6 +47,7 @@ def test_a_training_that_fails_says_why(capsys, last, reason):
 @pytest.mark.slow
 def test_whole_demo(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    monkeypatch.setattr(demo.mobilenetv2_imagenet, "prepare", no_connection)
     from centermask_solo.data.shapes import generate_shapes
 
     for split, count in (("train", 12), ("val", 4)):
@@ -59,11 +60,26 @@ def test_whole_demo(tmp_path, monkeypatch, capfd):
     output = tmp_path / "output"
     demo.run_demo(cfg, "solov2", str(output), opts)
     text = capfd.readouterr().out
+    assert "will find less: no connection" in text
     assert "iteration    2 of 2" in text
     assert "mask" in text
     assert f"side by side: {output}/contact_sheet.png" in text
     assert (output / "contact_sheet.png").stat().st_size > 10_000
     assert text.count(" -m centermask_solo.cli ") == 2
+
+
+def no_connection(output):
+    raise FileNotFoundError("no connection")
+
+
+def test_imagenet_weights_are_fetched_where_they_can_be(monkeypatch):
+    fetched = []
+    monkeypatch.setattr(demo.mobilenetv2_imagenet, "prepare", fetched.append)
+    assert demo.initial_weights("weights/mobilenet_v2_imagenet.pth") == []
+    assert demo.initial_weights("other.pth") == [] == demo.initial_weights("")
+    assert [str(x) for x in fetched] == ["weights/mobilenet_v2_imagenet.pth"]
+    monkeypatch.setattr(demo.mobilenetv2_imagenet, "prepare", no_connection)
+    assert demo.initial_weights("weights/mobilenet_v2_imagenet.pth") == demo.FROM_SCRATCH
 
 
 def paths(folder):
