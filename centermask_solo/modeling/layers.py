@@ -14,6 +14,7 @@ __all__ = [
     "Scale",
     "conv_tower",
     "deform_conv_from_logits",
+    "init_conv_xavier_",
     "init_convs_normal_",
     "offset_channels",
 ]
@@ -251,3 +252,14 @@ def init_convs_normal_(module: nn.Module, std: float = 0.01) -> None:
             nn.init.normal_(m.weight, std=std)
             if m.bias is not None:
                 nn.init.zeros_(m.bias)
+
+
+def init_conv_xavier_(conv: nn.Module) -> None:
+    """Initialize one convolution in place: weight uniform by fan in and fan out (Xavier), bias, where it has one, 0.
+
+    Args:
+        conv: with a ``weight`` and maybe a ``bias``.
+    """
+    nn.init.xavier_uniform_(conv.weight)  # type: ignore[arg-type]
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)  # type: ignore[arg-type]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import fvcore.nn.weight_init as weight_init
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
 from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from torch import Tensor, nn
 
-__all__ = ["LastLevelP6", "build_fcos_fpn", "build_fpn"]
+from centermask_solo.modeling.layers import init_conv_xavier_
+
+__all__ = ["YOLACTFPN", "LastLevelP6", "build_fcos_fpn", "build_fpn", "build_yolact_fpn"]
 
 
 class LastLevelP6(nn.Module):
@@ -36,12 +39,8 @@ class LastLevelP6(nn.Module):
         return [self.p6(x)]
 
 
-def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:
-    """Detectron2's FPN over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
-
-    Raises:
-        ValueError: ``bottom_up`` does not give one of these features, or none is named.
-    """
+def check_in_features(cfg: CfgNode, bottom_up: Backbone) -> None:
+    """Raise a ValueError unless ``MODEL.FPN.IN_FEATURES`` names features that ``bottom_up`` gives, at least one."""
     given = list(bottom_up.output_shape())
     for name in cfg.MODEL.FPN.IN_FEATURES or ["(nothing)"]:
         if name not in given:
@@ -49,6 +48,15 @@ def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) ->
                 f"MODEL.FPN.IN_FEATURES names {name}, but the backbone gives {', '.join(given)}: name some of these, "
                 "or add it to the backbone's OUT_FEATURES"
             )
+
+
+def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:
+    """Detectron2's FPN over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
+
+    Raises:
+        ValueError: ``bottom_up`` does not give one of these features, or none is named.
+    """
+    check_in_features(cfg, bottom_up)
     return FPN(
         bottom_up=bottom_up,
         in_features=cfg.MODEL.FPN.IN_FEATURES,
@@ -78,3 +86,65 @@ def build_fcos_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     if num_levels == 0:
         return build_fpn(cfg, bottom_up, None)
     raise ValueError(f"MODEL.FCOS.TOP_LEVELS must be 2 (P6 and P7), 1 (P6) or 0, not {num_levels}")
+
+
+class YOLACTTopLevels(LastLevelP6P7):
+    """The levels P6 and P7 of YOLACT: Detectron2's convolutions ``p6`` and ``p7``, without a ReLU between them."""
+
+    def forward(self, c5: Tensor) -> list[Tensor]:
+        """P6 and P7, (N, C, ceil(Hi / 2), ceil(Wi / 2)) and half of that, from ``c5``, which is P5 after its ReLU."""
+        p6 = self.p6(c5)
+        return [p6, self.p7(p6)]
+
+
+class YOLACTFPN(FPN):
+    """The pyramid of YOLACT on the parameters of Detectron2's FPN.
+
+    Coarser maps are enlarged bilinearly to the exact size of the finer one, which need not be twice as large; a ReLU
+    follows the output convolutions; and the input is not padded. P6 and P7 come from P5.
+
+    Source: YOLACT (arXiv 1904.02689), section 4, and its published code.
+    """
+
+    def __init__(self, bottom_up: Backbone, in_features: list[str], out_channels: int) -> None:
+        """
+        Args:
+            bottom_up: the network below.
+            in_features: names of its maps, finest first; for all published models strides 8, 16 and 32.
+            out_channels: C of every level.
+        """
+        last = f"p{int(math.log2(bottom_up.output_shape()[in_features[-1]].stride))}"
+        top_block = YOLACTTopLevels(out_channels, out_channels, in_feature=last)
+        super().__init__(bottom_up, in_features, out_channels, top_block=top_block)
+        for conv in (*self.lateral_convs, *self.output_convs, top_block.p6, top_block.p7):
+            init_conv_xavier_(conv)
+
+    @property
+    def size_divisibility(self) -> int:
+        """0: no padding."""
+        return 0
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The levels of a batch (N, 3, T_h, T_w) by name: (N, C, Hi, Wi) each."""
+        features = self.bottom_up(x)
+        levels: list[Tensor] = []
+        merged: Tensor | None = None
+        # Detectron2 keeps both lists of convolutions from coarse to fine.
+        for name, lateral, output in zip(self.in_features[::-1], self.lateral_convs, self.output_convs, strict=True):
+            side = lateral(features[name])
+            if merged is not None:
+                side = side + F.interpolate(merged, side.shape[-2:], mode="bilinear", align_corners=False)
+            merged = side
+            levels.insert(0, F.relu(output(merged)))
+        levels.extend(self.top_block(levels[-1]))
+        return dict(zip(self._out_features, levels, strict=True))
+
+
+def build_yolact_fpn(cfg: CfgNode, bottom_up: Backbone) -> YOLACTFPN:
+    """The pyramid of YOLACT over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
+
+    Raises:
+        ValueError: ``bottom_up`` does not give one of these features, or none is named.
+    """
+    check_in_features(cfg, bottom_up)
+    return YOLACTFPN(bottom_up, cfg.MODEL.FPN.IN_FEATURES, cfg.MODEL.FPN.OUT_CHANNELS)
