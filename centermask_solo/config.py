@@ -22,16 +22,20 @@ def add_centermask_solo_config(cfg: CfgNode) -> None:
     _add_solov2(cfg)
     _add_fcos(cfg)
     _add_centermask(cfg)
+    _add_yolact(cfg)
 
 
 def _nms_node(name: str, iou_thresh: float) -> CfgNode:
     """The options of the NMS plug-ins (``modeling/instance_nms.py``): one schema for all systems."""
     node = CfgNode()
-    node.NAME = name  # "MatrixNMS", "MaskNMS" or "BatchedNMS"
-    node.IOU_THRESH = iou_thresh  # MaskNMS, BatchedNMS: an overlap above it suppresses
+    node.NAME = name  # "MatrixNMS", "MaskNMS", "BatchedNMS", "FastNMS" or "TraditionalNMS"
+    node.IOU_THRESH = iou_thresh  # all but MatrixNMS: an overlap above it suppresses (TraditionalNMS: at it, too)
     node.KERNEL = "gaussian"  # MatrixNMS: "gaussian" or "linear"
     node.SIGMA = 2.0  # MatrixNMS, gaussian: decay exp(-SIGMA * iou^2), that is 1 / sigma of the paper
-    node.SCORE_THRESH = 0.05  # MatrixNMS: smallest decayed score that is kept ([adet] UPDATE_THR)
+    # MatrixNMS: smallest decayed score that is kept ([adet] UPDATE_THR); TraditionalNMS: class score, strictly above
+    node.SCORE_THRESH = 0.05
+    node.TOPK = 200  # FastNMS: instances of a class that are compared, the best ones
+    node.CLASS_SCORE_THRESH = 0.0  # FastNMS: score in the class itself, strictly above; 0 for published figures
     node.CLASS_AGNOSTIC = False  # instances of different classes suppress each other too
     return node
 
@@ -183,3 +187,41 @@ def _add_centermask(cfg: CfgNode) -> None:
 
     for head in ("ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"):
         cfg.register_renamed_key(f"MODEL.{head}.ASSIGN_CRITERION", f"MODEL.{head}.LEVEL_ASSIGNMENT")
+
+
+def _add_yolact(cfg: CfgNode) -> None:
+    """YOLACT (arXiv 1904.02689) and YOLACT++ (arXiv 1912.06218). Defaults as in the authors' code.
+
+    Anchors are set by ``MODEL.ANCHOR_GENERATOR``: ``SIZES`` in pixels of the network's input and ``ASPECT_RATIOS``,
+    height over width, a list for each level or one for all.
+    """
+    node = cfg.MODEL.YOLACT = CfgNode()
+    node.NUM_CLASSES = 80  # foreground classes: the one place where YOLACT's number of classes is set
+
+    # Networks
+    node.INPUT_SIZE = 550  # side of the square that the model resizes every image to, pixels
+    node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]  # levels of the head
+    node.PROTO_FEATURE = "p3"  # prototypes are computed from it, at twice its size; also the semantic segmentation
+    node.NUM_PROTOTYPES = 32
+    # Anchors of the ratios' widths, but as high as wide: a slip that the published COCO weights of YOLACT (not of
+    # YOLACT++) were trained with
+    node.SQUARE_ANCHORS = False
+    node.MASK_IOU_ON = False  # YOLACT++: predict the masks' IoU, rank masks by score x IoU
+
+    # Targets and losses
+    node.POSITIVE_IOU = 0.5  # anchors that overlap an object as much are positive
+    node.NEGATIVE_IOU = 0.4  # anchors that overlap every object less are background; between the two they take no part
+    node.CROWD_IOA = 0.7  # background anchors with a larger share inside a crowd take no part
+    node.OHEM_RATIO = 3  # mined negatives to a positive
+    node.MASKS_TO_TRAIN = 100  # positives of an image in the mask loss, drawn at random if there are more
+    node.MASK_IOU_MIN_AREA = 25  # YOLACT++: true masks with more pixels, at the prototypes' size, train the mask IoU
+    node.BOX_WEIGHT = 1.5
+    node.CLASS_WEIGHT = 1.0
+    node.MASK_WEIGHT = 6.125
+    node.SEM_SEG_WEIGHT = 1.0
+    node.MASK_IOU_WEIGHT = 25.0
+
+    # Inference; TEST.DETECTIONS_PER_IMAGE limits the instances of an image
+    node.SCORE_THRESH_TEST = 0.05  # best class probability of an anchor, strictly above
+    node.NMS_PRE = 1000  # candidates that enter NMS at most; FastNMS and TraditionalNMS by class take all
+    node.NMS = _nms_node("FastNMS", iou_thresh=0.5)

@@ -6,16 +6,17 @@ other fields ride along. To add one, subclass :class:`InstanceNMS` and name it i
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Instances
 from torch import Tensor
-from torchvision.ops import box_iou, nms
+from torchvision.ops import box_iou
 
 from centermask_solo.ops.masks import mask_iou
-from centermask_solo.ops.nms import MATRIX_NMS_KERNELS, greedy_nms, matrix_nms
+from centermask_solo.ops.nms import MATRIX_NMS_KERNELS, fast_nms, greedy_box_nms, greedy_nms, matrix_nms
 
 
 class InstanceNMS:
@@ -27,9 +28,11 @@ class InstanceNMS:
     Attributes:
         inputs: fields that overlaps can be measured on, the preferred one first: ``pred_masks`` (bool, (M, h, w), of
             any resolution), ``pred_boxes`` (``Boxes``).
+        judges_each_class: reads ``class_scores`` where instances have them; see :class:`PerClassNMS`.
     """
 
     inputs: ClassVar[tuple[str, ...]]
+    judges_each_class: bool = False
 
     def __init__(self, *, class_agnostic: bool = False) -> None:
         self.class_agnostic = class_agnostic
@@ -94,13 +97,7 @@ class BatchedNMS(InstanceNMS):
 
     def apply(self, field: str, shapes: Tensor, classes: Tensor | None, scores: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`InstanceNMS.apply`."""
-        order = _best_first(scores)
-        boxes = shapes[order].double()
-        if classes is not None:
-            boxes = boxes - boxes.min()
-            boxes = boxes + (classes[order] * (boxes.max() + 1))[:, None]
-        kept = nms(boxes, scores[order].double(), self.iou_thresh).sort().values  # the order above is the stable one
-        rows = order[kept]
+        rows = greedy_box_nms(shapes, classes, scores, self.iou_thresh)
         return rows, scores[rows]
 
 
@@ -166,7 +163,112 @@ class MatrixNMS(InstanceNMS):
         return order[best], decayed[best]
 
 
-INSTANCE_NMS: dict[str, type[InstanceNMS]] = {rule.__name__: rule for rule in (BatchedNMS, MaskNMS, MatrixNMS)}
+class PerClassNMS(InstanceNMS):
+    """The base of rules that judge a box for every class on its own, with that class's score.
+
+    Where the instances have ``class_scores`` ((M, K) float, the score of every class), an instance can be kept for
+    several classes, once with each class and its score, and what is returned has no ``class_scores`` any more. Without
+    them, or with ``class_agnostic``, each instance takes part once, with its own class and score.
+    """
+
+    inputs = ("pred_boxes",)
+
+    def __init__(self, *, class_agnostic: bool = False) -> None:
+        super().__init__(class_agnostic=class_agnostic)
+        self.judges_each_class = not class_agnostic
+
+    def apply_to_pairs(self, boxes: Tensor, class_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The (box, class) pairs that stay, best first: rows, columns, both (P,) int64, and scores (P,) float.
+
+        Args:
+            boxes: (M, 4) float; at least one.
+            class_scores: (M, columns) float, one column a class, or one for all; 0 where a box takes no part.
+        """
+        raise NotImplementedError
+
+    def apply(self, field: str, shapes: Tensor, classes: Tensor | None, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """See :meth:`InstanceNMS.apply`."""
+        if classes is None:
+            class_scores = scores[:, None]
+        else:
+            class_scores = scores.new_zeros(len(scores), int(classes.max()) + 1).scatter_(
+                1, classes[:, None], scores[:, None]
+            )
+        rows, _, scores = self.apply_to_pairs(shapes, class_scores)
+        return rows, scores
+
+    def __call__(self, instances: Instances) -> Instances:
+        """See :meth:`InstanceNMS.__call__`."""
+        if not instances.has("class_scores"):
+            return super().__call__(instances)
+        fields = {name: value for name, value in instances.get_fields().items() if name != "class_scores"}
+        others = Instances(instances.image_size, **fields)
+        if not self.judges_each_class or len(instances) == 0:
+            return super().__call__(others)
+        rows, classes, scores = self.apply_to_pairs(instances.pred_boxes.tensor, instances.class_scores)
+        kept = others[rows]
+        kept.pred_classes, kept.scores = classes, scores
+        return kept
+
+
+class FastNMS(PerClassNMS):
+    """Fast NMS: dropped where any better one overlaps by an IoU above ``iou_thresh``, even one that is dropped itself.
+
+    With ``class_agnostic`` this is YOLACT's cross-class form. Source: YOLACT (arXiv 1904.02689), section 4; see
+    :func:`centermask_solo.ops.nms.fast_nms`.
+    """
+
+    def __init__(
+        self, *, iou_thresh: float, topk: int = 200, class_score_thresh: float = 0.0, class_agnostic: bool = False
+    ) -> None:
+        super().__init__(class_agnostic=class_agnostic)
+        if topk < 1:
+            raise ValueError(f"NMS.TOPK must be at least 1, not {topk}.")
+        self.iou_thresh, self.topk, self.class_score_thresh = iou_thresh, topk, class_score_thresh
+
+    @classmethod
+    def from_node(cls, node: CfgNode) -> FastNMS:
+        """The rule with ``IOU_THRESH``, ``TOPK``, ``CLASS_SCORE_THRESH`` and ``CLASS_AGNOSTIC``."""
+        return cls(
+            iou_thresh=node.IOU_THRESH,
+            topk=node.TOPK,
+            class_score_thresh=node.CLASS_SCORE_THRESH,
+            class_agnostic=node.CLASS_AGNOSTIC,
+        )
+
+    def apply_to_pairs(self, boxes: Tensor, class_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See :meth:`PerClassNMS.apply_to_pairs`."""
+        return fast_nms(boxes, class_scores, self.iou_thresh, self.topk, self.class_score_thresh)
+
+
+class TraditionalNMS(PerClassNMS):
+    """Greedy NMS of boxes with YOLACT's numbers: among scores above ``score_thresh``, dropped at ``iou_thresh`` too.
+
+    A 1 is added to widths and heights. Source: YOLACT's published code, ``fast_nms=false``.
+    """
+
+    def __init__(self, *, iou_thresh: float, score_thresh: float = 0.05, class_agnostic: bool = False) -> None:
+        super().__init__(class_agnostic=class_agnostic)
+        self.iou_thresh, self.score_thresh = iou_thresh, score_thresh
+
+    @classmethod
+    def from_node(cls, node: CfgNode) -> TraditionalNMS:
+        """The rule with ``IOU_THRESH``, ``SCORE_THRESH`` and ``CLASS_AGNOSTIC``."""
+        return cls(iou_thresh=node.IOU_THRESH, score_thresh=node.SCORE_THRESH, class_agnostic=node.CLASS_AGNOSTIC)
+
+    def apply_to_pairs(self, boxes: Tensor, class_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """See :meth:`PerClassNMS.apply_to_pairs`."""
+        classes, rows = (class_scores > self.score_thresh).T.nonzero(as_tuple=True)  # class by class: the order of ties
+        scores = class_scores[rows, classes]
+        extended = boxes[rows] + boxes.new_tensor([0.0, 0.0, 1.0, 1.0])
+        # At the threshold or above is strictly above the next number below it.
+        kept = greedy_box_nms(extended, classes, scores, math.nextafter(self.iou_thresh, -math.inf))
+        return rows[kept], classes[kept], scores[kept]
+
+
+INSTANCE_NMS: dict[str, type[InstanceNMS]] = {
+    rule.__name__: rule for rule in (BatchedNMS, MaskNMS, MatrixNMS, FastNMS, TraditionalNMS)
+}
 
 
 def build_instance_nms(node: CfgNode) -> InstanceNMS:

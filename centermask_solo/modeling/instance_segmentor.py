@@ -78,7 +78,7 @@ class InstanceSegmentor(nn.Module):
         results = self.inference(predictions, images.image_sizes)
         outputs = []
         for i, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
-            height, width = result.image_size
+            height, width = x["image"].shape[-2:]
             output_size = (int(x.get("height", height)), int(x.get("width", width)))
             outputs.append({"instances": self.postprocess(result, predictions, i, output_size)})
         return outputs
@@ -90,9 +90,11 @@ class InstanceSegmentor(nn.Module):
         """Put a picture of the first image into the event storage: the truth above, the best instances below."""
         image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
         instances = batched_inputs[0]["instances"]
-        truth = Visualizer(image).overlay_instances(masks=instances.gt_masks if len(instances) else None)
+        truth = Visualizer(image).overlay_instances(
+            boxes=instances.gt_boxes, masks=instances.gt_masks if instances.has("gt_masks") and len(instances) else None
+        )
         best = self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED]
-        best = self.postprocess(best, predictions, 0, best.image_size)
+        best = self.postprocess(best, predictions, 0, image.shape[:2])
         found = Visualizer(image).overlay_instances(masks=best.pred_masks.cpu())
         picture = np.vstack((truth.get_image(), found.get_image())).transpose(2, 0, 1)
         name = f"Top: GT masks; Bottom: {MAX_VISUALIZED} Highest Scoring Results"

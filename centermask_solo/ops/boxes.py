@@ -41,3 +41,52 @@ def assign_levels_by_area_ratio(box_areas: Tensor, image_areas: Tensor, min_leve
     for level in range(min_level + 1, max_level + 1):
         levels += box_areas * 2.0 ** (max_level - level + 1) > image_areas
     return levels
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """The IoU of each two boxes, (..., M, R) float; 0 where both are without area.
+
+    Args:
+        boxes: (..., M, 4) float, x0 y0 x1 y1; leading dimensions are batches.
+        others: (..., R, 4), in the same frame.
+    """
+    intersections = pairwise_intersections(boxes, others)
+    areas = _areas(boxes)[..., :, None] + _areas(others)[..., None, :]
+    return torch.where(intersections > 0, intersections / (areas - intersections), 0.0)
+
+
+def pairwise_intersections(boxes: Tensor, others: Tensor) -> Tensor:
+    """The area that each two boxes share, (..., M, R) float; arguments as of :func:`pairwise_iou`."""
+    low = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
+    high = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
+    return (high - low).clamp(min=0).prod(dim=-1)
+
+
+def _areas(boxes: Tensor) -> Tensor:
+    """Of boxes (..., 4): (...)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def inside_boxes(boxes: Tensor, box_frame: tuple[float, float], size: tuple[int, int], padding: float) -> Tensor:
+    """Which pixels of a map belong to each box and a border around it: (M, h, w) bool.
+
+    A pixel belongs where its column j is at least the left side minus the padding and less than the right side plus
+    it, as real numbers, and its row likewise.
+
+    Args:
+        boxes: (M, 4) float, x0 y0 x1 y1; sides may be swapped, and may lie outside.
+        box_frame: height and width of what the boxes are measured in.
+        size: (h, w) of the map.
+        padding: of each side, map pixels.
+
+    Source: YOLACT's published code, with a padding of 1.
+    """
+    sides = []
+    for start, n, extent in ((0, size[1], box_frame[1]), (1, size[0], box_frame[0])):
+        first, last = boxes[:, start], boxes[:, start + 2]
+        low = torch.minimum(first, last) / extent * n - padding
+        high = torch.maximum(first, last) / extent * n + padding
+        pixels = torch.arange(n, device=boxes.device, dtype=boxes.dtype)
+        sides.append((pixels >= low[:, None]) & (pixels < high[:, None]))
+    columns, rows = sides
+    return rows[:, :, None] & columns[:, None, :]

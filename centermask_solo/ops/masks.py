@@ -59,6 +59,24 @@ def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
     return first, torch.where(present.amax(dim=1) > 0, end, 0)
 
 
+def reduce_masks(masks: Tensor, size: tuple[int, int], chunk_floats: int = CHUNK_FLOATS) -> Tensor:
+    """The masks at another size: (M, *size) bool. Interpolated bilinearly without antialiasing, then > 0.5.
+
+    Args:
+        masks: (M, h, w) bool.
+        size: height and width of the result.
+        chunk_floats: the most pixels of ``masks`` that exist as floats at once (at least one mask's).
+    """
+    if masks.shape[1:] == size:
+        return masks
+    reduced = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
+    step = max(chunk_floats // max(masks[0].numel(), 1), 1) if len(masks) else 1
+    for chunk, out in zip(masks.split(step), reduced.split(step), strict=True):
+        values = F.interpolate(chunk[:, None].float(), size, mode="bilinear", align_corners=False)
+        torch.gt(values[:, 0], 0.5, out=out)
+    return reduced
+
+
 class AxisResize(NamedTuple):
     """How the pixels of one axis become those of another size: by a matrix, each row of which has few entries.
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
+from centermask_solo.ops.boxes import pairwise_iou
+from centermask_solo.ops.topk import stable_topk
+
+FAST_NMS_CHUNK_FLOATS = 2**22  # overlaps, or ranks, that exist at once: 16 MB and 32 MB
 MATRIX_NMS_KERNELS = ("gaussian", "linear")
 
 
@@ -74,3 +79,59 @@ def greedy_nms(ious: Tensor, classes: Tensor | None, iou_thresh: float) -> Tenso
         if kept[i]:
             kept &= ~suppresses[i]
     return keep.to(ious.device)
+
+
+def fast_nms(
+    boxes: Tensor, class_scores: Tensor, iou_thresh: float, topk: int, score_thresh: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The (box, class) pairs that Fast NMS keeps, best first: rows (P,), classes (P,), both int64, and scores (P,).
+
+    Each class ranks all boxes by its own scores. A box is dropped where one that is ranked before it overlaps it by
+    more than the threshold, whether that one is itself kept or not. One box can be kept for several classes. Of equal
+    scores the lower class comes first, then the lower row.
+
+    Args:
+        boxes: (M, 4) float, finite, x0 y0 x1 y1.
+        class_scores: (M, K) float, not negative; all M boxes take part in every class, whatever their score.
+        iou_thresh: an overlap strictly above it suppresses.
+        topk: boxes of a class that are compared, and kept at most.
+        score_thresh: a pair's score must be strictly above.
+
+    Source: YOLACT (arXiv 1904.02689), section 4; the rule and its top-k as in the published code.
+    Differs: boxes without area overlap nothing; equal scores have an order.
+    """
+    num_boxes, num_classes = class_scores.shape
+    k = min(topk, num_boxes)
+    chunk = max(FAST_NMS_CHUNK_FLOATS // max(k * k, num_boxes, 1), 1)
+    kept = []
+    for start in range(0, num_classes, chunk):
+        scores, rows = stable_topk(class_scores[:, start : start + chunk].T.float(), k)  # (classes, k)
+        candidates = boxes[rows]
+        overlaps = pairwise_iou(candidates, candidates).triu_(diagonal=1)
+        keep = (scores > score_thresh) & (overlaps <= iou_thresh).all(dim=1)
+        classes, places = keep.nonzero(as_tuple=True)
+        kept.append((rows[classes, places], classes + start, scores[classes, places]))
+    if not kept:
+        nothing = boxes.new_zeros(0, dtype=torch.int64)
+        return nothing, nothing, boxes.new_zeros(0)
+    all_rows, all_classes, all_scores = (torch.cat(x) for x in zip(*kept, strict=True))
+    order = all_scores.argsort(descending=True, stable=True)
+    return all_rows[order], all_classes[order], all_scores[order]
+
+
+def greedy_box_nms(boxes: Tensor, classes: Tensor | None, scores: Tensor, iou_thresh: float) -> Tensor:
+    """The rows that greedy NMS keeps, best first, (P,) int64; of equal scores the lower row comes first.
+
+    Args:
+        boxes: (M, 4) float, x0 y0 x1 y1.
+        classes: (M,) int64, only boxes of one class compete; None: all do.
+        scores: (M,) float.
+        iou_thresh: an overlap strictly above it suppresses, in float64.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    ranked = boxes[order].double()
+    if classes is not None and len(boxes):
+        ranked = ranked - ranked.min()  # non-negative first, so that no class reaches into the one before
+        ranked = ranked + (classes[order] * (ranked.max() + 1))[:, None]
+    kept = nms(ranked, scores[order].double(), iou_thresh).sort().values  # the order above is the stable one
+    return order[kept]

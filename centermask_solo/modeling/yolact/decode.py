@@ -1,0 +1,132 @@
+"""From YOLACT's outputs to candidates, and from chosen coefficients to masks of the output size. No Instances.
+
+In float32 whatever the precision of the networks. Memory stays bounded: masks are resized within their boxes only,
+straight into booleans.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from detectron2.modeling.box_regression import Box2BoxTransform
+from torch import Tensor
+
+from centermask_solo.ops.boxes import inside_boxes
+from centermask_solo.ops.masks import axis_resize, resize_and_threshold_
+
+MASK_PADDING = 1.0  # prototype pixels around a box that still belong to its mask
+MASK_THRESH = 0.5  # probability of a mask's pixels, strictly above
+CHUNK_FLOATS = 2**22  # mask probabilities that exist at once: 16 MB, 220 masks of 138 x 138
+
+
+class Candidates(NamedTuple):
+    """What enters NMS: the anchors of one image that are probably something, in their order.
+
+    Attributes:
+        scores: (M,) float32, the highest class probability.
+        pred_classes: (M,) int64, its class.
+        class_scores: (M, K) float32, the probabilities of all classes.
+        boxes: (M, 4) float32, input pixels, finite, not clipped.
+        anchors: (M,) int64.
+    """
+
+    scores: Tensor
+    pred_classes: Tensor
+    class_scores: Tensor
+    boxes: Tensor
+    anchors: Tensor
+
+
+@torch.no_grad()
+def decode_batch(
+    class_logits: Tensor, box_deltas: Tensor, anchors: Tensor, box_transform: Box2BoxTransform, score_thresh: float
+) -> list[Candidates]:
+    """The candidates of each image of a batch.
+
+    Probabilities are computed for those anchors alone whose best class passes; those with logits or boxes that are not
+    finite are left out.
+
+    Args:
+        class_logits: (N, R, K + 1), background first.
+        box_deltas: (N, R, 4).
+        anchors: (R, 4) float32, input pixels.
+        box_transform: what deltas mean.
+        score_thresh: probability of an anchor's best class, strictly above.
+
+    Source: YOLACT's published code: softmax over classes and background.
+    """
+    logits = class_logits.float()
+    normalizers = logits.logsumexp(dim=2)
+    passes = (logits[:, :, 1:].amax(dim=2) - normalizers).exp() > score_thresh  # False where not finite
+    images, rows = passes.nonzero(as_tuple=True)
+    boxes = box_transform.apply_deltas(box_deltas[images, rows].float(), anchors[rows])
+    finite = boxes.isfinite().all(dim=1)
+    images, rows, boxes = images[finite], rows[finite], boxes[finite]
+    class_scores = (logits[images, rows, 1:] - normalizers[images, rows, None]).exp()
+    scores, classes = class_scores.max(dim=1)
+    numbers = images.bincount(minlength=len(logits)).tolist()
+    parts = (x.split(numbers) for x in (scores, classes, class_scores, boxes, rows))
+    return [Candidates(*x) for x in zip(*parts, strict=True)]
+
+
+def mask_probabilities(coefficients: Tensor, prototypes: Tensor, boxes: Tensor, input_size: tuple[int, int]) -> Tensor:
+    """The masks of boxes at the prototypes' size, (M, h, w) float32 probabilities, 0 outside of box and border.
+
+    Args:
+        coefficients: (M, E).
+        prototypes: (E, h, w).
+        boxes: (M, 4) float32, not clipped.
+        input_size: (T_h, T_w), what boxes are measured in.
+
+    Source: YOLACT (arXiv 1904.02689), equation 1; the border of one pixel as in the published code.
+    """
+    size = (prototypes.shape[1], prototypes.shape[2])
+    with torch.autocast(prototypes.device.type, enabled=False):
+        logits = coefficients.float() @ prototypes.float().flatten(1)
+    inside = inside_boxes(boxes, input_size, size, MASK_PADDING)
+    return torch.where(inside, logits.sigmoid().unflatten(1, size), 0.0)
+
+
+@torch.no_grad()
+def decode_full_masks(
+    coefficients: Tensor,
+    prototypes: Tensor,
+    boxes: Tensor,
+    *,
+    input_size: tuple[int, int],
+    output_size: tuple[int, int],
+) -> Tensor:
+    """The masks of boxes at ``output_size``: (M, H, W) bool. Probabilities are cropped, resized, then thresholded.
+
+    Args:
+        coefficients: (M, E).
+        prototypes: (E, h, w), which span the whole input.
+        boxes: (M, 4) float32, not clipped.
+        input_size: (T_h, T_w), what boxes are measured in.
+        output_size: H and W.
+
+    Source: the published code, which resizes straight from the prototypes' size.
+    """
+    size, device = prototypes.shape[1:], prototypes.device
+    rows, columns = (axis_resize(n, out, device) for n, out in zip(size, output_size, strict=True))
+    masks = torch.zeros(len(coefficients), *output_size, dtype=torch.bool, device=device)
+    step = max(CHUNK_FLOATS // max(size.numel(), 1), 1)
+    for chunk, chunk_boxes, out in zip(coefficients.split(step), boxes.split(step), masks.split(step), strict=True):
+        probabilities = mask_probabilities(chunk, prototypes, chunk_boxes, input_size)
+        with torch.autocast(device.type, enabled=False):
+            resize_and_threshold_(out, probabilities, rows, columns, MASK_THRESH)
+    return masks
+
+
+def scale_boxes(boxes: Tensor, input_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
+    """The boxes at ``output_size``, clipped to it: (M, 4) float32.
+
+    Args:
+        boxes: (M, 4) float32, of ``input_size``.
+        input_size: (T_h, T_w).
+        output_size: (height, width).
+    """
+    (height, width), (input_height, input_width) = output_size, input_size
+    scaled = boxes * boxes.new_tensor([width / input_width, height / input_height] * 2)
+    return torch.minimum(scaled.clamp(min=0), scaled.new_tensor([width, height] * 2))

@@ -1,0 +1,108 @@
+"""From the Instances of a training batch to the boxes, classes and reduced masks that the targets are made of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
+from torch import Tensor
+
+from centermask_solo.modeling.yolact.targets import Objects
+from centermask_solo.ops.masks import reduce_masks
+
+MASK_CHUNK_PIXELS = 2**24  # of full-size masks that are rasterized or moved to the device together: 16 MB of booleans
+
+
+class GroundTruth(NamedTuple):
+    """The truth of a batch.
+
+    Attributes:
+        objects: N; boxes and classes without crowds, and the crowds' boxes, in input pixels.
+        masks: (M, h, w) bool, of all objects, without crowds, image by image, at the prototypes' size.
+        sem_seg_masks: (M, Hi, Wi) bool, the same at the size of the semantic segmentation.
+    """
+
+    objects: list[Objects]
+    masks: Tensor
+    sem_seg_masks: Tensor
+
+
+def ground_truth_of(
+    gt_instances: list[Instances],
+    input_size: tuple[int, int],
+    proto_size: tuple[int, int],
+    sem_seg_size: tuple[int, int],
+    device: torch.device,
+) -> GroundTruth:
+    """The truth of a batch, on ``device``.
+
+    Args:
+        gt_instances: N ``Instances`` in the frame of the input image, of any size, with ``gt_boxes``, ``gt_classes``,
+            maybe ``gt_is_crowd`` ((M,) bool; without it nothing is a crowd), and either ``gt_masks`` (``BitMasks``,
+            ``PolygonMasks`` or a bool tensor (M, h, w)) or, made by ``reduce_masks`` beforehand,
+            ``gt_prototype_masks`` and ``gt_sem_seg_masks`` (bool tensors, (M, *proto_size) and (M, *sem_seg_size)).
+        input_size: (T_h, T_w) of the network.
+        proto_size: height and width of the prototypes.
+        sem_seg_size: height and width of the semantic segmentation.
+        device: of the result.
+
+    Raises:
+        ValueError: masks are missing, or were reduced to other sizes.
+    """
+    objects, masks, sem_seg_masks = [], [], []
+    for x in gt_instances:
+        height, width = x.image_size
+        scale = torch.tensor([input_size[1] / width, input_size[0] / height] * 2, device=device)
+        boxes = x.gt_boxes.tensor.to(device).float() * scale
+        classes = x.gt_classes.to(device, torch.int64)
+        crowd = x.gt_is_crowd.to(device).bool() if x.has("gt_is_crowd") else torch.zeros_like(classes).bool()
+        objects.append(Objects(boxes[~crowd], classes[~crowd], boxes[crowd]))
+        kept = (~crowd).nonzero()[:, 0]
+        small, smallest = _reduced_masks(x, kept, input_size, proto_size, sem_seg_size)
+        masks.append(small)
+        sem_seg_masks.append(smallest)
+    return GroundTruth(objects, torch.cat(masks), torch.cat(sem_seg_masks))
+
+
+def _reduced_masks(
+    instances: Instances,
+    kept: Tensor,
+    input_size: tuple[int, int],
+    proto_size: tuple[int, int],
+    sem_seg_size: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """The masks of the rows ``kept`` of one image at both sizes, on the device of ``kept``."""
+    sizes = (proto_size, sem_seg_size)
+    small, smallest = (torch.zeros(len(kept), *size, dtype=torch.bool, device=kept.device) for size in sizes)
+    if len(kept) == 0:
+        return small, smallest
+    if instances.has("gt_prototype_masks") and instances.has("gt_sem_seg_masks"):
+        given = (instances.gt_prototype_masks, instances.gt_sem_seg_masks)
+        found = tuple(tuple(x.shape[1:]) for x in given)
+        if found != sizes:
+            raise ValueError(
+                f"gt_prototype_masks and gt_sem_seg_masks have sizes {found}, but the model needs {sizes}."
+            )
+        small, smallest = (x.to(kept.device)[kept].bool() for x in given)
+        return small, smallest
+    if not instances.has("gt_masks"):
+        raise ValueError("The instances have no gt_masks: YOLACT needs MODEL.MASK_ON True and data with masks.")
+    step = max(MASK_CHUNK_PIXELS // max(instances.image_size[0] * instances.image_size[1], 1), 1)
+    for rows, out, out_smallest in zip(kept.split(step), small.split(step), smallest.split(step), strict=True):
+        full = reduce_masks(_masks_of(instances, rows), input_size)  # another size only where the loader left it to us
+        out.copy_(reduce_masks(full, proto_size))
+        out_smallest.copy_(reduce_masks(full, sem_seg_size))
+    return small, smallest
+
+
+def _masks_of(instances: Instances, rows: Tensor) -> Tensor:
+    """Some masks of one image at its size, (m, h, w) bool, on the device of ``rows``."""
+    masks = instances.gt_masks
+    if isinstance(masks, PolygonMasks):
+        rasterized = [
+            torch.from_numpy(polygons_to_bitmask(masks.polygons[i], *instances.image_size)) for i in rows.tolist()
+        ]
+        return torch.stack(rasterized).to(rows.device)
+    tensor = masks.tensor if isinstance(masks, BitMasks) else masks
+    return tensor[rows.to(tensor.device)].to(rows.device).bool()
