@@ -67,25 +67,24 @@ def _areas(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def inside_boxes(boxes: Tensor, box_frame: tuple[float, float], size: tuple[int, int], padding: float) -> Tensor:
+def inside_boxes(boxes: Tensor, size: tuple[int, int], padding: float) -> Tensor:
     """Which pixels of a map belong to each box and a border around it: (M, h, w) bool.
 
     A pixel belongs where its column j is at least the left side minus the padding and less than the right side plus
     it, as real numbers, and its row likewise.
 
     Args:
-        boxes: (M, 4) float, x0 y0 x1 y1; sides may be swapped, and may lie outside.
-        box_frame: height and width of what the boxes are measured in.
+        boxes: (M, 4) float, x0 y0 x1 y1 in fractions of the map; sides may be swapped, and may lie outside.
         size: (h, w) of the map.
         padding: of each side, map pixels.
 
     Source: YOLACT's published code, with a padding of 1.
     """
     sides = []
-    for start, n, extent in ((0, size[1], box_frame[1]), (1, size[0], box_frame[0])):
+    for start, n in ((0, size[1]), (1, size[0])):
         first, last = boxes[:, start], boxes[:, start + 2]
-        low = torch.minimum(first, last) / extent * n - padding
-        high = torch.maximum(first, last) / extent * n + padding
+        low = torch.minimum(first, last) * n - padding
+        high = torch.maximum(first, last) * n + padding
         pixels = torch.arange(n, device=boxes.device, dtype=boxes.dtype)
         sides.append((pixels >= low[:, None]) & (pixels < high[:, None]))
     columns, rows = sides

@@ -1,4 +1,4 @@
-"""The anchors of YOLACT: boxes around the cells of each level, in pixels of the network's input."""
+"""The anchors of YOLACT: boxes around the cells of each level."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def cell_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float], square: bool) -> Tensor:
-    """Width and height of each anchor of a cell, (A, 2) float32, in the unit of ``sizes``; the ratios run fastest.
+    """Width and height of each anchor of a cell, (A, 2) float64, in the unit of ``sizes``; the ratios run fastest.
 
     Args:
         sizes: square roots of the anchors' areas.
@@ -24,13 +24,13 @@ def cell_shapes(sizes: Sequence[float], aspect_ratios: Sequence[float], square: 
         for ratio in aspect_ratios:
             width = size / math.sqrt(ratio)
             shapes.append((width, width if square else width * ratio))
-    return torch.tensor(shapes, dtype=torch.float32).view(-1, 2)
+    return torch.tensor(shapes, dtype=torch.float64).view(-1, 2)
 
 
 def level_shapes(
     sizes: Sequence[Sequence[float]], aspect_ratios: Sequence[Sequence[float]], num_levels: int, *, square: bool
 ) -> list[Tensor]:
-    """Width and height of the anchors of each level, L x (A, 2) float32.
+    """Width and height of the anchors of each level, L x (A, 2) float64.
 
     Args:
         sizes: a list for each level, or one for all; see :func:`cell_shapes`.
@@ -61,20 +61,21 @@ def level_shapes(
 def grid_anchors(
     level_sizes: Sequence[tuple[int, int]], shapes: Sequence[Tensor], input_size: tuple[int, int]
 ) -> Tensor:
-    """All anchors, (R, 4) float32 x0 y0 x1 y1 in input pixels, not clipped, in the order of the head's outputs.
+    """All anchors, (R, 4) float32 x0 y0 x1 y1, not clipped, in the order of the head's outputs.
 
-    The cells of a level divide the input evenly: those of a level of 69 x 69 are 550 / 69 = 7.97 pixels apart, where
-    the stride is 8.
+    In fractions of the input, which is the arithmetic of the published code: overlaps that it finds equal are equal
+    here, and the first of them is matched. The cells of a level divide the input evenly: those of a level of 69 x 69
+    are 550 / 69 = 7.97 pixels apart, where the stride is 8.
 
     Args:
         level_sizes: L x (Hi, Wi).
-        shapes: L x (A, 2) widths and heights in input pixels, from :func:`cell_shapes`, on the device of the result.
+        shapes: L x (A, 2) widths and heights in input pixels, from :func:`level_shapes`.
         input_size: (T_h, T_w).
     """
     levels = []
     for (rows, columns), shape in zip(level_sizes, shapes, strict=True):
-        y = (torch.arange(rows, device=shape.device) + 0.5) * (input_size[0] / rows)
-        x = (torch.arange(columns, device=shape.device) + 0.5) * (input_size[1] / columns)
-        centres = torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=1)[:, None]  # (cells, 1, 2)
+        y, x = ((torch.arange(n, dtype=torch.float64) + 0.5) / n for n in (rows, columns))
+        centres = torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=1)[:, None].float()  # (cells, 1, 2)
+        shape = (shape / shape.new_tensor([input_size[1], input_size[0]])).float()
         levels.append(torch.cat([centres - shape / 2, centres + shape / 2], dim=2).flatten(0, 1))
     return torch.cat(levels)

@@ -27,7 +27,7 @@ class Candidates(NamedTuple):
         scores: (M,) float32, the highest class probability.
         pred_classes: (M,) int64, its class.
         class_scores: (M, K) float32, the probabilities of all classes.
-        boxes: (M, 4) float32, input pixels, finite, not clipped.
+        boxes: (M, 4) float32, fractions of the input, finite, not clipped.
         anchors: (M,) int64.
     """
 
@@ -50,7 +50,7 @@ def decode_batch(
     Args:
         class_logits: (N, R, K + 1), background first.
         box_deltas: (N, R, 4).
-        anchors: (R, 4) float32, input pixels.
+        anchors: (R, 4) float32, fractions of the input.
         box_transform: what deltas mean.
         score_thresh: probability of an anchor's best class, strictly above.
 
@@ -70,21 +70,20 @@ def decode_batch(
     return [Candidates(*x) for x in zip(*parts, strict=True)]
 
 
-def mask_probabilities(coefficients: Tensor, prototypes: Tensor, boxes: Tensor, input_size: tuple[int, int]) -> Tensor:
+def mask_probabilities(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:
     """The masks of boxes at the prototypes' size, (M, h, w) float32 probabilities, 0 outside of box and border.
 
     Args:
         coefficients: (M, E).
         prototypes: (E, h, w).
-        boxes: (M, 4) float32, not clipped.
-        input_size: (T_h, T_w), what boxes are measured in.
+        boxes: (M, 4) float32, fractions of the input, not clipped.
 
     Source: YOLACT (arXiv 1904.02689), equation 1; the border of one pixel as in the published code.
     """
     size = (prototypes.shape[1], prototypes.shape[2])
     with torch.autocast(prototypes.device.type, enabled=False):
         logits = coefficients.float() @ prototypes.float().flatten(1)
-    inside = inside_boxes(boxes, input_size, size, MASK_PADDING)
+    inside = inside_boxes(boxes, size, MASK_PADDING)
     return torch.where(inside, logits.sigmoid().unflatten(1, size), 0.0)
 
 
@@ -93,8 +92,6 @@ def decode_full_masks(
     coefficients: Tensor,
     prototypes: Tensor,
     boxes: Tensor,
-    *,
-    input_size: tuple[int, int],
     output_size: tuple[int, int],
 ) -> Tensor:
     """The masks of boxes at ``output_size``: (M, H, W) bool. Probabilities are cropped, resized, then thresholded.
@@ -102,8 +99,7 @@ def decode_full_masks(
     Args:
         coefficients: (M, E).
         prototypes: (E, h, w), which span the whole input.
-        boxes: (M, 4) float32, not clipped.
-        input_size: (T_h, T_w), what boxes are measured in.
+        boxes: (M, 4) float32, fractions of the input, not clipped.
         output_size: H and W.
 
     Source: the published code, which resizes straight from the prototypes' size.
@@ -113,20 +109,13 @@ def decode_full_masks(
     masks = torch.zeros(len(coefficients), *output_size, dtype=torch.bool, device=device)
     step = max(CHUNK_FLOATS // max(size.numel(), 1), 1)
     for chunk, chunk_boxes, out in zip(coefficients.split(step), boxes.split(step), masks.split(step), strict=True):
-        probabilities = mask_probabilities(chunk, prototypes, chunk_boxes, input_size)
+        probabilities = mask_probabilities(chunk, prototypes, chunk_boxes)
         with torch.autocast(device.type, enabled=False):
             resize_and_threshold_(out, probabilities, rows, columns, MASK_THRESH)
     return masks
 
 
-def scale_boxes(boxes: Tensor, input_size: tuple[int, int], output_size: tuple[int, int]) -> Tensor:
-    """The boxes at ``output_size``, clipped to it: (M, 4) float32.
-
-    Args:
-        boxes: (M, 4) float32, of ``input_size``.
-        input_size: (T_h, T_w).
-        output_size: (height, width).
-    """
-    (height, width), (input_height, input_width) = output_size, input_size
-    scaled = boxes * boxes.new_tensor([width / input_width, height / input_height] * 2)
-    return torch.minimum(scaled.clamp(min=0), scaled.new_tensor([width, height] * 2))
+def frame_of(size: tuple[int, int], boxes: Tensor) -> Tensor:
+    """Width, height, width, height of ``size`` (height, width): what fractions (M, 4) are multiplied with."""
+    height, width = size
+    return boxes.new_tensor([width, height, width, height])

@@ -18,7 +18,7 @@ class GroundTruth(NamedTuple):
     """The truth of a batch.
 
     Attributes:
-        objects: N; boxes and classes without crowds, and the crowds' boxes, in input pixels.
+        objects: N; boxes and classes without crowds, and the crowds' boxes, in fractions of the input.
         masks: (M, h, w) bool, of all objects, without crowds, image by image, at the prototypes' size.
         sem_seg_masks: (M, Hi, Wi) bool, the same at the size of the semantic segmentation.
     """
@@ -53,8 +53,8 @@ def ground_truth_of(
     objects, masks, sem_seg_masks = [], [], []
     for x in gt_instances:
         height, width = x.image_size
-        scale = torch.tensor([input_size[1] / width, input_size[0] / height] * 2, device=device)
-        boxes = x.gt_boxes.tensor.to(device).float() * scale
+        boxes = x.gt_boxes.tensor.to(device).float()
+        boxes = boxes / boxes.new_tensor([width, height, width, height])
         classes = x.gt_classes.to(device, torch.int64)
         crowd = x.gt_is_crowd.to(device).bool() if x.has("gt_is_crowd") else torch.zeros_like(classes).bool()
         objects.append(Objects(boxes[~crowd], classes[~crowd], boxes[crowd]))

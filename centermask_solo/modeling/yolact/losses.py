@@ -18,7 +18,7 @@ def box_loss(box_deltas: Tensor, anchors: Tensor, targets: YOLACTTargets, box_tr
 
     Args:
         box_deltas: (N, R, 4).
-        anchors: (R, 4) float32, input pixels.
+        anchors: (R, 4) float32, in the frame of the targets' boxes.
         targets: of the batch.
         box_transform: what deltas mean.
     """
@@ -37,9 +37,7 @@ def class_loss(class_logits: Tensor, targets: YOLACTTargets) -> Tensor:
     return F.cross_entropy(class_logits[seen].float(), targets.labels[seen], reduction="sum")
 
 
-def mask_loss(
-    mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTargets, input_size: tuple[int, int]
-) -> Tensor:
+def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTargets) -> Tensor:
     """The binary cross entropy of the mask terms inside their objects' boxes, over the boxes' areas, summed.
 
     The pixels of a box and of a border of one around it count; the area is that of the box alone. Terms are weighted
@@ -49,23 +47,21 @@ def mask_loss(
         mask_coefficients: (N, R, E).
         prototypes: (N, E, h, w).
         targets: of the batch.
-        input_size: (T_h, T_w), what boxes are measured in.
 
     Source: YOLACT (arXiv 1904.02689), section 3.1; the border as in the published code.
     Differs: the loss of logits, not of clamped probabilities, so it has a gradient beyond logits of 17; pixels outside
         of the border count nothing, where the published code adds 100 for those that the object's mask has.
     """
     size = (prototypes.shape[2], prototypes.shape[3])
-    pixels = (size[0] * size[1]) / (input_size[0] * input_size[1])
     terms = _terms(targets)
     total = prototypes.new_zeros((), dtype=torch.float32)
     with torch.autocast(prototypes.device.type, enabled=False):
         for i, (rows, weights) in enumerate(terms):
             instances = targets.instances[rows]
             boxes = targets.boxes[instances]
-            inside = inside_boxes(boxes, input_size, size, MASK_PADDING).flatten(1)
+            inside = inside_boxes(boxes, size, MASK_PADDING).flatten(1)
             logits = mask_coefficients[i, targets.anchors[rows]].float() @ prototypes[i].float().flatten(1)
-            areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) * pixels
+            areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) * (size[0] * size[1])
             # Only what is inside is kept for the backward pass.
             truth = targets.masks[instances].flatten(1)[inside]
             pixel_weights = (weights / areas)[:, None].expand_as(inside)[inside]
@@ -92,7 +88,6 @@ def mask_iou_loss(
     mask_coefficients: Tensor,
     prototypes: Tensor,
     targets: YOLACTTargets,
-    input_size: tuple[int, int],
     min_area: float,
 ) -> Tensor:
     """The smooth L1 loss of the predicted IoU of the mask terms with a large enough truth, summed.
@@ -104,7 +99,6 @@ def mask_iou_loss(
         mask_coefficients: (N, R, E).
         prototypes: (N, E, h, w).
         targets: of the batch.
-        input_size: (T_h, T_w), what boxes are measured in.
         min_area: true masks must have more pixels, at the prototypes' size.
 
     Source: YOLACT++ (arXiv 1912.06218), section 3.4, and its published code.
@@ -115,7 +109,7 @@ def mask_iou_loss(
         large = rows[areas[targets.instances[rows]] > min_area]
         instances.append(targets.instances[large])
         coefficients = mask_coefficients[i, targets.anchors[large]]
-        masks.append(mask_probabilities(coefficients, prototypes[i], targets.boxes[instances[-1]], input_size))
+        masks.append(mask_probabilities(coefficients, prototypes[i], targets.boxes[instances[-1]]))
     index = torch.cat(instances)
     probabilities = torch.cat(masks)
     predicted = mask_iou_head(probabilities, targets.classes[index]).float()

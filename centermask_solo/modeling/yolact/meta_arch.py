@@ -24,13 +24,13 @@ from centermask_solo.modeling.yolact.decode import (
     Candidates,
     decode_batch,
     decode_full_masks,
+    frame_of,
     mask_probabilities,
-    scale_boxes,
 )
 from centermask_solo.modeling.yolact.ground_truth import ground_truth_of
 from centermask_solo.modeling.yolact.heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
 from centermask_solo.modeling.yolact.losses import box_loss, class_loss, mask_iou_loss, mask_loss, semantic_loss
-from centermask_solo.modeling.yolact.targets import YOLACTTargets, build_targets
+from centermask_solo.modeling.yolact.targets import YOLACTTargets, build_targets, reduced_sizes
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the variances 0.1 and 0.2 of SSD
 
@@ -43,7 +43,7 @@ class YOLACTPredictions(NamedTuple):
         box_deltas: (N, R, 4), relative to ``anchors``.
         mask_coefficients: (N, R, E), in -1..1.
         prototypes: (N, E, h, w); an anchor's mask logits are its coefficients times these.
-        anchors: (R, 4) float32, x0 y0 x1 y1 in input pixels.
+        anchors: (R, 4) float32, x0 y0 x1 y1 in fractions of the input.
         sem_seg_logits: (N, K, Hi, Wi) in training, else (N, K, 0, 0).
     """
 
@@ -105,7 +105,7 @@ class YOLACT(InstanceSegmentor):
             mask_iou_head: of YOLACT++, or None.
             head_in_features: names of the levels of ``head``, finest first.
             proto_in_feature: name of the level of ``protonet`` and ``sem_seg_head``.
-            anchor_shapes: L x (A, 2) float32, width and height of each level's anchors in input pixels.
+            anchor_shapes: L x (A, 2), width and height of each level's anchors in input pixels.
             input_size: side of the square that images are resized to, pixels.
             pixel_mean: one number a channel, subtracted from the image.
             pixel_std: one number a channel, which divides the image afterwards.
@@ -231,8 +231,7 @@ class YOLACT(InstanceSegmentor):
     def _anchors_of(self, sizes: tuple[tuple[int, int], ...], device: torch.device) -> Tensor:
         """The anchors of levels of these sizes, (R, 4), computed once."""
         if (sizes, device) not in self._anchors:
-            shapes = [x.to(device) for x in self.anchor_shapes]
-            self._anchors[sizes, device] = grid_anchors(sizes, shapes, self.input_size)
+            self._anchors[sizes, device] = grid_anchors(sizes, self.anchor_shapes, self.input_size).to(device)
         return self._anchors[sizes, device]
 
     @torch.no_grad()
@@ -276,15 +275,14 @@ class YOLACT(InstanceSegmentor):
         num_positives = len(targets.anchors)
         if has_event_storage():
             get_event_storage().put_scalar("yolact/num_positive_anchors", num_positives)
-        size = self.input_size
         sums = {
             "loss_box": self.box_loss_weight * box_loss(deltas, anchors, targets, self.box_transform),
             "loss_class": self.class_loss_weight * class_loss(logits, targets),
-            "loss_mask": self.mask_loss_weight * mask_loss(coefficients, prototypes, targets, size),
+            "loss_mask": self.mask_loss_weight * mask_loss(coefficients, prototypes, targets),
         }
         if self.mask_iou_head is not None:
             sums["loss_mask_iou"] = self.mask_iou_loss_weight * mask_iou_loss(
-                self.mask_iou_head, coefficients, prototypes, targets, size, self.mask_iou_min_area
+                self.mask_iou_head, coefficients, prototypes, targets, self.mask_iou_min_area
             )
         losses = {name: value / max(num_positives, 1) for name, value in sums.items()}
         losses["loss_sem_seg"] = self.sem_seg_loss_weight * semantic_loss(sem_seg_logits, targets) / len(logits)
@@ -324,13 +322,12 @@ class YOLACT(InstanceSegmentor):
             scores=candidates.scores,
             pred_classes=candidates.pred_classes,
             class_scores=candidates.class_scores,
-            pred_boxes=Boxes(candidates.boxes),
+            pred_boxes=Boxes(candidates.boxes * frame_of(image_size, candidates.boxes)),
             anchors=candidates.anchors,
         )
         if "pred_masks" in self.test_nms.inputs:
             instances.pred_masks = (
-                mask_probabilities(coefficients[candidates.anchors], prototypes, candidates.boxes, self.input_size)
-                > MASK_THRESH
+                mask_probabilities(coefficients[candidates.anchors], prototypes, candidates.boxes) > MASK_THRESH
             )
         kept = self.test_nms(instances)
         if self.test_max_detections >= 0:
@@ -343,7 +340,8 @@ class YOLACT(InstanceSegmentor):
             mask_coefficients=coefficients[kept.anchors].float(),
         )
         if self.mask_iou_head is not None:
-            masks = mask_probabilities(found.mask_coefficients, prototypes, found.pred_boxes.tensor, self.input_size)
+            boxes = found.pred_boxes.tensor / frame_of(image_size, candidates.boxes)
+            masks = mask_probabilities(found.mask_coefficients, prototypes, boxes)
             found.mask_scores = found.scores * self.mask_iou_head(masks, found.pred_classes).float()
         return found
 
@@ -356,19 +354,21 @@ class YOLACT(InstanceSegmentor):
         Differs: boxes are clipped on all sides and keep their fractions, and detections whose box lies outside of the
         image are left out. The published code clips each side in one direction only, and truncates to integers.
         """
-        boxes = Boxes(scale_boxes(instances.pred_boxes.tensor, self.input_size, output_size))
-        kept = boxes.nonempty()
+        boxes = instances.pred_boxes.tensor / frame_of(instances.image_size, instances.pred_boxes.tensor)
+        clipped = Boxes(boxes * frame_of(output_size, boxes))
+        clipped.clip(output_size)
+        kept = clipped.nonempty()
         instances, boxes = instances[kept], boxes[kept]
-        results = Instances(output_size, pred_boxes=boxes, scores=instances.scores, pred_classes=instances.pred_classes)
+        results = Instances(
+            output_size, pred_boxes=clipped[kept], scores=instances.scores, pred_classes=instances.pred_classes
+        )
         if instances.has("mask_scores"):
             results.mask_scores = instances.mask_scores
         results.pred_masks = decode_full_masks(
             instances.mask_coefficients,
             predictions.prototypes[index],
-            # Not the clipped boxes: a mask's border is that of the predicted one.
-            instances.pred_boxes.tensor,
-            input_size=self.input_size,
-            output_size=output_size,
+            boxes,  # not the clipped ones: a mask's border is that of the predicted box
+            output_size,
         )
         return results
 
@@ -385,16 +385,15 @@ def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
     channels = {f: shapes[f].channels for f in (*node.IN_FEATURES, node.PROTO_FEATURE)}
     if len(set(channels.values())) > 1:
         raise ValueError(f"{prefix}IN_FEATURES and PROTO_FEATURE must have equally many channels, not {channels}.")
-    if node.NUM_CLASSES < 1:
-        raise ValueError(f"{prefix}NUM_CLASSES must be at least 1, not {node.NUM_CLASSES}.")
-    if node.INPUT_SIZE < 1:
-        raise ValueError(f"{prefix}INPUT_SIZE must be at least 1 pixel, not {node.INPUT_SIZE}.")
+    for key in ("NUM_CLASSES", "INPUT_SIZE", "NUM_PROTOTYPES", "MASKS_TO_TRAIN"):
+        if node[key] < 1:
+            raise ValueError(f"{prefix}{key} must be at least 1, not {node[key]}.")
     if node.NEGATIVE_IOU > node.POSITIVE_IOU:
         raise ValueError(
             f"{prefix}NEGATIVE_IOU ({node.NEGATIVE_IOU}) must not exceed POSITIVE_IOU ({node.POSITIVE_IOU})."
         )
     smallest = YOLACTMaskIoUHead(num_classes=1).smallest_mask
-    side = 2 * math.ceil(node.INPUT_SIZE / shapes[node.PROTO_FEATURE].stride)
+    side = reduced_sizes(node.INPUT_SIZE, shapes[node.PROTO_FEATURE].stride or 1)[0][0]
     if node.MASK_IOU_ON and side < smallest:
         raise ValueError(
             f"{prefix}INPUT_SIZE {node.INPUT_SIZE} gives masks of {side} pixels a side, but the mask IoU head needs "

@@ -16,7 +16,7 @@ CHUNK_FLOATS = 2**22  # overlaps of objects and anchors that exist at once: 16 M
 
 
 class Objects(NamedTuple):
-    """The ground truth of one image; all boxes in input pixels.
+    """The ground truth of one image; all boxes in fractions of the input.
 
     Attributes:
         boxes: (M, 4) float, x0 y0 x1 y1.
@@ -54,7 +54,7 @@ class YOLACTTargets(NamedTuple):
         mask_terms: (T,) int64, ascending; the positives that the mask loss sees.
         mask_weights: (T,) float32; how many positives of its image each of them stands for.
         terms_per_image: N numbers; how many mask terms each image has.
-        boxes: (M, 4) float32, input pixels.
+        boxes: (M, 4) float32, fractions of the input.
         classes: (M,) int64.
         masks: (M, h, w) bool, at the size of the prototypes.
         sem_seg: (N, K, Hi, Wi) bool, at the size of the semantic segmentation; the union of each class's masks.
@@ -83,7 +83,7 @@ def match_anchors(
     or height take none.
 
     Args:
-        anchors: (R, 4) float.
+        anchors: (R, 4) float, in the frame of the objects.
         objects: of the image.
         positive_iou: smallest overlap of a positive anchor.
         negative_iou: anchors with less are background; between the two they are neutral.
@@ -222,6 +222,17 @@ def sample_terms(num_positives: Sequence[int], limit: int, device: torch.device)
     return torch.cat(rows), torch.cat(weights), numbers
 
 
+def reduced_sizes(input_size: int, stride: int = 8) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width of the prototypes, and of the semantic segmentation, whose targets are masks of these sizes.
+
+    Args:
+        input_size: side of the network's square input, pixels.
+        stride: of the feature map that both are computed from; prototypes have twice its size.
+    """
+    side = -(-input_size // stride)  # each of the layers of stride 2 rounds up
+    return (2 * side, 2 * side), (side, side)
+
+
 def build_targets(
     class_logits: Tensor,
     anchors: Tensor,
@@ -239,7 +250,7 @@ def build_targets(
 
     Args:
         class_logits: (N, R, K + 1), for the mining.
-        anchors: (R, 4) float32, input pixels.
+        anchors: (R, 4) float32, fractions of the input.
         objects: N of them.
         masks: (M, h, w) bool, of all objects, image by image, at the prototypes' size.
         sem_seg_masks: (M, Hi, Wi) bool, the same at the size of the semantic segmentation.
