@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from ..engine.errors import reported_errors
-from . import check_dataset, demo, predict, train
+from . import check_dataset, compare, demo, predict, train
 
-SUBCOMMANDS = (train, predict, demo, check_dataset)
+SUBCOMMANDS = (train, predict, compare, demo, check_dataset)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -13,23 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
 from ..checkpoint import mobilenetv2_imagenet
 from ..data.datasets import register_datasets
 from ..data.loader import load_dataset
 from ..evaluation import format_results
 from ..model_zoo import config_dir
-from .pictures import contact_sheet
-from .predictor import Predictor
+from .predictor import compare_with_truth
 from .setup import merge_config
 
 # name of a model -> its config, below configs/
 CONFIGS = {"centermask": "shapes/centermask_shapes.yaml", "solov2": "shapes/solov2_shapes.yaml"}
 # Without ImageNet weights the whole backbone is trained, and its statistics have to be found.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "''", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
-NUM_PICTURES = 12  # images on the contact sheet
-SCORE_THRESHOLD = 0.3  # of the detections drawn on it
 # A line of Detectron2's log in training, colours removed: what of it is shown.
 PROGRESS = re.compile(r"(?:eta: (\S+(?: days?, \S+)?) +)?iter: (\d+) +total_loss: (\S+)")
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -63,7 +59,7 @@ def run_demo(cfg: CfgNode, model: str, output_dir: str = "", opts: Sequence[str]
     run_training(command, cfg.SOLVER.MAX_ITER, os.path.join(output_dir, "log.txt"))
     say("3. Drawing what the model finds in images that it has not seen")
     cfg.MODEL.WEIGHTS = os.path.join(output_dir, "model_final.pth")
-    sheet = draw(cfg, os.path.join(output_dir, "contact_sheet.png"))
+    sheet = compare_with_truth(cfg, os.path.join(output_dir, "contact_sheet.png"))
     results = json.loads(Path(output_dir, "evaluation.json").read_text())
     say(f"Done in {format_seconds(time.perf_counter() - start)}. COCO AP on {num_test} images not seen in training:\n")
     print(format_results(results))
@@ -140,18 +136,6 @@ def progress(line: str, max_iter: int, seconds: float) -> str | None:
     if "Start inference on" in line:
         return f"judging on {line.split('Start inference on ')[1].rstrip()}"
     return None
-
-
-def draw(cfg: CfgNode, path: str) -> str:
-    """The path of the contact sheet: some images of ``DATASETS.TEST``, with ground truth and predictions."""
-    predictor = Predictor(cfg)
-    dataset = load_dataset(cfg.DATASETS.TEST[0])
-    step = max(1, len(dataset) // NUM_PICTURES)
-    chosen = dataset[::step][:NUM_PICTURES]
-    outputs = predictor.predict_files([d["file_name"] for d in chosen])
-    instances = [output["instances"].to("cpu") for _, _, output in outputs]
-    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-    return contact_sheet(chosen, instances, metadata, path, score_threshold=SCORE_THRESHOLD)
 
 
 def next_commands(config_file: str, output_dir: str) -> list[str]:

@@ -25,7 +25,8 @@ from pycocotools.mask import area
 from tqdm import tqdm
 
 from ..checkpoint import Checkpointer
-from .pictures import draw_predictions
+from ..data.loader import load_dataset
+from .pictures import contact_sheet, draw_predictions
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -203,3 +204,26 @@ def _picture_path(output_dir: str, path: str, image_id: int) -> str:
     """A file that no other image of the same name in another folder has."""
     stem = os.path.splitext(os.path.basename(path))[0]
     return os.path.join(output_dir, f"{image_id:04d}_{stem}.jpg")
+
+
+def compare_with_truth(cfg: CfgNode, path: str, count: int = 12, score_threshold: float = 0.3) -> str:
+    """``path``, after drawing there images of ``DATASETS.TEST`` beside their ground truth and the predictions.
+
+    Args:
+        cfg: with registered ``DATASETS.TEST``, of which the first is taken.
+        path: of the picture to write.
+        count: images at most, evenly spread over the dataset.
+        score_threshold: detections with lower scores are left out.
+
+    Raises:
+        ValueError: ``count`` is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"a picture of {count} images cannot be drawn: ask for 1 or more")
+    predictor = Predictor(cfg)
+    dataset = load_dataset(cfg.DATASETS.TEST[0])
+    chosen = dataset[:: max(1, len(dataset) // count)][:count]
+    outputs = predictor.predict_files([d["file_name"] for d in chosen])
+    instances = [output["instances"].to("cpu") for _, _, output in outputs]
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    return contact_sheet(chosen, instances, metadata, path, score_threshold=score_threshold)

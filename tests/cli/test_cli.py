@@ -23,7 +23,7 @@ def fails(capsys, *argv):
 def test_help_lists_the_subcommands(capsys):
     code, text = fails(capsys, "--help")
     assert code == 0
-    for name in ("train", "predict", "demo", "check-dataset"):
+    for name in ("train", "predict", "compare", "demo", "check-dataset"):
         assert name in text
 
 
@@ -41,6 +41,23 @@ def test_predict(tmp_path, capsys):
     again = ["predict", "--weights", weights, "--input", data, "--output", results, "--score-threshold", "0.99"]
     main([*again, "--no-pictures", "--batch-size", "2"])
     assert "0 instances" in capsys.readouterr().out
+
+
+def test_compare(tmp_path, capsys):
+    write_dataset(tmp_path / "data", num_images=2)
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")
+    torch.save({"model": TinyModel(cfg).state_dict()}, tmp_path / "output" / "weights.pth")
+    data = [["compared", str(tmp_path / "data" / "instances.json"), str(tmp_path / "data")]]
+    config = {"VERSION": 2, "MODEL": {"META_ARCHITECTURE": "TinyModel"}, "INPUT": {"MIN_SIZE_TEST": 32}}
+    config["DATASETS"] = {"COCO_JSON": data, "TEST": ["compared"]}
+    (tmp_path / "output" / "config.yaml").write_text(yaml.safe_dump(config))
+    argv = ["compare", "--weights", str(tmp_path / "output" / "weights.pth"), "--output", str(tmp_path / "sheet.png")]
+    main(argv)
+    assert capsys.readouterr().out.strip().endswith("sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 1000
+    code, text = fails(capsys, *argv, "--count", "0")
+    assert code == 2
+    assert "a picture of 0 images cannot be drawn" in text
 
 
 def test_predict_without_images(tmp_path, capsys):
