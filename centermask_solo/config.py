@@ -58,8 +58,16 @@ def _add_datasets(cfg: CfgNode) -> None:
 def _add_backbones(cfg: CfgNode) -> None:
     """Backbones beyond Detectron2's; [cm2] is CenterMask's code, whose names these are.
 
-    ``MODEL.RESNETS.NORM`` of the builders ``build_deform_resnet...`` may also be "FixedStatsBN".
+    ``MODEL.RESNETS.NORM`` of the builders ``build_deform_resnet...`` and ``build_resnet_yolact...`` may also be
+    "FixedStatsBN" or "BNFrom6".
     """
+    # YOLACT++: in stages with deformable blocks every so many-th block is one, the first included; 1 for all of them
+    cfg.MODEL.RESNETS.DEFORM_INTERVAL = 1
+
+    node = cfg.MODEL.DARKNET = CfgNode()  # DarkNet-53
+    node.OUT_FEATURES = ["stage3", "stage4", "stage5"]  # strides 8, 16, 32; also "stage1", 2, and "stage2", 4
+    node.NORM = "BNFrom6"  # "FrozenBN", "BN", "SyncBN" or "BNFrom6": BN from 6 images a process on, else FrozenBN
+
     node = cfg.MODEL.MOBILENETV2 = CfgNode()  # its outputs are named by MODEL.RESNETS.OUT_FEATURES, as in [cm2]
     node.NORM = "FrozenBN"  # "FrozenBN", "BN" or "SyncBN"
 

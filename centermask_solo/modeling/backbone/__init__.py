@@ -1,5 +1,5 @@
 """Backbones; importing this package registers their builders with Detectron2."""
 
-from . import mobilenet, resnet, vovnet
+from . import darknet, mobilenet, resnet, vovnet
 
-__all__ = ["mobilenet", "resnet", "vovnet"]
+__all__ = ["darknet", "mobilenet", "resnet", "vovnet"]

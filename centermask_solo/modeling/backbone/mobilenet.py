@@ -13,7 +13,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from ..layers import ConvNormSequential
-from .fpn import build_fcos_fpn, build_fpn
+from .fpn import YOLACTFPN, build_fcos_fpn, build_fpn, build_yolact_fpn
 
 __all__ = [
     "InvertedResidual",
@@ -21,6 +21,7 @@ __all__ = [
     "build_fcos_mobilenetv2_fpn_backbone",
     "build_mobilenetv2_backbone",
     "build_mobilenetv2_fpn_backbone",
+    "build_mobilenetv2_yolact_fpn_backbone",
 ]
 
 # (expansion, channels, repeats, stride of the first); arXiv 1801.04381, table 2, without its last convolution
@@ -157,3 +158,9 @@ def build_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
 def build_fcos_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """The FPN of FCOS (``MODEL.FCOS.TOP_LEVELS`` levels on top) on MobileNetV2."""
     return build_fcos_fpn(cfg, build_mobilenetv2_backbone(cfg, input_shape))
+
+
+@BACKBONE_REGISTRY.register()
+def build_mobilenetv2_yolact_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLACTFPN:
+    """The pyramid of YOLACT on MobileNetV2."""
+    return build_yolact_fpn(cfg, build_mobilenetv2_backbone(cfg, input_shape))

@@ -11,7 +11,8 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from ..layers import deform_conv_from_logits, offset_channels
-from .fpn import build_fcos_fpn, build_fpn
+from .fpn import YOLACTFPN, build_fcos_fpn, build_fpn, build_yolact_fpn
+from .norms import norm_for_batch
 
 __all__ = [
     "DeformBottleneckBlock",
@@ -19,6 +20,7 @@ __all__ = [
     "build_deform_resnet_backbone",
     "build_deform_resnet_fpn_backbone",
     "build_fcos_resnet_fpn_backbone",
+    "build_resnet_yolact_fpn_backbone",
 ]
 
 FIXED_STATS_BN = "FixedStatsBN"
@@ -111,14 +113,21 @@ def fix_batch_norm_statistics(module: nn.Module) -> None:
 def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
     """Detectron2's ResNet, deformable in the stages that ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` names (res2..res5).
 
-    ``MODEL.RESNETS.NORM`` may also be "FixedStatsBN", see :class:`FixedStatsBatchNorm2d`; stages that
-    ``MODEL.BACKBONE.FREEZE_AT`` freezes are frozen entirely.
+    In these stages every ``MODEL.RESNETS.DEFORM_INTERVAL``-th block is deformable, the first one included.
+    ``MODEL.RESNETS.NORM`` may also be "FixedStatsBN", see :class:`FixedStatsBatchNorm2d`, or "BNFrom6", see
+    :func:`norm_for_batch`; stages that ``MODEL.BACKBONE.FREEZE_AT`` freezes are frozen entirely.
 
     Raises:
-        ValueError: deformable stages in a ResNet without bottleneck blocks, or not one word for each stage.
+        ValueError: deformable stages in a ResNet without bottleneck blocks, or not one word for each stage; an
+            interval below 1.
     """
     options = cfg.MODEL.RESNETS
     deformable = options.DEFORM_ON_PER_STAGE
+    if options.DEFORM_INTERVAL < 1:
+        raise ValueError(
+            f"MODEL.RESNETS.DEFORM_INTERVAL must be 1 (every block) or more, not {options.DEFORM_INTERVAL}; "
+            "MODEL.RESNETS.DEFORM_ON_PER_STAGE turns deformable blocks off"
+        )
     if len(deformable) != 4:
         raise ValueError(
             f"MODEL.RESNETS.DEFORM_ON_PER_STAGE must have 4 entries, for res2..res5, but has {len(deformable)}"
@@ -131,14 +140,13 @@ def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
     plain = cfg.clone()
     plain.defrost()
     plain.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4  # Detectron2's own need its compiled extension
-    if options.NORM == FIXED_STATS_BN:
-        plain.MODEL.RESNETS.NORM = "BN"
+    plain.MODEL.RESNETS.NORM = "BN" if options.NORM == FIXED_STATS_BN else norm_for_batch(cfg, options.NORM)
     resnet = build_resnet_backbone(plain, input_shape)
     for stage, deform in zip(resnet.stages, deformable, strict=False):  # stages that no output needs are not built
         if deform:
-            for i, block in enumerate(stage):
+            for i in range(0, len(stage), options.DEFORM_INTERVAL):
                 stage[i] = DeformBottleneckBlock(
-                    block, modulated=options.DEFORM_MODULATED, deform_groups=options.DEFORM_NUM_GROUPS
+                    stage[i], modulated=options.DEFORM_MODULATED, deform_groups=options.DEFORM_NUM_GROUPS
                 )
     resnet.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)  # the offset convolutions, too
     if options.NORM == FIXED_STATS_BN:
@@ -156,3 +164,9 @@ def build_deform_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FP
 def build_fcos_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """The FPN of FCOS (``MODEL.FCOS.TOP_LEVELS`` levels on top) on :func:`build_deform_resnet_backbone`."""
     return build_fcos_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape))
+
+
+@BACKBONE_REGISTRY.register()
+def build_resnet_yolact_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLACTFPN:
+    """The pyramid of YOLACT on :func:`build_deform_resnet_backbone`."""
+    return build_yolact_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape))

@@ -149,3 +149,26 @@ def test_impossible_options_are_named():
         build(resnet_cfg(DEPTH=34, RES2_OUT_CHANNELS=64, **DEFORM))
     with pytest.raises(ValueError, match=r"DEFORM_ON_PER_STAGE must have 4 entries.*has 3"):
         build(resnet_cfg(DEPTH=50, DEFORM_ON_PER_STAGE=[False, True, True]))
+    with pytest.raises(ValueError, match=r"DEFORM_INTERVAL must be 1 .* not 0"):
+        build(resnet_cfg(DEPTH=50, DEFORM_INTERVAL=0))
+
+
+@pytest.mark.parametrize(
+    ("depth", "interval", "expected"),
+    [(50, 1, [range(4), range(6), range(3)]), (101, 3, [(0, 3), (0, 3, 6, 9, 12, 15, 18, 21), (0,)])],
+)
+def test_every_so_many_th_block_is_deformable(depth, interval, expected):
+    """YOLACT++ on ResNet-50 (13 blocks) and on ResNet-101 (11)."""
+    with torch.device("meta"):
+        resnet = build(resnet_cfg(DEPTH=depth, DEFORM_INTERVAL=interval, DEFORM_MODULATED=True, **DEFORM))
+    found = [[i for i, x in enumerate(stage) if isinstance(x, DeformBottleneckBlock)] for stage in resnet.stages]
+    assert found == [[], *map(list, expected)]
+
+
+@pytest.mark.parametrize(("batch", "kind"), [(6, nn.BatchNorm2d), (5, FrozenBatchNorm2d)])
+def test_norm_by_the_size_of_the_batch(monkeypatch, batch, kind):
+    cfg = resnet_cfg(DEPTH=50, NORM="BNFrom6")
+    cfg.MODEL.BACKBONE.FREEZE_AT, cfg.SOLVER.IMS_PER_BATCH = 0, 3 * batch
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 3)
+    with torch.device("meta"):
+        assert isinstance(build(cfg).res3[0].conv1.norm, kind)
