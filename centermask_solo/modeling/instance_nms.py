@@ -28,11 +28,9 @@ class InstanceNMS:
     Attributes:
         inputs: fields that overlaps can be measured on, the preferred one first: ``pred_masks`` (bool, (M, h, w), of
             any resolution), ``pred_boxes`` (``Boxes``).
-        judges_each_class: reads ``class_scores`` where instances have them; see :class:`PerClassNMS`.
     """
 
     inputs: ClassVar[tuple[str, ...]]
-    judges_each_class: bool = False
 
     def __init__(self, *, class_agnostic: bool = False) -> None:
         self.class_agnostic = class_agnostic
@@ -41,6 +39,11 @@ class InstanceNMS:
     def from_node(cls, node: CfgNode) -> InstanceNMS:
         """The rule with the numbers of a config node (``MODEL.<system>.NMS``)."""
         raise NotImplementedError
+
+    @property
+    def judges_each_class(self) -> bool:
+        """Whether the rule reads the ``class_scores`` of instances that have them; see :class:`PerClassNMS`."""
+        return False
 
     def apply(self, field: str, shapes: Tensor, classes: Tensor | None, scores: Tensor) -> tuple[Tensor, Tensor]:
         """The rule itself: the rows that stay, best first, (R,) int64, and their scores, (R,) float.
@@ -173,9 +176,10 @@ class PerClassNMS(InstanceNMS):
 
     inputs = ("pred_boxes",)
 
-    def __init__(self, *, class_agnostic: bool = False) -> None:
-        super().__init__(class_agnostic=class_agnostic)
-        self.judges_each_class = not class_agnostic
+    @property
+    def judges_each_class(self) -> bool:
+        """See :meth:`InstanceNMS.judges_each_class`."""
+        return not self.class_agnostic
 
     def apply_to_pairs(self, boxes: Tensor, class_scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The (box, class) pairs that stay, best first: rows, columns, both (P,) int64, and scores (P,) float.

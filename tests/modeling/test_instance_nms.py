@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -7,14 +11,25 @@ from detectron2.structures import Boxes, Instances
 from torchvision.ops import box_iou
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.modeling.instance_nms import INSTANCE_NMS, BatchedNMS, MaskNMS, MatrixNMS, build_instance_nms
+from centermask_solo.modeling.instance_nms import (
+    INSTANCE_NMS,
+    BatchedNMS,
+    FastNMS,
+    MaskNMS,
+    MatrixNMS,
+    TraditionalNMS,
+    build_instance_nms,
+)
 from centermask_solo.ops.masks import mask_iou, masks_to_boxes
-from tests import oracles
+from tests import oracles, parity
 
+CASE = Path(__file__).parents[1] / "goldens" / "fast_nms.json"
 RULES = [
     pytest.param(BatchedNMS(iou_thresh=0.5), id="BatchedNMS"),
     pytest.param(MaskNMS(iou_thresh=0.5), id="MaskNMS"),
     pytest.param(MatrixNMS(score_thresh=0.2), id="MatrixNMS"),
+    pytest.param(FastNMS(iou_thresh=0.5), id="FastNMS"),
+    pytest.param(TraditionalNMS(iou_thresh=0.5), id="TraditionalNMS"),
 ]
 
 
@@ -159,10 +174,13 @@ def test_any_rule_is_built_from_the_config():
     node.merge_from_list(
         ["IOU_THRESH", 0.4, "SIGMA", 3.0, "KERNEL", "linear", "SCORE_THRESH", 0.1, "CLASS_AGNOSTIC", True]
     )
+    node.merge_from_list(["TOPK", 50, "CLASS_SCORE_THRESH", 0.3])
     expected = {
         "BatchedNMS": {"iou_thresh": 0.4},
         "MaskNMS": {"iou_thresh": 0.4},
         "MatrixNMS": {"kernel": "linear", "sigma": 3.0, "score_thresh": 0.1},
+        "FastNMS": {"iou_thresh": 0.4, "topk": 50, "class_score_thresh": 0.3},
+        "TraditionalNMS": {"iou_thresh": 0.4, "score_thresh": 0.1},
     }
     assert set(INSTANCE_NMS) == set(expected)
     for name, numbers in expected.items():
@@ -179,6 +197,122 @@ def test_unknown_names_are_errors():
     node.KERNEL = "gausian"
     with pytest.raises(ValueError, match="KERNEL must be one of gaussian, linear, not 'gausian'"):
         build_instance_nms(node)
-    node.NAME = "SoftNMS"
-    with pytest.raises(ValueError, match="NAME must be one of BatchedNMS, MaskNMS, MatrixNMS, not 'SoftNMS'"):
+    node.NAME, node.TOPK = "FastNMS", 0
+    with pytest.raises(ValueError, match="TOPK must be at least 1, not 0"):
         build_instance_nms(node)
+    node.NAME = "SoftNMS"
+    with pytest.raises(
+        ValueError, match=r"NAME must be one of BatchedNMS, MaskNMS, MatrixNMS, FastNMS, Tradi.*, not 'SoftNMS'"
+    ):
+        build_instance_nms(node)
+
+
+def boxes_with_class_scores(seed=0, count=40, num_classes=3):
+    """Boxes with a score for every class, and the fields of the best one."""
+    instances = random_instances(seed, count, num_classes)
+    rng = torch.Generator().manual_seed(seed)
+    instances.class_scores = torch.rand(count, num_classes, generator=rng)
+    instances.scores, instances.pred_classes = instances.class_scores.max(dim=1)
+    return instances
+
+
+def test_rules_that_judge_each_class_keep_an_instance_for_several():
+    instances = boxes_with_class_scores()
+    fields = (instances.pred_boxes.tensor.tolist(), instances.class_scores.tolist())
+    for thresh in (0.0, 0.6):
+        kept = FastNMS(iou_thresh=0.3, topk=12, class_score_thresh=thresh)(instances)
+        expected = oracles.fast_nms(*fields, 0.3, 12, thresh)
+        assert [(x[1], x[2]) for x in expected] == list(
+            zip(kept.pred_classes.tolist(), kept.place.tolist(), strict=True)
+        )
+        assert kept.scores.tolist() == [x[0] for x in expected]
+        assert not kept.has("class_scores")
+    assert len(kept.place.unique()) < len(kept)  # one of them twice
+    assert instances.has("class_scores")
+
+
+@pytest.mark.parametrize("nms", [FastNMS(iou_thresh=0.3, class_agnostic=True), BatchedNMS(iou_thresh=0.3)])
+def test_other_rules_take_the_best_class_of_each(nms):
+    instances = boxes_with_class_scores()
+    kept = nms(instances)
+    assert not nms.judges_each_class
+    assert len(kept.place.unique()) == len(kept)
+    assert torch.equal(kept.pred_classes, instances.pred_classes[kept.place])
+
+
+def test_cross_class_fast_nms_lets_all_compete():
+    instances = random_instances()
+    order = order_of(instances)
+    boxes, scores = instances.pred_boxes.tensor[order].tolist(), instances.scores[order].tolist()
+    expected = [order[row] for _, _, row in oracles.fast_nms(boxes, [[x] for x in scores], 0.3, 200, 0.0)]
+    assert FastNMS(iou_thresh=0.3, class_agnostic=True)(instances).place.tolist() == expected
+
+
+def test_fast_nms_drops_what_a_dropped_one_overlaps():
+    """Unlike greedy NMS: the third overlaps the second alone."""
+    instances = random_instances(count=3, num_classes=1)
+    instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 10, 10], [4.0, 0, 14, 10], [8.0, 0, 18, 10]]))
+    instances.scores = torch.tensor([0.9, 0.8, 0.7])
+    assert FastNMS(iou_thresh=0.4)(instances).place.tolist() == [0]
+    assert BatchedNMS(iou_thresh=0.4)(instances).place.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(("iou_thresh", "places"), [(0.5, [0]), (0.5001, [0, 1])])
+def test_traditional_nms_adds_a_pixel_and_drops_at_the_threshold(iou_thresh, places):
+    """Of 10 x 10 pixels, five columns are outside of the other box: 10 x 5 shared of 10 x 10."""
+    instances = random_instances(count=2, num_classes=1)
+    instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9], [0.0, 0, 4, 9]]))
+    instances.scores = torch.tensor([0.9, 0.8])
+    assert TraditionalNMS(iou_thresh=iou_thresh)(instances).place.tolist() == places
+
+
+def test_traditional_nms_needs_a_score_in_each_class():
+    instances = boxes_with_class_scores()
+    kept = TraditionalNMS(iou_thresh=0.5, score_thresh=0.6)(instances)
+    assert kept.scores.min() > 0.6
+    assert len(kept) > 3
+
+
+def test_no_instances_with_class_scores():
+    nothing = boxes_with_class_scores()[:0]
+    for nms in (FastNMS(iou_thresh=0.5), TraditionalNMS(iou_thresh=0.5), BatchedNMS(iou_thresh=0.5)):
+        kept = nms(nothing)
+        assert len(kept) == 0
+        assert kept.has("pred_boxes")
+    low = boxes_with_class_scores()
+    low.class_scores *= 0.01
+    assert len(TraditionalNMS(iou_thresh=0.5)(low)) == 0
+
+
+@pytest.mark.parametrize("kind", ["fast", "cross_class", "second_threshold", "traditional"])
+@pytest.mark.parametrize("name", ["clusters", "top_k"])
+def test_yolacts_rules_equal_the_published_code(name, kind):
+    case = json.loads(CASE.read_text())
+    with np.load(CASE.with_suffix(".npz")) as arrays:
+        settings = case["sets"][name]["settings"]
+        boxes, class_scores = (torch.from_numpy(arrays[f"{name}/input/{key}"]) for key in ("boxes", "scores"))
+        passing = (class_scores.amax(dim=1) > settings["conf_thresh"]).nonzero()[:, 0]
+        instances = Instances((550, 550), pred_boxes=Boxes(boxes[passing] * 550), class_scores=class_scores[passing])
+        instances.scores, instances.pred_classes = instances.class_scores.max(dim=1)
+        instances.anchors = passing
+        thresh = settings["conf_thresh"]
+        numbers = {"iou_thresh": settings["nms_thresh"], "topk": settings["top_k"]}
+        rules = {
+            "fast": FastNMS(**numbers),
+            "cross_class": FastNMS(**numbers, class_agnostic=True),
+            "second_threshold": FastNMS(**numbers, class_score_thresh=thresh),
+            "traditional": TraditionalNMS(iou_thresh=settings["nms_thresh"], score_thresh=thresh),
+        }
+        kept = rules[kind](instances)
+        if kind == "cross_class":
+            assert len(kept) == case["sets"][name]["detections"][kind]  # which its limit of detections does not touch
+        kept = kept[: settings["max_num_detections"]]
+        values = {
+            "boxes": kept.pred_boxes.tensor / 550,
+            "scores": kept.scores,
+            "classes": kept.pred_classes,
+            "anchors": kept.anchors,
+        }
+        for key, value in values.items():
+            full = f"{name}/{kind}/{key}"
+            assert parity.compare(arrays, full, value.numpy()) <= case["arrays"][full]["tolerance"], full

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from centermask_solo.ops.masks import mask_iou
-from centermask_solo.ops.nms import competing_overlaps, greedy_nms, matrix_nms
+from centermask_solo.ops.nms import competing_overlaps, fast_nms, greedy_nms, matrix_nms
 from tests import oracles, parity
 
 CASE = Path(__file__).parents[1] / "goldens" / "matrix_nms.json"
@@ -124,3 +124,35 @@ def test_greedy_nms_by_hand():
 def test_only_better_instances_of_the_class_compete():
     overlaps = competing_overlaps(pair(0.4, 3), torch.tensor([2, 5, 2]))
     assert overlaps.tolist() == [[0, 0, pytest.approx(0.4)], [0, 0, 0], [0, 0, 0]]
+
+
+def random_boxes(seed, count, num_classes):
+    """Boxes of which some are alike, and scores of every class, with ties."""
+    rng = torch.Generator().manual_seed(seed)
+    corners = torch.randint(0, 20, (count, 2), generator=rng)
+    boxes = torch.cat([corners, corners + torch.randint(0, 12, (count, 2), generator=rng)], dim=1).float()
+    boxes[count // 2 :: 3] = boxes[0]
+    return boxes, torch.randint(1, 30, (count, num_classes), generator=rng) / 32
+
+
+@pytest.mark.parametrize("topk", [1, 7, 100])
+@pytest.mark.parametrize("seed", range(3))
+def test_fast_nms_equals_the_rule(seed, topk, monkeypatch):
+    boxes, scores = random_boxes(seed, count=30, num_classes=5)
+    expected = oracles.fast_nms(boxes.tolist(), scores.tolist(), 0.4, topk, 0.1)
+    for chunk_floats in (2**22, 1):  # all classes at once, or one by one
+        monkeypatch.setattr("centermask_solo.ops.nms.FAST_NMS_CHUNK_FLOATS", chunk_floats)
+        rows, classes, kept = fast_nms(boxes, scores, 0.4, topk, 0.1)
+        got = list(zip(kept.tolist(), classes.tolist(), rows.tolist(), strict=True))
+        assert got == expected
+
+
+@pytest.mark.parametrize(("count", "num_classes"), [(0, 3), (4, 0)])
+def test_fast_nms_of_nothing(count, num_classes):
+    rows, classes, scores = fast_nms(torch.zeros(count, 4), torch.zeros(count, num_classes), 0.5, 200)
+    assert (rows.shape, classes.shape, scores.shape) == ((0,), (0,), (0,))
+
+
+def test_boxes_without_area_suppress_nothing():
+    boxes = torch.tensor([[3.0, 3, 3, 3], [3.0, 3, 3, 3], [0.0, 0, 9, 9]])
+    assert fast_nms(boxes, torch.tensor([[0.9], [0.8], [0.7]]), 0.5, 200)[0].tolist() == [0, 1, 2]

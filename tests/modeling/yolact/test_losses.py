@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from centermask_solo.modeling.yolact.heads import YOLACTMaskIoUHead
+from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_loss, semantic_loss
+from centermask_solo.modeling.yolact.targets import YOLACTTargets
+from tests import oracles
+
+
+def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anchors=12, num_classes=3, weights=None):
+    """Targets with these positives, all of them mask terms."""
+    labels = torch.zeros(num_images, num_anchors, dtype=torch.int64)
+    images, anchors, instances = (torch.tensor(x, dtype=torch.int64) for x in (images, anchors, instances))
+    classes = torch.arange(len(boxes)) % num_classes
+    labels[images, anchors] = classes[instances] + 1
+    return YOLACTTargets(
+        labels=labels,
+        images=images,
+        anchors=anchors,
+        instances=instances,
+        negatives=torch.zeros_like(labels, dtype=torch.bool),
+        mask_terms=torch.arange(len(images)),
+        mask_weights=torch.ones(len(images)) if weights is None else torch.tensor(weights),
+        terms_per_image=images.bincount(minlength=num_images).tolist(),
+        boxes=boxes,
+        classes=classes,
+        masks=truths,
+        sem_seg=torch.zeros(num_images, num_classes, 4, 4, dtype=torch.bool),
+    )
+
+
+@pytest.fixture
+def case():
+    rng = torch.Generator().manual_seed(0)
+    boxes = torch.tensor([[0.125, 0.25, 0.625, 0.75], [0.0, 0.0, 1.0, 1.0], [0.5625, 0.5, 0.875, 0.75]])
+    truths = torch.rand(3, 10, 14, generator=rng) < 0.4
+    targets = targets_of(boxes, truths, [0, 2, 1, 1], [0, 0, 1, 1], [3, 5, 0, 11], weights=[1.0, 2.0, 1.0, 1.5])
+    coefficients = (torch.rand(2, 12, 5, generator=rng) * 2 - 1).requires_grad_()
+    prototypes = torch.rand(2, 5, 10, 14, generator=rng).requires_grad_()
+    return coefficients, prototypes, targets
+
+
+def test_mask_loss_equals_the_formula(case):
+    coefficients, prototypes, targets = case
+    expected = 0.0
+    for i in range(2):
+        rows = (targets.images == i).nonzero()[:, 0]
+        instances = targets.instances[rows]
+        terms = oracles.box_mask_loss(
+            coefficients[i, targets.anchors[rows]], prototypes[i], targets.boxes[instances].tolist(),
+            targets.masks[instances],
+        )  # fmt: skip
+        expected += sum(w * x for w, x in zip(targets.mask_weights[rows].tolist(), terms, strict=True))
+    assert mask_loss(coefficients, prototypes, targets).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_pixels_outside_of_the_box_have_no_effect(case):
+    coefficients, prototypes, targets = case
+    only_first = targets._replace(
+        mask_terms=targets.mask_terms[:1], mask_weights=targets.mask_weights[:1], terms_per_image=[1, 0]
+    )
+    mask_loss(coefficients, prototypes, only_first).backward()
+    # Columns 0.125 * 14 - 1 = 0.75 to 0.625 * 14 + 1 = 9.75, rows 0.25 * 10 - 1 = 1.5 to 0.75 * 10 + 1 = 8.5.
+    inside = torch.zeros(10, 14, dtype=torch.bool)
+    inside[2:9, 1:10] = True
+    reached = prototypes.grad[0].abs().sum(0) > 0
+    assert torch.equal(reached, inside)
+    assert not prototypes.grad[1].any()
+
+
+def test_mask_loss_has_a_gradient_where_probabilities_saturate(case):
+    _, prototypes, targets = case
+    coefficients = torch.full((2, 12, 5), -60.0, requires_grad=True)
+    mask_loss(coefficients, prototypes, targets).backward()
+    assert coefficients.grad[0, 3].abs().max() > 0.1
+    assert coefficients.grad.isfinite().all()
+
+
+def test_class_loss_sees_positives_and_mined_negatives_alone(case):
+    targets = case[2]
+    logits = torch.randn(2, 12, 4, requires_grad=True)
+    targets.negatives[1, 4] = True
+    rows = [(0, 3, 1), (0, 5, 3), (1, 0, 2), (1, 11, 2), (1, 4, 0)]
+    expected = sum(-logits[i, j].log_softmax(0)[k] for i, j, k in rows)
+    got = class_loss(logits, targets)
+    torch.testing.assert_close(got, expected)
+    got.backward()
+    assert (logits.grad.abs().sum(2) > 0).sum() == len(rows)
+
+
+def test_semantic_loss_is_a_mean_over_pixels_and_a_sum_over_classes(case):
+    truth = torch.rand(2, 3, 4, 4) < 0.3
+    logits = torch.randn(2, 3, 4, 4) * 5
+    expected = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / 16
+    torch.testing.assert_close(semantic_loss(logits, case[2]._replace(sem_seg=truth)), expected)
+    assert semantic_loss(torch.full((1, 1, 2, 2), -1e4), case[2]._replace(sem_seg=torch.ones(1, 1, 2, 2).bool())) == 1e4
+
+
+def test_mask_iou_loss_skips_small_truths_and_reaches_the_masks():
+    torch.manual_seed(0)
+    boxes = torch.tensor([[0.1, 0.1, 0.9, 0.9], [0.3, 0.3, 0.6, 0.6]])
+    truths = torch.zeros(2, 64, 64, dtype=torch.bool)
+    truths[0, 10:50, 10:50] = True
+    truths[1, :5, :5] = True  # 25 pixels: not more than 25
+    targets = targets_of(boxes, truths, [0, 1], [0, 0], [2, 4], num_images=1)
+    coefficients = torch.randn(1, 12, 5, requires_grad=True)
+    prototypes = torch.rand(1, 5, 64, 64, requires_grad=True)
+    head = YOLACTMaskIoUHead(num_classes=3)
+    loss = mask_iou_loss(head, coefficients, prototypes, targets, 25)
+    loss.backward()
+    assert coefficients.grad[0, 2].any()
+    assert not coefficients.grad[0, 4].any()
+    assert prototypes.grad.any()
+
+    logits = (coefficients[0, 2].detach()[:, None, None] * prototypes[0].detach()).sum(0)
+    inside = torch.zeros(64, 64, dtype=torch.bool)
+    inside[6:59, 6:59] = True  # 6.4 - 1 to 57.6 + 1
+    probabilities = torch.where(inside, logits.sigmoid(), 0.0)
+    found = probabilities > 0.5
+    wanted = (found & truths[0]).sum() / (found | truths[0]).sum()
+    predicted = head(probabilities[None], torch.tensor([0]))[0]
+    torch.testing.assert_close(loss, F.smooth_l1_loss(predicted, wanted))
+
+
+def test_an_empty_mask_and_an_empty_truth_have_no_overlap():
+    targets = targets_of(torch.tensor([[0.1, 0.1, 0.9, 0.9]]), torch.zeros(1, 64, 64).bool(), [0], [0], [0], 1)
+    head = YOLACTMaskIoUHead(num_classes=3)
+    loss = mask_iou_loss(head, torch.full((1, 12, 5), -9.0), torch.ones(1, 5, 64, 64), targets, -1)
+    assert loss.isfinite()

@@ -1,0 +1,89 @@
+"""YOLACTs for tests: the published ResNet-50 model, and one as small as it gets."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+
+from centermask_solo import add_centermask_solo_config
+from centermask_solo.modeling.yolact import YOLACT
+
+ANCHOR_SIZES = [[24], [48], [96], [192], [384]]
+RATIOS = [[1.0, 2.0, 0.5]]
+
+
+def yolact_cfg(*overrides: object) -> CfgNode:
+    """The published R50 model for any data; then ``overrides``."""
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    model = cfg.MODEL
+    model.DEVICE, model.WEIGHTS = "cpu", ""
+    model.META_ARCHITECTURE = "YOLACT"
+    model.BACKBONE.NAME, model.BACKBONE.FREEZE_AT = "build_resnet_yolact_fpn_backbone", 0
+    model.RESNETS.STRIDE_IN_1X1 = False
+    model.RESNETS.OUT_FEATURES = model.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    model.ANCHOR_GENERATOR.SIZES, model.ANCHOR_GENERATOR.ASPECT_RATIOS = ANCHOR_SIZES, RATIOS
+    model.PIXEL_MEAN, model.PIXEL_STD = [123.68, 116.78, 103.94], [58.40, 57.12, 57.38]
+    cfg.INPUT.FORMAT = "RGB"
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+def tiny_cfg(*overrides: object) -> CfgNode:
+    """ResNet-18 and levels of 32 channels, 3 classes, an input of 128 pixels; then ``overrides``."""
+    cfg = yolact_cfg("MODEL.RESNETS.DEPTH", 18, "MODEL.RESNETS.RES2_OUT_CHANNELS", 64, "MODEL.FPN.OUT_CHANNELS", 32)
+    node = cfg.MODEL.YOLACT
+    node.NUM_CLASSES, node.INPUT_SIZE, node.NUM_PROTOTYPES = 3, 128, 8
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[16], [24], [48], [96], [128]]
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+def tiny_model(*overrides: object, seed: int = 0) -> YOLACT:
+    """A :func:`tiny_cfg` model with random weights, in training mode; whatever ``overrides``, the same backbone."""
+    torch.manual_seed(seed)
+    return build_model(tiny_cfg(*overrides)).train()
+
+
+def ground_truth(masks: torch.Tensor, classes: list[int], crowd: tuple[int, ...] = ()) -> Instances:
+    """Ground truth of masks (M, h, w) bool with tight boxes; the rows ``crowd`` are crowds."""
+    instances = Instances(tuple(masks.shape[-2:]))
+    instances.gt_masks = BitMasks(masks)
+    instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
+    instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+    instances.gt_is_crowd = torch.zeros(len(masks), dtype=torch.bool)
+    instances.gt_is_crowd[list(crowd)] = True
+    return instances
+
+
+def no_objects(height: int, width: int) -> Instances:
+    """Ground truth of an image without annotations: Detectron2's mapper leaves ``gt_masks`` out."""
+    return Instances((height, width), gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.int64))
+
+
+def rectangles(height: int, width: int, *corners: tuple[int, int, int, int]) -> torch.Tensor:
+    """Masks (M, height, width) of rectangles given as y0, x0, y1, x1."""
+    masks = torch.zeros(len(corners), height, width, dtype=torch.bool)
+    for mask, (y0, x0, y1, x1) in zip(masks, corners, strict=True):
+        mask[y0:y1, x0:x1] = True
+    return masks
+
+
+def input_of(instances: Instances, seed: int = 0) -> dict[str, object]:
+    """A training input: noise, and each object in a colour of its class."""
+    height, width = instances.image_size
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 60 + 90
+    if instances.has("gt_masks"):
+        for mask, k in zip(instances.gt_masks.tensor, instances.gt_classes.tolist(), strict=True):
+            image[k % 3, mask] = 250
+    return {"image": image, "instances": instances, "height": height, "width": width}
+
+
+def batch() -> list[dict[str, object]]:
+    """Two images of different sizes, with three objects and a crowd, and with one object."""
+    corners = ((4, 8, 40, 60), (30, 50, 60, 90), (2, 70, 12, 82), (44, 2, 62, 30))
+    first = ground_truth(rectangles(64, 96, *corners), [0, 2, 1, 1], crowd=(3,))
+    second = ground_truth(rectangles(128, 128, (5, 15, 105, 75)), [1])
+    return [input_of(first), input_of(second, seed=1)]

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from centermask_solo.ops.topk import stable_topk
+
+
+@pytest.mark.parametrize("k", [0, 1, 5, 40, 60])
+def test_of_equal_values_the_first(k):
+    values = torch.randint(0, 6, (3, 40), generator=torch.Generator().manual_seed(0)) / 7
+    expected = values.sort(dim=1, descending=True, stable=True)
+    top, columns = stable_topk(values, k)
+    assert torch.equal(top, expected.values[:, :k])
+    assert torch.equal(columns, expected.indices[:, :k])
+
+
+def test_all_sizes_of_floats_rank_right():
+    values = torch.tensor([[1e-42, 0.0, 3e38, 1e-38, 1.0, torch.inf]])  # the first is denormal
+    assert stable_topk(values, 6)[1].tolist() == [[5, 2, 4, 3, 0, 1]]
+
+
+def test_of_nothing():
+    assert stable_topk(torch.zeros(2, 0), 3)[0].shape == (2, 0)
+    assert stable_topk(torch.zeros(0, 4), 3)[1].shape == (0, 3)
