@@ -6,7 +6,14 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks
 
 from centermask_solo.ops import masks as ops
-from centermask_solo.ops.masks import axis_resize, mask_intersections, mask_iou, masks_to_boxes, resize_and_threshold_
+from centermask_solo.ops.masks import (
+    axis_resize,
+    mask_intersections,
+    mask_iou,
+    masks_to_boxes,
+    reduce_masks,
+    resize_and_threshold_,
+)
 from tests import oracles
 
 
@@ -134,3 +141,12 @@ def test_masks_share_windows_where_launches_cost_more_than_pixels():
     assert ops._group_size(torch.empty(100, 200, 336), 2**22) == 1
     assert ops._group_size(torch.empty(100, 200, 336, device="meta"), 2**22) == 64
     assert ops._group_size(torch.empty(1, 10**6, 9, device="meta"), 2**22) == 1
+
+
+@pytest.mark.parametrize("size", [(6, 3), (5, 4), (20, 9), (13, 7)])
+def test_reduced_masks_are_interpolated_and_thresholded(size):
+    masks = random_masks(0)
+    expected = F.interpolate(masks[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0] > 0.5
+    for chunk_floats in (ops.CHUNK_FLOATS, 1, 3 * 13 * 7):
+        assert torch.equal(reduce_masks(masks, size, chunk_floats), expected)
+    assert reduce_masks(masks[:0], size).shape == (0, *size)

@@ -144,13 +144,11 @@ class YOLACT(InstanceSegmentor):
         self.num_classes = num_classes
         self.box_transform = Box2BoxTransform(weights=BOX_WEIGHTS, scale_clamp=math.inf)
         self.positive_iou, self.negative_iou, self.crowd_ioa = positive_iou, negative_iou, crowd_ioa
-        self.ohem_ratio, self.masks_to_train = ohem_ratio, masks_to_train
-        self.mask_iou_min_area = mask_iou_min_area
+        self.ohem_ratio, self.masks_to_train, self.mask_iou_min_area = ohem_ratio, masks_to_train, mask_iou_min_area
         self.box_loss_weight, self.class_loss_weight = box_loss_weight, class_loss_weight
         self.mask_loss_weight, self.sem_seg_loss_weight = mask_loss_weight, sem_seg_loss_weight
         self.mask_iou_loss_weight = mask_iou_loss_weight
-        self.test_nms = test_nms
-        self.test_score_thresh = test_score_thresh
+        self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
         self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
 
     @classmethod
@@ -354,7 +352,8 @@ class YOLACT(InstanceSegmentor):
         Differs: boxes are clipped on all sides and keep their fractions, and detections whose box lies outside of the
         image are left out. The published code clips each side in one direction only, and truncates to integers.
         """
-        boxes = instances.pred_boxes.tensor / frame_of(instances.image_size, instances.pred_boxes.tensor)
+        boxes = instances.pred_boxes.tensor
+        boxes = boxes / frame_of(instances.image_size, boxes)
         clipped = Boxes(boxes * frame_of(output_size, boxes))
         clipped.clip(output_size)
         kept = clipped.nonempty()

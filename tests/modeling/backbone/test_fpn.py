@@ -69,3 +69,47 @@ def test_impossible_options_are_named():
         build(cfg)
     with pytest.raises(ValueError, match=r"names \(nothing\)"):
         build(fcos_cfg(2, in_features=()))
+
+
+def yolact_fpn(**overrides):
+    cfg = fcos_cfg(2)
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_yolact_fpn_backbone"
+    cfg.MODEL.FPN.IN_FEATURES = overrides.get("in_features", cfg.MODEL.FPN.IN_FEATURES)
+    torch.manual_seed(0)
+    return build(cfg).eval()
+
+
+def test_yolacts_pyramid_pads_nothing_and_enlarges_to_the_exact_size():
+    fpn = yolact_fpn()
+    assert fpn.size_divisibility == 0
+    with torch.no_grad():
+        x = torch.randn(1, 3, 140, 110)
+        features, levels = fpn.bottom_up(x), fpn(x)
+    assert [tuple(p.shape[2:]) for p in levels.values()] == [(18, 14), (9, 7), (5, 4), (3, 2), (2, 1)]
+    assert {k: s.stride for k, s in fpn.output_shape().items()} == {f"p{i}": 2**i for i in range(3, 8)}
+    with torch.no_grad():
+        merged = fpn.fpn_lateral5(features["res5"])
+        torch.testing.assert_close(levels["p5"], fpn.fpn_output5(merged).relu())
+        for i in (4, 3):
+            lateral = getattr(fpn, f"fpn_lateral{i}")(features[f"res{i}"])
+            merged = lateral + F.interpolate(merged, lateral.shape[2:], mode="bilinear", align_corners=False)
+            torch.testing.assert_close(levels[f"p{i}"], getattr(fpn, f"fpn_output{i}")(merged).relu())
+        p6 = F.conv2d(levels["p5"], fpn.top_block.p6.weight, fpn.top_block.p6.bias, 2, 1)
+        torch.testing.assert_close(levels["p6"], p6)
+        p7 = F.conv2d(p6, fpn.top_block.p7.weight, fpn.top_block.p7.bias, 2, 1)
+    assert p6.min() < 0, "a ReLU before P7 would not be seen"
+    torch.testing.assert_close(levels["p7"], p7)
+
+
+def test_yolacts_pyramid_starts_as_published():
+    fpn = yolact_fpn()
+    for conv in (fpn.fpn_lateral3, fpn.fpn_output5, fpn.top_block.p7):
+        fans = conv.in_channels + conv.out_channels
+        limit = (6 / (fans * conv.kernel_size[0] ** 2)) ** 0.5
+        assert 0.9 * limit < conv.weight.abs().max() <= limit
+        assert not conv.bias.any()
+
+
+def test_yolacts_pyramid_names_features_that_are_missing():
+    with pytest.raises(ValueError, match=r"FPN\.IN_FEATURES names res6, but the backbone gives"):
+        yolact_fpn(in_features=["res4", "res5", "res6"])
