@@ -51,15 +51,16 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
         others: (..., R, 4), in the same frame.
     """
     intersections = pairwise_intersections(boxes, others)
-    areas = _areas(boxes)[..., :, None] + _areas(others)[..., None, :]
-    return torch.where(intersections > 0, intersections / (areas - intersections), 0.0)
+    unions = (_areas(boxes)[..., :, None] + _areas(others)[..., None, :]).sub_(intersections)
+    return torch.where(intersections > 0, intersections / unions, 0.0)
 
 
 def pairwise_intersections(boxes: Tensor, others: Tensor) -> Tensor:
     """The area that each two boxes share, (..., M, R) float; arguments as of :func:`pairwise_iou`."""
-    low = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])
-    high = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
-    return (high - low).clamp(min=0).prod(dim=-1)
+    x0, y0, x1, y1 = boxes[..., None].movedim(-2, 0).contiguous()  # (4, ..., M, 1), one coordinate after the other
+    other_x0, other_y0, other_x1, other_y1 = others[..., None, :, :].movedim(-1, 0).contiguous()  # (4, ..., 1, R)
+    widths = torch.minimum(x1, other_x1).sub_(torch.maximum(x0, other_x0)).clamp_(min=0)
+    return torch.minimum(y1, other_y1).sub_(torch.maximum(y0, other_y0)).clamp_(min=0).mul_(widths)
 
 
 def _areas(boxes: Tensor) -> Tensor:
