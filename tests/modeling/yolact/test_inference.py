@@ -212,3 +212,19 @@ def test_anchors_are_computed_once(model):
         first, second = (model.predict(torch.zeros(1, 3, 128, 128)).anchors for _ in range(2))
     assert first is second
     assert not [name for name in model.state_dict() if "anchor" in name or "pixel" in name]
+
+
+def test_postprocessing_twice_gives_the_same(model):
+    with torch.no_grad():
+        predictions = model.predict(model.preprocess_image(images((70, 90))).tensor)
+        kept = model.inference(predictions, [(128, 128)])[0]
+        first, second = (model.postprocess(kept, predictions, 0, (70, 90)) for _ in range(2))
+    assert torch.equal(first.pred_boxes.tensor, second.pred_boxes.tensor)
+    assert torch.equal(first.pred_masks, second.pred_masks)
+
+
+def test_two_models_do_not_share_settings(model):
+    before = detect(model, images((64, 64)))[0]
+    other = model_for_inference(NODE + "INPUT_SIZE", 96, NODE + "SQUARE_ANCHORS", True, NODE + "NMS.TOPK", 5)
+    assert len(detect(other, images((64, 64)))[0]) <= 15
+    same(before, detect(model, images((64, 64)))[0])
