@@ -1,0 +1,94 @@
+"""One small model of every system, and how it learns an image by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+
+from tests.modeling.centermask import helpers as centermask
+from tests.modeling.solov2 import tiny as solov2
+from tests.modeling.yolact import tiny as yolact
+
+
+class System(NamedTuple):
+    """What the tests need to know of a system."""
+
+    make_cfg: Callable[..., CfgNode]  # the config of a small model, from overrides
+    num_classes: str  # the key of that option
+    score_thresh: str  # the key of that option
+    object_losses: set[str]  # those that images without objects leave at zero
+    background_loss: str  # the one that they do not
+    steps: int  # in which it learns an image by heart
+    learning_rate: float
+    loss_bound: float  # of the sum of the losses afterwards
+
+    def cfg(self, *overrides: object, num_classes: int = 3) -> CfgNode:
+        """The config of the small model."""
+        return self.make_cfg(self.num_classes, num_classes, *overrides)
+
+    def model(self, *overrides: object, num_classes: int = 3) -> nn.Module:
+        """A model of :meth:`cfg` in training mode, whose weights are random, but always the same."""
+        torch.manual_seed(0)
+        return build_model(self.cfg(*overrides, num_classes=num_classes)).train()
+
+
+# The sum of CenterMask's losses cannot go to zero: centerness is a fraction, learnt by cross entropy.
+CENTERMASK_LOSSES = {"loss_fcos_loc", "loss_fcos_ctr", "loss_mask", "loss_maskiou"}
+YOLACT_LOSSES = {"loss_box", "loss_class", "loss_mask"}
+eager_solov2_cfg = partial(solov2.tiny_cfg, "MODEL.SOLOV2.PRIOR_PROB", 0.2)  # some find something without training
+# Features of random weights are large.
+quiet_yolact_cfg = partial(yolact.tiny_cfg, "MODEL.MASK_ON", True, "MODEL.PIXEL_STD", [600.0] * 3)
+FCOS, SOLO, YOLACT = "MODEL.FCOS.INFERENCE_TH_TEST", "MODEL.SOLOV2.", "MODEL.YOLACT."
+SYSTEMS = {
+    "SOLOv2": System(
+        eager_solov2_cfg, SOLO + "NUM_CLASSES", SOLO + "SCORE_THR", {"loss_ins"}, "loss_cate", 30, 3e-3, 0.1
+    ),
+    "CenterMask": System(
+        centermask.make_cfg, "MODEL.ROI_HEADS.NUM_CLASSES", FCOS, CENTERMASK_LOSSES, "loss_fcos_cls", 50, 4e-3, 1.5
+    ),
+    "YOLACT": System(
+        *(quiet_yolact_cfg, YOLACT + "NUM_CLASSES", YOLACT + "SCORE_THRESH_TEST", YOLACT_LOSSES, "loss_sem_seg"),
+        *(40, 2e-3, 5.0),
+    ),
+}
+
+
+def losses_of(model: nn.Module, inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+    """The losses of a batch; what is drawn at random for them is always the same."""
+    torch.manual_seed(0)
+    with EventStorage():
+        return model(inputs)
+
+
+def gradients_of(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor | None]:
+    """The gradient of the losses' sum with respect to each parameter that is not frozen."""
+    model.zero_grad()
+    sum(losses.values()).backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+def learn(system: System, inputs: list[dict[str, Any]], num_classes: int) -> tuple[nn.Module, list[float]]:
+    """A model that knows a batch by heart, in evaluation mode, and the sum of its losses in each step."""
+    model = system.model("MODEL.BACKBONE.FREEZE_AT", 5, num_classes=num_classes)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], system.learning_rate)
+    history = []
+    for _ in range(system.steps):
+        losses = losses_of(model, inputs)
+        gradients_of(model, losses)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        history.append(sum(x.item() for x in losses.values()))
+    return model.eval(), history
+
+
+def detect(model: nn.Module, inputs: list[dict[str, Any]]) -> list[Any]:
+    """The detections of each image."""
+    with torch.no_grad():
+        return [x["instances"] for x in model.eval()(inputs)]
