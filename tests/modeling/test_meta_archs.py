@@ -99,6 +99,8 @@ def assert_same(a, b, scores=1e-4, boxes=0.05, ious=0.99):
     assert torch.equal(a.pred_classes, b.pred_classes)
     torch.testing.assert_close(a.scores, b.scores, rtol=0, atol=scores)
     torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor, rtol=0, atol=boxes)
+    if a.has("mask_scores"):
+        torch.testing.assert_close(a.mask_scores, b.mask_scores, rtol=0, atol=scores)
     drawn = a.pred_masks.flatten(1).any(1) | b.pred_masks.flatten(1).any(1)
     assert (mask_ious(a.pred_masks[drawn], b.pred_masks[drawn]).diagonal() >= ious).all()
 

@@ -1,4 +1,4 @@
-"""A SOLOv2 that is as small as it gets, and inputs for it."""
+"""A SOLOv2 that is as small as it gets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
-from detectron2.structures import BitMasks, Boxes, Instances
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.modeling.solov2 import SOLOv2
@@ -36,35 +35,3 @@ def tiny_model(*overrides: object, seed: int = 0) -> SOLOv2:
     """A :func:`tiny_cfg` model with random weights, in training mode; whatever ``overrides``, the same weights."""
     torch.manual_seed(seed)
     return build_model(tiny_cfg(*overrides)).train()
-
-
-def instances_of(masks: torch.Tensor, classes: list[int]) -> Instances:
-    """Ground truth of masks (M, h, w) bool as Detectron2's mapper gives it, with tight boxes."""
-    instances = Instances(tuple(masks.shape[-2:]))
-    instances.gt_masks = BitMasks(masks)
-    instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-    instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
-    return instances
-
-
-def empty_instances(height: int, width: int) -> Instances:
-    """Ground truth of an image without annotations: Detectron2's mapper leaves ``gt_masks`` out."""
-    return Instances((height, width), gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.int64))
-
-
-def rectangles(height: int, width: int, *corners: tuple[int, int, int, int]) -> torch.Tensor:
-    """Masks (M, height, width) of rectangles given as y0, x0, y1, x1."""
-    masks = torch.zeros(len(corners), height, width, dtype=torch.bool)
-    for mask, (y0, x0, y1, x1) in zip(masks, corners, strict=True):
-        mask[y0:y1, x0:x1] = True
-    return masks
-
-
-def input_of(instances: Instances, seed: int = 0) -> dict[str, object]:
-    """A training input: noise, and each object in a colour of its class."""
-    height, width = instances.image_size
-    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 60 + 90
-    if instances.has("gt_masks"):
-        for mask, k in zip(instances.gt_masks.tensor, instances.gt_classes.tolist(), strict=True):
-            image[k % 3, mask] = 250
-    return {"image": image, "instances": instances, "height": height, "width": width}

@@ -72,12 +72,6 @@ def test_the_network_sees_exactly_the_configured_square(model):
     torch.testing.assert_close(model.preprocess_image(exact).tensor[0] * std + mean, exact[0]["image"].float())
 
 
-def test_a_batch_of_mixed_sizes_equals_its_images(model):
-    inputs = images((50, 90), (200, 130))
-    for one, of_batch in zip(inputs, detect(model, inputs), strict=True):
-        same(detect(model, [one])[0], of_batch)
-
-
 def test_masks_lie_in_their_boxes_border_included(model):
     found = detect(model, images((128, 128)))[0]
     rows = torch.arange(128)
@@ -147,17 +141,6 @@ def test_what_is_not_finite_is_left_out(model, value):
         assert len(model.postprocess(found, nothing, 0, (50, 60)).pred_masks) == 0
 
 
-def test_no_detections(model):
-    with torch.no_grad():
-        predictions = model.predict(torch.zeros(2, 3, 128, 128))
-        predictions.class_logits[:, :, 0] = 100
-        for i, found in enumerate(model.inference(predictions, [(128, 128)] * 2)):
-            found = model.postprocess(found, predictions, i, (40, 60))
-            assert len(found) == 0
-            assert found.pred_masks.shape == (0, 40, 60)
-            assert found.pred_boxes.tensor.shape == (0, 4)
-
-
 @pytest.mark.parametrize("name", ["FastNMS", "TraditionalNMS", "BatchedNMS", "MatrixNMS", "MaskNMS"])
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_any_nms_can_be_chosen(name, agnostic):
@@ -176,16 +159,6 @@ def test_the_second_threshold_is_on_the_class_itself():
     sure = detect(model_for_inference(*unlimited, NODE + "NMS.CLASS_SCORE_THRESH", 0.3), images((64, 64)))[0]
     assert sure.scores.min() > 0.3
     same(sure, published[: len(sure)])
-
-
-def test_half_precision_finds_nearly_the_same(model):
-    inputs = images((100, 120))
-    exact = detect(model, inputs)[0]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = detect(model, inputs)[0]
-    assert half.scores.dtype == torch.float32
-    assert len(half) > 0
-    assert half.scores[0].item() == pytest.approx(exact.scores[0].item(), abs=0.05)
 
 
 def test_mask_scores_rescale_without_reordering():
