@@ -236,17 +236,30 @@ def test_an_image_that_is_not_finite_gives_no_detections_and_spoils_no_other(lea
     assert_same(other, sound)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_features_that_are_not_finite_give_no_detections(learned, value):
-    handle = learned.model.backbone.register_forward_hook(
-        lambda *args: {k: torch.full_like(v, value) for k, v in args[2].items()}
-    )
+def detect_with(change, learned):
+    """The detections of the learned image when each feature map is changed so."""
+    handle = learned.model.backbone.register_forward_hook(lambda *args: {k: change(v) for k, v in args[2].items()})
     try:
-        found = detect(learned.model, inference_inputs(learned.x))[0]
+        return detect(learned.model, inference_inputs(learned.x))[0]
     finally:
         handle.remove()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_features_that_are_not_finite_give_no_detections(learned, value):
+    found = detect_with(lambda x: torch.full_like(x, value), learned)
     assert len(found) == 0
     assert_well_formed(found, SIZE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e38, -1e38, 1e20])
+def test_features_that_are_broken_in_places_give_no_broken_detections(learned, value):
+    def change(x):
+        x = x.clone()
+        x[..., x.shape[3] // 2 :] *= value
+        return x
+
+    assert_well_formed(detect_with(change, learned), SIZE)
 
 
 def test_autocast_finds_the_same(learned):
