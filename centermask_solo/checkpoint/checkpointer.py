@@ -13,6 +13,7 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from .sources.torchvision import from_torchvision_resnet, is_torchvision_resnet
+from .sources.yolact import from_yolact, from_yolact_darknet, is_yolact, is_yolact_darknet
 
 # What an ImageNet file has beyond the backbone: its classifier, one or two layers of at most a weight and a bias each.
 MAX_CLASSIFIER_KEYS = 4
@@ -105,10 +106,7 @@ class Checkpointer(DetectionCheckpointer):
         if not any(hasattr(value, "shape") for value in values.values()):
             raise ValueError(f"{self._file} holds no tensors: is it a checkpoint?")
         num_keys, example = len(values), next(iter(values))
-        if is_torchvision_resnet(values):
-            # the heuristics find where in the model the backbone sits
-            checkpoint = {**checkpoint, "model": from_torchvision_resnet(values), "matching_heuristics": True}
-        incompatible = super()._load_model(checkpoint)
+        incompatible = super()._load_model({**checkpoint, **_under_our_names(values)})
         for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
             keys[:] = [key for key in keys if not key.endswith(IGNORED_SUFFIXES)]
         self._check(incompatible, num_keys, example)
@@ -177,6 +175,18 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in SAFE_GLOBALS:
             raise pickle.UnpicklingError(f"it holds a {module}.{name}")
         return super().find_class(module, name)
+
+
+def _under_our_names(values: dict[str, Any]) -> dict[str, Any]:
+    """What of a checkpoint changes where its weights have the names of another code base."""
+    if is_yolact(values):
+        return {"model": from_yolact(values)}
+    # Detectron2's heuristics find where in the model a bare backbone sits.
+    if is_torchvision_resnet(values):
+        return {"model": from_torchvision_resnet(values), "matching_heuristics": True}
+    if is_yolact_darknet(values):
+        return {"model": from_yolact_darknet(values), "matching_heuristics": True}
+    return {}
 
 
 def _read_pkl(filename: str) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def progress(line: str, max_iter: int, seconds: float) -> str | None:
 def next_commands(config_file: str, output_dir: str) -> list[str]:
     """Three commands that go on from here."""
     command, weights = f"{python()} -m centermask_solo.cli", os.path.join(output_dir, "model_final.pth")
-    longer = train_command(config_file, ["SOLVER.MAX_ITER", "2000", "SOLVER.STEPS", "'(1500,1850)'"])
+    longer = train_command(config_file, ["SOLVER.MAX_ITER", "5000"])
     return [
         f"{command} predict --weights {weights} --input YOUR_IMAGES --output {output_dir}/predictions",
         " ".join([*longer, "OUTPUT_DIR", f"{output_dir}_longer"]),
