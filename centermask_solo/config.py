@@ -18,6 +18,7 @@ def add_centermask_solo_config(cfg: CfgNode) -> None:
         cfg.MODEL.DEVICE = "cpu"
     _add_engine(cfg)
     _add_datasets(cfg)
+    _add_input(cfg)
     _add_backbones(cfg)
     _add_solov2(cfg)
     _add_fcos(cfg)
@@ -53,6 +54,21 @@ def _add_datasets(cfg: CfgNode) -> None:
     """Own data without writing Python."""
     # [[name, json, folder of images], ...]: COCO annotation files, which DATASETS.TRAIN and .TEST may name then
     cfg.DATASETS.COCO_JSON = []
+
+
+def _add_input(cfg: CfgNode) -> None:
+    """How images and their truth are prepared for training."""
+    # "default": Detectron2's resizing, flipping and cropping. "ssd": that of SSD as in YOLACT's code, with flips as
+    # RANDOM_FLIP says, to the square of the network's input (data/augmentation.py); for YOLACT alone
+    cfg.INPUT.AUGMENTATION = "default"
+    cfg.INPUT.KEEP_CROWDS = False  # crowds reach the model as objects with gt_is_crowd, which YOLACT has a use for
+    # Objects narrower or lower than this after augmentation are left out, pixels; 0: only those without extent
+    cfg.INPUT.MIN_BOX_SIZE = 0.0
+
+    node = cfg.INPUT.SSD = CfgNode()
+    node.PHOTOMETRIC = True  # brightness, contrast, saturation and hue change at random
+    node.MAX_EXPAND = 4.0  # sides of the canvas that every second image is put on, relative to the image's; 1: none
+    node.MIN_CROP = 0.3  # shortest sides of a random crop, relative to the canvas's; 1: no crops
 
 
 def _add_backbones(cfg: CfgNode) -> None:

@@ -106,7 +106,11 @@ class Checkpointer(DetectionCheckpointer):
         if not any(hasattr(value, "shape") for value in values.values()):
             raise ValueError(f"{self._file} holds no tensors: is it a checkpoint?")
         num_keys, example = len(values), next(iter(values))
-        incompatible = super()._load_model({**checkpoint, **_under_our_names(values)})
+        try:
+            checkpoint = {**checkpoint, **_under_our_names(values)}
+        except ValueError as error:
+            raise ValueError(f"{self._file}: {error}") from error
+        incompatible = super()._load_model(checkpoint)
         for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
             keys[:] = [key for key in keys if not key.endswith(IGNORED_SUFFIXES)]
         self._check(incompatible, num_keys, example)
@@ -178,7 +182,11 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def _under_our_names(values: dict[str, Any]) -> dict[str, Any]:
-    """What of a checkpoint changes where its weights have the names of another code base."""
+    """What of a checkpoint changes where its weights have the names of another code base.
+
+    Raises:
+        ValueError: the code base is known, but not all of the names.
+    """
     if is_yolact(values):
         return {"model": from_yolact(values)}
     # Detectron2's heuristics find where in the model a bare backbone sits.
