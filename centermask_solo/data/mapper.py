@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import detectron2.data.transforms as T
 import numpy as np
 import torch
+from detectron2.config import CfgNode, configurable
 from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
-from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
+from detectron2.structures import BitMasks, BoxMode, Instances, PolygonMasks, polygons_to_bitmask
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch import Tensor
 
+from ..modeling.yolact.targets import reduced_sizes
+from ..ops.masks import reduce_masks
+from .augmentation import build_ssd_augmentations
 from .images import IMAGE_ERRORS, unreadable_image, wrong_size
+from .view import View
 
 Annotation = dict[str, Any]
 
@@ -30,7 +37,51 @@ class InstanceMapper(DatasetMapper):
       express, or that was cropped, gets bitmasks.
     * ``gt_masks`` is there without objects, too. Objects without annotated mask are left out where masks are learned.
     * Bitmasks are made one by one in their final place: 2,000 objects cost no more than their masks.
+    * Crowds may stay, marked by ``gt_is_crowd``; SSD's augmentation can be chosen; YOLACT's masks may come reduced to
+      the sizes that it trains with.
     """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        keep_crowds: bool = False,
+        min_box_size: float = 0.0,
+        mask_sizes: Mapping[str, tuple[int, int]] | None = None,
+        **options: Any,
+    ) -> None:
+        """
+        Args:
+            is_train: whether samples have ``instances``.
+            keep_crowds: whether crowds are among them, with ``gt_is_crowd``, (M,) bool, that tells.
+            min_box_size: objects that are not wider and higher than this are left out, pixels of the sample.
+            mask_sizes: fields that take the place of ``gt_masks``, with the heights and widths of their masks: (M,
+                *size) bool.
+            options: of Detectron2's mapper.
+        """
+        super().__init__(is_train, **options)
+        self.keep_crowds, self.min_box_size = keep_crowds, min_box_size
+        self.mask_sizes = dict(mask_sizes or {})
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+        """The constructor's arguments from a config.
+
+        Raises:
+            ValueError: options that are unknown or do not go together.
+        """
+        options = super().from_config(cfg, is_train)
+        options |= {"keep_crowds": cfg.INPUT.KEEP_CROWDS, "min_box_size": cfg.INPUT.MIN_BOX_SIZE}
+        if cfg.INPUT.AUGMENTATION not in ("default", "ssd"):
+            raise ValueError(f"INPUT.AUGMENTATION must be 'default' or 'ssd', not {cfg.INPUT.AUGMENTATION!r}")
+        if is_train and cfg.INPUT.AUGMENTATION == "ssd":
+            options["augmentations"] = build_ssd_augmentations(cfg)
+            if cfg.MODEL.MASK_ON:
+                stride = 2 ** int(cfg.MODEL.YOLACT.PROTO_FEATURE.removeprefix("p"))
+                sizes = reduced_sizes(cfg.MODEL.YOLACT.INPUT_SIZE, stride)
+                options["mask_sizes"] = dict(zip(("gt_prototype_masks", "gt_sem_seg_masks"), sizes, strict=True))
+        return options
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """The sample in the model's input format.
@@ -40,7 +91,10 @@ class InstanceMapper(DatasetMapper):
         """
         name = str(dataset_dict.get("file_name"))
         try:
-            return super().__call__(dataset_dict)
+            mapper = copy.copy(self)
+            if self.is_train:
+                mapper.augmentations = _WithBoxes(self.augmentations, dataset_dict.get("annotations", []))
+            return DatasetMapper.__call__(mapper, dataset_dict)
         except utils.SizeMismatchError as error:
             raise wrong_size(name, (dataset_dict["width"], dataset_dict["height"])) from error
         except IMAGE_ERRORS as error:
@@ -49,11 +103,12 @@ class InstanceMapper(DatasetMapper):
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, image_shape: tuple[int, int]
     ) -> None:
-        annotations = [x for x in dataset_dict.pop("annotations") if not x.get("iscrowd", 0)]
+        annotations = [x for x in dataset_dict.pop("annotations") if self.keep_crowds or not x.get("iscrowd", 0)]
         if not self.use_keypoint:
             annotations = [{k: v for k, v in x.items() if k != "keypoints"} for x in annotations]
         if self.use_instance_mask:
             annotations = [x for x in annotations if x.get("segmentation")]
+        annotations = [x for x in annotations if _is_shown(x, transforms)]
         masks = [x.pop("segmentation", None) for x in annotations]  # of the mapper's own copy
         _check_mask_sizes(masks, dataset_dict)
         annotations = [
@@ -63,22 +118,57 @@ class InstanceMapper(DatasetMapper):
             for x in annotations
         ]
         instances = utils.annotations_to_instances(annotations, image_shape)
+        if self.keep_crowds:
+            instances.gt_is_crowd = torch.tensor([bool(x.get("iscrowd", 0)) for x in annotations], dtype=torch.bool)
         if self.use_instance_mask:
             instances.gt_masks = self._transform_masks(masks, transforms, image_shape)
             if self.recompute_boxes:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        dataset_dict["instances"] = _without_vanished(instances)
+        instances = _without_vanished(instances, self.min_box_size)
+        for name, size in self.mask_sizes.items():
+            instances.set(name, reduce_masks(instances.gt_masks.tensor, size))
+        if self.mask_sizes:
+            instances.remove("gt_masks")
+        dataset_dict["instances"] = instances
 
     def _transform_masks(
         self, masks: list[Any], transforms: T.TransformList, image_shape: tuple[int, int]
     ) -> BitMasks | PolygonMasks:
-        cropped = any(isinstance(t, T.CropTransform) for t in transforms.transforms)
+        cropped = any(isinstance(t, (T.CropTransform, View)) for t in transforms.transforms)
         if self.instance_mask_format == "polygon" and not cropped and all(isinstance(x, list) for x in masks):
             return PolygonMasks([_transform_polygons(x, transforms) for x in masks])
         bitmasks = torch.zeros((len(masks), *image_shape), dtype=torch.bool)
         for bitmask, mask in zip(bitmasks, masks, strict=True):
             bitmask.copy_(_transform_to_bitmask(mask, transforms, image_shape))
         return BitMasks(bitmasks)
+
+
+class _WithBoxes:
+    """Augmentations that are told where the objects of an image are, crowds excluded."""
+
+    def __init__(self, augmentations: T.Augmentation, annotations: Sequence[Annotation]) -> None:
+        self.augmentations = augmentations
+        boxes = [_box(x) for x in annotations if not x.get("iscrowd", 0)]
+        self.boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+
+    def __call__(self, aug_input: T.AugInput) -> T.Transform:
+        aug_input.boxes = self.boxes
+        return self.augmentations(aug_input)
+
+
+def _box(annotation: Annotation) -> Any:
+    """The box of an annotation, x0 y0 x1 y1 in pixels."""
+    return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+
+
+def _is_shown(annotation: Annotation, transforms: T.TransformList) -> bool:
+    """Whether every :class:`View` among the transforms shows the centre of an object's box."""
+    box = np.array([_box(annotation)], dtype=np.float64)
+    for transform in transforms.transforms:
+        if isinstance(transform, View) and not transform.shows_centre(box[0]):
+            return False
+        box = transform.apply_box(box)
+    return True
 
 
 def _check_mask_sizes(masks: list[Any], dataset_dict: dict[str, Any]) -> None:
@@ -102,9 +192,12 @@ def _transform_to_bitmask(mask: Any, transforms: T.TransformList, image_shape: t
     return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))))
 
 
-def _without_vanished(instances: Instances) -> Instances:
-    """The instances that still have a box and, where masks are there, a pixel; nothing is copied if all have."""
-    keep = instances.gt_boxes.nonempty(threshold=1e-5)
+def _without_vanished(instances: Instances, min_box_size: float) -> Instances:
+    """The instances that still have a box, of more than a given size, and, where masks are there, a pixel.
+
+    Nothing is copied if all have.
+    """
+    keep = instances.gt_boxes.nonempty(threshold=max(min_box_size, 1e-5))
     if instances.has("gt_masks"):
         keep &= instances.gt_masks.nonempty()
     return instances if keep.all() else instances[keep]
