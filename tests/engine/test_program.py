@@ -21,6 +21,9 @@ CONFIG = "configs/shapes/solov2_shapes.yaml"
 # So small that an iteration takes a fraction of a second
 SMALL = "MODEL.SOLOV2.INSTANCE_CHANNELS 32 MODEL.SOLOV2.MASK_CHANNELS 32 MODEL.SOLOV2.NUM_MASKS 32 MODEL.DEVICE cpu"
 SMALL += " INPUT.MIN_SIZE_TRAIN (96,) INPUT.MIN_SIZE_TEST 96 SOLVER.WARMUP_ITERS 2 SOLVER.STEPS (5,) SEED 3"
+# From random weights, which every machine has, and with plain gradient steps, which are continuous in the gradient
+SMALL += " MODEL.WEIGHTS '' MODEL.MOBILENETV2.NORM BN MODEL.BACKBONE.FREEZE_AT 0"
+SMALL += " SOLVER.OPTIMIZER SGD SOLVER.BASE_LR 0.02 SOLVER.LR_SCHEDULER_NAME WarmupMultiStepLR"
 
 
 def command(data, output, *options):
