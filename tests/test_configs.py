@@ -1,5 +1,6 @@
 """Every config file merges, and its model builds; on the meta device, so that none takes memory or time."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -36,6 +37,17 @@ CENTERMASK_SIZES = {
     "panoptic_centermask_V_39_eSE_FPN_ms_3x": (320, 54.936),
     "panoptic_centermask_V_57_eSE_FPN_ms_3x": (416, 71.218),
     "panoptic_centermask_V_99_eSE_FPN_ms_3x": (640, 99.310),
+}
+# Millions of parameters, anchors of a cell, side of the input, and deformable convolutions of the published models.
+YOLACT_MODELS = {
+    "yolact_resnet50": (31.16, 3, 550, 0),
+    "yolact_darknet53": (47.78, 3, 550, 0),
+    "yolact_base": (50.16, 3, 550, 0),
+    "yolact_im400": (50.16, 3, 400, 0),
+    "yolact_im700": (50.16, 3, 700, 0),
+    "yolact_plus_resnet50": (33.77, 9, 550, 13),
+    "yolact_plus_base": (52.57, 9, 550, 11),
+    "yolact_resnet50_pascal": (30.73, 3, 550, 0),
 }
 # Deformable convolutions in the backbone and in the heads, and the channels of a 3x3 one's offsets.
 SOLOV2_DEFORMABLE = {
@@ -127,3 +139,39 @@ def test_light_models_start_at_stride_2_in_the_3x3():
         block = model.backbone.bottom_up.res3[0]
         assert block.conv1.stride == (1, 1) and block.conv2.stride == (2, 2)
         assert model.state_dict()["ins_head.kernel_pred.weight"].shape[:2] == (128, 256)
+
+
+@pytest.mark.parametrize("name", YOLACT_MODELS)
+def test_yolact_models_are_the_published_ones(name):
+    cfg = read(f"YOLACT/{name}.yaml")
+    cfg.MODEL.RESNETS.NORM = cfg.MODEL.DARKNET.NORM = "BN"  # whose parameters are counted
+    model = build(cfg)
+    millions, num_anchors, size, num_deformable = YOLACT_MODELS[name]
+    # the published count has a bias in each deformable convolution, which is folded into the norm behind it here
+    offsets = [m for n, m in model.named_modules() if n.endswith("conv2_offset")]
+    biases = sum(m.in_channels for m in offsets)
+    assert len(offsets) == num_deformable
+    assert round((sum(p.numel() for p in model.parameters()) + biases) / 1e6, 2) == millions
+    assert model.head.num_anchors == num_anchors and model.input_size == (size, size)
+    sides = [x[0] for x in cfg.MODEL.ANCHOR_GENERATOR.SIZES]
+    base = (32, 64, 128, 256, 512) if "pascal" in name else (24, 48, 96, 192, 384)
+    assert sides == [int(s * size / 550) for s in base]
+    assert cfg.MODEL.YOLACT.SQUARE_ANCHORS is ("plus" not in name and "pascal" not in name)
+    assert cfg.MODEL.YOLACT.MASK_IOU_ON is ("plus" in name)
+    assert (300 if name == "yolact_im700" else 100) == cfg.MODEL.YOLACT.MASKS_TO_TRAIN
+
+
+def test_yolact_recipe():
+    cfg = read("YOLACT/yolact_plus_base.yaml")
+    solver = cfg.SOLVER
+    assert (solver.BASE_LR, solver.MOMENTUM, solver.GAMMA, solver.NESTEROV) == (1e-3, 0.9, 0.1, False)
+    assert (solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_BIAS) == (5e-4, 5e-4, None)
+    assert pytest.approx(1e-4) == solver.BASE_LR * solver.WARMUP_FACTOR
+    assert (solver.WARMUP_METHOD, solver.WARMUP_ITERS) == ("linear", 500)
+    assert solver.STEPS == (280_000, 600_000, 700_000, 750_000) and solver.MAX_ITER == 800_000
+    assert not solver.CLIP_GRADIENTS.ENABLED
+    assert (cfg.INPUT.AUGMENTATION, cfg.INPUT.KEEP_CROWDS, cfg.INPUT.MIN_SIZE_TEST) == ("ssd", True, 0)
+    ratios = [b / a for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES for a, b in itertools.pairwise(level)]
+    assert ratios == pytest.approx([2 ** (1 / 3)] * 10)
+    pascal = read("YOLACT/yolact_resnet50_pascal.yaml").SOLVER
+    assert (pascal.STEPS, pascal.MAX_ITER) == ((60_000, 100_000), 120_000)

@@ -23,7 +23,11 @@ from .predictor import compare_with_truth
 from .setup import merge_config
 
 # name of a model -> its config, below configs/
-CONFIGS = {"centermask": "shapes/centermask_shapes.yaml", "solov2": "shapes/solov2_shapes.yaml"}
+CONFIGS = {
+    "centermask": "shapes/centermask_shapes.yaml",
+    "solov2": "shapes/solov2_shapes.yaml",
+    "yolact": "shapes/yolact_shapes.yaml",
+}
 # Without ImageNet weights the whole backbone is trained, and its statistics have to be found.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "''", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
 # A line of Detectron2's log in training, colours removed: what of it is shown.

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Where each meta-architecture has its number of classes.
 NUM_CLASSES_KEYS = {
     "SOLOv2": "MODEL.SOLOV2.NUM_CLASSES",
+    "YOLACT": "MODEL.YOLACT.NUM_CLASSES",
     "CenterMask": "MODEL.ROI_HEADS.NUM_CLASSES",
     "GeneralizedRCNN": "MODEL.ROI_HEADS.NUM_CLASSES",
     "PanopticFPN": "MODEL.ROI_HEADS.NUM_CLASSES",

@@ -166,7 +166,7 @@ class YOLACT(InstanceSegmentor):
         anchor_shapes = level_shapes(sizes, ratios, len(node.IN_FEATURES), square=node.SQUARE_ANCHORS)
         return {
             "backbone": backbone,
-            "protonet": YOLACTProtonet(in_channels=channels, num_prototypes=node.NUM_PROTOTYPES),
+            "protonet": YOLACTProtonet(in_channels=channels, num_prototypes=node.NUM_PROTOTYPES, channels=channels),
             "head": YOLACTHead(
                 in_channels=channels,
                 num_classes=node.NUM_CLASSES,
