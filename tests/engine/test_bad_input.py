@@ -88,7 +88,7 @@ def test_arguments(folder, capfd, arguments, sentence):
 
 
 SOLOV2 = ["--config-file", "configs/shapes/solov2_shapes.yaml", "DATASETS.TRAIN", "('tiny',)", "DATASETS.TEST", "()"]
-SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.SOLOV2.NUM_CLASSES", "2"]
+SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES", "2"]
 
 
 @pytest.mark.parametrize(
