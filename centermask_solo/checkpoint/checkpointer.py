@@ -12,8 +12,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from .sources.torchvision import from_torchvision_resnet, is_torchvision_resnet
-from .sources.yolact import from_yolact, from_yolact_darknet, is_yolact, is_yolact_darknet
+from .sources import find_source
 
 # What an ImageNet file has beyond the backbone: its classifier, one or two layers of at most a weight and a bias each.
 MAX_CLASSIFIER_KEYS = 4
@@ -187,14 +186,11 @@ def _under_our_names(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: the code base is known, but not all of the names.
     """
-    if is_yolact(values):
-        return {"model": from_yolact(values)}
+    source = find_source(values)
+    if source is None:
+        return {}
     # Detectron2's heuristics find where in the model a bare backbone sits.
-    if is_torchvision_resnet(values):
-        return {"model": from_torchvision_resnet(values), "matching_heuristics": True}
-    if is_yolact_darknet(values):
-        return {"model": from_yolact_darknet(values), "matching_heuristics": True}
-    return {}
+    return {"model": source.translate(values).weights, "matching_heuristics": not source.system}
 
 
 def _read_pkl(filename: str) -> dict[str, Any]:

@@ -1,80 +1,32 @@
-"""Published YOLACT and YOLACT++ models, and the ImageNet DarkNet-53 they start from, under the names used here."""
+"""Published YOLACT and YOLACT++ models, and the ImageNet DarkNet-53 they start from."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor
-
-__all__ = ["from_yolact", "from_yolact_darknet", "is_yolact", "is_yolact_darknet"]
-
-Rename = str | Callable[[re.Match[str]], str]
-
-PARAMETER = r"(weight|bias)"
-BATCH_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
-BACKBONE = "backbone.bottom_up."
-# A pattern fits a whole name; every name of a published file fits exactly one. Stages, levels and layers are counted
-# differently in the two layouts.
-RENAMES: tuple[tuple[re.Pattern[str], Rename], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        # ResNet
-        (r"backbone\.conv1\.weight", BACKBONE + "stem.conv1.weight"),
-        (rf"backbone\.bn1\.{BATCH_NORM}", BACKBONE + r"stem.conv1.norm.\1"),
-        (r"backbone\.layers\.([0-3])\.(\d+)\.conv([123])\.weight", lambda m: f"{_block(m)}.conv{m[3]}.weight"),
-        (
-            rf"backbone\.layers\.([0-3])\.(\d+)\.bn([123])\.{BATCH_NORM}",
-            lambda m: f"{_block(m)}.conv{m[3]}.norm.{m[4]}",
-        ),
-        (r"backbone\.layers\.([0-3])\.(0)\.downsample\.0\.weight", lambda m: f"{_block(m)}.shortcut.weight"),
-        (
-            rf"backbone\.layers\.([0-3])\.(0)\.downsample\.1\.{BATCH_NORM}",
-            lambda m: f"{_block(m)}.shortcut.norm.{m[3]}",
-        ),
-        (
-            rf"backbone\.layers\.([0-3])\.(\d+)\.conv2\.conv_offset_mask\.{PARAMETER}",
-            lambda m: f"{_block(m)}.conv2_offset.{m[3]}",
-        ),
-        # DarkNet-53
-        (r"backbone\._preconv\.0\.weight", BACKBONE + "stem.conv1.weight"),
-        (rf"backbone\._preconv\.1\.{BATCH_NORM}", BACKBONE + r"stem.conv1.norm.\1"),
-        (r"backbone\.layers\.([0-4])\.0\.0\.weight", lambda m: f"{_stage(m)}.downsample.weight"),
-        (rf"backbone\.layers\.([0-4])\.0\.1\.{BATCH_NORM}", lambda m: f"{_stage(m)}.downsample.norm.{m[2]}"),
-        (
-            r"backbone\.layers\.([0-4])\.([1-8])\.conv([12])\.0\.weight",
-            lambda m: f"{_stage(m)}.{int(m[2]) - 1}.conv{m[3]}.weight",
-        ),
-        (
-            rf"backbone\.layers\.([0-4])\.([1-8])\.conv([12])\.1\.{BATCH_NORM}",
-            lambda m: f"{_stage(m)}.{int(m[2]) - 1}.conv{m[3]}.norm.{m[4]}",
-        ),
-        # the pyramid, stored from coarse to fine
-        (rf"fpn\.lat_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{5 - int(m[1])}.{m[2]}"),
-        (rf"fpn\.pred_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_output{5 - int(m[1])}.{m[2]}"),
-        (rf"fpn\.downsample_layers\.([01])\.{PARAMETER}", lambda m: f"backbone.top_block.p{6 + int(m[1])}.{m[2]}"),
-        # the rest; what is between the indices of a sequence are ReLUs and an interpolation
-        (rf"proto_net\.0\.{PARAMETER}", r"protonet.conv1.\1"),
-        (rf"proto_net\.2\.{PARAMETER}", r"protonet.conv2.\1"),
-        (rf"proto_net\.4\.{PARAMETER}", r"protonet.conv3.\1"),
-        (rf"proto_net\.8\.{PARAMETER}", r"protonet.conv4.\1"),
-        (rf"proto_net\.10\.{PARAMETER}", r"protonet.prototypes.\1"),
-        (rf"prediction_layers\.0\.upfeature\.0\.{PARAMETER}", r"head.conv.\1"),
-        (rf"prediction_layers\.0\.bbox_layer\.{PARAMETER}", r"head.box_pred.\1"),
-        (rf"prediction_layers\.0\.conf_layer\.{PARAMETER}", r"head.class_logits.\1"),
-        (rf"prediction_layers\.0\.mask_layer\.{PARAMETER}", r"head.mask_coefficients.\1"),
-        (rf"semantic_seg_conv\.{PARAMETER}", r"sem_seg_head.predictor.\1"),
-        (
-            rf"maskiou_net\.maskiou_net\.([02468])\.{PARAMETER}",
-            lambda m: f"mask_iou_head.conv{int(m[1]) // 2 + 1}.{m[2]}",
-        ),
-        (rf"maskiou_net\.maskiou_net\.10\.{PARAMETER}", r"mask_iou_head.predictor.\1"),
-    )
+from .source import (
+    BACKBONE,
+    BATCH_NORM,
+    CLASSIFIER,
+    PARAMETER,
+    Drop,
+    PixelFormat,
+    Source,
+    Translation,
+    table,
+    translate_names,
 )
-# Second copies of a parameter, and layers that nothing computes with, in files of older versions.
-LEFT_OVERS = re.compile(r"backbone\.layer\d+\..+|fpn\.downsample_layers\.([2-9]|\d\d+)\..+")
-# Of a deformable convolution, which has a batch norm behind it.
-BIAS = re.compile(r"(backbone\.layers\.[0-3]\.\d+)\.conv2\.bias")
+
+NAME = "YOLACT of the authors"
+DARKNET_NAME = "DarkNet-53 of YOLACT's authors (ImageNet)"
+RESNET_FORMAT = PixelFormat("RGB", (123.68, 116.78, 103.94), (58.40, 57.12, 57.38))
+DARKNET_FORMAT = PixelFormat("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
+
+COPY = Drop("a second copy of layers that the file also has under 'backbone.layers', written by older versions")
+UNUSED_LEVEL = Drop("a level of the pyramid that nothing computes with, written by older versions")
+FOLDED = "a bias in front of a batch normalization: subtracted from its running mean, which has the same effect"
 
 
 def _block(match: re.Match[str]) -> str:
@@ -85,60 +37,98 @@ def _stage(match: re.Match[str]) -> str:
     return f"{BACKBONE}stage{int(match[1]) + 1}"
 
 
-def is_yolact(names: Iterable[str]) -> bool:
-    """Whether these are the names of a published YOLACT or YOLACT++."""
-    return {"prediction_layers.0.bbox_layer.weight", "fpn.lat_layers.0.weight"} <= set(names)
+# Every name of a published file fits exactly one row. Stages, levels and layers are counted differently there and here.
+NAMES = table(
+    # ResNet
+    (r"backbone\.conv1\.weight", BACKBONE + "stem.conv1.weight"),
+    (rf"backbone\.bn1\.{BATCH_NORM}", BACKBONE + r"stem.conv1.norm.\1"),
+    (r"backbone\.layers\.([0-3])\.(\d+)\.conv([123])\.weight", lambda m: f"{_block(m)}.conv{m[3]}.weight"),
+    (
+        rf"backbone\.layers\.([0-3])\.(\d+)\.bn([123])\.{BATCH_NORM}",
+        lambda m: f"{_block(m)}.conv{m[3]}.norm.{m[4]}",
+    ),
+    (r"backbone\.layers\.([0-3])\.(0)\.downsample\.0\.weight", lambda m: f"{_block(m)}.shortcut.weight"),
+    (
+        rf"backbone\.layers\.([0-3])\.(0)\.downsample\.1\.{BATCH_NORM}",
+        lambda m: f"{_block(m)}.shortcut.norm.{m[3]}",
+    ),
+    (
+        rf"backbone\.layers\.([0-3])\.(\d+)\.conv2\.conv_offset_mask\.{PARAMETER}",
+        lambda m: f"{_block(m)}.conv2_offset.{m[3]}",
+    ),
+    # DarkNet-53
+    (r"backbone\._preconv\.0\.weight", BACKBONE + "stem.conv1.weight"),
+    (rf"backbone\._preconv\.1\.{BATCH_NORM}", BACKBONE + r"stem.conv1.norm.\1"),
+    (r"backbone\.layers\.([0-4])\.0\.0\.weight", lambda m: f"{_stage(m)}.downsample.weight"),
+    (rf"backbone\.layers\.([0-4])\.0\.1\.{BATCH_NORM}", lambda m: f"{_stage(m)}.downsample.norm.{m[2]}"),
+    (
+        r"backbone\.layers\.([0-4])\.([1-8])\.conv([12])\.0\.weight",
+        lambda m: f"{_stage(m)}.{int(m[2]) - 1}.conv{m[3]}.weight",
+    ),
+    (
+        rf"backbone\.layers\.([0-4])\.([1-8])\.conv([12])\.1\.{BATCH_NORM}",
+        lambda m: f"{_stage(m)}.{int(m[2]) - 1}.conv{m[3]}.norm.{m[4]}",
+    ),
+    # the pyramid, stored from coarse to fine
+    (rf"fpn\.lat_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{5 - int(m[1])}.{m[2]}"),
+    (rf"fpn\.pred_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_output{5 - int(m[1])}.{m[2]}"),
+    (rf"fpn\.downsample_layers\.([01])\.{PARAMETER}", lambda m: f"backbone.top_block.p{6 + int(m[1])}.{m[2]}"),
+    # the rest; what is between the indices of a sequence are ReLUs and an interpolation
+    (rf"proto_net\.0\.{PARAMETER}", r"protonet.conv1.\1"),
+    (rf"proto_net\.2\.{PARAMETER}", r"protonet.conv2.\1"),
+    (rf"proto_net\.4\.{PARAMETER}", r"protonet.conv3.\1"),
+    (rf"proto_net\.8\.{PARAMETER}", r"protonet.conv4.\1"),
+    (rf"proto_net\.10\.{PARAMETER}", r"protonet.prototypes.\1"),
+    (rf"prediction_layers\.0\.upfeature\.0\.{PARAMETER}", r"head.conv.\1"),
+    (rf"prediction_layers\.0\.bbox_layer\.{PARAMETER}", r"head.box_pred.\1"),
+    (rf"prediction_layers\.0\.conf_layer\.{PARAMETER}", r"head.class_logits.\1"),
+    (rf"prediction_layers\.0\.mask_layer\.{PARAMETER}", r"head.mask_coefficients.\1"),
+    (rf"semantic_seg_conv\.{PARAMETER}", r"sem_seg_head.predictor.\1"),
+    (
+        rf"maskiou_net\.maskiou_net\.([02468])\.{PARAMETER}",
+        lambda m: f"mask_iou_head.conv{int(m[1]) // 2 + 1}.{m[2]}",
+    ),
+    (rf"maskiou_net\.maskiou_net\.10\.{PARAMETER}", r"mask_iou_head.predictor.\1"),
+    (r"backbone\.layer\d+\..+", COPY),
+    (r"fpn\.downsample_layers\.([2-9]|\d\d+)\..+", UNUSED_LEVEL),
+)
+# Of a deformable convolution, which has a batch norm behind it.
+BIAS = re.compile(r"(backbone\.layers\.[0-3]\.\d+)\.conv2\.bias")
 
 
-def is_yolact_darknet(names: Iterable[str]) -> bool:
-    """Whether these are the names of the ImageNet DarkNet-53 that YOLACT's training starts from."""
-    return {"_preconv.0.weight", "layers.0.0.0.weight"} <= set(names)
+def _recognises(values: Mapping[str, Any]) -> bool:
+    return {"prediction_layers.0.bbox_layer.weight", "fpn.lat_layers.0.weight"} <= values.keys()
 
 
-def from_yolact(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same model under the names of :class:`~centermask_solo.modeling.yolact.YOLACT`.
-
-    The bias of a deformable convolution is folded into the running mean of the batch norm behind it, where it has the
-    same effect. What older files hold twice, and layers of theirs that nothing computes with, is left out.
-
-    Args:
-        state_dict: of a published file, of any of its versions.
-
-    Raises:
-        ValueError: the names of all entries that have no place in YOLACT, or lack what they belong to.
-    """
-    renamed, unknown = {}, []
-    for key, value in state_dict.items():
+def _translate(values: Mapping[str, Any]) -> Translation:
+    """As any source does; the bias of a deformable convolution is folded into the batch norm behind it."""
+    folded, dropped = dict(values), {}
+    for key in values:
         bias = BIAS.fullmatch(key)
-        if LEFT_OVERS.fullmatch(key) or (bias and f"{bias[1]}.bn2.running_mean" in state_dict):
-            continue
-        name = _rename(key)
-        if name is None:
-            unknown.append(key)
-            continue
-        mean = re.fullmatch(r"(.+)\.bn2\.running_mean", key)
-        if mean and f"{mean[1]}.conv2.bias" in state_dict:
-            value = value - state_dict[f"{mean[1]}.conv2.bias"]
-        renamed[name] = value
-    if unknown:
-        raise ValueError(f"YOLACT has no place for {len(unknown)} entries of the file: {', '.join(unknown)}")
-    return renamed
+        mean = f"{bias[1]}.bn2.running_mean" if bias else ""
+        if mean in values:
+            folded[mean] = values[mean] - folded.pop(key)
+            dropped[key] = FOLDED
+    translation = translate_names(folded, NAMES, NAME)
+    return translation._replace(dropped=dropped | translation.dropped)
 
 
-def from_yolact_darknet(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same values under the names of :class:`~centermask_solo.modeling.backbone.darknet.DarkNet`, without prefix.
-
-    Names that are not the backbone's, such as a classifier's, stay as they are: where the backbone sits in a model, and
-    what to say of the rest, is for the caller.
-    """
-    names = {key: _rename(f"backbone.{key}") for key in state_dict}
-    return {(names[key] or key).removeprefix(BACKBONE): value for key, value in state_dict.items()}
+def _pixel_format(values: Mapping[str, Any]) -> PixelFormat:
+    return DARKNET_FORMAT if "backbone._preconv.0.weight" in values else RESNET_FORMAT
 
 
-def _rename(key: str) -> str | None:
-    """The name here, or None if the name is not of this layout."""
-    for pattern, name in RENAMES:
-        match = pattern.fullmatch(key)
-        if match:
-            return match.expand(name) if isinstance(name, str) else name(match)
-    return None
+def _recognises_darknet(values: Mapping[str, Any]) -> bool:
+    return {"_preconv.0.weight", "layers.0.0.0.weight"} <= values.keys()
+
+
+def _translate_darknet(values: Mapping[str, Any]) -> Translation:
+    """The names are those of the detector's backbone without its prefix, there as here."""
+    classifier = {key: CLASSIFIER.reason for key in values if key.startswith(("fc.", "classifier."))}
+    backbone = {f"backbone.{key}": value for key, value in values.items() if key not in classifier}
+    weights, dropped = translate_names(backbone, NAMES, DARKNET_NAME)
+    dropped = {key.removeprefix("backbone."): reason for key, reason in dropped.items()}
+    return Translation({key.removeprefix(BACKBONE): v for key, v in weights.items()}, classifier | dropped)
+
+
+SOURCE = Source(NAME, "YOLACT", _recognises, _translate, _pixel_format)
+DARKNET = Source(DARKNET_NAME, "", _recognises_darknet, _translate_darknet, lambda values: DARKNET_FORMAT)

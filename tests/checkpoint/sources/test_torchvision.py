@@ -8,7 +8,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
-from centermask_solo.checkpoint.sources.torchvision import from_torchvision_resnet, is_torchvision_resnet
+from centermask_solo.checkpoint.sources.torchvision import SOURCE
 
 MODELS = {
     "resnet18": {"DEPTH": 18, "RES2_OUT_CHANNELS": 64},
@@ -35,8 +35,8 @@ def test_every_name_and_shape_has_its_place(name):
     with torch.device("meta"):
         theirs = getattr(torchvision.models, name)().state_dict()
         ours = build(**MODELS[name]).state_dict()
-    assert is_torchvision_resnet(theirs) and not is_torchvision_resnet(ours)
-    converted = {k: tuple(v.shape) for k, v in from_torchvision_resnet(theirs).items()}
+    assert SOURCE.recognises(theirs) and not SOURCE.recognises(ours)
+    converted = {k: tuple(v.shape) for k, v in SOURCE.translate(theirs).weights.items()}
     assert converted == {k: tuple(v.shape) for k, v in ours.items()}
 
 
@@ -47,7 +47,7 @@ def test_features_are_the_same():
     for name, buffer in theirs.named_buffers():
         if "running" in name:
             buffer.uniform_(0.5, 1.5)
-    ours.load_state_dict(from_torchvision_resnet(theirs.state_dict()), strict=True)
+    ours.load_state_dict(SOURCE.translate(theirs.state_dict()).weights, strict=True)
     x = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         y = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(x))))
@@ -67,6 +67,6 @@ def test_a_detector_loads_the_file(tmp_path):
     Checkpointer(model).load(str(path))
     state = model.state_dict()
     assert torch.equal(state["backbone.bottom_up.stem.conv1.weight"], values["conv1.weight"])
-    for key, value in from_torchvision_resnet(values).items():
+    for key, value in SOURCE.translate(values).weights.items():
         assert torch.equal(state[f"backbone.bottom_up.{key}"], value), key
     assert torch.equal(model.head.weight, head)

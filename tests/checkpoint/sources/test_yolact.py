@@ -12,7 +12,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
-from centermask_solo.checkpoint.sources.yolact import from_yolact, from_yolact_darknet, is_yolact, is_yolact_darknet
+from centermask_solo.checkpoint.sources.yolact import DARKNET, FOLDED, SOURCE
 
 CASE = Path(__file__).parents[2] / "goldens" / "yolact_resnet50.json"
 CONFIGS = Path(__file__).parents[3] / "configs" / "YOLACT"
@@ -129,11 +129,11 @@ def test_description_agrees_with_the_recorded_file():
 @pytest.mark.parametrize("name", NUM_ENTRIES)
 def test_every_name_and_shape_has_its_place(name):
     theirs = published(name)
-    assert len(theirs) == NUM_ENTRIES[name] and is_yolact(theirs)
-    converted = {k: tuple(v.shape) for k, v in from_yolact(tensors(theirs)).items()}
+    assert len(theirs) == NUM_ENTRIES[name] and SOURCE.recognises(theirs)
+    converted = {k: tuple(v.shape) for k, v in SOURCE.translate(tensors(theirs)).weights.items()}
     ours = {k: tuple(v.shape) for k, v in build(name).state_dict().items()}
     assert converted == ours
-    assert not is_yolact(ours)
+    assert not SOURCE.recognises(ours)
 
 
 def test_older_files_hold_more():
@@ -144,7 +144,9 @@ def test_older_files_hold_more():
         "fpn.downsample_layers.2.weight": torch.zeros(1),
         "fpn.downsample_layers.10.bias": torch.zeros(1),
     }
-    assert from_yolact(theirs | more).keys() == from_yolact(theirs).keys()
+    found = SOURCE.translate(theirs | more)
+    assert found.weights.keys() == SOURCE.translate(theirs).weights.keys()
+    assert found.dropped.keys() == more.keys()
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_older_files_hold_more():
 )
 def test_what_has_no_place_is_named(name):
     with pytest.raises(ValueError, match=rf"no place for 2 entries of the file: {name}, other$"):
-        from_yolact({**tensors(published("yolact_resnet50")), name: torch.zeros(1), "other": torch.zeros(1)})
+        SOURCE.translate({**tensors(published("yolact_resnet50")), name: torch.zeros(1), "other": torch.zeros(1)})
 
 
 def test_bias_of_a_deformable_convolution_is_folded():
@@ -172,7 +174,8 @@ def test_bias_of_a_deformable_convolution_is_folded():
     norm.running_mean.normal_()
     theirs = {f"backbone.layers.2.5.conv2.{k}": v for k, v in conv.state_dict().items()}
     theirs |= {f"backbone.layers.2.5.bn2.{k}": v for k, v in norm.state_dict().items()}
-    ours = from_yolact(theirs)
+    ours, dropped = SOURCE.translate(theirs)
+    assert dropped == {"backbone.layers.2.5.conv2.bias": FOLDED}
     assert len(ours) == 6 and "backbone.bottom_up.res4.5.conv2.bias" not in ours
     x = torch.randn(2, 3, 8, 8)
     expected = norm(conv(x))
@@ -183,7 +186,7 @@ def test_bias_of_a_deformable_convolution_is_folded():
 
 def test_a_bias_without_its_norm_is_left_over():
     with pytest.raises(ValueError, match=r"backbone\.layers\.2\.5\.conv2\.bias"):
-        from_yolact({"backbone.layers.2.5.conv2.bias": torch.zeros(4)})
+        SOURCE.translate({"backbone.layers.2.5.conv2.bias": torch.zeros(4)})
 
 
 def darknet():
@@ -200,7 +203,7 @@ def darknet():
 @pytest.mark.slow
 def test_imagenet_darknet_fills_the_backbone(tmp_path, caplog):
     shapes = darknet_entries()
-    assert is_yolact_darknet(shapes) and not is_yolact_darknet(published("yolact_darknet53"))
+    assert DARKNET.recognises(shapes) and not DARKNET.recognises(published("yolact_darknet53"))
     generator = torch.Generator().manual_seed(0)
     values = {k: torch.rand(v, generator=generator) for k, v in shapes.items()}
     torch.save({**values, "fc.weight": torch.zeros(2, 2)}, tmp_path / "darknet53.pth")
@@ -208,7 +211,7 @@ def test_imagenet_darknet_fills_the_backbone(tmp_path, caplog):
     with caplog.at_level("INFO"):
         Checkpointer(model).load(str(tmp_path / "darknet53.pth"))
     state = model.state_dict()
-    converted = from_yolact_darknet(values)
+    converted = DARKNET.translate(values).weights
     assert len(converted) == 52 * 6
     for key, value in converted.items():
         assert torch.equal(state[f"backbone.bottom_up.{key}"], value.to(state[f"backbone.bottom_up.{key}"].dtype)), key
@@ -217,5 +220,7 @@ def test_imagenet_darknet_fills_the_backbone(tmp_path, caplog):
 def test_checkpointer_names_the_file_with_left_overs(tmp_path):
     values = {"prediction_layers.0.bbox_layer.weight": torch.zeros(1), "fpn.lat_layers.0.weight": torch.zeros(1)}
     torch.save({**values, "more": torch.zeros(1)}, tmp_path / "yolact_base_54_800000.pth")
-    with pytest.raises(ValueError, match=r"yolact_base_54_800000\.pth: YOLACT has no place for 1 entries .*: more"):
+    with pytest.raises(
+        ValueError, match=r"yolact_base_54_800000\.pth: YOLACT of the authors has no place for 1 entries .*: more"
+    ):
         Checkpointer(nn.Linear(2, 2)).load(str(tmp_path / "yolact_base_54_800000.pth"))
