@@ -46,7 +46,11 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["centermask_solo", "centermask_solo.*"]), "centermask_solo.configs"],
     package_dir={"centermask_solo.configs": "configs"},
-    package_data={"centermask_solo": ["py.typed"], "centermask_solo.configs": ["*.yaml", "**/*.yaml"]},
+    package_data={
+        "centermask_solo": ["py.typed"],
+        "centermask_solo.model_zoo": ["models.yaml"],
+        "centermask_solo.configs": ["*.yaml", "**/*.yaml"],
+    },
     zip_safe=False,
     install_requires=REQUIREMENTS,
     extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS], "lvis": ["lvis"]},

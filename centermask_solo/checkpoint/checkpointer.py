@@ -164,6 +164,8 @@ def check_weights_file(path: str) -> None:
         return
     try:
         PathManager.get_local_path(plain)
+    except FileNotFoundError:
+        raise  # by the model zoo, whose sentence says more
     except Exception as error:  # whatever the handler of the URL raises
         raise FileNotFoundError(
             f"MODEL.WEIGHTS: {plain} cannot be fetched ({_first_line(error)}); give the path of a copy, "

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from ..engine.errors import reported_errors
-from . import check_dataset, compare, demo, predict, train
+from . import check_dataset, compare, demo, models, predict, train
 
-SUBCOMMANDS = (train, predict, compare, demo, check_dataset)
+SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

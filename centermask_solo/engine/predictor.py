@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from ..checkpoint import Checkpointer
 from ..data.loader import load_dataset
+from ..model_zoo import PREFIX, get_config_file
 from .pictures import contact_sheet, draw_predictions
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -138,11 +139,13 @@ def find_images(inputs: Sequence[str]) -> list[str]:
 
 
 def find_config(weights: str) -> str:
-    """The config file that training wrote beside its checkpoints.
+    """The config file that training wrote beside its checkpoints, or the model zoo's, if they are a model of it.
 
     Raises:
         FileNotFoundError: there is none.
     """
+    if weights.startswith(PREFIX):
+        return get_config_file(weights.removeprefix(PREFIX))
     path = os.path.join(os.path.dirname(weights), "config.yaml")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {path}: name the config of these weights with --config-file")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_dir() -> Path:
     """The folder ``configs``: inside the installed package, or beside it in a checkout."""
-    installed = _HERE / "configs"
-    return installed if installed.is_dir() else _HERE.parent / "configs"
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def find_config_file(name: str) -> str:
