@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import pickle
+from collections import defaultdict
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from .sources import find_source
+from .files import check_weights_file, read_file
+from .fit import Fit, judge, layers_of, name_some
+from .sources import PixelFormat, Source, find_source
+from .sources.own import recorded_format
 
 # What an ImageNet file has beyond the backbone: its classifier, one or two layers of at most a weight and a bias each.
 MAX_CLASSIFIER_KEYS = 4
+ADVICE = "give weights of this model, or a config that fits the file"
 # What the config states or what only counts batches: it may be in a file or in a model without a counterpart.
 IGNORED_SUFFIXES = ("num_batches_tracked", "pixel_mean", "pixel_std")
-
-SAFE_GLOBALS = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    *(
-        (f"numpy{core}.multiarray", name)
-        for core in (".core", "._core")
-        for name in ("_reconstruct", "scalar", "_frombuffer")
-    ),
-    *((module, "_frombuffer") for module in ("numpy.core.numeric", "numpy._core.numeric")),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
 
 
 class Checkpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, which reads files safely and does not let a wrong one pass.
 
-    Differs: files are read without running code from them; a file of another model is an error instead of a warning;
-    class names are saved with the weights, and come back as ``thing_classes`` of what :meth:`load` returns.
+    Differs: files are read without running code from them, under the names of any code base of
+    :data:`~centermask_solo.checkpoint.sources.SOURCES`; a file that does not fit the model is an error instead of a
+    warning, except for the layers of another number of classes; images other than those the weights were trained on are
+    an error or a warning; class names and config are saved with the weights, and come back as ``thing_classes`` and
+    ``config`` of what :meth:`load` returns.
     """
 
     def __init__(
@@ -47,26 +38,32 @@ class Checkpointer(DetectionCheckpointer):
         *,
         complete: bool = False,
         thing_classes: Sequence[str] | None = None,
+        config: str | None = None,
         **checkpointables: Any,
     ) -> None:
         """
         Args:
             model: whose parameters are loaded and saved.
             save_dir: where checkpoints are written, and looked for on resuming.
-            complete: a file that leaves a parameter unfilled is an error (for prediction and evaluation, which would
-                be meaningless), not a warning (for training, which may start from a backbone).
+            complete: a file that leaves a parameter unfilled, or was trained on other images than the config gives, is
+                an error (for prediction and evaluation, which would be meaningless), not a warning (for training,
+                which may start from a backbone, and learns).
             thing_classes: names of the classes in the order of the model's outputs, to be saved with the weights.
+            config: of the model, as YAML, to be saved with the weights.
             checkpointables: what else is saved and loaded, as in Detectron2.
         """
         super().__init__(model, save_dir, **checkpointables)
         self.complete = complete
         self.thing_classes = thing_classes
+        self.config = config
         self._file = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``name``.pth to the folder of checkpoints, with the class names where they are known."""
+        """Write ``name``.pth to the folder of checkpoints, with class names and config where they are known."""
         if self.thing_classes is not None:
             kwargs["thing_classes"] = list(self.thing_classes)
+        if self.config is not None:
+            kwargs["config"] = self.config
         super().save(name, **kwargs)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -74,7 +71,7 @@ class Checkpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: there is no such file, or it cannot be fetched.
-            ValueError: it is no checkpoint, or one of another model.
+            ValueError: it is no checkpoint, or does not fit the model.
         """
         if path:
             check_weights_file(path)
@@ -83,142 +80,146 @@ class Checkpointer(DetectionCheckpointer):
         return super().load(path, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        try:
-            if filename.endswith(".pkl"):
-                return _read_pkl(filename)
-            if filename.endswith(".pyth"):  # pycls
-                return {"model": self._torch_load(filename)["model_state"], "matching_heuristics": True}
-            return super()._load_file(filename)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, KeyError) as error:
-            raise ValueError(
-                f"{self._file} cannot be read as a checkpoint: it is damaged, or holds more than tensors and "
-                f"plain values, which is not loaded because it could run code ({_first_line(error)})"
-            ) from error
+        if filename.endswith((".pkl", ".pyth")):
+            return read_file(filename, self._file)
+        return super()._load_file(filename)
 
     def _torch_load(self, f: str) -> Any:
-        return torch.load(f, map_location="cpu", weights_only=True)
+        return read_file(f, self._file)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         values = checkpoint["model"]
-        if not isinstance(values, dict) or not values:
-            raise ValueError(f"{self._file} holds no weights under 'model'")
-        if not any(hasattr(value, "shape") for value in values.values()):
-            raise ValueError(f"{self._file} holds no tensors: is it a checkpoint?")
-        num_keys, example = len(values), next(iter(values))
-        try:
-            checkpoint = {**checkpoint, **_under_our_names(values)}
-        except ValueError as error:
-            raise ValueError(f"{self._file}: {error}") from error
+        source = find_source(values, checkpoint)
+        if source is not None:
+            self.logger.info(f"{self._file} is {source.name}.")
+            checkpoint = {**checkpoint, **self._translate(source, values)}
         incompatible = super()._load_model(checkpoint)
         for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
             keys[:] = [key for key in keys if not key.endswith(IGNORED_SUFFIXES)]
-        self._check(incompatible, num_keys, example)
+        model_keys = [key for key in self.model.state_dict() if not key.endswith(IGNORED_SUFFIXES)]
+        self._check_system(incompatible, model_keys, values, source)
+        fit = judge(
+            model_keys,
+            incompatible.missing_keys,
+            incompatible.unexpected_keys,
+            incompatible.incorrect_shapes,
+            bare_backbone=source is not None and not source.system,
+        )
+        if source is not None and fit.faults:
+            raise ValueError(
+                f"{self._file} ({source.name}) does not fit {self._name}: {'; '.join(fit.faults)}; {ADVICE}"
+            )
+        if self.complete and incompatible.missing_keys:
+            self._refuse_incomplete(incompatible, model_keys, fit)
+        self._check_pixel_format(source, values, checkpoint)
+        self._report(incompatible, model_keys, fit, source)
         return incompatible
 
-    def _check(self, incompatible: Any, num_keys: int, example: str) -> None:
-        """Judge whether the file belongs to the model: an error, a line in the log, or nothing to say."""
-        keys = [key for key in self.model.state_dict() if not key.endswith(IGNORED_SUFFIXES)]
-        wrong_shapes = [key for key, _, _ in incompatible.incorrect_shapes]
-        unfilled = {*incompatible.missing_keys, *wrong_shapes} & set(keys)
-        rest = [key for key in keys if not key.startswith("backbone.")]
-        unfilled_rest = [key for key in rest if key in unfilled]
-        name = type(self.model).__name__
-        advice = "give weights of this model, or a config that fits the file"
-        if len(unfilled) == len(keys):
+    @property
+    def _name(self) -> str:
+        return type(self.model).__name__
+
+    def _translate(self, source: Source, values: dict[str, Any]) -> dict[str, Any]:
+        """What of a checkpoint changes where its weights are those of a source."""
+        try:
+            weights, dropped = source.translate(values)
+        except ValueError as error:
+            raise ValueError(f"{self._file}: {error}") from error
+        keys_of = defaultdict(list)
+        for key, reason in dropped.items():
+            keys_of[reason].append(key)
+        for reason, keys in keys_of.items():
+            self.logger.info(f"Left out of {self._file}: {name_some(keys)} ({reason}).")
+        # Detectron2's heuristics find where in the model a bare backbone sits.
+        return {"model": weights, "matching_heuristics": not source.system, "__author__": source.name}
+
+    def _check_system(
+        self, incompatible: Any, model_keys: list[str], values: dict[str, Any], source: Source | None
+    ) -> None:
+        """Nothing, if the file is of this kind of model, or of a backbone."""
+        rest = [key for key in model_keys if not key.startswith("backbone.")]
+        unfilled_rest = [key for key in rest if key in incompatible.missing_keys]
+        foreign = [key for key in incompatible.unexpected_keys if key not in model_keys]
+        another = f"{self._file} holds the weights of another model{f', {source.name}' if source else ''}"
+        if set(model_keys) <= set(incompatible.missing_keys):
             raise ValueError(
-                f"{self._file} holds the weights of another model: none of its {num_keys} keys (such as '{example}') "
-                f"fits {name} (such as '{keys[0]}'); {advice}"
+                f"{another}: none of its {len(values)} keys (such as '{next(iter(values))}') fits {self._name} "
+                f"(such as '{model_keys[0]}'); {ADVICE}"
             )
-        foreign = [key for key in incompatible.unexpected_keys if key not in keys]
         if len(unfilled_rest) > len(rest) / 2 and len(foreign) > MAX_CLASSIFIER_KEYS:
             raise ValueError(
-                f"{self._file} holds the weights of another model: outside the backbone it lacks "
-                f"{len(unfilled_rest)} of the {len(rest)} parameters of {name} (such as '{unfilled_rest[0]}'), and "
-                f"{len(foreign)} of its own (such as '{foreign[0]}') have no place; {advice}"
+                f"{another}: outside the backbone it lacks {len(unfilled_rest)} of the {len(rest)} parameters of "
+                f"{self._name} (such as '{unfilled_rest[0]}'), and {len(foreign)} of its own (such as '{foreign[0]}') "
+                f"have no place; {ADVICE}"
             )
-        if self.complete and unfilled:
+
+    def _refuse_incomplete(self, incompatible: Any, model_keys: list[str], fit: Fit) -> None:
+        """The error of a file that does not fill the model."""
+        unfilled, shapes = incompatible.missing_keys, incompatible.incorrect_shapes
+        shape = ""
+        if shapes:
+            key, there, here = min(shapes)
+            shape = f"; '{key}' is {tuple(there)} there and {tuple(here)} here"
+        if set(unfilled) <= set(fit.class_layers):
             raise ValueError(
-                f"{self._file} lacks {len(unfilled)} of the {len(keys)} parameters of {name} (such as '{min(unfilled)}'"
-                f"{_shapes(incompatible.incorrect_shapes)}), so its detections would be meaningless; {advice}"
+                f"{self._file} was trained on another number of classes than {self._name} has here{shape}; give the "
+                "config the number of classes of the file, or train on yours"
             )
-        if rest and len(unfilled_rest) == len(rest):
+        raise ValueError(
+            f"{self._file} lacks {len(unfilled)} of the {len(model_keys)} parameters of {self._name} (such as "
+            f"'{min(unfilled)}'{shape}), so its detections would be meaningless; {ADVICE}"
+        )
+
+    def _check_pixel_format(self, source: Source | None, values: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """A warning or an error if the config gives other images than those that the weights were trained on."""
+        recorded = recorded_format(metadata)
+        expected = recorded or (source.pixel_format(values) if source else None)
+        given = _pixel_format_of(self.model)
+        if expected is None or given is None or expected.agrees_with(given):
+            return
+        message = (
+            f"{self._file} was trained on other images than the config gives ({given}), so its detections would be "
+            f"wrong: give {expected}"
+        )
+        certain = recorded is not None or (source is not None and source.always_this_format)
+        if self.complete and certain:
+            raise ValueError(message)
+        self.logger.warning(message + ("" if certain else "; unless these weights are not the published ones"))
+
+    def _report(self, incompatible: Any, model_keys: list[str], fit: Fit, source: Source | None) -> None:
+        """A line in the log for what starts from its initialization, and for what of the file is not used."""
+        missing, rest = incompatible.missing_keys, [key for key in model_keys if not key.startswith("backbone.")]
+        if rest and set(rest) <= set(missing):
             self.logger.info(
-                f"{self._file} fills {len(keys) - len(unfilled)} parameters of the backbone; "
-                f"the other {len(unfilled)} parameters of {name} start from their initialization."
+                f"{self._file} fills {len(model_keys) - len(missing)} parameters of the backbone; "
+                f"the other {len(missing)} parameters of {self._name} start from their initialization."
             )
-            incompatible.missing_keys.clear()
-
-
-def check_weights_file(path: str) -> None:
-    """Nothing, if ``path`` (a file, or a URL that can be fetched) is there.
-
-    Raises:
-        FileNotFoundError: it is not, in one sentence.
-    """
-    plain = path.split("?")[0]
-    if "://" not in plain:
-        if not os.path.isfile(plain):
-            raise FileNotFoundError(
-                f"MODEL.WEIGHTS: there is no file {plain}; correct the path, or give MODEL.WEIGHTS '' for no weights"
+            missing.clear()
+        if fit.class_layers:
+            self.logger.warning(
+                f"{self._file} was trained on another number of classes: {layers_of(fit.class_layers)} start from "
+                "their initialization, everything else is loaded."
             )
-        return
-    try:
-        PathManager.get_local_path(plain)
-    except FileNotFoundError:
-        raise  # by the model zoo, whose sentence says more
-    except Exception as error:  # whatever the handler of the URL raises
-        raise FileNotFoundError(
-            f"MODEL.WEIGHTS: {plain} cannot be fetched ({_first_line(error)}); give the path of a copy, "
-            "or give MODEL.WEIGHTS '' for no weights"
-        ) from error
+            missing[:] = [key for key in missing if key not in fit.class_layers]
+            shapes = incompatible.incorrect_shapes
+            shapes[:] = [entry for entry in shapes if entry[0] not in fit.class_layers]
+        if source is None:
+            return
+        if missing and fit.new_parts:
+            self.logger.warning(
+                f"{self._file} lacks {', '.join(fit.new_parts)}, which start from their initialization."
+            )
+        if fit.unbuilt_parts:
+            self.logger.warning(
+                f"Left out of {self._file}, because the config does not build it: {', '.join(fit.unbuilt_parts)}."
+            )
+        missing.clear()
+        incompatible.unexpected_keys.clear()
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values, refuses whatever could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in SAFE_GLOBALS:
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}")
-        return super().find_class(module, name)
-
-
-def _under_our_names(values: dict[str, Any]) -> dict[str, Any]:
-    """What of a checkpoint changes where its weights have the names of another code base.
-
-    Raises:
-        ValueError: the code base is known, but not all of the names.
-    """
-    source = find_source(values)
-    if source is None:
-        return {}
-    # Detectron2's heuristics find where in the model a bare backbone sits.
-    return {"model": source.translate(values).weights, "matching_heuristics": not source.system}
-
-
-def _read_pkl(filename: str) -> dict[str, Any]:
-    """The content of a file of Detectron2's or Caffe2's model zoo, in the form Detectron2 expects."""
-    with PathManager.open(filename, "rb") as file:
-        data = _unpickle(file)
-    if not isinstance(data, dict):
-        raise TypeError(f"it holds a {type(data).__name__}")
-    if "model" in data and "__author__" in data:
-        return data
-    data = data.get("blobs", data)
-    weights = {key: value for key, value in data.items() if not key.endswith("_momentum")}
-    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
-
-
-def _unpickle(file: IO[bytes]) -> Any:
-    return _ArrayUnpickler(file, encoding="latin1").load()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _shapes(incorrect_shapes: Sequence[tuple[str, Sequence[int], Sequence[int]]]) -> str:
-    """The first wrong shape, in words; empty if there is none."""
-    if not incorrect_shapes:
-        return ""
-    key, in_file, in_model = min(incorrect_shapes)
-    return f"; '{key}' is {tuple(in_file)} there and {tuple(in_model)} here"
+def _pixel_format_of(model: nn.Module) -> PixelFormat | None:
+    """What a model gives its networks; None if it does not tell."""
+    channels, mean, std = (getattr(model, name, None) for name in ("input_format", "pixel_mean", "pixel_std"))
+    if channels is None or mean is None or std is None:
+        return None
+    return PixelFormat(channels, tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.modeling import META_ARCH_REGISTRY
 
-from ..checkpoint.checkpointer import check_weights_file
+from ..checkpoint.files import check_weights_file
 from ..data.checks import check_datasets
 from ..data.datasets import register_datasets
 from ..model_zoo import find_config_file

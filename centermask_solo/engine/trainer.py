@@ -58,6 +58,7 @@ class Trainer(DefaultTrainer):
             model,
             cfg.OUTPUT_DIR,
             thing_classes=MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes"),
+            config=cfg.dump(),
             trainer=weakref.proxy(self),
         )
         self.max_iter = cfg.SOLVER.MAX_ITER

@@ -1,5 +1,6 @@
 """Detectron2's verbs: config file, config, address, model."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_published_weights_must_fill_the_model(small_weights, tmp_path):
     key = next(key for key in small_weights if key.startswith("ins_head"))
     del small_weights[key]
     torch.save({"model": small_weights}, tmp_path / "small.pth")
-    with pytest.raises(ValueError, match="so its detections would be meaningless"):
+    with pytest.raises(ValueError, match=re.escape(key)):
         model_zoo.get(SMALL, trained=True, device="cpu")
 
 

@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import torchvision, yolact
+from . import adelaidet, centermask2, mmdet, own, solo, torchvision, yolact
 from .source import PixelFormat, Source, Translation
 
 __all__ = ["SOURCES", "PixelFormat", "Source", "Translation", "find_source"]
 
 # Asked in this order: detectors first, because a detector's file has a backbone, too.
 SOURCES: tuple[Source, ...] = (
+    solo.SOURCE,
+    mmdet.SOURCE,
+    adelaidet.SOURCE,
+    centermask2.PANOPTIC,
+    centermask2.SOURCE,
     yolact.SOURCE,
     torchvision.SOURCE,
     yolact.DARKNET,
 )
 
 
-def find_source(values: Mapping[str, Any]) -> Source | None:
-    """Where weights come from, by their names and shapes; None if no source knows them."""
-    return next((source for source in SOURCES if source.recognises(values)), None)
+def find_source(values: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> Source | None:
+    """Where weights come from; None if no source knows them.
+
+    Args:
+        values: of a file, by their names there, from which most sources are known.
+        metadata: what else is in the file, from which those of this package are known.
+    """
+    sources = own.SOURCES if metadata and own.is_own(metadata) else SOURCES
+    return next((source for source in sources if source.recognises(values)), None)

@@ -36,6 +36,7 @@ class PixelFormat:
         """Whether both give a network the same images, to within what no network notices."""
         return (
             self.channels == other.channels
+            and len(self.mean) == len(other.mean)
             and all(abs(a - b) <= MEAN_TOLERANCE for a, b in zip(self.mean, other.mean, strict=True))
             and all(abs(a - b) <= STD_TOLERANCE * a for a, b in zip(self.std, other.std, strict=True))
         )
@@ -121,6 +122,17 @@ def _look_up(key: str, names: Table) -> str | Drop | None:
         if match:
             return name if isinstance(name, Drop) else match.expand(name) if isinstance(name, str) else name(match)
     return None
+
+
+def has_names(*names: str) -> Callable[[Mapping[str, Any]], bool]:
+    """A function that says whether a file has all of ``names``."""
+    return lambda values: values.keys() >= set(names)
+
+
+def keep_names(values: Mapping[str, Any]) -> Translation:
+    """The translation of files that have the names of this package: everything but what the config states."""
+    stated = {key: PIXEL_STATISTICS.reason for key in values if key in ("pixel_mean", "pixel_std")}
+    return Translation({key: value for key, value in values.items() if key not in stated}, stated)
 
 
 def resnet_rows(theirs: str, ours: str) -> tuple[tuple[str, Rename], ...]:

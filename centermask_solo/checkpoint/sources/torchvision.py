@@ -11,6 +11,7 @@ from .source import (
     RGB_STANDARDIZED,
     Source,
     Translation,
+    has_names,
     resnet_rows,
     table,
     translate_names,
@@ -24,12 +25,14 @@ NAMES = table(
 )
 
 
-def _recognises(values: Mapping[str, Any]) -> bool:
-    return {"conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.bn1.bias"} <= values.keys()
-
-
 def _translate(values: Mapping[str, Any]) -> Translation:
     return translate_names(values, NAMES, NAME)
 
 
-SOURCE = Source(NAME, "", _recognises, _translate, lambda values: RGB_STANDARDIZED)
+SOURCE = Source(
+    NAME,
+    "",
+    has_names("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.bn1.bias"),
+    _translate,
+    lambda values: RGB_STANDARDIZED,
+)

@@ -15,6 +15,7 @@ from .source import (
     PixelFormat,
     Source,
     Translation,
+    has_names,
     table,
     translate_names,
 )
@@ -96,10 +97,6 @@ NAMES = table(
 BIAS = re.compile(r"(backbone\.layers\.[0-3]\.\d+)\.conv2\.bias")
 
 
-def _recognises(values: Mapping[str, Any]) -> bool:
-    return {"prediction_layers.0.bbox_layer.weight", "fpn.lat_layers.0.weight"} <= values.keys()
-
-
 def _translate(values: Mapping[str, Any]) -> Translation:
     """As any source does; the bias of a deformable convolution is folded into the batch norm behind it."""
     folded, dropped = dict(values), {}
@@ -117,10 +114,6 @@ def _pixel_format(values: Mapping[str, Any]) -> PixelFormat:
     return DARKNET_FORMAT if "backbone._preconv.0.weight" in values else RESNET_FORMAT
 
 
-def _recognises_darknet(values: Mapping[str, Any]) -> bool:
-    return {"_preconv.0.weight", "layers.0.0.0.weight"} <= values.keys()
-
-
 def _translate_darknet(values: Mapping[str, Any]) -> Translation:
     """The names are those of the detector's backbone without its prefix, there as here."""
     classifier = {key: CLASSIFIER.reason for key in values if key.startswith(("fc.", "classifier."))}
@@ -130,5 +123,17 @@ def _translate_darknet(values: Mapping[str, Any]) -> Translation:
     return Translation({key.removeprefix(BACKBONE): v for key, v in weights.items()}, classifier | dropped)
 
 
-SOURCE = Source(NAME, "YOLACT", _recognises, _translate, _pixel_format)
-DARKNET = Source(DARKNET_NAME, "", _recognises_darknet, _translate_darknet, lambda values: DARKNET_FORMAT)
+SOURCE = Source(
+    NAME,
+    "YOLACT",
+    has_names("prediction_layers.0.bbox_layer.weight", "fpn.lat_layers.0.weight"),
+    _translate,
+    _pixel_format,
+)
+DARKNET = Source(
+    DARKNET_NAME,
+    "",
+    has_names("_preconv.0.weight", "layers.0.0.0.weight"),
+    _translate_darknet,
+    lambda values: DARKNET_FORMAT,
+)

@@ -1,0 +1,90 @@
+"""SOLOv2 of mmdetection 2.x and 3.x, which give their parameters the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .source import (
+    BACKBONE,
+    BATCH_COUNTER,
+    PARAMETER,
+    PIXEL_STATISTICS,
+    RGB_STANDARDIZED,
+    Rename,
+    Source,
+    Table,
+    Translation,
+    has_names,
+    resnet_rows,
+    table,
+    translate_names,
+)
+
+NAME = "SOLOv2 of mmdetection 2.x or 3.x"
+
+
+def solov2_names(*, towers: str, outputs: str, class_word: str, mask_head: str, mask_output: str) -> Table:
+    """The names of a SOLOv2 that is built of mmdetection's parts.
+
+    A convolution there is a module with the children ``conv`` and ``gn``; here both are items of a sequence, which in
+    the towers also counts the ReLUs.
+
+    Args:
+        towers: pattern of a tower's name, with "{}" for the class tower's and the kernel tower's word.
+        outputs: the same of the convolution behind the tower.
+        class_word: "cate" or "cls".
+        mask_head: pattern of the mask head's name.
+        mask_output: pattern of its last convolution's name.
+    """
+    rows: list[tuple[str, Rename]] = []
+    for theirs, tower, output in ((class_word, "cate_tower", "cate_pred"), ("kernel", "kernel_tower", "kernel_pred")):
+        at = rf"{towers.format(theirs)}\.(\d+)\."
+        rows += [
+            (rf"{at}conv\.(weight|conv_offset\.weight|conv_offset\.bias)", _numbered(f"ins_head.{tower}", 0)),
+            (rf"{at}gn\.{PARAMETER}", _numbered(f"ins_head.{tower}", 1)),
+            (rf"{outputs.format(theirs)}\.{PARAMETER}", rf"ins_head.{output}.\1"),
+        ]
+    parts = (
+        (rf"{mask_head}\.(convs_all_levels\.\d+\.conv\d+)", r"mask_head.\1."),
+        (rf"{mask_head}\.({mask_output})", "mask_head.conv_pred."),
+    )
+    for theirs, ours in parts:
+        rows += [
+            (rf"{theirs}\.conv\.(weight|conv_offset\.weight|conv_offset\.bias)", rf"{ours}0.\2"),
+            (rf"{theirs}\.gn\.{PARAMETER}", rf"{ours}1.\2"),
+        ]
+    return table(
+        (r".+\.num_batches_tracked", BATCH_COUNTER),
+        (r"data_preprocessor\.(mean|std)", PIXEL_STATISTICS),
+        *resnet_rows(r"backbone\.", BACKBONE),
+        (rf"neck\.lateral_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}.{m[2]}"),
+        (rf"neck\.fpn_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_output{int(m[1]) + 2}.{m[2]}"),
+        *rows,
+    )
+
+
+def _numbered(tower: str, offset: int) -> Rename:
+    return lambda m: f"{tower}.{3 * int(m[1]) + offset}.{m[2]}"
+
+
+NAMES = solov2_names(
+    towers=r"mask_head\.{}_convs",
+    outputs=r"mask_head\.conv_{}",
+    class_word="cls",
+    mask_head=r"mask_head\.mask_feature_head",
+    mask_output="conv_pred",
+)
+
+
+def _translate(values: Mapping[str, Any]) -> Translation:
+    return translate_names(values, NAMES, NAME)
+
+
+SOURCE = Source(
+    NAME,
+    "SOLOv2",
+    has_names("mask_head.conv_kernel.weight", "mask_head.mask_feature_head.conv_pred.conv.weight"),
+    _translate,
+    lambda values: RGB_STANDARDIZED,
+)

@@ -1,0 +1,35 @@
+"""SOLOv2 of the authors' original repository, which builds on mmdetection 1.0: full, Light and deformable models.
+
+The class channels are in the order here: labels there count from 1, with the background as the 0 of 81 classes, but the
+80 outputs from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .mmdet import solov2_names
+from .source import RGB_STANDARDIZED, Source, Translation, has_names, translate_names
+
+NAME = "SOLOv2 of the original repository (mmdetection 1.0)"
+NAMES = solov2_names(
+    towers=r"bbox_head\.{}_convs",
+    outputs=r"bbox_head\.solo_{}",
+    class_word="cate",
+    mask_head="mask_feat_head",
+    mask_output=r"conv_pred\.0",
+)
+
+
+def _translate(values: Mapping[str, Any]) -> Translation:
+    return translate_names(values, NAMES, NAME)
+
+
+SOURCE = Source(
+    NAME,
+    "SOLOv2",
+    has_names("bbox_head.solo_kernel.weight", "mask_feat_head.conv_pred.0.conv.weight"),
+    _translate,
+    lambda values: RGB_STANDARDIZED,
+)
