@@ -29,6 +29,11 @@ class System(NamedTuple):
     learning_rate: float
     loss_bound: float  # of the sum of the losses afterwards
 
+    @property
+    def has_mask_scores(self) -> bool:
+        """Whether it predicts the masks' IoU."""
+        return bool(self.object_losses & {"loss_maskiou", "loss_mask_iou"})
+
     def cfg(self, *overrides: object, num_classes: int = 3) -> CfgNode:
         """The config of the small model."""
         return self.make_cfg(self.num_classes, num_classes, *overrides)
@@ -44,7 +49,8 @@ CENTERMASK_LOSSES = {"loss_fcos_loc", "loss_fcos_ctr", "loss_mask", "loss_maskio
 YOLACT_LOSSES = {"loss_box", "loss_class", "loss_mask"}
 eager_solov2_cfg = partial(solov2.tiny_cfg, "MODEL.SOLOV2.PRIOR_PROB", 0.2)  # some find something without training
 # Features of random weights are large.
-quiet_yolact_cfg = partial(yolact.tiny_cfg, "MODEL.MASK_ON", True, "MODEL.PIXEL_STD", [600.0] * 3)
+QUIET = ("MODEL.MASK_ON", True, "MODEL.PIXEL_STD", [600.0] * 3)
+quiet_yolact_cfg, quiet_yolact_plus_cfg = partial(yolact.tiny_cfg, *QUIET), partial(yolact.tiny_plus_cfg, *QUIET)
 FCOS, SOLO, YOLACT = "MODEL.FCOS.INFERENCE_TH_TEST", "MODEL.SOLOV2.", "MODEL.YOLACT."
 SYSTEMS = {
     "SOLOv2": System(
@@ -56,6 +62,10 @@ SYSTEMS = {
     "YOLACT": System(
         *(quiet_yolact_cfg, YOLACT + "NUM_CLASSES", YOLACT + "SCORE_THRESH_TEST", YOLACT_LOSSES, "loss_sem_seg"),
         *(40, 2e-3, 5.0),
+    ),
+    "YOLACT++": System(
+        *(quiet_yolact_plus_cfg, YOLACT + "NUM_CLASSES", YOLACT + "SCORE_THRESH_TEST"),
+        *(YOLACT_LOSSES | {"loss_mask_iou"}, "loss_sem_seg", 50, 2e-3, 5.0),
     ),
 }
 

@@ -12,7 +12,6 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.engine import DefaultPredictor
-from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances, PolygonMasks
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image
@@ -21,6 +20,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.mapper import InstanceMapper
+from centermask_solo.evaluation import MaskScoreCOCOEvaluator
 from tests.modeling.inputs import empty_instances, input_of, instances_of, rectangles
 from tests.modeling.models import SYSTEMS, System, detect, gradients_of, learn, losses_of
 
@@ -205,6 +205,15 @@ def test_it_learns_an_image_of_one_class_by_heart(system):
 # Inference
 
 
+def test_mask_scores_tell_how_good_the_masks_are(learned):
+    """Of what was learnt by heart: the score times the IoU with the object."""
+    found, truth = detect(learned.model, inference_inputs(learned.x))[0][:2], learned.x["instances"]
+    assert found.has("mask_scores") is learned.system.has_mask_scores
+    if learned.system.has_mask_scores:
+        ious = mask_ious(found.pred_masks, truth.gt_masks.tensor).amax(1)
+        torch.testing.assert_close(found.mask_scores, found.scores * ious, rtol=0, atol=0.2)
+
+
 def test_images_and_outputs_of_any_size(learned):
     small = input_of(WHOLE_IMAGE)
     inputs = inference_inputs(learned.x, small, learned.x, learned.x)
@@ -295,7 +304,7 @@ def evaluate(tmp_path):
     name = coco_dataset(tmp_path, two_objects())
 
     def evaluate(found: Instances):
-        evaluator = COCOEvaluator(name, ("bbox", "segm"), distributed=False, use_fast_impl=False)
+        evaluator = MaskScoreCOCOEvaluator(name, ("bbox", "segm"), distributed=False, use_fast_impl=False)
         evaluator.reset()
         evaluator.process([{"image_id": 1, "height": HEIGHT, "width": WIDTH}], [{"instances": found}])
         return evaluator.evaluate()

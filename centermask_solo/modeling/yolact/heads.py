@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from centermask_solo.modeling.layers import init_conv_xavier_
 
 MASK_IOU_CHANNELS = (8, 16, 32, 64, 128)  # of YOLACT++'s mask IoU head, each layer halving the size
+INITIAL_MASK_IOU = 0.5  # that an untrained head predicts, about
 
 
 class YOLACTProtonet(nn.Module):
@@ -111,6 +112,8 @@ class YOLACTMaskIoUHead(nn.Module):
     """Predicts the IoU of a mask with the truth from the mask alone.
 
     Source: YOLACT++ (arXiv 1912.06218), section 3.4; layers, the last ReLU and the maximum as in the published code.
+    Differs: at the beginning the head predicts about 0.5, not 0, where a first step too many closes a class's last ReLU
+        for good.
     """
 
     def __init__(self, *, num_classes: int) -> None:
@@ -127,6 +130,7 @@ class YOLACTMaskIoUHead(nn.Module):
         self.predictor = nn.Conv2d(in_channels, num_classes, 1)
         for conv in self.children():
             init_conv_xavier_(conv)
+        nn.init.constant_(self.predictor.bias, INITIAL_MASK_IOU)  # type: ignore[arg-type]
 
     @property
     def smallest_mask(self) -> int:

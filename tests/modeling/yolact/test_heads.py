@@ -39,11 +39,11 @@ def test_anchors_run_through_levels_rows_columns_and_cells():
     ],
 )
 def test_convolutions_start_as_published(module, channels):
-    """Xavier with both fans, biases zero, no prior on classes."""
+    """Xavier with both fans, biases zero, no prior on classes; but for the mask IoU's, see the next test."""
     convs = [m for m in module.modules() if isinstance(m, nn.Conv2d)]
     assert convs[0].in_channels == channels
     for conv in convs:
-        assert not conv.bias.any()
+        assert not conv.bias.any() or conv is getattr(module, "predictor", None)
         taps = conv.kernel_size[0] ** 2
         limit = (6 / ((conv.in_channels + conv.out_channels) * taps)) ** 0.5
         assert 0.9 * limit < conv.weight.abs().max() <= limit
@@ -62,6 +62,17 @@ def test_mask_iou_head_has_the_published_shapes_and_takes_the_maximum():
     assert x.shape == (2, 128, 3, 3)
     expected = head.predictor(x).relu().flatten(2).max(dim=2).values
     torch.testing.assert_close(head(masks, torch.tensor([2, 0])), expected[[0, 1], [2, 0]])
+
+
+def test_an_untrained_mask_iou_head_predicts_a_half_so_that_every_class_learns():
+    torch.manual_seed(0)
+    head = YOLACTMaskIoUHead(num_classes=80)
+    masks = torch.zeros(80, 138, 138)
+    masks[:, 20:90, 30:110] = 0.9
+    ious = head(masks, torch.arange(80))
+    assert ious.min() > 0.3 and ious.max() < 0.7
+    ious.sum().backward()
+    assert (head.predictor.weight.grad.flatten(1) != 0).any(dim=1).all()
 
 
 def test_mask_iou_head_takes_no_masks_and_none_too_small():

@@ -42,6 +42,19 @@ def tiny_cfg(*overrides: object) -> CfgNode:
     return cfg
 
 
+def tiny_plus_cfg(*overrides: object) -> CfgNode:
+    """YOLACT++ as small as it gets: a narrow ResNet-50 with deformable blocks, nine anchors of a cell, mask scores."""
+    cfg = tiny_cfg("MODEL.RESNETS.DEPTH", 50, "MODEL.RESNETS.RES2_OUT_CHANNELS", 32)
+    resnet = cfg.MODEL.RESNETS
+    resnet.STEM_OUT_CHANNELS, resnet.WIDTH_PER_GROUP = 16, 8
+    resnet.DEFORM_ON_PER_STAGE, resnet.DEFORM_MODULATED, resnet.DEFORM_INTERVAL = [False, True, True, True], True, 3
+    # The smallest input that the mask IoU head takes
+    cfg.MODEL.YOLACT.MASK_IOU_ON, cfg.MODEL.YOLACT.INPUT_SIZE = True, 249
+    cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[s * 2 ** (i / 3) for i in range(3)] for s in (24, 48, 96, 128, 192)]
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
 def tiny_model(*overrides: object, seed: int = 0) -> YOLACT:
     """A :func:`tiny_cfg` model with random weights, in training mode; whatever ``overrides``, the same backbone."""
     torch.manual_seed(seed)
