@@ -8,22 +8,15 @@ masks at image size, which are the result, are: 107 MB for 100 of them.
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
-import re
-import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
-import detectron2
 import torch
 import torch.nn.functional as F
+from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from benchmarks.memory import peak_bytes
+from benchmarks import postprocessing
 from centermask_solo.modeling.instance_nms import InstanceNMS, MatrixNMS
 from centermask_solo.modeling.solov2 import SOLOv2
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
@@ -32,7 +25,6 @@ from centermask_solo.modeling.solov2.meta_arch import SOLOv2Predictions
 NUM_GRIDS = (40, 36, 24, 16, 12)
 STRIDES = (8, 8, 16, 32, 32)
 KERNEL_LENGTH = 256
-MB = 10**6
 
 
 class Case(NamedTuple):
@@ -134,34 +126,11 @@ def measure(case: Case, device: str = "cpu", runs: int = 1) -> dict[str, object]
     """Peak memory (MB), median seconds of each stage, and how many instances come out."""
     model, outputs = build(case, device), predictions(case, device)
 
-    def decode() -> object:
-        return model.inference(outputs, [case.image_size])[0]
+    def literal(found: Instances) -> Tensor:
+        return whole_image_masks(found.kernels, outputs.mask_features[0], case)
 
-    def whole() -> object:
-        return model.postprocess(decode(), outputs, 0, case.output_size)
-
-    found = decode()
-    count = len(model.postprocess(found, outputs, 0, case.output_size))
-    result: dict[str, object] = {"what": case.what, "instances": count, "peak_mb": peak_bytes(whole, device) / MB}
-    result["peak_without_result_mb"] = result["peak_mb"] - count * case.output_size[0] * case.output_size[1] / MB
-    stages = {
-        "decode_and_nms": decode,
-        "masks": lambda: model.postprocess(found, outputs, 0, case.output_size),
-        "masks_by_whole_images": lambda: whole_image_masks(found.kernels, outputs.mask_features[0], case),
-    }
-    for name, stage in stages.items():
-        times = [_seconds(stage, device) for _ in range(runs)]
-        result[f"{name}_s"], result[f"{name}_cpu_s"] = (statistics.median(x) for x in zip(*times, strict=True))
-    return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}
-
-
-def _seconds(stage: Callable[[], object], device: str) -> tuple[float, float]:
-    """Seconds on the clock and of this process's processors; the second bears with a machine that others use too."""
-    clock, cpu = time.perf_counter(), time.process_time()
-    stage()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - clock, time.process_time() - cpu
+    sizes = (case.image_size, case.output_size)
+    return {"what": case.what, **postprocessing.measure(model, outputs, *sizes, literal, device=device, runs=runs)}
 
 
 def whole_image_masks(kernels: Tensor, mask_features: Tensor, case: Case, chunk: int = 10) -> Tensor:
@@ -176,39 +145,5 @@ def whole_image_masks(kernels: Tensor, mask_features: Tensor, case: Case, chunk:
     return masks
 
 
-def device_name(device: str) -> str:
-    """The name of the GPU or of the processor's model, with the threads that are used."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/solov2_memory-*.json")
-    args = parser.parse_args()
-    report: dict[str, object] = {
-        "device": device_name(args.device),
-        "torch": torch.__version__,
-        "detectron2": detectron2.__version__,
-        "runs": args.runs,
-    }
-    print(report)
-    report["cases"] = cases = {}
-    for name, case in CASES.items():
-        cases[name] = measure(case, args.device, args.runs)
-        print(name, cases[name])
-    if args.write:
-        slug = re.sub(r"[^a-z0-9.]+", "_", f"{report['device']}-torch_{torch.__version__}".lower()).strip("_")
-        path = Path(__file__).parent / "results" / f"solov2_memory-{slug}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n")
-        print(f"written to {path}")
-
-
 if __name__ == "__main__":
-    main()
+    postprocessing.main("solov2_memory", __doc__, {name: partial(measure, case) for name, case in CASES.items()})

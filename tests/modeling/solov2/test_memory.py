@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmarks.memory import peak_bytes
-from benchmarks.solov2_memory import CASES, MB, build, predictions
+from benchmarks.postprocessing import MB
+from benchmarks.solov2_memory import CASES, build, predictions
 
 LIMIT_MB = 256
 

@@ -1,0 +1,111 @@
+"""What the memory benchmarks of the systems share: one measures what follows the networks, from made-up outputs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import detectron2
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+from benchmarks.memory import peak_bytes
+from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
+
+MB = 10**6
+
+
+def measure(
+    model: InstanceSegmentor,
+    outputs: Any,
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    whole_image_masks: Callable[[Instances], Tensor],
+    *,
+    device: str = "cpu",
+    runs: int = 1,
+) -> dict[str, object]:
+    """Peak memory (MB), median seconds of each stage, and how many instances come out.
+
+    Args:
+        model: whose networks are not run.
+        outputs: what ``model.predict`` would return for one image.
+        image_size: (height, width) in the network's input.
+        output_size: (height, width) of the result.
+        whole_image_masks: the masks at image size of what ``inference`` found, made by interpolating whole images.
+        device: "cpu" or "cuda".
+        runs: of which the median counts.
+    """
+
+    def decode() -> Instances:
+        return model.inference(outputs, [image_size])[0]
+
+    def whole() -> Instances:
+        return model.postprocess(decode(), outputs, 0, output_size)
+
+    found, count = decode(), len(whole())
+    result: dict[str, object] = {"instances": count, "peak_mb": peak_bytes(whole, device) / MB}
+    result["peak_without_result_mb"] = result["peak_mb"] - count * output_size[0] * output_size[1] / MB
+    stages: dict[str, Callable[[], object]] = {
+        "decode_and_nms": decode,
+        "masks": lambda: model.postprocess(found, outputs, 0, output_size),
+        "masks_by_whole_images": lambda: whole_image_masks(found),
+    }
+    for name, stage in stages.items():
+        times = [_seconds(stage, device) for _ in range(runs)]
+        result[f"{name}_s"], result[f"{name}_cpu_s"] = (statistics.median(x) for x in zip(*times, strict=True))
+    return {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}
+
+
+def _seconds(stage: Callable[[], object], device: str) -> tuple[float, float]:
+    """Seconds on the clock and of this process's processors; the second bears with a machine that others use too."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    stage()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - clock, time.process_time() - cpu
+
+
+def device_name(device: str) -> str:
+    """The name of the GPU or of the processor's model, with the threads that are used."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+
+
+def main(script: str, doc: str, cases: Mapping[str, Callable[[str, int], dict[str, object]]]) -> None:
+    """Measure ``cases`` as the command line says; with ``--write`` to ``results/<script>-*.json``.
+
+    Args:
+        script: name of the script.
+        doc: what it says of itself.
+        cases: functions of the device and of the number of runs.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts")
+    parser.add_argument("--write", action="store_true", help=f"write benchmarks/results/{script}-*.json")
+    args = parser.parse_args()
+    versions = {"torch": torch.__version__, "detectron2": detectron2.__version__}
+    report: dict[str, object] = {"device": device_name(args.device), **versions, "runs": args.runs}
+    print(report)
+    results = {}
+    for name, case in cases.items():
+        results[name] = case(args.device, args.runs)
+        print(name, results[name])
+    if args.write:
+        slug = re.sub(r"[^a-z0-9.]+", "_", f"{report['device']}-torch_{torch.__version__}".lower()).strip("_")
+        path = Path(__file__).parent / "results" / f"{script}-{slug}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({**report, "cases": results}, indent=2) + "\n")
+        print(f"written to {path}")
