@@ -1,6 +1,5 @@
 """Every config file merges, and its model builds; on the meta device, so that none takes memory or time."""
 
-import itertools
 import re
 from pathlib import Path
 
@@ -159,19 +158,3 @@ def test_yolact_models_are_the_published_ones(name):
     assert cfg.MODEL.YOLACT.SQUARE_ANCHORS is ("plus" not in name and "pascal" not in name)
     assert cfg.MODEL.YOLACT.MASK_IOU_ON is ("plus" in name)
     assert (300 if name == "yolact_im700" else 100) == cfg.MODEL.YOLACT.MASKS_TO_TRAIN
-
-
-def test_yolact_recipe():
-    cfg = read("YOLACT/yolact_plus_base.yaml")
-    solver = cfg.SOLVER
-    assert (solver.BASE_LR, solver.MOMENTUM, solver.GAMMA, solver.NESTEROV) == (1e-3, 0.9, 0.1, False)
-    assert (solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM, solver.WEIGHT_DECAY_BIAS) == (5e-4, 5e-4, None)
-    assert pytest.approx(1e-4) == solver.BASE_LR * solver.WARMUP_FACTOR
-    assert (solver.WARMUP_METHOD, solver.WARMUP_ITERS) == ("linear", 500)
-    assert solver.STEPS == (280_000, 600_000, 700_000, 750_000) and solver.MAX_ITER == 800_000
-    assert not solver.CLIP_GRADIENTS.ENABLED
-    assert (cfg.INPUT.AUGMENTATION, cfg.INPUT.KEEP_CROWDS, cfg.INPUT.MIN_SIZE_TEST) == ("ssd", True, 0)
-    ratios = [b / a for level in cfg.MODEL.ANCHOR_GENERATOR.SIZES for a, b in itertools.pairwise(level)]
-    assert ratios == pytest.approx([2 ** (1 / 3)] * 10)
-    pascal = read("YOLACT/yolact_resnet50_pascal.yaml").SOLVER
-    assert (pascal.STEPS, pascal.MAX_ITER) == ((60_000, 100_000), 120_000)
