@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Train or evaluate a model of this repository, or one of Detectron2's own, from a config file.
 
-    python train_net.py --config-file configs/SOLOv2/solov2_R50_3x.yaml --num-gpus 8
+    python train_net.py --config-file configs/SOLOv2/solov2_R_50_3x.yaml --num-gpus 8
     python train_net.py --config-file ... --eval-only MODEL.WEIGHTS model_final.pth
     python train_net.py --config-file ... --resume
 

@@ -11,12 +11,17 @@ from . import check_dataset, compare, demo, models, predict, train
 SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the subcommand that ``argv`` (by default the command line) names."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; what it returns has ``run``, the subcommand itself."""
     parser = argparse.ArgumentParser(prog="centermask-solo", description="Fast instance segmentation on Detectron2")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in SUBCOMMANDS:
         module.add_parser(subparsers).set_defaults(run=module.run)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the subcommand that ``argv`` (by default the command line) names."""
+    args = build_parser().parse_args(argv)
     with reported_errors():
         args.run(args)
