@@ -1,0 +1,80 @@
+"""Memory of one step of training, for each image of the batch and for what does not depend on it.
+
+python -m benchmarks.training_memory configs/YOLACT/yolact_resnet50.yaml --size 550 550 [--amp] [--device cuda]
+
+Images of noise with eight objects each; weights are random. Every allocation of PyTorch counts between the images and
+the gradients of all parameters, which are included; parameters and the optimizer's state are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from benchmarks.memory import peak_bytes
+from benchmarks.postprocessing import device_name
+from centermask_solo import add_centermask_solo_config
+
+NUM_OBJECTS = 8
+GB = 10**9
+
+
+def build(config_file: str, device: str) -> nn.Module:
+    """The model of a config with random weights, in training mode."""
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    cfg.merge_from_file(config_file)
+    cfg.MODEL.DEVICE = device
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+
+
+def example(size: tuple[int, int], seed: int) -> dict[str, object]:
+    """A training input of this (height, width): rectangles of a tenth to a half of the sides, classes 0 to 7."""
+    rng = torch.Generator().manual_seed(seed)
+    masks = torch.zeros(NUM_OBJECTS, *size, dtype=torch.bool)
+    for mask in masks:
+        y, x, h, w = (torch.rand(4, generator=rng) * torch.tensor([0.5, 0.5, 0.4, 0.4])).tolist()
+        rows, columns = (slice(int(a * n), int((a + b + 0.1) * n)) for a, b, n in ((y, h, size[0]), (x, w, size[1])))
+        mask[rows, columns] = True
+    bits = BitMasks(masks)
+    truth = Instances(size, gt_boxes=bits.get_bounding_boxes(), gt_masks=bits, gt_classes=torch.arange(NUM_OBJECTS))
+    return {"image": torch.rand(3, *size, generator=rng) * 255, "instances": truth}
+
+
+def step_bytes(model: nn.Module, size: tuple[int, int], batch: int, device: str, amp: bool) -> int:
+    """The peak of losses and gradients of a batch."""
+    inputs = [example(size, seed) for seed in range(batch)]
+    kind = torch.float16 if device == "cuda" else torch.bfloat16
+
+    def step() -> None:
+        with EventStorage(), torch.autocast(device, kind, enabled=amp):
+            losses = model(inputs)
+        sum(losses.values()).backward()
+        model.zero_grad()
+
+    return peak_bytes(step, device)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config_file")
+    parser.add_argument("--size", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"), help="pixels")
+    parser.add_argument("--amp", action="store_true", help="half precision, as SOLVER.AMP.ENABLED")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    args = parser.parse_args()
+    model, size = build(args.config_file, args.device), (args.size[0], args.size[1])
+    one, three = (step_bytes(model, size, n, args.device, args.amp) / GB for n in (1, 3))
+    each = (three - one) / 2
+    print(f"{device_name(args.device)}: {each:.2f} GB an image, {one - each:.2f} GB besides")
+
+
+if __name__ == "__main__":
+    main()
