@@ -7,6 +7,7 @@ other fields ride along. To add one, subclass :class:`InstanceNMS` and name it i
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import ClassVar
 
 import torch
@@ -275,15 +276,26 @@ INSTANCE_NMS: dict[str, type[InstanceNMS]] = {
 }
 
 
-def build_instance_nms(node: CfgNode) -> InstanceNMS:
+def build_instance_nms(node: CfgNode, fields: Collection[str]) -> InstanceNMS:
     """The plug-in that a config node (``MODEL.<system>.NMS``) asks for.
 
+    Args:
+        node: of the config.
+        fields: of :attr:`InstanceNMS.inputs`, those that the system can give.
+
     Raises:
-        ValueError: an unknown name or kernel.
+        ValueError: an unknown name or kernel, or a rule that needs another field.
     """
     if node.NAME not in INSTANCE_NMS:
         raise ValueError(f"NMS.NAME must be one of {', '.join(INSTANCE_NMS)}, not {node.NAME!r}.")
-    return INSTANCE_NMS[node.NAME].from_node(node)
+    rule = INSTANCE_NMS[node.NAME]
+    if not set(rule.inputs) & set(fields):
+        usable = [name for name, other in INSTANCE_NMS.items() if set(other.inputs) & set(fields)]
+        raise ValueError(
+            f"NMS.NAME {node.NAME} needs {' or '.join(rule.inputs)}, but this system has only {' and '.join(fields)} "
+            f"at that point: choose one of {', '.join(usable)}."
+        )
+    return rule.from_node(node)
 
 
 def _best_first(scores: Tensor) -> Tensor:

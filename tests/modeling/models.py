@@ -34,6 +34,11 @@ class System(NamedTuple):
         """Whether it predicts the masks' IoU."""
         return bool(self.object_losses & {"loss_maskiou", "loss_mask_iou"})
 
+    @property
+    def nms_name(self) -> str:
+        """The key of that option."""
+        return f"{self.score_thresh.rpartition('.')[0]}.NMS.NAME"
+
     def cfg(self, *overrides: object, num_classes: int = 3) -> CfgNode:
         """The config of the small model."""
         return self.make_cfg(self.num_classes, num_classes, *overrides)

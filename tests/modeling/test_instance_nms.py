@@ -24,6 +24,7 @@ from centermask_solo.ops.masks import mask_iou, masks_to_boxes
 from tests import oracles, parity
 
 CASE = Path(__file__).parents[1] / "goldens" / "fast_nms.json"
+ALL_FIELDS = ["pred_masks", "pred_boxes"]
 RULES = [
     pytest.param(BatchedNMS(iou_thresh=0.5), id="BatchedNMS"),
     pytest.param(MaskNMS(iou_thresh=0.5), id="MaskNMS"),
@@ -185,7 +186,7 @@ def test_any_rule_is_built_from_the_config():
     assert set(INSTANCE_NMS) == set(expected)
     for name, numbers in expected.items():
         node.NAME = name
-        nms = build_instance_nms(node)
+        nms = build_instance_nms(node, ALL_FIELDS)
         assert type(nms).__name__ == name
         assert vars(nms) == {**numbers, "class_agnostic": True}
 
@@ -196,15 +197,28 @@ def test_unknown_names_are_errors():
     node = cfg.MODEL.SOLOV2.NMS
     node.KERNEL = "gausian"
     with pytest.raises(ValueError, match="KERNEL must be one of gaussian, linear, not 'gausian'"):
-        build_instance_nms(node)
+        build_instance_nms(node, ALL_FIELDS)
     node.NAME, node.TOPK = "FastNMS", 0
     with pytest.raises(ValueError, match="TOPK must be at least 1, not 0"):
-        build_instance_nms(node)
+        build_instance_nms(node, ALL_FIELDS)
     node.NAME = "SoftNMS"
     with pytest.raises(
         ValueError, match=r"NAME must be one of BatchedNMS, MaskNMS, MatrixNMS, FastNMS, Tradi.*, not 'SoftNMS'"
     ):
-        build_instance_nms(node)
+        build_instance_nms(node, ALL_FIELDS)
+
+
+def test_a_rule_whose_field_a_system_lacks_is_an_error():
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    node = cfg.MODEL.FCOS.NMS
+    node.NAME = "MaskNMS"
+    with pytest.raises(ValueError) as error:
+        build_instance_nms(node, ["pred_boxes"])
+    assert str(error.value) == (
+        "NMS.NAME MaskNMS needs pred_masks, but this system has only pred_boxes at that point: "
+        "choose one of BatchedNMS, MatrixNMS, FastNMS, TraditionalNMS."
+    )
 
 
 def boxes_with_class_scores(seed=0, count=40, num_classes=3):

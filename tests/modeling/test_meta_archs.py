@@ -21,6 +21,7 @@ from torch import nn
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.evaluation import MaskScoreCOCOEvaluator
+from centermask_solo.modeling.instance_nms import INSTANCE_NMS
 from tests.modeling.inputs import empty_instances, input_of, instances_of, rectangles
 from tests.modeling.models import SYSTEMS, System, detect, gradients_of, learn, losses_of
 
@@ -212,6 +213,21 @@ def test_mask_scores_tell_how_good_the_masks_are(learned):
     if learned.system.has_mask_scores:
         ious = mask_ious(found.pred_masks, truth.gt_masks.tensor).amax(1)
         torch.testing.assert_close(found.mask_scores, found.scores * ious, rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize("name", INSTANCE_NMS)
+def test_any_rule_of_nms_runs_in_any_system_that_has_its_inputs(system, name):
+    options = (system.score_thresh, 0.001, system.nms_name, name)
+    if name == "MaskNMS" and system is SYSTEMS["CenterMask"]:
+        with pytest.raises(ValueError, match="needs pred_masks, but this system has only pred_boxes"):
+            system.model(*options)
+        return
+    model = system.model(*options)
+    rule = model.test_nms if hasattr(model, "test_nms") else model.proposal_generator.nms
+    assert type(rule) is INSTANCE_NMS[name]
+    found = detect(model, inference_inputs(two_objects()))[0]
+    assert len(found) > 0
+    assert_well_formed(found, SIZE)
 
 
 def test_images_and_outputs_of_any_size(learned):

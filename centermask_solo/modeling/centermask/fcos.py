@@ -107,7 +107,7 @@ class FCOS(nn.Module):
             ),
             "in_features": node.IN_FEATURES,
             "strides": node.FPN_STRIDES,
-            "nms": build_instance_nms(node.NMS),
+            "nms": build_instance_nms(node.NMS, ["pred_boxes"]),
             "num_classes": num_classes,
             "sizes_of_interest": node.SIZES_OF_INTEREST,
             "center_sampling_radius": node.POS_RADIUS if node.CENTER_SAMPLE else None,

@@ -162,7 +162,7 @@ class SOLOv2(InstanceSegmentor):
             "focal_gamma": node.LOSS.FOCAL_GAMMA,
             "class_loss_weight": node.LOSS.FOCAL_WEIGHT,
             "mask_loss_weight": node.LOSS.DICE_WEIGHT,
-            "test_nms": build_instance_nms(node.NMS),
+            "test_nms": build_instance_nms(node.NMS, ["pred_masks", "pred_boxes"]),
             "test_score_thresh": node.SCORE_THR,
             "test_mask_thresh": node.MASK_THR,
             "test_max_candidates": node.NMS_PRE,

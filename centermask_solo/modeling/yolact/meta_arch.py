@@ -182,7 +182,7 @@ class YOLACT(InstanceSegmentor):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "num_classes": node.NUM_CLASSES,
-            "test_nms": build_instance_nms(node.NMS),
+            "test_nms": build_instance_nms(node.NMS, ["pred_masks", "pred_boxes"]),
             "positive_iou": node.POSITIVE_IOU,
             "negative_iou": node.NEGATIVE_IOU,
             "crowd_ioa": node.CROWD_IOA,
