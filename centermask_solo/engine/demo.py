@@ -24,9 +24,11 @@ from .setup import merge_config
 
 # name of a model -> its config, below configs/
 CONFIGS = {
-    "centermask": "shapes/centermask_shapes.yaml",
-    "solov2": "shapes/solov2_shapes.yaml",
-    "yolact": "shapes/yolact_shapes.yaml",
+    name: f"shapes/{name}_shapes.yaml"
+    for name in (
+        *("centermask", "solov2", "yolact"),
+        *("mask_rcnn", "mask_rcnn_roipool", "faster_rcnn", "fast_rcnn", "retinanet"),
+    )
 }
 # Without ImageNet weights the whole backbone is trained, and its statistics have to be found.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "''", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
