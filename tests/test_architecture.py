@@ -1,6 +1,7 @@
 """The rules of the house that no other tool checks."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -66,6 +67,12 @@ def test_imports_go_down(path):
         target = layer_of(name[0])
         assert target is not None, f"imports {name}"
         assert name[0] == here[0] or target > layer, f"{here[0]} imports {name[0]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=identify)
+def test_imports_from_this_package_are_relative(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert [ast.unparse(node) for node in nodes if re.match(r"(from|import) centermask_solo", ast.unparse(node))] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=identify)

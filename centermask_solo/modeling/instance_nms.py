@@ -16,8 +16,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from centermask_solo.ops.masks import mask_iou
-from centermask_solo.ops.nms import MATRIX_NMS_KERNELS, fast_nms, greedy_box_nms, greedy_nms, matrix_nms
+from ..ops.masks import mask_iou
+from ..ops.nms import MATRIX_NMS_KERNELS, fast_nms, greedy_box_nms, greedy_nms, matrix_nms
 
 
 class InstanceNMS:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from centermask_solo.ops.boxes import pairwise_iou
-from centermask_solo.ops.topk import stable_topk
+from .boxes import pairwise_iou
+from .topk import stable_topk
 
 FAST_NMS_CHUNK_FLOATS = 2**22  # overlaps, or ranks, that exist at once: 16 MB and 32 MB
 MATRIX_NMS_KERNELS = ("gaussian", "linear")

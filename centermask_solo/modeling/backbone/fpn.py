@@ -12,7 +12,7 @@ from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from torch import Tensor, nn
 
-from centermask_solo.modeling.layers import init_conv_xavier_
+from ..layers import init_conv_xavier_
 
 __all__ = ["YOLACTFPN", "LastLevelP6", "build_fcos_fpn", "build_fpn", "build_yolact_fpn"]
 

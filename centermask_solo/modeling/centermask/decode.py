@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from centermask_solo.ops.boxes import level_locations
+from ...ops.boxes import level_locations
 
 
 class Candidates(NamedTuple):

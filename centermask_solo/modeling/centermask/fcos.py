@@ -11,11 +11,11 @@ from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from centermask_solo.modeling.centermask.decode import decode_boxes
-from centermask_solo.modeling.centermask.heads import FCOSHead, FCOSPredictions
-from centermask_solo.modeling.centermask.losses import BOX_LOSSES, fcos_losses
-from centermask_solo.modeling.centermask.targets import FCOSTargets, fcos_targets, regression_ranges
-from centermask_solo.modeling.instance_nms import InstanceNMS, build_instance_nms
+from ..instance_nms import InstanceNMS, build_instance_nms
+from .decode import decode_boxes
+from .heads import FCOSHead, FCOSPredictions
+from .losses import BOX_LOSSES, fcos_losses
+from .targets import FCOSTargets, fcos_targets, regression_ranges
 
 
 class DecodeOptions(NamedTuple):

@@ -15,7 +15,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from centermask_solo.modeling.layers import Scale, conv_tower, init_convs_normal_
+from ..layers import Scale, conv_tower, init_convs_normal_
 
 ROI_MASKIOU_HEAD_REGISTRY = Registry("ROI_MASKIOU_HEAD")
 ROI_MASKIOU_HEAD_REGISTRY.__doc__ = "Heads that predict the IoU of a mask; called with ``(cfg, input_shape)``."

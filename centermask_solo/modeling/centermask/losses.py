@@ -9,8 +9,8 @@ from detectron2.utils import comm
 from torch import Tensor
 from torch.nn import functional as F
 
-from centermask_solo.modeling.centermask.targets import FCOSTargets
-from centermask_solo.ops.losses import sigmoid_focal_loss_sum
+from ...ops.losses import sigmoid_focal_loss_sum
+from .targets import FCOSTargets
 
 _MIN_CENTERNESS_SUM = 1e-6
 

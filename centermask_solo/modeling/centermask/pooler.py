@@ -7,7 +7,7 @@ from detectron2.modeling.poolers import ROIPooler, convert_boxes_to_pooler_forma
 from detectron2.structures import Boxes
 from torch import Tensor
 
-from centermask_solo.ops.boxes import assign_levels_by_area_ratio
+from ...ops.boxes import assign_levels_by_area_ratio
 
 
 class AdaptiveROIPooler(ROIPooler):

@@ -14,10 +14,10 @@ from detectron2.structures import BitMasks, Boxes, ImageList, Instances, Polygon
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from centermask_solo.modeling.centermask.heads import build_mask_iou_head, predict_class_masks
-from centermask_solo.modeling.centermask.losses import mask_iou_loss, mask_loss
-from centermask_solo.modeling.centermask.pooler import AdaptiveROIPooler
-from centermask_solo.modeling.centermask.targets import (
+from .heads import build_mask_iou_head, predict_class_masks
+from .losses import mask_iou_loss, mask_loss
+from .pooler import AdaptiveROIPooler
+from .targets import (
     MaskTargets,
     bitmask_mask_targets,
     mask_iou_targets,

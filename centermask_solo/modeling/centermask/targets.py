@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from centermask_solo.ops.boxes import level_locations
+from ...ops.boxes import level_locations
 
 _MAX_PAIRS = 1 << 22  # (location, box) pairs held at once: about 40 MB
 _MAX_PIXELS = 1 << 24  # bitmask pixels converted at once: about 130 MB

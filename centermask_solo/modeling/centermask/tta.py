@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from centermask_solo.modeling.instance_nms import BatchedNMS
+from ..instance_nms import BatchedNMS
 
 
 class CenterMaskWithTTA(GeneralizedRCNNWithTTA):

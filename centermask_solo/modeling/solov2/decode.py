@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from centermask_solo.ops.masks import axis_resize, resize_and_threshold_
+from ...ops.masks import axis_resize, resize_and_threshold_
 
 CHUNK_FLOATS = 2**23  # mask probabilities that exist at once: 32 MB, 124 masks of an input of 800 x 1333 pixels
 

@@ -14,8 +14,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centermask_solo.modeling.layers import DeformConv2d, conv_tower, init_convs_normal_
-from centermask_solo.ops.grids import append_coordinates
+from ...ops.grids import append_coordinates
+from ..layers import DeformConv2d, conv_tower, init_convs_normal_
 
 
 class SOLOv2InstanceHead(nn.Module):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from centermask_solo.modeling.solov2.targets import SOLOv2Targets
-from centermask_solo.ops.losses import dynamic_mask_dice_loss, sigmoid_focal_loss_sum
+from ...ops.losses import dynamic_mask_dice_loss, sigmoid_focal_loss_sum
+from .targets import SOLOv2Targets
 
 
 def class_loss(class_logits: Sequence[Tensor], targets: SOLOv2Targets, *, alpha: float, gamma: float) -> Tensor:

@@ -14,13 +14,13 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks, poly
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
-from centermask_solo.modeling.instance_nms import InstanceNMS, build_instance_nms
-from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
-from centermask_solo.modeling.solov2.decode import decode_full_masks, decode_image
-from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
-from centermask_solo.modeling.solov2.losses import class_loss, mask_loss
-from centermask_solo.modeling.solov2.targets import MASK_STRIDE, SOLOv2Targets, build_targets, summarize_masks
-from centermask_solo.ops.masks import masks_to_boxes
+from ...ops.masks import masks_to_boxes
+from ..instance_nms import InstanceNMS, build_instance_nms
+from ..instance_segmentor import InstanceSegmentor
+from .decode import decode_full_masks, decode_image
+from .heads import SOLOv2InstanceHead, SOLOv2MaskHead
+from .losses import class_loss, mask_loss
+from .targets import MASK_STRIDE, SOLOv2Targets, build_targets, summarize_masks
 
 # Pixels of the ground-truth masks that are rasterized and reduced together: 16 MB of booleans, five times that at most.
 MASK_CHUNK_PIXELS = 2**24

@@ -12,8 +12,8 @@ import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
-from centermask_solo.ops.boxes import inside_boxes
-from centermask_solo.ops.masks import axis_resize, resize_and_threshold_
+from ...ops.boxes import inside_boxes
+from ...ops.masks import axis_resize, resize_and_threshold_
 
 MASK_PADDING = 1.0  # prototype pixels around a box that still belong to its mask
 MASK_THRESH = 0.5  # probability of a mask's pixels, strictly above

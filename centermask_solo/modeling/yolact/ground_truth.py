@@ -8,8 +8,8 @@ import torch
 from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
 from torch import Tensor
 
-from centermask_solo.modeling.yolact.targets import Objects
-from centermask_solo.ops.masks import reduce_masks
+from ...ops.masks import reduce_masks
+from .targets import Objects
 
 MASK_CHUNK_PIXELS = 2**24  # of full-size masks that are rasterized or moved to the device together: 16 MB of booleans
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from centermask_solo.modeling.layers import init_conv_xavier_
+from ..layers import init_conv_xavier_
 
 MASK_IOU_CHANNELS = (8, 16, 32, 64, 128)  # of YOLACT++'s mask IoU head, each layer halving the size
 INITIAL_MASK_IOU = 0.5  # that an untrained head predicts, about

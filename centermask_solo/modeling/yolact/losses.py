@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
-from centermask_solo.modeling.yolact.decode import MASK_PADDING, mask_probabilities
-from centermask_solo.modeling.yolact.heads import YOLACTMaskIoUHead
-from centermask_solo.modeling.yolact.targets import YOLACTTargets
-from centermask_solo.ops.boxes import inside_boxes
+from ...ops.boxes import inside_boxes
+from .decode import MASK_PADDING, mask_probabilities
+from .heads import YOLACTMaskIoUHead
+from .targets import YOLACTTargets
 
 
 def box_loss(box_deltas: Tensor, anchors: Tensor, targets: YOLACTTargets, box_transform: Box2BoxTransform) -> Tensor:

@@ -16,10 +16,10 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
-from centermask_solo.modeling.instance_nms import InstanceNMS, build_instance_nms
-from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
-from centermask_solo.modeling.yolact.anchors import grid_anchors, level_shapes
-from centermask_solo.modeling.yolact.decode import (
+from ..instance_nms import InstanceNMS, build_instance_nms
+from ..instance_segmentor import InstanceSegmentor
+from .anchors import grid_anchors, level_shapes
+from .decode import (
     MASK_THRESH,
     Candidates,
     decode_batch,
@@ -27,10 +27,10 @@ from centermask_solo.modeling.yolact.decode import (
     frame_of,
     mask_probabilities,
 )
-from centermask_solo.modeling.yolact.ground_truth import ground_truth_of
-from centermask_solo.modeling.yolact.heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
-from centermask_solo.modeling.yolact.losses import box_loss, class_loss, mask_iou_loss, mask_loss, semantic_loss
-from centermask_solo.modeling.yolact.targets import YOLACTTargets, build_targets, reduced_sizes
+from .ground_truth import ground_truth_of
+from .heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
+from .losses import box_loss, class_loss, mask_iou_loss, mask_loss, semantic_loss
+from .targets import YOLACTTargets, build_targets, reduced_sizes
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the variances 0.1 and 0.2 of SSD
 

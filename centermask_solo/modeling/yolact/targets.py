@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from centermask_solo.ops.boxes import pairwise_intersections, pairwise_iou
-from centermask_solo.ops.topk import stable_topk
+from ...ops.boxes import pairwise_intersections, pairwise_iou
+from ...ops.topk import stable_topk
 
 NEUTRAL = -1  # of an anchor that takes no part in the class loss
 CHUNK_FLOATS = 2**22  # overlaps of objects and anchors that exist at once: 16 MB, and twice that for their ranks
