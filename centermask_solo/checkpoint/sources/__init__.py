@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import adelaidet, centermask2, mmdet, own, solo, torchvision, yolact
+from . import adelaidet, centermask2, detectron2, mmdet, mobilenetv2, own, solo, timm, torchvision, vovnet, yolact
 from .source import PixelFormat, Source, Translation
 
 __all__ = ["SOURCES", "PixelFormat", "Source", "Translation", "find_source"]
@@ -19,6 +19,12 @@ SOURCES: tuple[Source, ...] = (
     centermask2.SOURCE,
     yolact.SOURCE,
     torchvision.SOURCE,
+    detectron2.CAFFE2,
+    detectron2.SOURCE,
+    vovnet.SOURCE,
+    timm.SOURCE,
+    mobilenetv2.SOURCE,
+    mobilenetv2.TORCHVISION,
     yolact.DARKNET,
 )
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 BATCH_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 PARAMETER = r"(weight|bias)"
 BACKBONE = "backbone.bottom_up."
+BARE = r"(?:backbone\.bottom_up\.)?"  # for patterns of a bare backbone that some store with its place in a detector
 
 # Bytes in 0..255 less the mean, divided by the std; a difference below these is rounding, or two habits for one thing.
 MEAN_TOLERANCE = 1.0  # grey levels
@@ -127,6 +128,13 @@ def _look_up(key: str, names: Table) -> str | Drop | None:
 def has_names(*names: str) -> Callable[[Mapping[str, Any]], bool]:
     """A function that says whether a file has all of ``names``."""
     return lambda values: values.keys() >= set(names)
+
+
+def is_backbone_with(name: str) -> Callable[[Mapping[str, Any]], bool]:
+    """A function that says whether a file has ``name``, with or without its place in a detector, but no detector."""
+    return lambda values: (
+        (name in values or BACKBONE + name in values) and not any(key.startswith("backbone.fpn_") for key in values)
+    )
 
 
 def keep_names(values: Mapping[str, Any]) -> Translation:

@@ -13,6 +13,7 @@ from .source import (
     PARAMETER,
     Drop,
     PixelFormat,
+    Rename,
     Source,
     Translation,
     has_names,
@@ -34,8 +35,22 @@ def _block(match: re.Match[str]) -> str:
     return f"{BACKBONE}res{int(match[1]) + 2}.{match[2]}"
 
 
-def _stage(match: re.Match[str]) -> str:
-    return f"{BACKBONE}stage{int(match[1]) + 1}"
+def _darknet_rows(theirs: str, ours: str) -> tuple[tuple[str, Rename], ...]:
+    """The rows of a table for a DarkNet-53; arguments as of ``resnet_rows``."""
+
+    def stage(match: re.Match[str]) -> str:
+        return f"{ours}stage{int(match[1]) + 1}"
+
+    down = rf"{theirs}layers\.([0-4])\.0\."
+    block = rf"{theirs}layers\.([0-4])\.([1-8])\.conv([12])\."
+    return (
+        (rf"{theirs}_preconv\.0\.weight", f"{ours}stem.conv1.weight"),
+        (rf"{theirs}_preconv\.1\.{BATCH_NORM}", rf"{ours}stem.conv1.norm.\1"),
+        (rf"{down}0\.weight", lambda m: f"{stage(m)}.downsample.weight"),
+        (rf"{down}1\.{BATCH_NORM}", lambda m: f"{stage(m)}.downsample.norm.{m[2]}"),
+        (rf"{block}0\.weight", lambda m: f"{stage(m)}.{int(m[2]) - 1}.conv{m[3]}.weight"),
+        (rf"{block}1\.{BATCH_NORM}", lambda m: f"{stage(m)}.{int(m[2]) - 1}.conv{m[3]}.norm.{m[4]}"),
+    )
 
 
 # Every name of a published file fits exactly one row. Stages, levels and layers are counted differently there and here.
@@ -57,19 +72,7 @@ NAMES = table(
         rf"backbone\.layers\.([0-3])\.(\d+)\.conv2\.conv_offset_mask\.{PARAMETER}",
         lambda m: f"{_block(m)}.conv2_offset.{m[3]}",
     ),
-    # DarkNet-53
-    (r"backbone\._preconv\.0\.weight", BACKBONE + "stem.conv1.weight"),
-    (rf"backbone\._preconv\.1\.{BATCH_NORM}", BACKBONE + r"stem.conv1.norm.\1"),
-    (r"backbone\.layers\.([0-4])\.0\.0\.weight", lambda m: f"{_stage(m)}.downsample.weight"),
-    (rf"backbone\.layers\.([0-4])\.0\.1\.{BATCH_NORM}", lambda m: f"{_stage(m)}.downsample.norm.{m[2]}"),
-    (
-        r"backbone\.layers\.([0-4])\.([1-8])\.conv([12])\.0\.weight",
-        lambda m: f"{_stage(m)}.{int(m[2]) - 1}.conv{m[3]}.weight",
-    ),
-    (
-        rf"backbone\.layers\.([0-4])\.([1-8])\.conv([12])\.1\.{BATCH_NORM}",
-        lambda m: f"{_stage(m)}.{int(m[2]) - 1}.conv{m[3]}.norm.{m[4]}",
-    ),
+    *_darknet_rows(r"backbone\.", BACKBONE),
     # the pyramid, stored from coarse to fine
     (rf"fpn\.lat_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{5 - int(m[1])}.{m[2]}"),
     (rf"fpn\.pred_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_output{5 - int(m[1])}.{m[2]}"),
@@ -93,6 +96,8 @@ NAMES = table(
     (r"backbone\.layer\d+\..+", COPY),
     (r"fpn\.downsample_layers\.([2-9]|\d\d+)\..+", UNUSED_LEVEL),
 )
+# The detector's backbone, without its prefix there and here.
+DARKNET_NAMES = table((rf"(?:fc|classifier)\.{PARAMETER}", CLASSIFIER), *_darknet_rows("", ""))
 # Of a deformable convolution, which has a batch norm behind it.
 BIAS = re.compile(r"(backbone\.layers\.[0-3]\.\d+)\.conv2\.bias")
 
@@ -115,12 +120,7 @@ def _pixel_format(values: Mapping[str, Any]) -> PixelFormat:
 
 
 def _translate_darknet(values: Mapping[str, Any]) -> Translation:
-    """The names are those of the detector's backbone without its prefix, there as here."""
-    classifier = {key: CLASSIFIER.reason for key in values if key.startswith(("fc.", "classifier."))}
-    backbone = {f"backbone.{key}": value for key, value in values.items() if key not in classifier}
-    weights, dropped = translate_names(backbone, NAMES, DARKNET_NAME)
-    dropped = {key.removeprefix("backbone."): reason for key, reason in dropped.items()}
-    return Translation({key.removeprefix(BACKBONE): v for key, v in weights.items()}, classifier | dropped)
+    return translate_names(values, DARKNET_NAMES, DARKNET_NAME)
 
 
 SOURCE = Source(

@@ -1,0 +1,81 @@
+"""ImageNet MobileNetV2s of width 1.0: under the names of this package (CenterMask's authors') and torchvision's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .source import (
+    BARE,
+    BATCH_COUNTER,
+    BATCH_NORM,
+    CLASSIFIER,
+    PARAMETER,
+    RGB_STANDARDIZED,
+    Drop,
+    Source,
+    Translation,
+    has_names,
+    is_backbone_with,
+    table,
+    translate_names,
+)
+
+NAME = "MobileNetV2 in the names of its first PyTorch version, as of CenterMask's authors (ImageNet)"
+TORCHVISION_NAME = "MobileNetV2 of torchvision (ImageNet)"
+LAST_LAYER = Drop("the layer between the last block and the classifier, which a detector does not have")
+STEM = rf"features\.0\.(?:0\.weight|1\.{BATCH_NORM})"
+
+NAMES = table(
+    (r".+\.num_batches_tracked", BATCH_COUNTER),
+    (rf"{BARE}classifier\.(?:\d\.)?{PARAMETER}", CLASSIFIER),
+    (rf"{BARE}(?:features\.18|conv)\.(?:0\.weight|1\.{BATCH_NORM})", LAST_LAYER),
+    (rf"{BARE}({STEM})", r"\1"),
+    (rf"{BARE}(features\.(?:[1-9]|1[0-7])\.conv\.[0-7]\.{BATCH_NORM})", r"\1"),
+)
+
+
+def _nested(match: re.Match[str]) -> str:
+    """A convolution or its normalization, inside a unit there; here activations are counted along."""
+    return f"{match[1]}.conv.{3 * int(match[2]) + int(match[3])}.{match[4]}"
+
+
+def _projection(match: re.Match[str]) -> str:
+    """The last convolution of a block, or its normalization; before it come two units, in the first block one."""
+    return f"{match[1]}.conv.{int(match[2]) + (2 if match[1] == 'features.1' else 4)}.{match[3]}"
+
+
+BLOCK = r"(features\.(?:[1-9]|1[0-7]))\.conv\."
+TORCHVISION_NAMES = table(
+    (r".+\.num_batches_tracked", BATCH_COUNTER),
+    (rf"classifier\.1\.{PARAMETER}", CLASSIFIER),
+    (rf"features\.18\.(?:0\.weight|1\.{BATCH_NORM})", LAST_LAYER),
+    (STEM, r"\g<0>"),
+    (rf"{BLOCK}([01])\.([01])\.{BATCH_NORM}", _nested),
+    (rf"{BLOCK}([1-3])\.{BATCH_NORM}", _projection),
+)
+
+
+def _translate(values: Mapping[str, Any]) -> Translation:
+    return translate_names(values, NAMES, NAME)
+
+
+def _translate_torchvision(values: Mapping[str, Any]) -> Translation:
+    return translate_names(values, TORCHVISION_NAMES, TORCHVISION_NAME)
+
+
+SOURCE = Source(
+    NAME,
+    "",
+    is_backbone_with("features.1.conv.0.weight"),
+    _translate,
+    lambda values: None,  # the authors' expects BGR, others of the same names expect RGB
+)
+TORCHVISION = Source(
+    TORCHVISION_NAME,
+    "",
+    has_names("features.0.0.weight", "features.1.conv.0.0.weight"),
+    _translate_torchvision,
+    lambda values: RGB_STANDARDIZED,
+)

@@ -1,0 +1,88 @@
+"""VoVNetV2s of timm: ese_vovnet19b_dw, ese_vovnet19b_slim_dw, ese_vovnet39b, ese_vovnet57b, ese_vovnet99b."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from .source import (
+    BATCH_COUNTER,
+    CLASSIFIER,
+    PARAMETER,
+    RGB_STANDARDIZED,
+    PixelFormat,
+    Rename,
+    Source,
+    Table,
+    Translation,
+    has_names,
+    table,
+    translate_names,
+)
+
+NAME = "VoVNetV2 of timm (ImageNet)"
+BLOCK = r"stages\.(?P<stage>[0-3])\.blocks\.(?P<block>\d+)\."
+UNIT = r"(?P<part>conv|conv_dw|conv_pw|bn)\.(?P<value>weight|bias|running_mean|running_var)"
+OPEN_GATE = 3.0  # a hard sigmoid is 1 from here on
+# Of ese_vovnet57b, the only one that was trained on images in -1..1, and the block that the others do not have.
+HALF_FORMAT = PixelFormat("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+HALF_MARKS = ("stages.2.blocks.3.conv_concat.conv.weight", "stages.2.blocks.4.conv_concat.conv.weight")
+
+
+def _at(place: str, norm: str = "norm") -> Rename:
+    """A function that puts what ``BLOCK`` and ``UNIT`` have matched, counted as here, into ``place``."""
+    parts = {"conv": "conv", "conv_dw": "dw_conv3x3", "conv_pw": "pw_conv1x1", "bn": norm, "": ""}
+
+    def name(match: re.Match[str]) -> str:
+        found = match.groupdict("")
+        osa = f"OSA{int(found.get('stage', 0)) + 2}_{int(found.get('block', 0)) + 1}"
+        layer, part = int(found.get("layer", 0)), parts[found.get("part", "")]
+        return place.format(stage=osa[3], osa=osa, layer=layer, next=layer + 1, part=part, value=found["value"])
+
+    return name
+
+
+def _names(norm: str) -> Table:
+    """The table of the bodies whose 3x3 units have a normalization of this name here."""
+    return table(
+        (r".+\.num_batches_tracked", BATCH_COUNTER),
+        (rf"head\.fc\.{PARAMETER}", CLASSIFIER),
+        (rf"stem\.0\.{UNIT}", _at("stem.stem_1/{part}.{value}")),
+        (rf"stem\.(?P<layer>[12])\.{UNIT}", _at("stem.stem_{next}/{part}.{value}", norm)),
+        (rf"{BLOCK}conv_reduction\.{UNIT}", _at("stage{stage}.{osa}.conv_reduction.{osa}_reduction_0/{part}.{value}")),
+        (
+            rf"{BLOCK}conv_mid\.(?P<layer>\d+)\.{UNIT}",
+            _at("stage{stage}.{osa}.layers.{layer}.{osa}_{layer}/{part}.{value}", norm),
+        ),
+        (rf"{BLOCK}conv_concat\.{UNIT}", _at("stage{stage}.{osa}.concat.{osa}_concat/{part}.{value}")),
+        (rf"{BLOCK}attn\.fc\.(?P<value>weight|bias)", _at("stage{stage}.{osa}.ese.fc.{value}")),
+    )
+
+
+PLAIN, DEPTHWISE = _names("norm"), _names("pw_norm")
+
+
+def _translate(values: Mapping[str, Any]) -> Translation:
+    """As any source does; blocks without eSE, which timm has in the last one of a stage alone, get gates that are 1."""
+    names = DEPTHWISE if "stem.1.conv_dw.weight" in values else PLAIN
+    weights, dropped = translate_names(values, names, NAME)
+    for key, value in list(weights.items()):
+        block, concat, _ = key.partition(".concat.")
+        if concat and key.endswith("conv.weight") and f"{block}.ese.fc.weight" not in weights:
+            channels = value.shape[0]
+            weights[f"{block}.ese.fc.weight"] = torch.zeros(channels, channels, 1, 1)
+            weights[f"{block}.ese.fc.bias"] = torch.full((channels,), OPEN_GATE)
+    return Translation(weights, dropped)
+
+
+def _format(values: Mapping[str, Any]) -> PixelFormat:
+    last, beyond = HALF_MARKS
+    return HALF_FORMAT if last in values and beyond not in values else RGB_STANDARDIZED
+
+
+SOURCE = Source(
+    NAME, "", has_names("stem.0.conv.weight", "stages.0.blocks.0.conv_concat.conv.weight"), _translate, _format
+)
