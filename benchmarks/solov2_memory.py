@@ -90,6 +90,7 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> SO
         scale_ranges=((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048)),
         test_nms=nms or MatrixNMS(),
         test_score_thresh=case.score_thresh,
+        test_max_candidates=500,
         test_max_detections=case.max_detections,
     )
     return model.eval().to(device)

@@ -86,6 +86,8 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
         pixel_mean=(0.0, 0.0, 0.0),
         pixel_std=(1.0, 1.0, 1.0),
         num_classes=NUM_CLASSES,
+        test_score_thresh=0.05,
+        test_max_candidates=1000,
         test_nms=nms or FastNMS(iou_thresh=2.0 if case.whole_image else 0.5),  # of equal boxes all shall stay
     )
     return model.eval().to(device)

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_image_to_rgb
-from detectron2.modeling import Backbone
+from detectron2.modeling import Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
+
+from .instance_nms import InstanceNMS
 
 MAX_VISUALIZED = 20  # predicted instances in a picture of the training, as in Detectron2's dense detectors
 
@@ -33,6 +36,11 @@ class InstanceSegmentor(nn.Module):
         backbone: Backbone,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        num_classes: int,
+        test_nms: InstanceNMS,
+        test_score_thresh: float,
+        test_max_candidates: int,
+        test_max_detections: int = 100,
         vis_period: int = 0,
         input_format: str = "BGR",
     ) -> None:
@@ -41,15 +49,35 @@ class InstanceSegmentor(nn.Module):
             backbone: gives the feature maps; its ``size_divisibility`` decides the padding.
             pixel_mean: one number a channel, in the channel order of the input, subtracted from the image.
             pixel_std: one number a channel, which divides the image afterwards.
+            num_classes: foreground classes K.
+            test_nms: suppresses duplicates among the candidates of an image.
+            test_score_thresh: class probability of a candidate, strictly above.
+            test_max_candidates: instances that enter NMS at most.
+            test_max_detections: instances of an image at most; negative for no limit, as in Detectron2.
             vis_period: iterations between two pictures of the training in the event storage; 0 for none.
             input_format: the order of the input's channels, which those pictures need to know.
         """
         super().__init__()
         self.vis_period, self.input_format = vis_period, input_format
         self.backbone = backbone
+        self.num_classes = num_classes
+        self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
+        self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
         # Not persistent: published checkpoints do not have them, and the config states them.
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Those of the constructor's arguments that are Detectron2's options; the system's own it adds itself."""
+        return {
+            "backbone": build_backbone(cfg),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "test_max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "vis_period": cfg.VIS_PERIOD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
 
     @property
     def device(self) -> torch.device:
@@ -127,6 +155,11 @@ class InstanceSegmentor(nn.Module):
             image_sizes: (height, width) of each image before padding.
         """
         raise NotImplementedError
+
+    def suppress(self, candidates: Instances) -> Instances:
+        """Those of one image's candidates that NMS keeps, best first, no more than there may be."""
+        kept = self.test_nms(candidates)
+        return kept if self.test_max_detections < 0 else kept[: self.test_max_detections]
 
     def postprocess(
         self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]

@@ -13,11 +13,11 @@ from ...ops.boxes import level_locations
 
 
 class Candidates(NamedTuple):
-    """Boxes of one image before NMS."""
+    """What enters NMS: the boxes of one image, best first."""
 
-    boxes: Tensor  # (M, 4) float32 x0, y0, x1, y1 in input pixels, not clipped
     scores: Tensor  # (M,) float32, sqrt(class probability x centerness)
-    classes: Tensor  # (M,) int64
+    pred_classes: Tensor  # (M,) int64
+    boxes: Tensor  # (M, 4) float32 x0, y0, x1, y1 in input pixels, not clipped
     locations: Tensor  # (M, 2) float32, the (x, y) that predicted each, input pixels
 
 
@@ -33,7 +33,7 @@ class _Hits(NamedTuple):
 
 
 @torch.no_grad()
-def decode_boxes(
+def decode_batch(
     class_logits: Sequence[Tensor],
     ltrb: Sequence[Tensor],
     centerness_logits: Sequence[Tensor],
@@ -56,7 +56,7 @@ def decode_boxes(
         thresh_with_centerness: class probability x centerness must exceed it instead.
         pre_nms_topk: candidates of an image and level that are kept, by class probability x centerness.
 
-    Source: FCOS, as in CenterMask's code; section 11 of its published settings.
+    Source: FCOS, as in CenterMask's published code.
     """
     num_images, sizes = len(class_logits[0]), [(x.shape[2], x.shape[3]) for x in class_logits]
     hits = _find_hits(class_logits, centerness_logits, score_thresh)
@@ -70,7 +70,7 @@ def decode_boxes(
     quality = torch.where(valid, hits.quality, -1.0)
     keep = valid & (_rank_in_group(quality, hits.group, num_images * len(sizes)) < pre_nms_topk)
     rows = _rows_per_image(keep, quality, hits.image, num_images)
-    return [Candidates(boxes[r], quality[r].sqrt(), hits.classes[r], xy[r]) for r in rows]
+    return [Candidates(quality[r].sqrt(), hits.classes[r], boxes[r], xy[r]) for r in rows]
 
 
 def _rank_in_group(values: Tensor, group: Tensor, num_groups: int) -> Tensor:

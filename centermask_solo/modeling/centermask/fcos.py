@@ -12,10 +12,10 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ..instance_nms import InstanceNMS, build_instance_nms
-from .decode import decode_boxes
+from .decode import decode_batch
 from .heads import FCOSHead, FCOSPredictions
 from .losses import BOX_LOSSES, fcos_losses
-from .targets import FCOSTargets, fcos_targets, regression_ranges
+from .targets import FCOSTargets, build_fcos_targets, regression_ranges
 
 
 class DecodeOptions(NamedTuple):
@@ -148,7 +148,7 @@ class FCOS(nn.Module):
 
     def label(self, predictions: FCOSPredictions, gt_instances: list[Instances]) -> FCOSTargets:
         """The targets of all locations, from ``gt_boxes`` and ``gt_classes`` of each image."""
-        return fcos_targets(
+        return build_fcos_targets(
             [x.gt_boxes.tensor for x in gt_instances],
             [x.gt_classes for x in gt_instances],
             [(x.shape[2], x.shape[3]) for x in predictions.class_logits],
@@ -181,7 +181,7 @@ class FCOS(nn.Module):
             points (x, y) that predicted them.
         """
         options = self.train_decoding if self.training else self.test_decoding
-        candidates = decode_boxes(
+        candidates = decode_batch(
             *predictions,
             strides=self.strides,
             score_thresh=options.score_thresh,
@@ -190,10 +190,13 @@ class FCOS(nn.Module):
         )
         results = []
         for found, image_size in zip(candidates, image_sizes, strict=True):
-            instances = Instances(image_size)
-            instances.pred_boxes = Boxes(found.boxes)
-            instances.scores, instances.pred_classes = found.scores, found.classes
-            instances.locations = found.locations
+            instances = Instances(
+                image_size,
+                scores=found.scores,
+                pred_classes=found.pred_classes,
+                pred_boxes=Boxes(found.boxes),
+                locations=found.locations,
+            )
             results.append(self.nms(instances)[: options.post_nms_topk])
         return results
 

@@ -44,7 +44,7 @@ def regression_ranges(sizes_of_interest: Sequence[float]) -> list[tuple[float, f
 
 
 @torch.no_grad()
-def fcos_targets(
+def build_fcos_targets(
     gt_boxes: Sequence[Tensor],
     gt_classes: Sequence[Tensor],
     level_sizes: Sequence[tuple[int, int]],
@@ -94,7 +94,7 @@ def match_locations(
     """For each location of one image the row of its box, (R,) int64: the smallest that claims it; M where none does.
 
     All conditions are separable in x and y, so that only boolean (rows, Wi, M) tensors are built, a bounded number of
-    rows at a time. Arguments as in :func:`fcos_targets`.
+    rows at a time. Arguments as in :func:`build_fcos_targets`.
     """
     num_boxes = len(boxes)
     if num_boxes == 0:

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
-from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks, polygons_to_bitmask
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
 from ...ops.masks import masks_to_boxes
-from ..instance_nms import InstanceNMS, build_instance_nms
+from ..ground_truth_masks import mask_chunks
+from ..instance_nms import build_instance_nms
 from ..instance_segmentor import InstanceSegmentor
 from .decode import decode_full_masks, decode_image
 from .heads import SOLOv2InstanceHead, SOLOv2MaskHead
 from .losses import class_loss, mask_loss
 from .targets import MASK_STRIDE, SOLOv2Targets, build_targets, summarize_masks
-
-# Pixels of the ground-truth masks that are rasterized and reduced together: 16 MB of booleans, five times that at most.
-MASK_CHUNK_PIXELS = 2**24
 
 
 class SOLOv2Predictions(NamedTuple):
@@ -48,71 +46,44 @@ class SOLOv2(InstanceSegmentor):
     def __init__(
         self,
         *,
-        backbone: Backbone,
         instance_head: SOLOv2InstanceHead,
         mask_head: SOLOv2MaskHead,
         instance_in_features: Sequence[str],
         mask_in_features: Sequence[str],
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        num_classes: int,
         scale_ranges: Sequence[tuple[float, float]],
-        test_nms: InstanceNMS,
         sigma: float = 0.2,
         focal_alpha: float = 0.25,
         focal_gamma: float = 2.0,
         class_loss_weight: float = 1.0,
         mask_loss_weight: float = 3.0,
-        test_score_thresh: float = 0.1,
         test_mask_thresh: float = 0.5,
-        test_max_candidates: int = 500,
-        test_max_detections: int = 100,
-        vis_period: int = 0,
-        input_format: str = "BGR",
+        **kwargs: Any,
     ) -> None:
         """
         Args:
-            backbone: gives the feature maps of both heads.
             instance_head: class logits and kernels; its ``num_grids`` are those of the targets.
             mask_head: mask features, at stride 4.
             instance_in_features: names of the feature maps of ``instance_head``.
             mask_in_features: names of the feature maps of ``mask_head``, finest first.
-            pixel_mean: one number a channel, subtracted from the image.
-            pixel_std: one number a channel, which divides the image afterwards.
-            num_classes: foreground classes K.
             scale_ranges: smallest and largest sqrt(box area) that each level is trained on, in input pixels.
-            test_nms: suppresses duplicates among the candidates of an image.
             sigma: side of the region whose cells an instance claims, relative to its box.
             focal_alpha: weight of positive entries in the class loss.
             focal_gamma: exponent of the class loss.
             class_loss_weight: of ``loss_cate``.
             mask_loss_weight: of ``loss_ins``.
-            test_score_thresh: class probability of a candidate, strictly above.
             test_mask_thresh: probability of a mask's pixels, strictly above.
-            test_max_candidates: masks that enter NMS at most.
-            test_max_detections: instances of an image at most; negative for no limit, as in Detectron2.
-            vis_period: iterations between two pictures of the training in the event storage; 0 for none.
-            input_format: the order of the input's channels.
+            kwargs: see :class:`InstanceSegmentor`.
         """
-        super().__init__(
-            backbone=backbone,
-            pixel_mean=pixel_mean,
-            pixel_std=pixel_std,
-            vis_period=vis_period,
-            input_format=input_format,
-        )
+        super().__init__(**kwargs)
         self.ins_head = instance_head  # both named as in AdelaiDet's checkpoints
         self.mask_head = mask_head
         self.instance_in_features = list(instance_in_features)
         self.mask_in_features = list(mask_in_features)
-        self.num_classes = num_classes
         self.scale_ranges = [(low, high) for low, high in scale_ranges]
         self.sigma = sigma
         self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
         self.class_loss_weight, self.mask_loss_weight = class_loss_weight, mask_loss_weight
-        self.test_nms = test_nms
-        self.test_score_thresh, self.test_mask_thresh = test_score_thresh, test_mask_thresh
-        self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
+        self.test_mask_thresh = test_mask_thresh
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -122,12 +93,13 @@ class SOLOv2(InstanceSegmentor):
             ValueError: options that contradict each other or the backbone.
         """
         node = cfg.MODEL.SOLOV2
-        backbone = build_backbone(cfg)
-        _check_config(node, backbone.output_shape())
-        shapes = [backbone.output_shape()[f] for f in node.INSTANCE_IN_FEATURES]
+        common = super().from_config(cfg)
+        feature_shapes = common["backbone"].output_shape()
+        _check_config(node, feature_shapes)
+        shapes = [feature_shapes[f] for f in node.INSTANCE_IN_FEATURES]
         modulated = node.TYPE_DCN == "DCNv2"
         return {
-            "backbone": backbone,
+            **common,
             "instance_head": SOLOv2InstanceHead(
                 in_channels=shapes[0].channels,
                 in_strides=[s.stride for s in shapes],
@@ -143,7 +115,7 @@ class SOLOv2(InstanceSegmentor):
                 prior_prob=node.PRIOR_PROB,
             ),
             "mask_head": SOLOv2MaskHead(
-                in_channels=backbone.output_shape()[node.MASK_IN_FEATURES[0]].channels,
+                in_channels=feature_shapes[node.MASK_IN_FEATURES[0]].channels,
                 num_levels=len(node.MASK_IN_FEATURES),
                 channels=node.MASK_CHANNELS,
                 kernel_length=node.NUM_MASKS,
@@ -153,8 +125,6 @@ class SOLOv2(InstanceSegmentor):
             ),
             "instance_in_features": node.INSTANCE_IN_FEATURES,
             "mask_in_features": node.MASK_IN_FEATURES,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
             "num_classes": node.NUM_CLASSES,
             "scale_ranges": node.FPN_SCALE_RANGES,
             "sigma": node.SIGMA,
@@ -166,9 +136,6 @@ class SOLOv2(InstanceSegmentor):
             "test_score_thresh": node.SCORE_THR,
             "test_mask_thresh": node.MASK_THR,
             "test_max_candidates": node.NMS_PRE,
-            "test_max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
         }
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:
@@ -192,9 +159,9 @@ class SOLOv2(InstanceSegmentor):
         """
         device = predictions.mask_features.device
         map_size = (predictions.mask_features.shape[2], predictions.mask_features.shape[3])
-        mask_chunks = chain.from_iterable(_mask_chunks(x) for x in gt_instances)
+        chunks = chain.from_iterable(mask_chunks(x, torch.arange(len(x), device=device)) for x in gt_instances)
         return build_targets(
-            summarize_masks(mask_chunks, sum(len(x) for x in gt_instances), map_size, device),
+            summarize_masks(chunks, sum(len(x) for x in gt_instances), map_size, device),
             [x.gt_boxes.tensor.to(device) for x in gt_instances],
             [x.gt_classes.to(device, torch.int64) for x in gt_instances],
             num_classes=self.num_classes,
@@ -243,9 +210,7 @@ class SOLOv2(InstanceSegmentor):
         instances = Instances((int(image_size[0]), int(image_size[1])), **candidates._asdict())
         if "pred_masks" not in self.test_nms.inputs:
             instances.pred_boxes = Boxes(masks_to_boxes(candidates.pred_masks) * MASK_STRIDE)
-        kept = self.test_nms(instances)
-        if self.test_max_detections >= 0:
-            kept = kept[: self.test_max_detections]
+        kept = self.suppress(instances)
         return Instances(kept.image_size, scores=kept.scores, pred_classes=kept.pred_classes, kernels=kept.kernels)
 
     @torch.no_grad()
@@ -278,29 +243,6 @@ class SOLOv2(InstanceSegmentor):
             pred_classes=instances.pred_classes[kept],
             pred_masks=masks,
         )
-
-
-def _mask_chunks(instances: Instances) -> Iterator[Tensor]:
-    """The ground-truth masks of one image, a bounded number of full-size bool masks (m, h, w) at a time."""
-    if len(instances) == 0:
-        return  # Detectron2's mapper gives an image without annotations no gt_masks at all
-    if not instances.has("gt_masks"):
-        raise ValueError("The instances have no gt_masks: SOLOv2 needs MODEL.MASK_ON True and data with masks.")
-    masks = instances.gt_masks
-    height, width = instances.image_size if isinstance(masks, PolygonMasks) else _tensor_of(masks).shape[-2:]
-    step = max(MASK_CHUNK_PIXELS // max(height * width, 1), 1)
-    for start in range(0, len(instances), step):
-        if isinstance(masks, PolygonMasks):
-            polygons = masks.polygons[start : start + step]
-            rasterized = [torch.from_numpy(polygons_to_bitmask(p, height, width)) for p in polygons]
-            yield torch.stack(rasterized).to(instances.gt_classes.device)
-        else:
-            yield _tensor_of(masks)[start : start + step].bool()
-
-
-def _tensor_of(masks: BitMasks | Tensor) -> Tensor:
-    """The tensor (M, h, w) of bit masks."""
-    return masks.tensor if isinstance(masks, BitMasks) else masks
 
 
 def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:

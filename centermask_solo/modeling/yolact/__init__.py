@@ -1,5 +1,13 @@
 """YOLACT and YOLACT++: instance masks as combinations of prototypes."""
 
-from .meta_arch import YOLACT
+from .heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
+from .meta_arch import YOLACT, YOLACTPredictions
 
-__all__ = ["YOLACT"]
+__all__ = [
+    "YOLACT",
+    "YOLACTHead",
+    "YOLACTMaskIoUHead",
+    "YOLACTPredictions",
+    "YOLACTProtonet",
+    "YOLACTSemSegHead",
+]

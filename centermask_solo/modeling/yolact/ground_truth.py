@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
+from detectron2.structures import Instances
 from torch import Tensor
 
 from ...ops.masks import reduce_masks
+from ..ground_truth_masks import mask_chunks
+from .decode import frame_of
 from .targets import Objects
-
-MASK_CHUNK_PIXELS = 2**24  # of full-size masks that are rasterized or moved to the device together: 16 MB of booleans
 
 
 class GroundTruth(NamedTuple):
@@ -52,9 +52,8 @@ def ground_truth_of(
     """
     objects, masks, sem_seg_masks = [], [], []
     for x in gt_instances:
-        height, width = x.image_size
         boxes = x.gt_boxes.tensor.to(device).float()
-        boxes = boxes / boxes.new_tensor([width, height, width, height])
+        boxes = boxes / frame_of(x.image_size, boxes)
         classes = x.gt_classes.to(device, torch.int64)
         crowd = x.gt_is_crowd.to(device).bool() if x.has("gt_is_crowd") else torch.zeros_like(classes).bool()
         objects.append(Objects(boxes[~crowd], classes[~crowd], boxes[crowd]))
@@ -75,9 +74,7 @@ def _reduced_masks(
     """The masks of the rows ``kept`` of one image at both sizes, on the device of ``kept``."""
     sizes = (proto_size, sem_seg_size)
     small, smallest = (torch.zeros(len(kept), *size, dtype=torch.bool, device=kept.device) for size in sizes)
-    if len(kept) == 0:
-        return small, smallest
-    if instances.has("gt_prototype_masks") and instances.has("gt_sem_seg_masks"):
+    if len(kept) and instances.has("gt_prototype_masks") and instances.has("gt_sem_seg_masks"):
         given = (instances.gt_prototype_masks, instances.gt_sem_seg_masks)
         found = tuple(tuple(x.shape[1:]) for x in given)
         if found != sizes:
@@ -86,23 +83,10 @@ def _reduced_masks(
             )
         small, smallest = (x.to(kept.device)[kept].bool() for x in given)
         return small, smallest
-    if not instances.has("gt_masks"):
-        raise ValueError("The instances have no gt_masks: YOLACT needs MODEL.MASK_ON True and data with masks.")
-    step = max(MASK_CHUNK_PIXELS // max(instances.image_size[0] * instances.image_size[1], 1), 1)
-    for rows, out, out_smallest in zip(kept.split(step), small.split(step), smallest.split(step), strict=True):
-        full = reduce_masks(_masks_of(instances, rows), input_size)  # another size only where the loader left it to us
-        out.copy_(reduce_masks(full, proto_size))
-        out_smallest.copy_(reduce_masks(full, sem_seg_size))
+    start = 0
+    for chunk in mask_chunks(instances, kept):
+        full = reduce_masks(chunk, input_size)  # another size only where the loader left it to us
+        rows = slice(start, start + len(full))
+        small[rows], smallest[rows] = reduce_masks(full, proto_size), reduce_masks(full, sem_seg_size)
+        start += len(full)
     return small, smallest
-
-
-def _masks_of(instances: Instances, rows: Tensor) -> Tensor:
-    """Some masks of one image at its size, (m, h, w) bool, on the device of ``rows``."""
-    masks = instances.gt_masks
-    if isinstance(masks, PolygonMasks):
-        rasterized = [
-            torch.from_numpy(polygons_to_bitmask(masks.polygons[i], *instances.image_size)) for i in rows.tolist()
-        ]
-        return torch.stack(rasterized).to(rows.device)
-    tensor = masks.tensor if isinstance(masks, BitMasks) else masks
-    return tensor[rows.to(tensor.device)].to(rows.device).bool()

@@ -8,7 +8,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
 from ...ops.boxes import inside_boxes
-from .decode import MASK_PADDING, mask_probabilities
+from .decode import MASK_PADDING, MASK_THRESH, mask_probabilities
 from .heads import YOLACTMaskIoUHead
 from .targets import YOLACTTargets
 
@@ -70,7 +70,7 @@ def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTarg
     return total
 
 
-def semantic_loss(sem_seg_logits: Tensor, targets: YOLACTTargets) -> Tensor:
+def sem_seg_loss(sem_seg_logits: Tensor, targets: YOLACTTargets) -> Tensor:
     """The binary cross entropy of all classes and pixels, summed over classes and images, a mean over pixels.
 
     Args:
@@ -114,7 +114,7 @@ def mask_iou_loss(
     probabilities = torch.cat(masks)
     predicted = mask_iou_head(probabilities, targets.classes[index]).float()
     with torch.no_grad():
-        found, truth = (probabilities > 0.5).flatten(1), targets.masks[index].flatten(1)
+        found, truth = (probabilities > MASK_THRESH).flatten(1), targets.masks[index].flatten(1)
         unions = (found | truth).sum(dim=1)
         wanted = (found & truth).sum(dim=1) / unions.clamp(min=1)
     return F.smooth_l1_loss(predicted, wanted, reduction="sum")

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
-from ..instance_nms import InstanceNMS, build_instance_nms
+from ..instance_nms import build_instance_nms
 from ..instance_segmentor import InstanceSegmentor
 from .anchors import grid_anchors, level_shapes
 from .decode import (
@@ -29,7 +29,7 @@ from .decode import (
 )
 from .ground_truth import ground_truth_of
 from .heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
-from .losses import box_loss, class_loss, mask_iou_loss, mask_loss, semantic_loss
+from .losses import box_loss, class_loss, mask_iou_loss, mask_loss, sem_seg_loss
 from .targets import YOLACTTargets, build_targets, reduced_sizes
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the variances 0.1 and 0.2 of SSD
@@ -66,7 +66,6 @@ class YOLACT(InstanceSegmentor):
     def __init__(
         self,
         *,
-        backbone: Backbone,
         protonet: YOLACTProtonet,
         head: YOLACTHead,
         sem_seg_head: YOLACTSemSegHead,
@@ -75,10 +74,6 @@ class YOLACT(InstanceSegmentor):
         proto_in_feature: str,
         anchor_shapes: Sequence[Tensor],
         input_size: int,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        num_classes: int,
-        test_nms: InstanceNMS,
         positive_iou: float = 0.5,
         negative_iou: float = 0.4,
         crowd_ioa: float = 0.7,
@@ -90,15 +85,10 @@ class YOLACT(InstanceSegmentor):
         mask_loss_weight: float = 6.125,
         sem_seg_loss_weight: float = 1.0,
         mask_iou_loss_weight: float = 25.0,
-        test_score_thresh: float = 0.05,
-        test_max_candidates: int = 1000,
-        test_max_detections: int = 100,
-        vis_period: int = 0,
-        input_format: str = "RGB",
+        **kwargs: Any,
     ) -> None:
         """
         Args:
-            backbone: gives the levels of the pyramid.
             protonet: prototypes from one of them.
             head: class logits, box deltas and mask coefficients from all.
             sem_seg_head: class logits of pixels, in training.
@@ -107,10 +97,6 @@ class YOLACT(InstanceSegmentor):
             proto_in_feature: name of the level of ``protonet`` and ``sem_seg_head``.
             anchor_shapes: L x (A, 2), width and height of each level's anchors in input pixels.
             input_size: side of the square that images are resized to, pixels.
-            pixel_mean: one number a channel, subtracted from the image.
-            pixel_std: one number a channel, which divides the image afterwards.
-            num_classes: foreground classes K.
-            test_nms: suppresses duplicates among the candidates of an image.
             positive_iou: overlap of positive anchors with their object, at least.
             negative_iou: overlap with any object below which anchors are background.
             crowd_ioa: share inside a crowd above which background anchors take no part.
@@ -122,34 +108,22 @@ class YOLACT(InstanceSegmentor):
             mask_loss_weight: of ``loss_mask``.
             sem_seg_loss_weight: of ``loss_sem_seg``.
             mask_iou_loss_weight: of ``loss_mask_iou``.
-            test_score_thresh: best class probability of a candidate, strictly above.
-            test_max_candidates: candidates that enter NMS at most, unless the rule judges each class by itself.
-            test_max_detections: instances of an image at most; negative for no limit, as in Detectron2.
-            vis_period: iterations between two pictures of the training in the event storage; 0 for none.
-            input_format: the order of the input's channels.
+            kwargs: see :class:`InstanceSegmentor`; ``test_score_thresh`` is for an anchor's best class, and
+                ``test_max_candidates`` for rules of NMS that do not judge each class by itself.
         """
-        super().__init__(
-            backbone=backbone,
-            pixel_mean=pixel_mean,
-            pixel_std=pixel_std,
-            vis_period=vis_period,
-            input_format=input_format,
-        )
+        super().__init__(**kwargs)
         self.protonet, self.head, self.sem_seg_head = protonet, head, sem_seg_head
         self.mask_iou_head = mask_iou_head
         self.head_in_features, self.proto_in_feature = list(head_in_features), proto_in_feature
         self.anchor_shapes = list(anchor_shapes)
         self._anchors: dict[tuple[tuple[tuple[int, int], ...], torch.device], Tensor] = {}
         self.input_size = (input_size, input_size)
-        self.num_classes = num_classes
         self.box_transform = Box2BoxTransform(weights=BOX_WEIGHTS, scale_clamp=math.inf)
         self.positive_iou, self.negative_iou, self.crowd_ioa = positive_iou, negative_iou, crowd_ioa
         self.ohem_ratio, self.masks_to_train, self.mask_iou_min_area = ohem_ratio, masks_to_train, mask_iou_min_area
         self.box_loss_weight, self.class_loss_weight = box_loss_weight, class_loss_weight
         self.mask_loss_weight, self.sem_seg_loss_weight = mask_loss_weight, sem_seg_loss_weight
         self.mask_iou_loss_weight = mask_iou_loss_weight
-        self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
-        self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -159,13 +133,14 @@ class YOLACT(InstanceSegmentor):
             ValueError: options that contradict each other or the backbone.
         """
         node = cfg.MODEL.YOLACT
-        backbone = build_backbone(cfg)
-        _check_config(node, backbone.output_shape())
-        channels = backbone.output_shape()[node.PROTO_FEATURE].channels
+        common = super().from_config(cfg)
+        feature_shapes = common["backbone"].output_shape()
+        _check_config(node, feature_shapes)
+        channels = feature_shapes[node.PROTO_FEATURE].channels
         sizes, ratios = cfg.MODEL.ANCHOR_GENERATOR.SIZES, cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS
         anchor_shapes = level_shapes(sizes, ratios, len(node.IN_FEATURES), square=node.SQUARE_ANCHORS)
         return {
-            "backbone": backbone,
+            **common,
             "protonet": YOLACTProtonet(in_channels=channels, num_prototypes=node.NUM_PROTOTYPES, channels=channels),
             "head": YOLACTHead(
                 in_channels=channels,
@@ -179,8 +154,6 @@ class YOLACT(InstanceSegmentor):
             "proto_in_feature": node.PROTO_FEATURE,
             "anchor_shapes": anchor_shapes,
             "input_size": node.INPUT_SIZE,
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
             "num_classes": node.NUM_CLASSES,
             "test_nms": build_instance_nms(node.NMS, ["pred_masks", "pred_boxes"]),
             "positive_iou": node.POSITIVE_IOU,
@@ -196,9 +169,6 @@ class YOLACT(InstanceSegmentor):
             "mask_iou_loss_weight": node.MASK_IOU_WEIGHT,
             "test_score_thresh": node.SCORE_THRESH_TEST,
             "test_max_candidates": node.NMS_PRE,
-            "test_max_detections": cfg.TEST.DETECTIONS_PER_IMAGE,
-            "vis_period": cfg.VIS_PERIOD,
-            "input_format": cfg.INPUT.FORMAT,
         }
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
@@ -283,7 +253,7 @@ class YOLACT(InstanceSegmentor):
                 self.mask_iou_head, coefficients, prototypes, targets, self.mask_iou_min_area
             )
         losses = {name: value / max(num_positives, 1) for name, value in sums.items()}
-        losses["loss_sem_seg"] = self.sem_seg_loss_weight * semantic_loss(sem_seg_logits, targets) / len(logits)
+        losses["loss_sem_seg"] = self.sem_seg_loss_weight * sem_seg_loss(sem_seg_logits, targets) / len(logits)
         return losses
 
     @torch.no_grad()
@@ -327,9 +297,7 @@ class YOLACT(InstanceSegmentor):
             instances.pred_masks = (
                 mask_probabilities(coefficients[candidates.anchors], prototypes, candidates.boxes) > MASK_THRESH
             )
-        kept = self.test_nms(instances)
-        if self.test_max_detections >= 0:
-            kept = kept[: self.test_max_detections]
+        kept = self.suppress(instances)
         found = Instances(
             kept.image_size,
             pred_boxes=kept.pred_boxes,

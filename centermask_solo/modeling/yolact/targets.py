@@ -185,7 +185,7 @@ def mine_negatives(class_logits: Tensor, labels: Tensor, ratio: int) -> Tensor:
     return negatives & (labels == 0)
 
 
-def semantic_targets(masks: Tensor, images: Tensor, classes: Tensor, num_images: int, num_classes: int) -> Tensor:
+def sem_seg_targets(masks: Tensor, images: Tensor, classes: Tensor, num_images: int, num_classes: int) -> Tensor:
     """Where each class is in each image, (N, K, Hi, Wi) bool: the union of its objects' masks.
 
     Args:
@@ -290,7 +290,7 @@ def build_targets(
         boxes=torch.cat([x.boxes for x in objects]),
         classes=classes,
         masks=masks,
-        sem_seg=semantic_targets(sem_seg_masks, images_of_objects, classes, len(objects), num_classes),
+        sem_seg=sem_seg_targets(sem_seg_masks, images_of_objects, classes, len(objects), num_classes),
     )
 
 

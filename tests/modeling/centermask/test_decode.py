@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from centermask_solo.modeling.centermask.decode import decode_boxes
+from centermask_solo.modeling.centermask.decode import decode_batch
 from tests import oracles
 
 STRIDES = [8, 16]
@@ -21,7 +21,7 @@ def predictions(num_images=2, num_classes=4, seed=0, dtype=torch.float32):
 
 def decode(parts, **options):
     defaults = {"score_thresh": 0.3, "thresh_with_centerness": False, "pre_nms_topk": 1000}
-    return decode_boxes(*parts, strides=STRIDES, **(defaults | options))
+    return decode_batch(*parts, strides=STRIDES, **(defaults | options))
 
 
 @pytest.mark.parametrize("topk", [7, 1000])
@@ -33,7 +33,7 @@ def test_decoding_equals_the_literal_version(topk, with_centerness):
         expected = oracles.fcos_decode(*[[x[n] for x in p] for p in parts], STRIDES, 0.3, topk, with_centerness)
         assert len(got[n].scores) == len(expected) > 4
         assert got[n].scores.tolist() == pytest.approx([e[0] for e in expected], abs=1e-6)
-        assert got[n].classes.tolist() == [e[1] for e in expected]
+        assert got[n].pred_classes.tolist() == [e[1] for e in expected]
         assert torch.allclose(got[n].boxes, torch.tensor([e[2] for e in expected]), atol=1e-4)
         assert got[n].locations.tolist() == [list(e[3]) for e in expected]
 
@@ -49,7 +49,7 @@ def test_the_threshold_is_exclusive():
         x.fill_(-5.0)
     parts[0][0][0, 1, 2, 3] = 0.0  # probability 0.5
     assert len(decode(parts, score_thresh=0.5)[0].scores) == 0
-    assert decode(parts, score_thresh=0.4999)[0].classes.tolist() == [1]
+    assert decode(parts, score_thresh=0.4999)[0].pred_classes.tolist() == [1]
 
 
 @pytest.mark.parametrize(("threshold", "count"), [(0.0, (30 + 9) * 4), (-1.0, (30 + 9) * 4), (1.0, 0)])
@@ -63,7 +63,7 @@ def test_one_location_may_give_several_classes():
         x.fill_(-5.0)
     parts[0][0][0, [0, 2], 1, 1] = 3.0
     got = decode(parts)[0]
-    assert sorted(got.classes.tolist()) == [0, 2]
+    assert sorted(got.pred_classes.tolist()) == [0, 2]
     assert got.locations.tolist() == [[12, 12], [12, 12]]
 
 
@@ -72,7 +72,7 @@ def test_images_without_candidates_are_empty_but_typed():
     for x in parts[0]:
         x[0] = -20
     got = decode(parts)
-    assert got[0].boxes.shape == (0, 4) and got[0].classes.dtype == torch.int64
+    assert got[0].boxes.shape == (0, 4) and got[0].pred_classes.dtype == torch.int64
     assert len(got[1].boxes) > 0
     for x in parts[0]:
         x.fill_(-20)

@@ -9,8 +9,8 @@ from centermask_solo.modeling.centermask import targets as module
 from centermask_solo.modeling.centermask.targets import (
     MaskTargets,
     bitmask_mask_targets,
+    build_fcos_targets,
     centerness_targets,
-    fcos_targets,
     mask_iou_targets,
     match_locations,
     polygon_mask_targets,
@@ -80,7 +80,7 @@ def test_sides_and_center_square_are_strict_and_ranges_inclusive():
 
 def test_targets_of_a_batch():
     boxes, no_boxes = torch.tensor([[2.0, 4.0, 26.0, 22.0]]), torch.zeros(0, 4)
-    got = fcos_targets(
+    got = build_fcos_targets(
         [boxes, no_boxes],
         [torch.tensor([7]), torch.zeros(0, dtype=torch.int64)],
         [(4, 4), (2, 2)],

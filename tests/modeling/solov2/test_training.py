@@ -78,7 +78,7 @@ def test_a_class_beyond_the_models_is_an_error(wrong):
 def test_instances_without_masks_are_an_error():
     instances = instances_of(rectangles(64, 64, (8, 8, 50, 50)), [1])
     instances.remove("gt_masks")
-    with pytest.raises(ValueError, match=r"no gt_masks: SOLOv2 needs MODEL\.MASK_ON"):
+    with pytest.raises(ValueError, match=r"no gt_masks: the model needs MODEL\.MASK_ON"):
         tiny_model()([input_of(instances)])
 
 
@@ -101,7 +101,7 @@ def test_polygons_bit_masks_and_tensors_are_the_same():
 def test_masks_are_read_in_chunks(monkeypatch):
     model, inputs = tiny_model(), batch()
     whole = losses_and_gradients(model, inputs)[0]
-    monkeypatch.setattr("centermask_solo.modeling.solov2.meta_arch.MASK_CHUNK_PIXELS", 2 * 64 * 96)
+    monkeypatch.setattr("centermask_solo.modeling.ground_truth_masks.MASK_CHUNK_PIXELS", 2 * 64 * 96)
     chunked = losses_and_gradients(model, inputs)[0]
     assert {k: v.item() for k, v in whole.items()} == {k: v.item() for k, v in chunked.items()}
 

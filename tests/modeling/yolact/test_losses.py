@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from centermask_solo.modeling.yolact.heads import YOLACTMaskIoUHead
-from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_loss, semantic_loss
+from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_loss, sem_seg_loss
 from centermask_solo.modeling.yolact.targets import YOLACTTargets
 from tests import oracles
 
@@ -91,12 +91,12 @@ def test_class_loss_sees_positives_and_mined_negatives_alone(case):
     assert (logits.grad.abs().sum(2) > 0).sum() == len(rows)
 
 
-def test_semantic_loss_is_a_mean_over_pixels_and_a_sum_over_classes(case):
+def test_sem_seg_loss_is_a_mean_over_pixels_and_a_sum_over_classes(case):
     truth = torch.rand(2, 3, 4, 4) < 0.3
     logits = torch.randn(2, 3, 4, 4) * 5
     expected = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / 16
-    torch.testing.assert_close(semantic_loss(logits, case[2]._replace(sem_seg=truth)), expected)
-    assert semantic_loss(torch.full((1, 1, 2, 2), -1e4), case[2]._replace(sem_seg=torch.ones(1, 1, 2, 2).bool())) == 1e4
+    torch.testing.assert_close(sem_seg_loss(logits, case[2]._replace(sem_seg=truth)), expected)
+    assert sem_seg_loss(torch.full((1, 1, 2, 2), -1e4), case[2]._replace(sem_seg=torch.ones(1, 1, 2, 2).bool())) == 1e4
 
 
 def test_mask_iou_loss_skips_small_truths_and_reaches_the_masks():

@@ -12,7 +12,7 @@ from centermask_solo.modeling.yolact.targets import (
     mine_negatives,
     reduced_sizes,
     sample_terms,
-    semantic_targets,
+    sem_seg_targets,
 )
 from centermask_solo.ops.boxes import pairwise_iou
 from centermask_solo.ops.topk import stable_topk
@@ -115,10 +115,10 @@ def test_rows_far_below_the_others_are_still_ranked():
     assert mine_negatives(logits, labels, 1).tolist() == [[False, True, False, False]]
 
 
-def test_semantic_targets_are_unions():
+def test_sem_seg_targets_are_unions():
     masks = torch.zeros(4, 2, 3, dtype=torch.bool)
     masks[0, 0], masks[1, :, 0], masks[2, 1, 2], masks[3, 1] = True, True, True, True
-    got = semantic_targets(masks, torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1]), 2, 3)
+    got = sem_seg_targets(masks, torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1]), 2, 3)
     assert got.shape == (2, 3, 2, 3)
     assert torch.equal(got[0, 1], masks[0] | masks[1])
     assert torch.equal(got[0, 0], masks[2])

@@ -83,7 +83,7 @@ def test_a_class_beyond_the_models_is_an_error():
 def test_instances_without_masks_are_an_error():
     instances = ground_truth(rectangles(64, 64, (8, 8, 50, 50)), [1])
     instances.remove("gt_masks")
-    with pytest.raises(ValueError, match=r"no gt_masks: YOLACT needs MODEL\.MASK_ON"):
+    with pytest.raises(ValueError, match=r"no gt_masks: the model needs MODEL\.MASK_ON"):
         tiny_model()([input_of(instances)])
 
 
@@ -128,7 +128,7 @@ def test_masks_that_the_loader_has_reduced_are_taken_as_they_are(labelled):
 def test_masks_are_read_in_chunks(monkeypatch, labelled):
     model, predictions, instances, _ = labelled
     whole = model.label(predictions, [instances])
-    monkeypatch.setattr("centermask_solo.modeling.yolact.ground_truth.MASK_CHUNK_PIXELS", 2 * 128 * 128)
+    monkeypatch.setattr("centermask_solo.modeling.ground_truth_masks.MASK_CHUNK_PIXELS", 2 * 128 * 128)
     chunked = model.label(predictions, [instances])
     assert torch.equal(whole.masks, chunked.masks)
     assert torch.equal(whole.sem_seg, chunked.sem_seg)
