@@ -89,6 +89,14 @@ def gradients_of(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tenso
     return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
+def losses_and_gradients(
+    model: nn.Module, inputs: list[dict[str, Any]]
+) -> tuple[dict[str, Tensor], dict[str, Tensor | None]]:
+    """Both for a batch."""
+    losses = losses_of(model, inputs)
+    return losses, gradients_of(model, losses)
+
+
 def learn(system: System, inputs: list[dict[str, Any]], num_classes: int) -> tuple[nn.Module, list[float]]:
     """A model that knows a batch by heart, in evaluation mode, and the sum of its losses in each step."""
     model = system.model("MODEL.BACKBONE.FREEZE_AT", 5, num_classes=num_classes)

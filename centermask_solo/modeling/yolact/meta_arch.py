@@ -89,8 +89,8 @@ class YOLACT(InstanceSegmentor):
     ) -> None:
         """
         Args:
-            protonet: prototypes from one of them.
-            head: class logits, box deltas and mask coefficients from all.
+            protonet: prototypes from one level of the backbone's pyramid.
+            head: class logits, box deltas and mask coefficients from several.
             sem_seg_head: class logits of pixels, in training.
             mask_iou_head: of YOLACT++, or None.
             head_in_features: names of the levels of ``head``, finest first.

@@ -11,6 +11,7 @@ from detectron2.structures import BitMasks, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from tests.modeling.inputs import empty_instances, input_of, instances_of, rectangles
+from tests.modeling.models import losses_and_gradients
 from tests.modeling.solov2.tiny import tiny_cfg, tiny_model
 
 
@@ -19,13 +20,6 @@ def batch():
     first = instances_of(rectangles(64, 96, (4, 8, 40, 60), (30, 50, 60, 90), (2, 70, 12, 82)), [0, 2, 1])
     second = instances_of(rectangles(50, 70, (5, 5, 45, 65)), [1])
     return [input_of(first), input_of(second, seed=1)]
-
-
-def losses_and_gradients(model, inputs):
-    model.zero_grad()
-    losses = model(inputs)
-    sum(losses.values()).backward()
-    return losses, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
 EMPTY = empty_instances(64, 64)

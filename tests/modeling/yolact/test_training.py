@@ -8,18 +8,12 @@ from detectron2.utils.events import EventStorage
 
 from centermask_solo.ops.masks import reduce_masks
 from tests.modeling.inputs import empty_instances, input_of, rectangles
+from tests.modeling.models import losses_and_gradients
 from tests.modeling.yolact.tiny import batch, ground_truth, tiny_cfg, tiny_model
 
 KEYS = {"loss_box", "loss_class", "loss_mask", "loss_sem_seg"}
 NODE = "MODEL.YOLACT."
 PLUS = (NODE + "MASK_IOU_ON", True, NODE + "INPUT_SIZE", 256)
-
-
-def losses_and_gradients(model, inputs):
-    model.zero_grad()
-    losses = model(inputs)
-    sum(losses.values()).backward()
-    return losses, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
 EMPTY = empty_instances(64, 64)
