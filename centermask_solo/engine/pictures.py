@@ -39,7 +39,7 @@ def contact_sheet(
 
     Args:
         dataset_dicts: images in Detectron2's standard format: ``file_name`` and, for ground truth, ``annotations``.
-        predictions: of each of them, in its frame: ``scores``, ``pred_classes`` and ``pred_masks``.
+        predictions: of each of them, in its frame: ``scores``, ``pred_classes``, and ``pred_masks`` or ``pred_boxes``.
         metadata: its ``thing_classes`` name the classes.
         path: of the file to write; its ending decides the format. Its folder is made if need be.
         score_threshold: detections with lower scores are left out.
@@ -63,11 +63,11 @@ def contact_sheet(
 
 
 def draw_predictions(image: Picture, instances: Instances, metadata: Metadata) -> Picture:
-    """The image, RGB, with the masks, class names and scores of all ``instances`` over it.
+    """The image, RGB, with the masks (or else boxes), class names and scores of all ``instances`` over it.
 
     Args:
         image: (H, W, 3) uint8.
-        instances: in the frame of the image: ``scores``, ``pred_classes`` and ``pred_masks``.
+        instances: in the frame of the image: ``scores``, ``pred_classes``, and ``pred_masks`` or ``pred_boxes``.
         metadata: its ``thing_classes`` name the classes.
     """
     return _draw_prediction(image, instances, metadata)[0]
@@ -89,9 +89,21 @@ def _draw_truth(image: Picture, record: Mapping[str, Any], metadata: Metadata) -
 def _draw_prediction(image: Picture, instances: Instances, metadata: Metadata) -> tuple[Picture, str]:
     names = _class_names(metadata)
     classes = instances.pred_classes.tolist()
-    masks = list(np.asarray(instances.pred_masks.cpu(), dtype=bool))
+    masks = _masks(instances)
     labels = [f"{_name(names, c)} {score:.2f}" for c, score in zip(classes, instances.scores.tolist(), strict=True)]
     return _overlay(image, masks, labels, [class_color(c) for c in classes]), _count(len(masks), "detection")
+
+
+def _masks(instances: Instances) -> list[Mask]:
+    """The masks of instances; the outlines of their boxes, if the model gives boxes alone."""
+    if instances.has("pred_masks"):
+        return list(np.asarray(instances.pred_masks.cpu(), dtype=bool))
+    height, width = instances.image_size
+    outlines = np.zeros((len(instances), height, width), dtype=np.uint8)
+    for outline, box in zip(outlines, instances.pred_boxes.tensor.tolist(), strict=True):
+        x0, y0, x1, y1 = (min(round(v), side - 1) for v, side in zip(box, (width, height) * 2, strict=True))
+        cv2.rectangle(outline, (x0, y0), (x1, y1), 1, thickness=max(1, round(max(height, width) / PANEL)))
+    return list(outlines.astype(bool))
 
 
 def class_color(class_index: int) -> tuple[float, float, float]:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.data.build import load_proposals_into_dataset
 from detectron2.data.catalog import Metadata
 from detectron2.data.detection_utils import read_image as read_with_detectron2
 from detectron2.engine import DefaultPredictor
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 from ..checkpoint import Checkpointer
 from ..data.loader import load_dataset
+from ..data.mapper import InstanceMapper
 from ..model_zoo import PREFIX, get_config_file
 from .pictures import contact_sheet, draw_predictions
 
@@ -74,7 +76,15 @@ class Predictor(DefaultPredictor):
 
         Args:
             images: (H, W, 3) uint8 in BGR order, of any sizes.
+
+        Raises:
+            ValueError: the model needs precomputed proposals, which images alone do not have.
         """
+        if self.cfg.MODEL.LOAD_PROPOSALS:
+            raise ValueError(
+                "this model needs precomputed proposals, which images alone do not have: predict with one that makes "
+                "its own, such as Faster R-CNN, or judge this one with train_net.py --eval-only"
+            )
         if not images:
             return []
         return self.model([self._to_input(image) for image in images])
@@ -224,9 +234,12 @@ def compare_with_truth(cfg: CfgNode, path: str, count: int = 12, score_threshold
     if count < 1:
         raise ValueError(f"a picture of {count} images cannot be drawn: ask for 1 or more")
     predictor = Predictor(cfg)
+    mapper = InstanceMapper(cfg, is_train=False)
     dataset = load_dataset(cfg.DATASETS.TEST[0])
+    if cfg.MODEL.LOAD_PROPOSALS:
+        dataset = load_proposals_into_dataset(dataset, cfg.DATASETS.PROPOSAL_FILES_TEST[0])
     chosen = dataset[:: max(1, len(dataset) // count)][:count]
-    outputs = predictor.predict_files([d["file_name"] for d in chosen])
-    instances = [output["instances"].to("cpu") for _, _, output in outputs]
+    with torch.no_grad():
+        instances = [predictor.model([mapper(d)])[0]["instances"].to("cpu") for d in chosen]
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
     return contact_sheet(chosen, instances, metadata, path, score_threshold=score_threshold)

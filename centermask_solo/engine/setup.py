@@ -19,6 +19,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from ..checkpoint.files import check_weights_file
 from ..data.checks import check_datasets
 from ..data.datasets import register_datasets
+from ..data.proposals import check_proposals
 from ..model_zoo import find_config_file
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
     key = NUM_CLASSES_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
     classes = check_datasets(names, _value(cfg, key) if key else None, key or "")
     check_same_classes(classes, cfg.DATASETS.TRAIN)
+    check_proposals(cfg, for_training)
 
 
 def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Sequence[str]) -> None:

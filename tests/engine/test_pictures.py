@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data.catalog import Metadata
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools import mask as rle
 
@@ -84,6 +84,18 @@ def test_sheet_shows_image_truth_and_prediction(tmp_path, record, names):
 def test_scores_below_the_threshold_are_left_out(tmp_path, record, names):
     draw(tmp_path / "a.png", [{**record, "annotations": []}], [detections([0.5, 0.49])], score_threshold=0.5)
     assert names == ["ring 0.50"]
+
+
+def test_boxes_stand_for_masks_that_a_model_does_not_give(tmp_path, record, names):
+    boxes = Boxes(torch.tensor([[10.0, 20.0, 50.2, 60.0]]))
+    found = Instances((60, 80), scores=torch.tensor([0.9]), pred_classes=torch.tensor([1]), pred_boxes=boxes)
+    sheet = draw(tmp_path / "sheet.png", [record], [found])
+    assert names[-1] == "disc 0.90"
+    color = np.array(class_color(1)) * 255
+    for x, y in ((10, 30), (50, 30), (20, 20), (20, 59)):  # the last row of the image is the box's lower side
+        pixel = at(sheet, 2, x, y)
+        assert np.abs(pixel - (GREY + color) / 2).max() < 70 and np.ptp(pixel) > 60
+    assert np.ptp(at(sheet, 2, 20, 25)) < 10 and np.ptp(at(sheet, 2, 60, 30)) < 10
 
 
 def test_many_objects_are_drawn_without_names(tmp_path, record, names):

@@ -1,0 +1,68 @@
+#!/usr/bin/env python
+"""Write the proposals that Fast R-CNN needs: a file for each dataset, by selective search or by a trained RPN.
+
+    python datasets/prepare_proposals.py shapes_train shapes_val          # selective search: OpenCV's contrib build
+    python datasets/prepare_proposals.py shapes_train shapes_val --rpn configs/shapes/faster_rcnn_shapes.yaml \\
+        output/shapes_faster_rcnn/model_final.pth                         # the RPN of a trained Faster or Mask R-CNN
+    python datasets/prepare_proposals.py --coco-json birds_train birds/train.json birds/images --rpn ...
+
+The files are FOLDER/DATASET.pkl, in Detectron2's format, for DATASETS.PROPOSAL_FILES_TRAIN and _TEST; each keeps how it
+was made, which is also printed.
+"""
+
+import argparse
+import os
+
+import cv2
+from detectron2.config import get_cfg
+from tqdm import tqdm
+
+from centermask_solo import add_centermask_solo_config
+from centermask_solo.data.checks import find_files
+from centermask_solo.data.datasets import register_datasets
+from centermask_solo.data.loader import load_dataset
+from centermask_solo.data.proposals import selective_search, write_proposals
+from centermask_solo.engine.errors import reported_errors
+from centermask_solo.engine.proposals import rpn_proposals
+from centermask_solo.engine.setup import merge_config
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="*", help="names of registered datasets")
+    parser.add_argument(
+        "--coco-json",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "JSON", "IMAGES"),
+        help="a further dataset: its name, COCO json and folder of images",
+    )
+    parser.add_argument("--rpn", nargs=2, metavar=("CONFIG", "WEIGHTS"), help="the model whose RPN proposes")
+    parser.add_argument("--output", default="output/proposals", metavar="FOLDER", help="of the files (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes of selective search (%(default)s)")
+    args = parser.parse_args(argv)
+    names = [*args.datasets, *(name for name, _, _ in args.coco_json)]
+    if not names:
+        parser.error("name a dataset, or give one with --coco-json")
+    with reported_errors():
+        cfg = get_cfg()
+        add_centermask_solo_config(cfg)
+        cfg.DATASETS.COCO_JSON = args.coco_json
+        register_datasets(cfg)
+        source = f"selective search, fast mode, OpenCV {cv2.__version__}"
+        if args.rpn:
+            merge_config(cfg, args.rpn[0], ["MODEL.WEIGHTS", args.rpn[1]])
+            source = f"the RPN of {args.rpn[0]} with {args.rpn[1]}"
+        for name in names:
+            find_files(name)
+            dataset = load_dataset(name)
+            proposals = rpn_proposals(cfg, dataset) if args.rpn else selective_search(dataset, args.workers)
+            path = os.path.join(args.output, f"{name}.pkl")
+            write_proposals(path, dataset, tqdm(proposals, name, total=len(dataset), unit=" images"), source)
+            print(f"{path}: proposals for {len(dataset)} images, by {source}")
+
+
+if __name__ == "__main__":
+    main()
