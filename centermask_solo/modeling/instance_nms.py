@@ -79,7 +79,20 @@ class InstanceNMS:
         return kept
 
 
-class BatchedNMS(InstanceNMS):
+class GreedyNMS(InstanceNMS):
+    """The base of greedy rules: dropped is what a kept better instance overlaps by an IoU above ``iou_thresh``."""
+
+    def __init__(self, *, iou_thresh: float, class_agnostic: bool = False) -> None:
+        super().__init__(class_agnostic=class_agnostic)
+        self.iou_thresh = iou_thresh
+
+    @classmethod
+    def from_node(cls, node: CfgNode) -> GreedyNMS:
+        """The rule with ``IOU_THRESH`` and ``CLASS_AGNOSTIC``."""
+        return cls(iou_thresh=node.IOU_THRESH, class_agnostic=node.CLASS_AGNOSTIC)
+
+
+class BatchedNMS(GreedyNMS):
     """Greedy NMS of boxes: dropped where a kept better one overlaps by an IoU above ``iou_thresh``.
 
     Differs: Detectron2's ``batched_nms`` parts the classes by adding offsets in float32 for few boxes, and by a loop
@@ -90,37 +103,19 @@ class BatchedNMS(InstanceNMS):
 
     inputs = ("pred_boxes",)
 
-    def __init__(self, *, iou_thresh: float, class_agnostic: bool = False) -> None:
-        super().__init__(class_agnostic=class_agnostic)
-        self.iou_thresh = iou_thresh
-
-    @classmethod
-    def from_node(cls, node: CfgNode) -> BatchedNMS:
-        """The rule with ``IOU_THRESH`` and ``CLASS_AGNOSTIC``."""
-        return cls(iou_thresh=node.IOU_THRESH, class_agnostic=node.CLASS_AGNOSTIC)
-
     def apply(self, field: str, shapes: Tensor, classes: Tensor | None, scores: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`InstanceNMS.apply`."""
         rows = greedy_box_nms(shapes, classes, scores, self.iou_thresh)
         return rows, scores[rows]
 
 
-class MaskNMS(InstanceNMS):
+class MaskNMS(GreedyNMS):
     """Greedy NMS of masks: dropped where a kept better one overlaps by an IoU above ``iou_thresh``, or both are empty.
 
     Source: SOLO's published code, ``NMS_TYPE "mask"``.
     """
 
     inputs = ("pred_masks",)
-
-    def __init__(self, *, iou_thresh: float, class_agnostic: bool = False) -> None:
-        super().__init__(class_agnostic=class_agnostic)
-        self.iou_thresh = iou_thresh
-
-    @classmethod
-    def from_node(cls, node: CfgNode) -> MaskNMS:
-        """The rule with ``IOU_THRESH`` and ``CLASS_AGNOSTIC``."""
-        return cls(iou_thresh=node.IOU_THRESH, class_agnostic=node.CLASS_AGNOSTIC)
 
     def apply(self, field: str, shapes: Tensor, classes: Tensor | None, scores: Tensor) -> tuple[Tensor, Tensor]:
         """See :meth:`InstanceNMS.apply`."""
