@@ -1,0 +1,194 @@
+"""One step of the comparison of all systems, in a process of its own: see compare_systems.py, which starts it.
+
+python -m benchmarks.system_run {train,propose,predict} SYSTEM --iterations N --output FOLDER [--opts KEY VALUE ...]
+
+"train" leaves FOLDER/SYSTEM/model_final.pth, "propose" FOLDER/proposals/*.pkl; what each measures goes to
+FOLDER/SYSTEM.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import detectron2
+import torch
+import torchvision
+from detectron2.config import CfgNode, get_cfg
+from detectron2.evaluation.evaluator import inference_context
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+
+from benchmarks.postprocessing import device_name
+from centermask_solo import add_centermask_solo_config
+from centermask_solo.checkpoint import Checkpointer
+from centermask_solo.data.datasets import register_datasets
+from centermask_solo.data.loader import load_dataset
+from centermask_solo.data.proposals import write_proposals
+from centermask_solo.engine.demo import CONFIGS, initial_weights
+from centermask_solo.engine.errors import reported_errors
+from centermask_solo.engine.proposals import rpn_proposals
+from centermask_solo.engine.setup import check_config, merge_config
+from centermask_solo.engine.trainer import Trainer
+
+MB = 10**6
+WARM_UP = 3  # predictions that are not timed
+SEED = 0  # the same images in the same order for all systems
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+Measured = dict[str, Any]
+
+
+def build_cfg(system: str, iterations: int, output: Path, opts: list[str]) -> CfgNode:
+    """The config of a system for this comparison; its datasets are registered."""
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    cfg.SEED = SEED
+    merge_config(cfg, CONFIGS[system], opts)
+    if cfg.MODEL.LOAD_PROPOSALS:
+        for split in ("TRAIN", "TEST"):
+            cfg.DATASETS[f"PROPOSAL_FILES_{split}"] = [proposal_file(output, name) for name in cfg.DATASETS[split]]
+    cfg.SOLVER.MAX_ITER = iterations
+    cfg.OUTPUT_DIR = str(output / system)
+    register_datasets(cfg)
+    return cfg
+
+
+def proposal_file(output: Path, dataset: str) -> str:
+    """Where the proposals for a dataset are."""
+    return str(output / "proposals" / f"{dataset}.pkl")
+
+
+def train(cfg: CfgNode, output: Path) -> Measured:
+    """Train and measure it, without evaluation."""
+    weights = cfg.MODEL.WEIGHTS
+    from_scratch = initial_weights(weights)
+    cfg.merge_from_list(from_scratch)
+    check_config(cfg, for_training=True)
+    cfg.DATASETS.TEST = ()
+    seed_all_rng(SEED)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=False)
+    _, seconds, cpu_seconds = timed(cfg, trainer.train)
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "peak_mb": peak_mb(cfg),
+        "batch": cfg.SOLVER.IMS_PER_BATCH,
+        "images": len(load_dataset(cfg.DATASETS.TRAIN[0])),
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "from_scratch": bool(from_scratch) or not weights,
+    }
+
+
+def propose(cfg: CfgNode, output: Path) -> Measured:
+    """Write the proposals of the trained system's RPN for all datasets."""
+    cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    count, start = 0, time.perf_counter()
+    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        dataset = load_dataset(name)
+        write_proposals(proposal_file(output, name), dataset, rpn_proposals(cfg, dataset), cfg.MODEL.WEIGHTS)
+        count += len(dataset)
+    return {"seconds_per_image": (time.perf_counter() - start) / count, "images": count}
+
+
+@torch.no_grad()
+def predict(cfg: CfgNode, output: Path) -> Measured:
+    """Judge the trained system on ``DATASETS.TEST``, one image at a time, each prediction timed."""
+    cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    cfg.DATALOADER.NUM_WORKERS = 0  # nothing else shall run meanwhile
+    name = cfg.DATASETS.TEST[0]
+    model = Trainer.build_model(cfg)
+    Checkpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
+    evaluator = Trainer.build_evaluator(cfg, name)
+    evaluator.reset()
+    times = []
+    with inference_context(model):
+        for i, inputs in enumerate(Trainer.build_test_loader(cfg, name)):
+            for _ in range(WARM_UP if i == 0 else 0):
+                model(inputs)
+            outputs, *duration = timed(cfg, model, inputs)
+            times.append(duration)
+            evaluator.process(inputs, outputs)
+    peak = peak_mb(cfg)
+    results = evaluator.evaluate()
+    seconds, cpu_seconds = (statistics.median(x) for x in zip(*times, strict=True))
+    square = cfg.MODEL.META_ARCHITECTURE == "YOLACT"
+    sides = [cfg.MODEL.YOLACT.INPUT_SIZE] * 2 if square else [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST]
+    return {
+        "seconds_per_image": seconds,
+        "cpu_seconds_per_image": cpu_seconds,
+        "peak_mb": peak,
+        "images": len(times),
+        "input_sides": sides,  # the shorter and the longest longer one
+        "results": {task: {name: finite(metrics[name]) for name in METRICS} for task, metrics in results.items()},
+    }
+
+
+def finite(value: float) -> float | None:
+    """A number as json has it; None for NaN, the AP where there is nothing to find."""
+    return value if math.isfinite(value) else None
+
+
+def timed(cfg: CfgNode, function: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:
+    """What the function returns, the seconds on the clock that it took, and those of this process's processors."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    result = function(*args)
+    if cfg.MODEL.DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - clock, time.process_time() - cpu
+
+
+def peak_mb(cfg: CfgNode) -> float:
+    """The most memory that was in use so far: of this process on a CPU, of PyTorch's tensors on a GPU."""
+    if cfg.MODEL.DEVICE == "cuda":
+        return torch.cuda.max_memory_allocated() / MB
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+
+
+def machine(cfg: CfgNode) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "device": device_name(cfg.MODEL.DEVICE),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "detectron2": detectron2.__version__,
+    }
+
+
+STAGES = {"train": train, "propose": propose, "predict": predict}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the step and add what it measured to the system's json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("system", choices=CONFIGS)
+    parser.add_argument("--iterations", type=int, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[])
+    args = parser.parse_args(argv)
+    setup_logger()
+    setup_logger(name="fvcore")
+    with reported_errors():
+        cfg = build_cfg(args.system, args.iterations, args.output, args.opts)
+        about = {"libraries_mb": peak_mb(cfg), "machine": machine(cfg), "date": time.strftime("%Y-%m-%d")}
+        measured = STAGES[args.stage](cfg, args.output) | about
+        path = args.output / f"{args.system}.json"
+        record = json.loads(path.read_text()) if path.exists() else {"iterations": args.iterations, "opts": args.opts}
+        path.write_text(json.dumps(record | {args.stage: measured}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

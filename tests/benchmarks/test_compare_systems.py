@@ -1,0 +1,172 @@
+"""The comparison of all systems: its table from records, and a small run of it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import compare_systems
+from benchmarks.compare_systems import BEGIN, END, SYSTEMS, main, read_records, render, steps_of
+from centermask_solo.data.shapes import generate_shapes
+from centermask_solo.engine.demo import CONFIGS
+
+ROOT = Path(__file__).parents[2]
+MACHINE = {"device": "A CPU, 2 threads", "cores": 2, "torch": "2", "torchvision": "0", "detectron2": "0.6"}
+
+
+def record(ap, *, masks=True, sides=(192, 256), **changes):
+    def metrics(ap):
+        return {"AP": ap, "AP50": 99.0, "AP75": 0.0, "APs": ap - 1, "APm": ap + 1, "APl": None}
+
+    times = {"seconds": 90.0, "cpu_seconds": 150.0}
+    about = {"machine": MACHINE, "date": "2026-01-02", "libraries_mb": 321.0}
+    sizes = {"batch": 4, "images": 2000, "parameters": 3_141_593, "from_scratch": False, "peak_mb": 1234.0}
+    prediction = {"seconds_per_image": 0.0125, "cpu_seconds_per_image": 0.02, "peak_mb": 567.0, "images": 100}
+    results = {"bbox": metrics(ap)} | ({"segm": metrics(ap - 10)} if masks else {})
+    return {
+        "iterations": 7,
+        "opts": [],
+        "train": times | sizes | about,
+        "predict": prediction | {"input_sides": list(sides), "results": results} | about,
+    } | changes
+
+
+def write(folder, **records):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in records.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def rows(text):
+    """The cells of each row of the table by the system's title."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert len({len(line) for line in lines}) == 1
+    return {line[0]: line[1:] for line in lines[2:]}
+
+
+def test_every_system_has_a_config():
+    assert set(SYSTEMS) == set(CONFIGS)
+
+
+def test_table(tmp_path):
+    propose = {"propose": {"seconds_per_image": 0.08}}
+    write(tmp_path, fast_rcnn=record(30.25, masks=False), faster_rcnn=record(31.0, masks=False) | propose)
+    write(tmp_path, yolact=record(40.0, sides=(224, 224)), solov2={"iterations": 7, "opts": [], "train": {}})
+    text = render(read_records(tmp_path))
+    table = rows(text)
+    assert list(table) == ["YOLACT", "Faster R-CNN", "Fast R-CNN"]  # SOLOv2 is not judged yet
+    tail = ["3.14 M", "1.5 min (2.5)", "12 ms (20)", "1.23 GB", "0.57 GB"]
+    assert table["YOLACT"] == ["30.0", "29.0 / 31.0 / –", "40.0", "39.0 / 41.0 / –", "224 × 224", *tail]
+    assert table["Fast R-CNN"] == ["–", "–", "30.2", "29.2 / 31.2 / –", "192 to 256", *tail]
+    assert "python -m benchmarks.compare_systems --iterations 7\n" in text
+    assert "7 iterations of 4 images, the same 2000" in text and "judged on 100 others" in text
+    assert "Machine: A CPU, 2 threads, of 2 cores; torch 2," in text and "Measured on 2026-01-02." in text
+    assert "80 ms an image" in text and "ImageNet" in text and "taken 0.32 GB" in text
+
+
+def test_what_differs_between_systems_is_told(tmp_path):
+    other = record(1.0, opts=["A.B", "('x', 2)"])
+    other["train"] |= {"machine": MACHINE | {"device": "A GPU"}, "date": "2026-01-05", "from_scratch": True}
+    text = render({"solov2": record(2.0, opts=["A.B", "('x', 2)"]), "yolact": other})
+    assert "A CPU, 2 threads, of 2 cores; torch 2, torchvision 0, Detectron2 0.6; and A GPU" in text
+    assert "Measured on 2026-01-02 to 2026-01-05." in text
+    assert "from random weights: YOLACT" in text
+    assert "--iterations 7 --opts A.B \"('x', 2)\"\n" in text
+    write(tmp_path, solov2=record(1.0), yolact=record(1.0, iterations=8))
+    with pytest.raises(ValueError, match="had different budgets"):
+        read_records(tmp_path)
+
+
+def test_document_keeps_what_is_written_by_hand(tmp_path, capsys):
+    write(tmp_path / "out", solov2=record(50.0))
+    document = tmp_path / "comparison.md"
+    arguments = ["--table-only", "--output", str(tmp_path / "out"), "--document", str(document)]
+    main(arguments)
+    assert document.read_text().endswith("## What it shows\n")
+    document.write_text(document.read_text() + "\nMuch.\n")
+    write(tmp_path / "out", solov2=record(60.0))
+    main(arguments)
+    text = document.read_text()
+    assert text.endswith("\nMuch.\n") and text.index(BEGIN) < text.index("| 60.0 |") < text.index(END)
+    assert text.count("| SOLOv2 |") == 1
+    document.write_text("nothing")
+    with pytest.raises(SystemExit, match="lacks the lines"):
+        main(arguments)
+    assert document.read_text() == "nothing"
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--table-only"], "no system is trained and judged yet"),
+        (["--iterations", "8", "--systems", "solov2"], "results of another budget, --iterations 7: choose another"),
+        (["--iterations", "7", "--opts", "A.B", "1"], "results of another budget, --iterations 7: choose another"),
+    ],
+)
+def test_wrong_use_is_told(tmp_path, arguments, sentence):
+    write(tmp_path, solov2={"iterations": 7, "opts": [], "train": {}})
+    with pytest.raises(SystemExit, match=sentence):
+        main(["--output", str(tmp_path), "--document", str(tmp_path / "x.md"), *arguments])
+    with pytest.raises(SystemExit):
+        main([])
+
+
+def test_finished_steps_are_not_repeated_and_a_failure_says_why(tmp_path, monkeypatch, capsys):
+    started = []
+
+    def start(command, stdout, stderr):
+        started.append(command[5:7])
+        stdout.write("first\nerror: no luck\n")
+        return subprocess.CompletedProcess(command, int(command[5] == "propose"))
+
+    monkeypatch.setattr(compare_systems.subprocess, "run", start)
+    write(tmp_path, faster_rcnn=record(1.0))
+    with pytest.raises(SystemExit, match="propose faster_rcnn failed: error: no luck"):
+        main(["--iterations", "7", "--systems", "faster_rcnn", "fast_rcnn", "--output", str(tmp_path)])
+    assert started == [["propose", "faster_rcnn"]]
+    assert "train faster_rcnn: is done" in capsys.readouterr().out
+    assert steps_of("fast_rcnn") == [
+        *(("train", "faster_rcnn"), ("propose", "faster_rcnn"), ("train", "fast_rcnn"), ("predict", "fast_rcnn"))
+    ]
+
+
+@pytest.mark.slow
+def test_whole_comparison(tmp_path):
+    """With proposals and with masks, twice: the second time all is done."""
+    for split, count in (("train", 6), ("val", 3)):
+        generate_shapes(tmp_path / "shapes", split, count, size=128)
+    folders = {split: tmp_path / "shapes" / split for split in ("train", "val")}
+    data = [[f"few_{split}", f"{folder}/annotations.json", f"{folder}/images"] for split, folder in folders.items()]
+    opts = ["DATASETS.COCO_JSON", str(data), "DATASETS.TRAIN", "('few_train',)", "DATASETS.TEST", "('few_val',)"]
+    opts += ["MODEL.WEIGHTS", "''", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0", "MODEL.DEVICE", "cpu"]
+    opts += ["INPUT.MIN_SIZE_TRAIN", "(64,)", "INPUT.MIN_SIZE_TEST", "64"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.compare_systems",
+        "--iterations",
+        "2",
+        "--systems",
+        "yolact",
+        "fast_rcnn",
+    ]
+    command += ["--output", str(tmp_path / "out"), "--document", str(tmp_path / "comparison.md"), "--opts", *opts]
+    for wanted in (0, 6):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("is done") == wanted
+    table = rows((tmp_path / "comparison.md").read_text())
+    assert set(table) == {"YOLACT", "Fast R-CNN"}
+    for title, cells in table.items():
+        assert (cells[0] == "–") is (title == "Fast R-CNN")
+        assert re.fullmatch(r"\d+\.\d", cells[2]) and re.fullmatch(r"\d+\.\d\d M", cells[5])
+        for gigabytes in cells[-2:]:
+            assert 0.2 < float(gigabytes.split()[0]) < 20
+    records = read_records(tmp_path / "out")
+    assert "seconds_per_image" in records["faster_rcnn"]["propose"] and "predict" not in records["faster_rcnn"]
+    assert records["yolact"]["predict"]["images"] == 3 and records["yolact"]["train"]["from_scratch"]
