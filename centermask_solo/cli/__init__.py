@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from ..engine.errors import reported_errors
-from . import check_dataset, compare, demo, models, predict, train
+from . import check_dataset, compare, demo, models, predict, train, weights
 
-SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models)
+SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models, weights)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,7 +16,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """The parser of this subcommand."""
     parser = subparsers.add_parser("compare", help="draw images beside their ground truth and the predictions")
     parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="default: config.yaml beside the weights")
+    parser.add_argument(
+        "--config-file", default="", metavar="FILE", help="default: the config in the weights, or beside them"
+    )
     parser.add_argument("--output", required=True, metavar="FILE", help="the picture to write: .png or .jpg")
     parser.add_argument("--count", type=int, default=12, help="images, spread over DATASETS.TEST (default 12)")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="of the instances drawn (default 0.3)")

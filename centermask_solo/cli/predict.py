@@ -16,7 +16,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """The parser of this subcommand."""
     parser = subparsers.add_parser("predict", help="find instances in images and draw them")
     parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint")
-    parser.add_argument("--config-file", default="", metavar="FILE", help="default: config.yaml beside the weights")
+    parser.add_argument(
+        "--config-file", default="", metavar="FILE", help="default: the config in the weights, or beside them"
+    )
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, folders of images, patterns")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where pictures and predictions.json go")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="of the instances kept (default 0.3)")

@@ -25,11 +25,13 @@ from detectron2.structures import Instances
 from pycocotools.mask import area
 from tqdm import tqdm
 
-from ..checkpoint import Checkpointer
+from ..checkpoint import Checkpointer, read_weights
+from ..checkpoint.sources.own import recorded_config
 from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
 from ..model_zoo import PREFIX, get_config_file
 from .pictures import contact_sheet, draw_predictions
+from .setup import load_config
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -148,17 +150,27 @@ def find_images(inputs: Sequence[str]) -> list[str]:
     return paths
 
 
-def find_config(weights: str) -> str:
-    """The config file that training wrote beside its checkpoints, or the model zoo's, if they are a model of it.
+def find_config(weights: str) -> str | CfgNode:
+    """What :func:`~centermask_solo.engine.setup.merge_config` needs to build the model of a checkpoint.
+
+    That is the model zoo's config, if the weights are a model of it; the options of the config inside the file; or the
+    path of the config file that training wrote beside its checkpoints.
 
     Raises:
         FileNotFoundError: there is none.
+        ValueError: the file cannot be read.
     """
     if weights.startswith(PREFIX):
         return get_config_file(weights.removeprefix(PREFIX))
+    inside = recorded_config(read_weights(weights).metadata) if os.path.isfile(weights) else None
+    if inside is not None:
+        return load_config(inside)
     path = os.path.join(os.path.dirname(weights), "config.yaml")
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no {path}: name the config of these weights with --config-file")
+        raise FileNotFoundError(
+            f"there is no config in {weights} and no {path}: name the config of these weights with --config-file; "
+            f"`centermask-solo weights inspect {weights}` tells which fits"
+        )
     return path
 
 

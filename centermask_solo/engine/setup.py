@@ -56,8 +56,15 @@ def setup_cfg(cfg: CfgNode, args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def merge_config(cfg: CfgNode, config_file: str, opts: Sequence[str] | None) -> None:
-    """Merge a config file (a path, or the name of one of this package's) and KEY VALUE pairs into ``cfg``.
+def load_config(text: str) -> CfgNode:
+    """The options of a config inside a checkpoint, except for the device, which may be another machine's."""
+    config = CfgNode.load_cfg(text)
+    config.MODEL.pop("DEVICE", None)
+    return config
+
+
+def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None) -> None:
+    """Merge a config (its path, or the name of one of this package's, or its options) and KEY VALUE pairs into ``cfg``.
 
     Raises:
         ValueError, FileNotFoundError: no such file, not YAML, an unknown key or a value of a wrong type.
@@ -66,11 +73,14 @@ def merge_config(cfg: CfgNode, config_file: str, opts: Sequence[str] | None) -> 
     if len(opts) % 2:
         raise ValueError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
     try:
-        if config_file:
-            cfg.merge_from_file(find_config_file(config_file))
+        if isinstance(config, CfgNode):
+            cfg.merge_from_other_cfg(config)
+        elif config:
+            cfg.merge_from_file(find_config_file(config))
         cfg.merge_from_list(opts)
     except (yaml.YAMLError, TypeError, AttributeError) as error:
-        raise ValueError(f"{config_file} is not a config file: {' '.join(str(error).split())}") from error
+        name = config if isinstance(config, str) else "what the weights have inside"
+        raise ValueError(f"{name} is not a config file: {' '.join(str(error).split())}") from error
     except (KeyError, ValueError, AssertionError) as error:
         raise ValueError(_explain_merge_error(cfg, str(error.args[0] if error.args else error))) from error
 
@@ -123,7 +133,7 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
         )
     names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
     key = NUM_CLASSES_KEYS.get(cfg.MODEL.META_ARCHITECTURE)
-    classes = check_datasets(names, _value(cfg, key) if key else None, key or "")
+    classes = check_datasets(names, value_of(cfg, key) if key else None, key or "")
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
 
@@ -147,7 +157,8 @@ def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Seque
         logger.warning(message)
 
 
-def _value(cfg: CfgNode, key: str) -> Any:
+def value_of(cfg: CfgNode, key: str) -> Any:
+    """The value of an option, such as "MODEL.DEVICE"."""
     node: Any = cfg
     for part in key.split("."):
         node = node[part]

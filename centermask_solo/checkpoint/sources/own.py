@@ -38,3 +38,8 @@ def recorded_format(metadata: Mapping[str, Any]) -> PixelFormat | None:
         return PixelFormat(config["INPUT"]["FORMAT"], tuple(model["PIXEL_MEAN"]), tuple(model["PIXEL_STD"]))
     except (KeyError, TypeError, AttributeError, yaml.YAMLError):  # another project's, which uses the word otherwise
         return None
+
+
+def recorded_config(metadata: Mapping[str, Any]) -> str | None:
+    """The config, as YAML, that a file of this package has inside; None if it has none."""
+    return metadata["config"] if recorded_format(metadata) else None

@@ -1,0 +1,104 @@
+"""What a weight file holds is told in the words of this package."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from centermask_solo import model_zoo
+from centermask_solo.checkpoint.contents import read_contents
+from centermask_solo.checkpoint.sources.source import BGR_CENTRED
+from tests.checkpoint.sources.backbones import tensors, torchvision_shapes
+from tests.checkpoint.sources.test_yolact import published
+
+CLASSES = {
+    "SOLOv2/solov2_R_50_3x.yaml": "MODEL.SOLOV2.NUM_CLASSES",
+    "CenterMask/centermask_lite_V_19_eSE_FPN_ms_4x.yaml": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "CenterMask/panoptic_centermask_R_50_FPN_ms_3x.yaml": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "YOLACT/yolact_plus_resnet50.yaml": "MODEL.YOLACT.NUM_CLASSES",
+    "baselines/mask_rcnn_R_50_FPN_1x.yaml": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "baselines/retinanet_R_50_FPN_1x.yaml": "MODEL.RETINANET.NUM_CLASSES",
+}
+
+
+def save(path, content):
+    torch.save(content, path)
+    return str(path)
+
+
+@pytest.fixture
+def state():
+    """The names and shapes of a small SOLOv2 with 5 classes."""
+    return empty_state("shapes/solov2_shapes.yaml", "MODEL.SOLOV2.NUM_CLASSES", 5)
+
+
+def empty_state(config, *options):
+    cfg = model_zoo.get_config(config)
+    cfg.merge_from_list(list(options))
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return build_model(cfg).state_dict()
+
+
+@pytest.mark.parametrize("config", CLASSES)
+def test_number_of_classes_and_fit(config, tmp_path):
+    """Whoever wrote the file under these names."""
+    path = save(tmp_path / "x.pth", {"model": empty_state(config, CLASSES[config], 7)})
+    contents = read_contents(path)
+    assert contents.num_classes == 7
+    assert contents.system == model_zoo.get_config(config).MODEL.META_ARCHITECTURE
+    assert contents.thing_classes is contents.config is None
+    fit = contents.fit(empty_state(config, CLASSES[config], 7))
+    assert not any(fit)
+    fit = contents.fit(empty_state(config))
+    assert fit.class_layers and not fit.faults
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"thing_classes": ["a", "b", "c", "d", "e"]},
+        {"meta": {"CLASSES": ("a", "b", "c", "d", "e"), "epoch": 3}},
+        {"meta": {"dataset_meta": {"classes": ("a", "b", "c", "d", "e")}}},
+    ],
+)
+def test_class_names_are_found(metadata, state, tmp_path):
+    path = save(tmp_path / "x.pth", {"state_dict": state, **metadata})
+    assert read_contents(path).thing_classes == ["a", "b", "c", "d", "e"]
+
+
+def test_file_of_this_package(state, tmp_path):
+    config = model_zoo.get_config("shapes/solov2_shapes.yaml").dump()
+    contents = read_contents(save(tmp_path / "x.pth", {"model": state, "config": config, "thing_classes": ["a"]}))
+    assert contents.source.name == "SOLOv2 of this package"
+    assert (contents.config, contents.thing_classes) == (config, ["a"])
+    assert contents.pixel_format.channels == "RGB" and contents.format_is_certain
+    assert str(contents.backbone) == "MobileNetV2"
+
+
+def test_file_without_config_is_what_the_names_say(state, tmp_path):
+    contents = read_contents(save(tmp_path / "x.pth", {"model": state, "config": "another project's"}))
+    assert contents.source.name == "SOLOv2 of AdelaiDet"
+    assert contents.config is None
+    assert contents.pixel_format == BGR_CENTRED and not contents.format_is_certain
+
+
+def test_bare_backbone(tmp_path):
+    contents = read_contents(save(tmp_path / "x.pth", tensors(torchvision_shapes("resnet50"))))
+    assert (contents.system, contents.num_classes, contents.num_entries) == ("", None, 320)
+    assert len(contents.weights) + len(contents.dropped) == 320
+    assert not contents.fit(empty_state("YOLACT/yolact_plus_resnet50.yaml")).faults
+    assert contents.fit(empty_state("YOLACT/yolact_base.yaml")).faults
+
+
+def test_what_the_source_does_not_know_is_named(tmp_path):
+    path = save(tmp_path / "x.pth", tensors({**published("yolact_resnet50"), "mystery": (1,)}))
+    with pytest.raises(ValueError, match=r"x\.pth: YOLACT of the authors has no place for 1 entries .*: mystery$"):
+        read_contents(path)
+
+
+def test_unknown_file(tmp_path):
+    path = save(tmp_path / "x.pth", {"somewhere.weight": torch.zeros(1)})
+    with pytest.raises(
+        ValueError, match=r"x\.pth \(with 'somewhere\.weight'\) is none of the files that are known: SOLOv2"
+    ):
+        read_contents(path)
