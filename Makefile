@@ -14,7 +14,7 @@ help:  ## this list
 env:  ## install everything that is needed into .venv (VENV=path: there; VENV=: into the active environment)
 	@bash scripts/setup_env.sh
 
-demo: env  ## train a small model on generated images and draw what it finds (MODEL=solov2)
+demo: env  ## train a small model on generated images and draw what it finds (MODEL=solov2, or another)
 	@$(PY) -W ignore::FutureWarning -m centermask_solo.cli demo --model $(MODEL)
 
 test: env  ## all tests

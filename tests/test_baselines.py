@@ -1,5 +1,6 @@
 """The baselines are Detectron2's own models with Detectron2's own recipes, and the small ones train on the CPU."""
 
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.checkpoint import Checkpointer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PUBLISHED = {
@@ -99,3 +101,16 @@ def test_small_baseline_trains_and_predicts(name):
     assert found.image_size == (96, 128) and found.has("pred_masks") is has_masks
     poolers = [m for m in model.modules() if isinstance(m, RoIPool)]
     assert bool(poolers) is ("roipool" in name)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "fast_rcnn", "retinanet"])
+def test_files_of_detectron2s_model_zoo_fill_the_model(name, tmp_path):
+    """Their form: arrays under the names of the model, and who wrote them."""
+    cfg = read(f"shapes/{name}_shapes.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    values = {key: value.numpy() for key, value in build_model(cfg).state_dict().items()}
+    path = tmp_path / "model_final_f10217.pkl"
+    path.write_bytes(pickle.dumps({"model": values, "__author__": "Detectron2 Model Zoo"}))
+    model = build_model(cfg)
+    Checkpointer(model, complete=True).load(str(path))
+    assert all(torch.equal(value, torch.from_numpy(values[key])) for key, value in model.state_dict().items())
