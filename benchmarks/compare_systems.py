@@ -140,7 +140,7 @@ def _notes(finished: Mapping[str, Record], records: Mapping[str, Record]) -> lis
     libraries = max(x["predict"]["libraries_mb"] for x in finished.values()) / 1000
     notes = [
         "* AP is COCO's, in per cent; small, medium and large are below 32², below 96², and from 96² pixels on in the "
-        "image file. – stands where a system gives no masks, or no such object exists.",
+        "image file. – stands where a system gives no masks.",
         "* Training is the time on the clock from the first iteration to the last, the loading of images included; "
         "prediction the median of one image at a time, without its loading; in parentheses the time of the processors "
         "that the process used, which bears with a machine that others use, too.",

@@ -16,7 +16,7 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +130,15 @@ def predict(cfg: CfgNode, output: Path) -> Measured:
         "peak_mb": peak,
         "images": len(times),
         "input_sides": sides,  # the shorter and the longest longer one
-        "results": {task: {name: finite(metrics[name]) for name in METRICS} for task, metrics in results.items()},
+        "results": {task: scores(results.get(task)) for task in ("bbox", "segm")[: 1 + cfg.MODEL.MASK_ON]},
     }
 
 
-def finite(value: float) -> float | None:
-    """A number as json has it; None for NaN, the AP where there is nothing to find."""
-    return value if math.isfinite(value) else None
+def scores(metrics: Mapping[str, float] | None) -> dict[str, float | None]:
+    """The metrics of a task: None where there is nothing to find, 0 if the model has found nothing at all."""
+    if not metrics or math.isnan(metrics["AP"]):  # so Detectron2's evaluator reports no detections
+        return dict.fromkeys(METRICS, 0.0)
+    return {name: metrics[name] if math.isfinite(metrics[name]) else None for name in METRICS}
 
 
 def timed(cfg: CfgNode, function: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:

@@ -70,7 +70,8 @@ def run_demo(cfg: CfgNode, model: str, output_dir: str = "", opts: Sequence[str]
     say(f"Done in {format_seconds(time.perf_counter() - start)}. COCO AP on {num_test} images not seen in training:\n")
     print(format_results(results))
     print(f"\nImages, ground truth and predictions side by side: {sheet}\nNext you can try:\n")
-    for line in next_commands(config_file, output_dir):
+    commands = next_commands(config_file, output_dir)
+    for line in commands[1:] if cfg.MODEL.LOAD_PROPOSALS else commands:  # without proposals it cannot predict
         print(f"  {line}")
 
 

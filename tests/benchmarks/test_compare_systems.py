@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare_systems
+from benchmarks import compare_systems, system_run
 from benchmarks.compare_systems import BEGIN, END, SYSTEMS, main, read_records, render, steps_of
 from centermask_solo.data.shapes import generate_shapes
 from centermask_solo.engine.demo import CONFIGS
@@ -46,6 +46,13 @@ def rows(text):
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert len({len(line) for line in lines}) == 1
     return {line[0]: line[1:] for line in lines[2:]}
+
+
+def test_no_detection_at_all_is_an_ap_of_0_and_no_object_is_none():
+    nothing = dict.fromkeys(system_run.METRICS, float("nan"))
+    assert system_run.scores(None) == system_run.scores(nothing) == dict.fromkeys(system_run.METRICS, 0.0)
+    assert system_run.scores({**nothing, "AP": 2.0})["AP"] == 2.0
+    assert system_run.scores({**nothing, "AP": 2.0})["APs"] is None
 
 
 def test_every_system_has_a_config():
