@@ -88,32 +88,29 @@ class Checkpointer(DetectionCheckpointer):
         return read_file(f, self._file)
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
+        """Fills the model; what Detectron2 is to report, which is nothing about a file of a known source."""
         values = checkpoint["model"]
         source = find_source(values, checkpoint)
         if source is not None:
-            self.logger.info(f"{self._file} is {source.name}.")
-            checkpoint = {**checkpoint, **self._translate(source, values)}
-        incompatible = super()._load_model(checkpoint)
-        for keys in (incompatible.missing_keys, incompatible.unexpected_keys):
+            checkpoint.update(self._translate(source, values))
+        mismatch = super()._load_model(checkpoint)
+        for keys in (mismatch.missing_keys, mismatch.unexpected_keys):
             keys[:] = [key for key in keys if not key.endswith(IGNORED_SUFFIXES)]
-        model_keys = [key for key in self.model.state_dict() if not key.endswith(IGNORED_SUFFIXES)]
-        self._check_system(incompatible, model_keys, values, source)
-        fit = judge(
-            model_keys,
-            incompatible.missing_keys,
-            incompatible.unexpected_keys,
-            incompatible.incorrect_shapes,
-            bare_backbone=source is not None and not source.system,
-        )
-        if source is not None and fit.faults:
-            raise ValueError(
-                f"{self._file} ({source.name}) does not fit {self._name}: {'; '.join(fit.faults)}; {ADVICE}"
-            )
-        if self.complete and incompatible.missing_keys:
-            self._refuse_incomplete(incompatible, model_keys, fit)
+        keys = [key for key in self.model.state_dict() if not key.endswith(IGNORED_SUFFIXES)]
+        fit = judge(keys, *mismatch, bare_backbone=source is not None and not source.system)
+        if source is None:
+            self._refuse_another_model(keys, mismatch, values)
+        elif fit.faults:
+            faults = "; ".join(fit.faults)
+            raise ValueError(f"{self._file} ({source.name}) does not fit {self._name}: {faults}; {ADVICE}")
+        if self.complete and mismatch.missing_keys:
+            self._refuse_incomplete(keys, mismatch, fit)
         self._check_pixel_format(source, values, checkpoint)
-        self._report(incompatible, model_keys, fit, source)
-        return incompatible
+        self._report_bare_backbone(keys, mismatch.missing_keys)
+        if source is None:
+            return mismatch
+        self._report(fit)
+        return None
 
     @property
     def _name(self) -> str:
@@ -121,6 +118,7 @@ class Checkpointer(DetectionCheckpointer):
 
     def _translate(self, source: Source, values: dict[str, Any]) -> dict[str, Any]:
         """What of a checkpoint changes where its weights are those of a source."""
+        self.logger.info(f"{self._file} is {source.name}.")
         try:
             weights, dropped = source.translate(values)
         except ValueError as error:
@@ -133,41 +131,38 @@ class Checkpointer(DetectionCheckpointer):
         # Detectron2's heuristics find where in the model a bare backbone sits.
         return {"model": weights, "matching_heuristics": not source.system, "__author__": source.name}
 
-    def _check_system(
-        self, incompatible: Any, model_keys: list[str], values: dict[str, Any], source: Source | None
-    ) -> None:
-        """Nothing, if the file is of this kind of model, or of a backbone."""
-        rest = [key for key in model_keys if not key.startswith("backbone.")]
-        unfilled_rest = [key for key in rest if key in incompatible.missing_keys]
-        foreign = [key for key in incompatible.unexpected_keys if key not in model_keys]
-        another = f"{self._file} holds the weights of another model{f', {source.name}' if source else ''}"
-        if set(model_keys) <= set(incompatible.missing_keys):
+    def _refuse_another_model(self, keys: list[str], mismatch: Any, values: dict[str, Any]) -> None:
+        """The error of a file of no known source that is neither of this kind of model nor of a backbone."""
+        another = f"{self._file} holds the weights of another model"
+        if set(keys) <= set(mismatch.missing_keys):
             raise ValueError(
                 f"{another}: none of its {len(values)} keys (such as '{next(iter(values))}') fits {self._name} "
-                f"(such as '{model_keys[0]}'); {ADVICE}"
+                f"(such as '{keys[0]}'); {ADVICE}"
             )
-        if len(unfilled_rest) > len(rest) / 2 and len(foreign) > MAX_CLASSIFIER_KEYS:
+        rest = _outside_backbone(keys)
+        unfilled = [key for key in rest if key in mismatch.missing_keys]
+        foreign = [key for key in mismatch.unexpected_keys if key not in keys]
+        if len(unfilled) > len(rest) / 2 and len(foreign) > MAX_CLASSIFIER_KEYS:
             raise ValueError(
-                f"{another}: outside the backbone it lacks {len(unfilled_rest)} of the {len(rest)} parameters of "
-                f"{self._name} (such as '{unfilled_rest[0]}'), and {len(foreign)} of its own (such as '{foreign[0]}') "
+                f"{another}: outside the backbone it lacks {len(unfilled)} of the {len(rest)} parameters of "
+                f"{self._name} (such as '{unfilled[0]}'), and {len(foreign)} of its own (such as '{foreign[0]}') "
                 f"have no place; {ADVICE}"
             )
 
-    def _refuse_incomplete(self, incompatible: Any, model_keys: list[str], fit: Fit) -> None:
+    def _refuse_incomplete(self, keys: list[str], mismatch: Any, fit: Fit) -> None:
         """The error of a file that does not fill the model."""
-        unfilled, shapes = incompatible.missing_keys, incompatible.incorrect_shapes
-        shape = ""
-        if shapes:
-            key, there, here = min(shapes)
+        missing, shape = mismatch.missing_keys, ""
+        if mismatch.incorrect_shapes:
+            key, there, here = min(mismatch.incorrect_shapes)
             shape = f"; '{key}' is {tuple(there)} there and {tuple(here)} here"
-        if set(unfilled) <= set(fit.class_layers):
+        if set(missing) <= set(fit.class_layers):
             raise ValueError(
                 f"{self._file} was trained on another number of classes than {self._name} has here{shape}; give the "
                 "config the number of classes of the file, or train on yours"
             )
         raise ValueError(
-            f"{self._file} lacks {len(unfilled)} of the {len(model_keys)} parameters of {self._name} (such as "
-            f"'{min(unfilled)}'{shape}), so its detections would be meaningless; {ADVICE}"
+            f"{self._file} lacks {len(missing)} of the {len(keys)} parameters of {self._name} (such as "
+            f"'{min(missing)}'{shape}), so its detections would be meaningless; {ADVICE}"
         )
 
     def _check_pixel_format(self, source: Source | None, values: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -186,26 +181,24 @@ class Checkpointer(DetectionCheckpointer):
             raise ValueError(message)
         self.logger.warning(message + ("" if certain else "; unless these weights are not the published ones"))
 
-    def _report(self, incompatible: Any, model_keys: list[str], fit: Fit, source: Source | None) -> None:
-        """A line in the log for what starts from its initialization, and for what of the file is not used."""
-        missing, rest = incompatible.missing_keys, [key for key in model_keys if not key.startswith("backbone.")]
+    def _report_bare_backbone(self, keys: list[str], missing: list[str]) -> None:
+        """One line in the log, instead of all that is ``missing``, if the file fills the backbone alone."""
+        rest = _outside_backbone(keys)
         if rest and set(rest) <= set(missing):
             self.logger.info(
-                f"{self._file} fills {len(model_keys) - len(missing)} parameters of the backbone; "
+                f"{self._file} fills {len(keys) - len(missing)} parameters of the backbone; "
                 f"the other {len(missing)} parameters of {self._name} start from their initialization."
             )
             missing.clear()
+
+    def _report(self, fit: Fit) -> None:
+        """A line in the log for each kind of thing that is in the file or in the model alone."""
         if fit.class_layers:
             self.logger.warning(
                 f"{self._file} was trained on another number of classes: {layers_of(fit.class_layers)} start from "
                 "their initialization, everything else is loaded."
             )
-            missing[:] = [key for key in missing if key not in fit.class_layers]
-            shapes = incompatible.incorrect_shapes
-            shapes[:] = [entry for entry in shapes if entry[0] not in fit.class_layers]
-        if source is None:
-            return
-        if missing and fit.new_parts:
+        if fit.new_parts:
             self.logger.warning(
                 f"{self._file} lacks {', '.join(fit.new_parts)}, which start from their initialization."
             )
@@ -213,8 +206,10 @@ class Checkpointer(DetectionCheckpointer):
             self.logger.warning(
                 f"Left out of {self._file}, because the config does not build it: {', '.join(fit.unbuilt_parts)}."
             )
-        missing.clear()
-        incompatible.unexpected_keys.clear()
+
+
+def _outside_backbone(keys: list[str]) -> list[str]:
+    return [key for key in keys if not key.startswith("backbone.")]
 
 
 def _pixel_format_of(model: nn.Module) -> PixelFormat | None:

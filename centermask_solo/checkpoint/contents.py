@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +73,7 @@ def read_contents(path: str) -> Contents:
         ValueError: it cannot be read, is of no known source, or has entries that its source does not know.
     """
     values, metadata = read_weights(path)
-    source = find_source(values, metadata) or _by_our_names(values)
+    source = find_source(values, metadata)
     if source is None:
         known = "; ".join(source.name for source in SOURCES)
         raise ValueError(f"{path} (with '{next(iter(values))}') is none of the files that are known: {known}")
@@ -97,12 +96,6 @@ def read_contents(path: str) -> Contents:
         recorded or source.pixel_format(values),
         recorded is not None or source.always_this_format,
     )
-
-
-def _by_our_names(values: Mapping[str, Any]) -> Source | None:
-    """A detector of Detectron2, or one of this package of which somebody kept the weights alone."""
-    found = next((source for source in own.SOURCES if source.recognises(values)), None)
-    return found and dataclasses.replace(found, name=f"{found.system} in Detectron2's names")
 
 
 def _count_classes(weights: Mapping[str, Any]) -> int | None:

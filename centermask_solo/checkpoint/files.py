@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shlex
 from typing import Any, NamedTuple
 
 import torch
@@ -26,12 +27,16 @@ SAFE_GLOBALS = {
 WEIGHTS_KEYS = ("model", "state_dict", "model_state")
 NOT_READ = "which is not loaded because it could run code"
 # For whoever trusts a file that holds more than tensors: a program that keeps its tensors alone.
-SAVE_TENSORS = {
-    ".pkl": "import pickle, torch; c = pickle.load(open('{path}', 'rb'), encoding='latin1'); c = c.get('model', c); "
-    "torch.save({{'model': {{k: torch.as_tensor(v) for k, v in c.items()}}}}, '{path}.tensors.pth')",
-    ".pth": "import torch; c = torch.load('{path}', map_location='cpu', weights_only=False); "
-    "c = c.get('model', c.get('state_dict', c)); torch.save({{'model': c}}, '{path}.tensors.pth')",
+LOAD = {
+    ".pkl": "c = pickle.load(open(path, 'rb'), encoding='latin1')",
+    ".pth": "c = torch.load(path, map_location='cpu', weights_only=False)",
 }
+SAVE_TENSORS = (
+    "import pickle, sys, torch; path = sys.argv[1]; {load}; "
+    "c = c.state_dict() if hasattr(c, 'state_dict') else c; "
+    f"c = next((c[k] for k in {(*WEIGHTS_KEYS, 'blobs')} if k in c), c); "
+    "torch.save({{'model': {{k: torch.as_tensor(v) for k, v in c.items() if hasattr(v, 'shape')}}}}, sys.argv[2])"
+)
 
 
 class Weights(NamedTuple):
@@ -95,10 +100,11 @@ def read_file(filename: str, path: str) -> dict[str, Any]:
     try:
         content = _read_pkl(filename) if suffix == ".pkl" else _read_torch(filename)
     except _NotPlain as error:
-        program = SAVE_TENSORS.get(suffix, SAVE_TENSORS[".pth"]).format(path=filename)
+        program = SAVE_TENSORS.format(load=LOAD.get(suffix, LOAD[".pth"]))
+        names = shlex.join((filename, f"{filename}.tensors.pth"))
         raise ValueError(
             f"{path} holds more than tensors and plain values ({error}), {NOT_READ}; if you trust whoever made it, "
-            f'keep its tensors alone by the command that follows, and give the new file: python -c "{program}"'
+            f'keep its tensors alone by the command that follows, and give the new file: python -c "{program}" {names}'
         ) from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, KeyError, IndexError) as error:
         raise ValueError(

@@ -21,6 +21,13 @@ CLASS_LAYERS = re.compile(
     r"|head\.cls_score"
     r")\.(?:weight|bias)"
 )
+# The heads that a config adds or leaves out, without another model coming of it.
+OPTIONAL_HEADS = {
+    "proposal_generator",
+    "sem_seg_head",
+    "mask_iou_head",
+    *(f"roi_heads.{name}" for name in ("box_head", "box_predictor", "mask_head", "maskiou_head", "keypoint_head")),
+}
 # What a detector adds inside an ImageNet backbone.
 OFFSETS = re.compile(r".+\bconv\d?_offset\.(?:weight|bias)")
 BOTTOM_UP = "backbone.bottom_up."
@@ -55,30 +62,41 @@ def judge(
     """
     misshapen = {key for key, _, _ in wrong_shapes}
     missing = {key for key in missing if key not in misshapen}
-    class_layers = [key for key, _, _ in wrong_shapes if CLASS_LAYERS.fullmatch(key)]
+    class_layers = [
+        key for key, there, here in wrong_shapes if CLASS_LAYERS.fullmatch(key) and tuple(there[1:]) == tuple(here[1:])
+    ]
     faults = [
         f"'{key}' is {tuple(there)} there and {tuple(here)} here"
         for key, there, here in wrong_shapes
         if key not in class_layers
     ]
-    new_parts: set[str] = set()
-    if bare_backbone:
-        prefix = BOTTOM_UP if any(key.startswith(BOTTOM_UP) for key in model_keys) else "backbone."
-        model_keys = [key for key in model_keys if key.startswith(prefix) and not OFFSETS.fullmatch(key)]
-        missing &= set(model_keys)
-        parts = {_stage(key.removeprefix(prefix)) for key in model_keys}
-        unbuilt = {key: _stage(key) for key in left_over if _stage(key) not in parts}
-    else:
-        filled = {_head(key) for key in {*model_keys, *left_over} - missing}
-        new_parts = {_head(key) for key in missing} - filled - {"backbone"}
-        missing = {key for key in missing if _head(key) not in new_parts}
-        parts = {_head(key) for key in model_keys}
-        unbuilt = {key: _head(key) for key in left_over if _head(key) not in parts}
+    missing, new_parts, unbuilt = (_sort_stages if bare_backbone else _sort_heads)(model_keys, missing, left_over)
     if missing:
         faults.append(f"it lacks {name_some(sorted(missing))}")
-    if set(left_over) - set(unbuilt):
-        faults.append(f"there is no place for {name_some(sorted(set(left_over) - set(unbuilt)))}")
+    if set(left_over) - unbuilt.keys():
+        faults.append(f"there is no place for {name_some(sorted(set(left_over) - unbuilt.keys()))}")
     return Fit(class_layers, sorted(new_parts), sorted(set(unbuilt.values())), faults)
+
+
+def _sort_heads(
+    model_keys: Sequence[str], missing: set[str], left_over: Collection[str]
+) -> tuple[set[str], set[str], dict[str, str]]:
+    """Of a detector: what must not be missing, heads that may, and left over names of heads that may be left out."""
+    filled = {_head(key) for key in {*model_keys, *left_over} - missing}
+    new = OPTIONAL_HEADS & ({_head(key) for key in missing} - filled)
+    absent = OPTIONAL_HEADS - {_head(key) for key in model_keys}
+    unbuilt = {key: _head(key) for key in left_over if _head(key) in absent}
+    return {key for key in missing if _head(key) not in new}, new, unbuilt
+
+
+def _sort_stages(
+    model_keys: Sequence[str], missing: set[str], left_over: Collection[str]
+) -> tuple[set[str], set[str], dict[str, str]]:
+    """The same of an ImageNet backbone: it need not fill more than the backbone, and may have more stages."""
+    prefix = BOTTOM_UP if any(key.startswith(BOTTOM_UP) for key in model_keys) else "backbone."
+    keys = {key for key in model_keys if key.startswith(prefix) and not OFFSETS.fullmatch(key)}
+    stages = {_stage(key.removeprefix(prefix)) for key in keys}
+    return missing & keys, set(), {key: _stage(key) for key in left_over if _stage(key) not in stages}
 
 
 def _head(key: str) -> str:

@@ -30,7 +30,7 @@ PANOPTIC = Source(
 SOURCE = Source(
     "CenterMask2 of the authors",
     "CenterMask",
-    has_names(*MARKS),
+    lambda values: has_names(*MARKS)(values) and PANOPTIC_MARK not in values,
     keep_names,
     _pixel_format,
     always_this_format=False,

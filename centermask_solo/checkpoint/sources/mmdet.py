@@ -9,8 +9,8 @@ from .source import (
     BACKBONE,
     BATCH_COUNTER,
     PARAMETER,
-    PIXEL_STATISTICS,
     RGB_STANDARDIZED,
+    STATED,
     Rename,
     Source,
     Table,
@@ -56,7 +56,7 @@ def solov2_names(*, towers: str, outputs: str, class_word: str, mask_head: str, 
         ]
     return table(
         (r".+\.num_batches_tracked", BATCH_COUNTER),
-        (r"data_preprocessor\.(mean|std)", PIXEL_STATISTICS),
+        (r"data_preprocessor\.(mean|std)", STATED),
         *resnet_rows(r"backbone\.", BACKBONE),
         (rf"neck\.lateral_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}.{m[2]}"),
         (rf"neck\.fpn_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_output{int(m[1]) + 2}.{m[2]}"),

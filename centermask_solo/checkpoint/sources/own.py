@@ -1,8 +1,9 @@
-"""Files of this package, which state class names and config beside the weights."""
+"""Files of this package, which state class names and config beside the weights, and others under its names."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -23,6 +24,8 @@ SOURCES = tuple(
     Source(f"{system} of this package", system, has_names(*marks), keep_names, lambda values: None)
     for system, marks in MARKS.items()
 )
+# Detectron2's, and those of this package of which somebody kept the weights alone.
+UNSIGNED = tuple(replace(source, name=f"{source.system} in Detectron2's names") for source in SOURCES)
 
 
 def is_own(metadata: Mapping[str, Any]) -> bool:

@@ -79,7 +79,9 @@ Table = tuple[tuple[re.Pattern[str], Rename], ...]
 
 CLASSIFIER = Drop("the ImageNet classifier, which a detector does not have")
 BATCH_COUNTER = Drop("counts the batches of a batch normalization, which is frozen here")
-PIXEL_STATISTICS = Drop("the config states it")
+STATED = Drop("the config states it")
+PIXEL_STATISTICS = ("pixel_mean", "pixel_std")
+CELL_ANCHORS = "anchor_generator.cell_anchors"  # in older files of Detectron2
 
 
 def table(*rows: tuple[str, Rename]) -> Table:
@@ -139,7 +141,7 @@ def is_backbone_with(name: str) -> Callable[[Mapping[str, Any]], bool]:
 
 def keep_names(values: Mapping[str, Any]) -> Translation:
     """The translation of files that have the names of this package: everything but what the config states."""
-    stated = {key: PIXEL_STATISTICS.reason for key in values if key in ("pixel_mean", "pixel_std")}
+    stated = {key: STATED.reason for key in values if key in PIXEL_STATISTICS or CELL_ANCHORS in key}
     return Translation({key: value for key, value in values.items() if key not in stated}, stated)
 
 
