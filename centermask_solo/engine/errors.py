@@ -14,6 +14,7 @@ from detectron2.utils import comm
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
 EXIT_CODE = 2
+SECONDS_FOR_THE_MAIN_PROCESS = 30
 
 
 def user_sentence(error: BaseException | None) -> str | None:
@@ -47,7 +48,8 @@ def reported_errors() -> Iterator[None]:
         if sentence is None:
             raise
         if not comm.is_main_process():
-            time.sleep(2)  # all processes meet most errors: the main one speaks, and its end ends the others
+            # All processes meet most errors: the main one speaks, and its end ends the others before they do.
+            time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
         print(f"error: {sentence}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_CODE) from None
 
