@@ -8,13 +8,16 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import torch
+from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 
+from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.modeling.solov2.decode import decode_image, point_nms
 from centermask_solo.modeling.solov2.losses import dice_terms
 from centermask_solo.ops.masks import mask_iou
 from centermask_solo.ops.nms import matrix_nms
 from tests import parity
+from tests.checkpoint.sources import detectors
 
 
 def _mismatches(case, values):
@@ -68,10 +71,8 @@ def test_decoding(r50_case):
     assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_detections(r50_case, channels_last):
-    model = r50_case.model.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    spec = r50_case.case["images"][0]
+def _assert_detections(case, model):
+    spec = case.case["images"][0]
     height, width = spec["output_height"], spec["output_width"]
     with torch.no_grad():
         found = model([{"image": _image(spec), "height": height, "width": width}])[0]["instances"]
@@ -82,10 +83,27 @@ def test_detections(r50_case, channels_last):
         "boxes_0": found.pred_boxes.tensor,
         "mask_areas_0": found.pred_masks.flatten(1).sum(1),
     }
-    assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
-    for mask, counts in zip(found.pred_masks.numpy(), r50_case.arrays["masks_0"], strict=True):
+    assert _mismatches(case, {k: v.numpy() for k, v in values.items()}) == {}
+    for mask, counts in zip(found.pred_masks.numpy(), case.arrays["masks_0"], strict=True):
         expected = mask_util.decode({"size": [height, width], "counts": str(counts)}).astype(bool)
-        assert (mask & expected).sum() / (mask | expected).sum() >= r50_case.case["mask_iou"]
+        assert (mask & expected).sum() / (mask | expected).sum() >= case.case["mask_iou"]
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_detections(r50_case, channels_last):
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    _assert_detections(r50_case, r50_case.model.to(memory_format=memory_format))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [detectors.solo, detectors.mmdet])
+def test_detections_with_the_weights_in_other_names(r50_case, make, tmp_path, caplog):
+    """The recorded checkpoint as the original repository and mmdetection would have written it."""
+    torch.save({"state_dict": detectors.renamed(r50_case.model.state_dict(), make)}, tmp_path / "x.pth")
+    model = build_model(r50_case.cfg).eval()
+    Checkpointer(model).load(str(tmp_path / "x.pth"))
+    assert "other images than the config gives" in caplog.text  # recorded are those of AdelaiDet, in BGR
+    _assert_detections(r50_case, model)
 
 
 @pytest.fixture(scope="module")
