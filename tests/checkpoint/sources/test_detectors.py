@@ -230,3 +230,8 @@ def test_statistics_and_anchors_are_left_to_the_config():
         STATED.reason: 2,
         BATCH_COUNTER.reason: 53,
     }
+
+
+def test_every_source_is_documented():
+    text = (Path(__file__).parents[3] / "docs" / "compatibility.md").read_text()
+    assert [source.name for source in SOURCES if f"| {source.name}" not in text] == []
