@@ -87,4 +87,5 @@ SOURCE = Source(
     has_names("mask_head.conv_kernel.weight", "mask_head.mask_feature_head.conv_pred.conv.weight"),
     _translate,
     lambda values: RGB_STANDARDIZED,
+    always_this_format=False,  # many train there on Caffe's images
 )
