@@ -80,7 +80,9 @@ def device_name(device: str) -> str:
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+    num_threads = torch.get_num_threads()
+    name = models[0] if models else platform.processor()
+    return f"{name}, {num_threads} thread{'s' if num_threads > 1 else ''}"
 
 
 def main(script: str, doc: str, cases: Mapping[str, Callable[[str, int], dict[str, object]]]) -> None:
