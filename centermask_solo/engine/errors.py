@@ -14,7 +14,10 @@ from detectron2.utils import comm
 
 PACKAGE = str(Path(__file__).resolve().parents[1])
 EXIT_CODE = 2
+# Several processes meet most errors together. The main one speaks, and its end ends the others before they do; it waits
+# until they have left what it serves to them, without which they would fail in another way.
 SECONDS_FOR_THE_MAIN_PROCESS = 30
+SECONDS_FOR_THE_OTHERS = 3
 
 
 def user_sentence(error: BaseException | None) -> str | None:
@@ -48,9 +51,10 @@ def reported_errors() -> Iterator[None]:
         if sentence is None:
             raise
         if not comm.is_main_process():
-            # All processes meet most errors: the main one speaks, and its end ends the others before they do.
             time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
         print(f"error: {sentence}", file=sys.stderr, flush=True)
+        if comm.get_world_size() > 1:
+            time.sleep(SECONDS_FOR_THE_OTHERS)
         raise SystemExit(EXIT_CODE) from None
 
 

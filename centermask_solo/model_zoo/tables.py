@@ -27,7 +27,7 @@ centermask-solo predict --weights {PREFIX}{EXAMPLE} --input photos/ --output pre
 ```
 
 ```python
-from .. import model_zoo
+from centermask_solo import model_zoo
 
 model = model_zoo.get("{EXAMPLE}", trained=True)  # in training mode
 ```
