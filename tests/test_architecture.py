@@ -144,7 +144,8 @@ cfg = get_cfg()
 centermask_solo.add_centermask_solo_config(cfg)
 assert get_cfg().dump() == before
 """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, cwd=ROOT)
+    result = subprocess.run([sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_adding_options_changes_no_option_of_detectron2_but_the_device():

@@ -18,10 +18,9 @@ from .source import (
     Drop,
     PixelFormat,
     Source,
-    Translation,
     has_names,
+    renamed,
     table,
-    translate_names,
 )
 
 CAFFE2_NAME = "ResNet of Detectron2's model zoo in Caffe2's names (MSRA, FAIR; ImageNet)"
@@ -56,14 +55,6 @@ NAMES = table(
 )
 
 
-def _translate_caffe2(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, CAFFE2_NAMES, CAFFE2_NAME)
-
-
-def _translate(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, NAMES, NAME)
-
-
 def _caffe2_format(values: Mapping[str, Any]) -> PixelFormat:
     """A ResNeXt's, whose 3x3 convolutions are grouped, or a ResNet's."""
     conv = values.get("res2_0_branch2b_w")
@@ -81,7 +72,7 @@ CAFFE2 = Source(
     lambda values: (
         has_names("conv1_w", "res2_0_branch2a_w")(values) and not any(mark in values for mark in DETECTOR_MARKS)
     ),
-    _translate_caffe2,
+    renamed(CAFFE2_NAMES, CAFFE2_NAME),
     _caffe2_format,
 )
-SOURCE = Source(NAME, "", has_names("stem.conv1.weight", "res2.0.conv1.weight"), _translate, _format)
+SOURCE = Source(NAME, "", has_names("stem.conv1.weight", "res2.0.conv1.weight"), renamed(NAMES, NAME), _format)

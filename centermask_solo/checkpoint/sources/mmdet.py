@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .source import (
     BACKBONE,
     BATCH_COUNTER,
@@ -14,11 +11,10 @@ from .source import (
     Rename,
     Source,
     Table,
-    Translation,
     has_names,
+    renamed,
     resnet_rows,
     table,
-    translate_names,
 )
 
 NAME = "SOLOv2 of mmdetection 2.x or 3.x"
@@ -77,15 +73,11 @@ NAMES = solov2_names(
 )
 
 
-def _translate(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, NAMES, NAME)
-
-
 SOURCE = Source(
     NAME,
     "SOLOv2",
     has_names("mask_head.conv_kernel.weight", "mask_head.mask_feature_head.conv_pred.conv.weight"),
-    _translate,
+    renamed(NAMES, NAME),
     lambda values: RGB_STANDARDIZED,
     always_this_format=False,  # many train there on Caffe's images
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from .source import (
     BARE,
@@ -15,11 +13,10 @@ from .source import (
     RGB_STANDARDIZED,
     Drop,
     Source,
-    Translation,
     has_names,
     is_backbone_with,
+    renamed,
     table,
-    translate_names,
 )
 
 NAME = "MobileNetV2 in the names of its first PyTorch version, as of CenterMask's authors (ImageNet)"
@@ -57,25 +54,17 @@ TORCHVISION_NAMES = table(
 )
 
 
-def _translate(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, NAMES, NAME)
-
-
-def _translate_torchvision(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, TORCHVISION_NAMES, TORCHVISION_NAME)
-
-
 SOURCE = Source(
     NAME,
     "",
     is_backbone_with("features.1.conv.0.weight"),
-    _translate,
+    renamed(NAMES, NAME),
     lambda values: None,  # the authors' expects BGR, others of the same names expect RGB
 )
 TORCHVISION = Source(
     TORCHVISION_NAME,
     "",
     has_names("features.0.0.weight", "features.1.conv.0.0.weight"),
-    _translate_torchvision,
+    renamed(TORCHVISION_NAMES, TORCHVISION_NAME),
     lambda values: RGB_STANDARDIZED,
 )

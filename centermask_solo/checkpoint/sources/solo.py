@@ -6,11 +6,8 @@ The class channels are in the order here: labels there count from 1, with the ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .mmdet import solov2_names
-from .source import RGB_STANDARDIZED, Source, Translation, has_names, translate_names
+from .source import RGB_STANDARDIZED, Source, has_names, renamed
 
 NAME = "SOLOv2 of the original repository (mmdetection 1.0)"
 NAMES = solov2_names(
@@ -22,14 +19,10 @@ NAMES = solov2_names(
 )
 
 
-def _translate(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, NAMES, NAME)
-
-
 SOURCE = Source(
     NAME,
     "SOLOv2",
     has_names("bbox_head.solo_kernel.weight", "mask_feat_head.conv_pred.0.conv.weight"),
-    _translate,
+    renamed(NAMES, NAME),
     lambda values: RGB_STANDARDIZED,
 )

@@ -119,6 +119,11 @@ def translate_names(values: Mapping[str, Any], names: Table, what: str) -> Trans
     return Translation(weights, dropped)
 
 
+def renamed(names: Table, what: str) -> Callable[[Mapping[str, Any]], Translation]:
+    """What a source translates with that differs in names alone: :func:`translate_names` with this table."""
+    return lambda values: translate_names(values, names, what)
+
+
 def _look_up(key: str, names: Table) -> str | Drop | None:
     for pattern, name in names:
         match = pattern.fullmatch(key)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .source import (
     BATCH_COUNTER,
     CLASSIFIER,
     RGB_STANDARDIZED,
     Source,
-    Translation,
     has_names,
+    renamed,
     resnet_rows,
     table,
-    translate_names,
 )
 
 NAME = "ResNet of torchvision (ImageNet)"
@@ -25,14 +21,10 @@ NAMES = table(
 )
 
 
-def _translate(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, NAMES, NAME)
-
-
 SOURCE = Source(
     NAME,
     "",
     has_names("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "layer4.0.bn1.bias"),
-    _translate,
+    renamed(NAMES, NAME),
     lambda values: RGB_STANDARDIZED,
 )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .source import (
     BARE,
     BATCH_COUNTER,
@@ -12,10 +9,9 @@ from .source import (
     CLASSIFIER,
     PARAMETER,
     Source,
-    Translation,
     is_backbone_with,
+    renamed,
     table,
-    translate_names,
 )
 
 NAME = "VoVNetV2 of CenterMask's authors (ImageNet)"
@@ -29,15 +25,11 @@ NAMES = table(
 )
 
 
-def _translate(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, NAMES, NAME)
-
-
 SOURCE = Source(
     NAME,
     "",
     is_backbone_with("stem.stem_1/conv.weight"),
-    _translate,
+    renamed(NAMES, NAME),
     lambda values: BGR_CENTRED,
     always_this_format=False,
 )

@@ -17,6 +17,7 @@ from .source import (
     Source,
     Translation,
     has_names,
+    renamed,
     table,
     translate_names,
 )
@@ -119,10 +120,6 @@ def _pixel_format(values: Mapping[str, Any]) -> PixelFormat:
     return DARKNET_FORMAT if "backbone._preconv.0.weight" in values else RESNET_FORMAT
 
 
-def _translate_darknet(values: Mapping[str, Any]) -> Translation:
-    return translate_names(values, DARKNET_NAMES, DARKNET_NAME)
-
-
 SOURCE = Source(
     NAME,
     "YOLACT",
@@ -134,6 +131,6 @@ DARKNET = Source(
     DARKNET_NAME,
     "",
     has_names("_preconv.0.weight", "layers.0.0.0.weight"),
-    _translate_darknet,
+    renamed(DARKNET_NAMES, DARKNET_NAME),
     lambda values: DARKNET_FORMAT,
 )
