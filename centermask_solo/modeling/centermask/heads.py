@@ -84,12 +84,17 @@ class FCOSHead(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """A gate a pixel, from the mean and the maximum over the channels."""
+    """A gate a pixel, from the mean and the maximum over the channels.
+
+    Source: CenterMask, section 3.3.
+    Differs: before training the gate is 1/2 everywhere. Random weights of the authors' scale close it (or open it) all
+        but completely, by chance: the sign of their sum; masks of a closed one learn only after hundreds of iterations.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 3, padding=1, bias=False)
-        weight_init.c2_msra_fill(self.conv)
+        nn.init.zeros_(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` (R, C, h, w) times its gate, of the same shape."""
@@ -145,7 +150,8 @@ def predict_class_masks(head: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
     predictor: Conv2d = head.predictor
     rows = _effective(classes, predictor.out_channels)
     kernels, biases = predictor.weight.flatten(1)[rows], predictor.bias[rows]  # (R, D), (R,)
-    logits = torch.bmm(kernels[:, None], features.flatten(2))[:, 0] + biases[:, None]
+    # Features on the left, so that their gradient, too, is in memory as (R, h, w, D): else the layers below are slow.
+    logits = torch.bmm(features.flatten(2).transpose(1, 2), kernels[:, :, None])[:, :, 0] + biases[:, None]
     return logits.view(-1, *features.shape[2:])
 
 

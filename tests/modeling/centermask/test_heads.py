@@ -84,13 +84,21 @@ def test_deformable_towers_are_those_of_the_boxes():
 
 def test_spatial_attention_by_hand():
     attention = SpatialAttention()
-    nn.init.zeros_(attention.conv.weight)
     attention.conv.weight.data[0, 0, 1, 1] = 1.0  # the mean
     attention.conv.weight.data[0, 1, 1, 1] = 10.0  # the maximum
     x = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1)
     assert torch.allclose(attention(x), x * torch.sigmoid(torch.tensor(2.0 + 30.0)))
     attention.conv.weight.data[0, 1] = 0
     assert torch.allclose(attention(x), x * torch.sigmoid(torch.tensor(2.0)))
+
+
+def test_an_untrained_attention_is_half_open_and_learns():
+    attention = SpatialAttention()
+    x = 10 * torch.rand(3, 8, 14, 14)
+    out = attention(x)
+    assert torch.allclose(out, x / 2)
+    out.sum().backward()
+    assert (attention.conv.weight.grad != 0).all()
 
 
 def mask_head(num_classes=K):
@@ -123,6 +131,21 @@ def test_one_class_equals_that_class_of_all(num_classes, kind):
     reference = torch.autograd.grad(wanted.square().sum(), list(head.parameters()))
     for a, b in zip(own, reference, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_the_gradient_of_one_class_has_the_memory_layout_of_the_features(monkeypatch):
+    head = mask_head().to(memory_format=torch.channels_last)
+    mask_features, gradients = head.mask_features, []
+
+    def watched(x):
+        out = mask_features(x)
+        out.register_hook(gradients.append)
+        return out
+
+    monkeypatch.setattr(head, "mask_features", watched)
+    x = torch.randn(3, 8, 14, 14).contiguous(memory_format=torch.channels_last)
+    predict_class_masks(head, x, torch.tensor([0, 1, 1])).sum().backward()
+    assert [g.is_contiguous(memory_format=torch.channels_last) for g in gradients] == [True]
 
 
 def test_heads_take_no_rois():
