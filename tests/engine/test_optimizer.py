@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -72,6 +74,33 @@ def test_adamw_has_the_rates_and_decays_of_the_config(clip_type):
     # Adam's first step is the rate, whatever the size of the gradient; the decay takes rate x decay of the weight.
     assert model[0].weight.item() == pytest.approx(1 - 0.5 * 0.1 - 0.5, abs=1e-6)
     assert model[1].weight.item() == pytest.approx(0.5, abs=1e-6)
+
+
+def adamw_steps(model, optimizer, first, last):
+    for i in range(first, last):
+        model.weight.grad = torch.linspace(-1, 2, 12).view(3, 4) * (1 + i)
+        optimizer.step()
+
+
+def test_adamw_on_a_cpu_takes_pytorchs_plain_steps_and_goes_on_from_their_checkpoints():
+    cfg = clip_cfg("norm")
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    plain_model, model, resumed_model = (nn.Linear(4, 3, bias=False) for _ in range(3))
+    model.load_state_dict(plain_model.state_dict())
+    plain = torch.optim.AdamW(plain_model.parameters(), lr=1.0, weight_decay=0.0, foreach=False)
+    optimizer = build_optimizer(cfg, model)
+    adamw_steps(plain_model, plain, 0, 3)
+    adamw_steps(model, optimizer, 0, 3)
+    assert torch.allclose(model.weight, plain_model.weight, atol=1e-6)
+
+    resumed_model.load_state_dict(plain_model.state_dict())
+    resumed = build_optimizer(cfg, resumed_model)
+    resumed.load_state_dict(copy.deepcopy(plain.state_dict()))  # as from a file: without sharing tensors
+    for network, its_optimizer in ((plain_model, plain), (model, optimizer), (resumed_model, resumed)):
+        adamw_steps(network, its_optimizer, 3, 6)
+    assert torch.allclose(model.weight, plain_model.weight, atol=1e-6)
+    assert torch.allclose(resumed_model.weight, plain_model.weight, atol=1e-6)
 
 
 def test_unknown_optimizer_is_named():
