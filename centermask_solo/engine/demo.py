@@ -30,6 +30,9 @@ CONFIGS = {
         *("mask_rcnn", "mask_rcnn_roipool", "faster_rcnn", "fast_rcnn", "retinanet"),
     )
 }
+# From which score on instances are drawn. CenterMask's scores are square roots, and so higher.
+DRAWN_FROM = {"centermask": 0.5}
+DRAWN_FROM_BY_DEFAULT = 0.3
 # Without ImageNet weights the whole backbone is trained, and its statistics have to be found.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "''", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
 # A line of Detectron2's log in training, colours removed: what of it is shown.
@@ -65,12 +68,13 @@ def run_demo(cfg: CfgNode, model: str, output_dir: str = "", opts: Sequence[str]
     run_training(command, cfg.SOLVER.MAX_ITER, os.path.join(output_dir, "log.txt"))
     say("3. Drawing what the model finds in images that it has not seen")
     cfg.MODEL.WEIGHTS = os.path.join(output_dir, "model_final.pth")
-    sheet = compare_with_truth(cfg, os.path.join(output_dir, "contact_sheet.png"))
+    threshold = DRAWN_FROM.get(model, DRAWN_FROM_BY_DEFAULT)
+    sheet = compare_with_truth(cfg, os.path.join(output_dir, "contact_sheet.png"), score_threshold=threshold)
     results = json.loads(Path(output_dir, "evaluation.json").read_text())
     say(f"Done in {format_seconds(time.perf_counter() - start)}. COCO AP on {num_test} images not seen in training:\n")
     print(format_results(results))
     print(f"\nImages, ground truth and predictions side by side: {sheet}\nNext you can try:\n")
-    commands = next_commands(config_file, output_dir)
+    commands = next_commands(config_file, output_dir, threshold)
     for line in commands[1:] if cfg.MODEL.LOAD_PROPOSALS else commands:  # without proposals it cannot predict
         print(f"  {line}")
 
@@ -145,12 +149,13 @@ def progress(line: str, max_iter: int, seconds: float) -> str | None:
     return None
 
 
-def next_commands(config_file: str, output_dir: str) -> list[str]:
+def next_commands(config_file: str, output_dir: str, score_threshold: float) -> list[str]:
     """Three commands that go on from here."""
     command, weights = f"{python()} -m centermask_solo.cli", os.path.join(output_dir, "model_final.pth")
     longer = train_command(config_file, ["SOLVER.MAX_ITER", "5000"])
     return [
-        f"{command} predict --weights {weights} --input YOUR_IMAGES --output {output_dir}/predictions",
+        f"{command} predict --weights {weights} --score-threshold {score_threshold} "
+        f"--input YOUR_IMAGES --output {output_dir}/predictions",
         " ".join([*longer, "OUTPUT_DIR", f"{output_dir}_longer"]),
         f"{command} check-dataset YOUR.json YOUR_IMAGES",
     ]
