@@ -158,23 +158,11 @@ def test_commands_can_be_given(path):
 @documents
 def test_examples_of_configs_and_of_python_are_valid(path):
     for block in code_blocks(path, "yaml"):
-        example, cfg = CfgNode(yaml.safe_load(block)), config()
-        cfg.merge_from_other_cfg(example)  # refuses names and types that no option has
-        assert example and contains(cfg, example), block
+        example = CfgNode(yaml.safe_load(block))
+        assert example, "an example without options"
+        config().merge_from_other_cfg(example)  # refuses names and types that no option has
     for block in code_blocks(path, "python"):
-        assert ast.parse(block).body, block
-
-
-def contains(cfg, example):
-    """Whether every option of ``example`` has its value in ``cfg``, too."""
-    return all(
-        contains(cfg[key], value)
-        if isinstance(value, CfgNode)
-        else list(cfg[key]) == list(value)
-        if isinstance(cfg[key], (list, tuple))
-        else cfg[key] == value
-        for key, value in example.items()
-    )
+        assert ast.parse(block).body, "an example without code"
 
 
 PROGRAMS = [*ROOT.glob("*.py"), *(path for path in SOURCES if "tests" not in path.parts)]
