@@ -62,7 +62,7 @@ SYSTEMS = {
         eager_solov2_cfg, SOLO + "NUM_CLASSES", SOLO + "SCORE_THR", {"loss_ins"}, "loss_cate", 30, 3e-3, 0.1
     ),
     "CenterMask": System(
-        centermask.make_cfg, "MODEL.ROI_HEADS.NUM_CLASSES", FCOS, CENTERMASK_LOSSES, "loss_fcos_cls", 50, 4e-3, 1.5
+        centermask.make_cfg, "MODEL.ROI_HEADS.NUM_CLASSES", FCOS, CENTERMASK_LOSSES, "loss_fcos_cls", 50, 3e-3, 1.5
     ),
     "YOLACT": System(
         *(quiet_yolact_cfg, YOLACT + "NUM_CLASSES", YOLACT + "SCORE_THRESH_TEST", YOLACT_LOSSES, "loss_sem_seg"),
