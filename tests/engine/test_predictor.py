@@ -132,6 +132,9 @@ def test_a_high_threshold_leaves_nothing(cfg, folder):
 
 
 def test_config_is_found_beside_the_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*x\.pth; correct the path"):
+        find_config(str(tmp_path / "x.pth"))
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "x.pth")
     with pytest.raises(FileNotFoundError, match=r"config\.yaml: name the config of these weights with --config-file"):
         find_config(str(tmp_path / "x.pth"))
     (tmp_path / "config.yaml").touch()
