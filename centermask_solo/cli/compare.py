@@ -8,6 +8,7 @@ from detectron2.config import get_cfg
 
 from ..config import add_centermask_solo_config
 from ..data.datasets import register_datasets
+from ..engine.pictures import SCORE_THRESHOLD
 from ..engine.predictor import compare_with_truth, find_config
 from ..engine.setup import merge_config
 
@@ -21,7 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("--output", required=True, metavar="FILE", help="the picture to write: .png or .jpg")
     parser.add_argument("--count", type=int, default=12, help="images, spread over DATASETS.TEST (default 12)")
-    parser.add_argument("--score-threshold", type=float, default=0.3, help="of the instances drawn (default 0.3)")
+    parser.add_argument(
+        "--score-threshold", type=float, default=SCORE_THRESHOLD, help="of the instances drawn (default %(default)s)"
+    )
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to change")
     return parser
 

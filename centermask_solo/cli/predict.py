@@ -8,6 +8,7 @@ import os
 from detectron2.config import get_cfg
 
 from ..config import add_centermask_solo_config
+from ..engine.pictures import SCORE_THRESHOLD
 from ..engine.predictor import find_config, predict_to_folder
 from ..engine.setup import merge_config
 
@@ -21,7 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, folders of images, patterns")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where pictures and predictions.json go")
-    parser.add_argument("--score-threshold", type=float, default=0.3, help="of the instances kept (default 0.3)")
+    parser.add_argument(
+        "--score-threshold", type=float, default=SCORE_THRESHOLD, help="of the instances kept (default %(default)s)"
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="images that go through the networks at once")
     parser.add_argument("--no-pictures", action="store_true", help="write only predictions.json")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to change")

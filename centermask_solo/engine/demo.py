@@ -19,6 +19,7 @@ from ..data.datasets import register_datasets
 from ..data.loader import load_dataset
 from ..evaluation import format_results
 from ..model_zoo import config_dir
+from .pictures import SCORE_THRESHOLD
 from .predictor import compare_with_truth
 from .setup import merge_config
 
@@ -30,9 +31,8 @@ CONFIGS = {
         *("mask_rcnn", "mask_rcnn_roipool", "faster_rcnn", "fast_rcnn", "retinanet"),
     )
 }
-# From which score on instances are drawn. CenterMask's scores are square roots, and so higher.
+# From which score on instances are drawn, if not the usual one. CenterMask's scores are square roots, and so higher.
 DRAWN_FROM = {"centermask": 0.5}
-DRAWN_FROM_BY_DEFAULT = 0.3
 # Without ImageNet weights the whole backbone is trained, and its statistics have to be found.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "''", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
 # A line of Detectron2's log in training, colours removed: what of it is shown.
@@ -68,7 +68,7 @@ def run_demo(cfg: CfgNode, model: str, output_dir: str = "", opts: Sequence[str]
     run_training(command, cfg.SOLVER.MAX_ITER, os.path.join(output_dir, "log.txt"))
     say("3. Drawing what the model finds in images that it has not seen")
     cfg.MODEL.WEIGHTS = os.path.join(output_dir, "model_final.pth")
-    threshold = DRAWN_FROM.get(model, DRAWN_FROM_BY_DEFAULT)
+    threshold = DRAWN_FROM.get(model, SCORE_THRESHOLD)
     sheet = compare_with_truth(cfg, os.path.join(output_dir, "contact_sheet.png"), score_threshold=threshold)
     results = json.loads(Path(output_dir, "evaluation.json").read_text())
     say(f"Done in {format_seconds(time.perf_counter() - start)}. COCO AP on {num_test} images not seen in training:\n")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as rle
 
+SCORE_THRESHOLD = 0.3  # from which on instances are drawn, where nobody says otherwise
 PANEL = 400  # longer side of each picture, pixels
 MARGIN, HEADER, CAPTION = 12, 40, 26  # pixels: between the pictures, of the title row, below each picture
 MAX_LABELLED = 25  # more objects in a picture are drawn without names, which would hide them
@@ -33,7 +34,7 @@ def contact_sheet(
     predictions: Sequence[Instances],
     metadata: Metadata,
     path: str,
-    score_threshold: float = 0.3,
+    score_threshold: float = SCORE_THRESHOLD,
 ) -> str:
     """The path of a picture with one row an image: image, ground truth, prediction, with class names and scores.
 

@@ -30,7 +30,7 @@ from ..checkpoint.sources.own import recorded_config
 from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
 from ..model_zoo import PREFIX, get_config_file
-from .pictures import contact_sheet, draw_predictions
+from .pictures import SCORE_THRESHOLD, contact_sheet, draw_predictions
 from .setup import load_config
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -181,7 +181,7 @@ def predict_to_folder(
     inputs: Sequence[str],
     output_dir: str,
     *,
-    score_threshold: float = 0.3,
+    score_threshold: float = SCORE_THRESHOLD,
     batch_size: int = 1,
     with_pictures: bool = True,
 ) -> int:
@@ -233,7 +233,7 @@ def _picture_path(output_dir: str, path: str, image_id: int) -> str:
     return os.path.join(output_dir, f"{image_id:04d}_{stem}.jpg")
 
 
-def compare_with_truth(cfg: CfgNode, path: str, count: int = 12, score_threshold: float = 0.3) -> str:
+def compare_with_truth(cfg: CfgNode, path: str, count: int = 12, score_threshold: float = SCORE_THRESHOLD) -> str:
     """``path``, after drawing there images of ``DATASETS.TEST`` beside their ground truth and the predictions.
 
     Args:

@@ -66,7 +66,7 @@ def test_whole_demo(tmp_path, monkeypatch, capfd):
     assert f"side by side: {output}/contact_sheet.png" in text
     assert (output / "contact_sheet.png").stat().st_size > 10_000
     assert text.count(" -m centermask_solo.cli ") == 2
-    assert f"model_final.pth --score-threshold {demo.DRAWN_FROM_BY_DEFAULT} " in text
+    assert f"model_final.pth --score-threshold {demo.SCORE_THRESHOLD} " in text
 
 
 def test_scores_that_drawing_begins_at_are_those_of_demos():
