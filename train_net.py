@@ -12,8 +12,8 @@ What each process does is ``centermask_solo.cli.train.main``.
 from detectron2.engine import default_argument_parser
 
 from centermask_solo.cli.train import main
-from centermask_solo.engine.errors import reported_errors
-from centermask_solo.engine.launch import launch
+from centermask_solo.training.launch import launch
+from centermask_solo.utils.errors import reported_errors
 
 if __name__ == "__main__":
     with reported_errors():

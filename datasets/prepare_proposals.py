@@ -18,13 +18,13 @@ from detectron2.config import get_cfg
 from tqdm import tqdm
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.data.checks import find_files
+from centermask_solo.config import merge_config
 from centermask_solo.data.datasets import register_datasets
 from centermask_solo.data.loader import load_dataset
 from centermask_solo.data.proposals import selective_search, write_proposals
-from centermask_solo.engine.errors import reported_errors
-from centermask_solo.engine.proposals import rpn_proposals
-from centermask_solo.engine.setup import merge_config
+from centermask_solo.data.validation.checks import find_files
+from centermask_solo.inference.proposals import rpn_proposals
+from centermask_solo.utils.errors import reported_errors
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,9 +11,9 @@ A split that is there with the same options is left alone; with others it is rep
 import argparse
 
 from centermask_solo.data.datasets import shapes_root
-from centermask_solo.data.shape_scenes import DEFAULT_SIZE
-from centermask_solo.data.shapes import NUM_IMAGES, generate_shapes
-from centermask_solo.engine.errors import reported_errors
+from centermask_solo.data.shapes.generator import NUM_IMAGES, generate_shapes
+from centermask_solo.data.shapes.scenes import DEFAULT_SIZE
+from centermask_solo.utils.errors import reported_errors
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-from centermask_solo.data.coco_format import read_coco_json, take_images
-from centermask_solo.engine.errors import reported_errors
+from centermask_solo.data.formats.coco import read_coco_json, take_images
+from centermask_solo.utils.errors import reported_errors
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ def test_solov2_names_tell_the_model(name):
     light = re.search(r"light(\d+)", name)
     if light:
         size = int(light.group(1))
-        assert cfg.INPUT.MIN_SIZE_TEST == cfg.MODEL.SOLOV2.FPN_SCALE_RANGES[3][1] == size
+        assert cfg.INPUT.MIN_SIZE_TEST == cfg.MODEL.SOLOV2.SCALE_RANGES[3][1] == size
 
 
 @pytest.mark.parametrize("name", SOLOV2_SIZES)
@@ -156,5 +156,5 @@ def test_yolact_models_are_the_published_ones(name):
     base = (32, 64, 128, 256, 512) if "pascal" in name else (24, 48, 96, 192, 384)
     assert sides == [int(s * size / 550) for s in base]
     assert cfg.MODEL.YOLACT.SQUARE_ANCHORS is ("plus" not in name and "pascal" not in name)
-    assert cfg.MODEL.YOLACT.MASK_IOU_ON is ("plus" in name)
+    assert cfg.MODEL.YOLACT.MASK_IOU.ENABLED is ("plus" in name)
     assert (300 if name == "yolact_im700" else 100) == cfg.MODEL.YOLACT.MASKS_TO_TRAIN

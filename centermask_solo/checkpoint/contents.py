@@ -6,23 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..modeling.systems import find_system
 from .backbones import Backbone, find_backbone
 from .checkpointer import IGNORED_SUFFIXES
 from .files import read_weights
 from .fit import Fit, judge
 from .sources import SOURCES, PixelFormat, Source, find_source, own
 from .sources.source import BACKBONE
-
-# Of each system: the layer with outputs for each class, the one with 4 for each anchor, if there are anchors, and how
-# many outputs of an anchor are for the background.
-CLASS_OUTPUTS = (
-    ("ins_head.cate_pred.weight", "", 0),
-    ("proposal_generator.fcos_head.cls_logits.weight", "", 0),
-    ("head.class_logits.weight", "head.box_pred.weight", 1),
-    ("head.cls_score.weight", "head.bbox_pred.weight", 0),
-    ("roi_heads.box_predictor.cls_score.weight", "", 1),
-    ("roi_heads.box_predictor.0.cls_score.weight", "", 1),
-)
 
 
 @dataclass(frozen=True)
@@ -83,6 +73,7 @@ def read_contents(path: str) -> Contents:
         raise ValueError(f"{path}: {error}") from error
     recorded = own.recorded_format(metadata)
     inside = {key.removeprefix(BACKBONE): value for key, value in weights.items() if key.startswith(BACKBONE)}
+    system = find_system(source.system)
     return Contents(
         path,
         source,
@@ -90,20 +81,12 @@ def read_contents(path: str) -> Contents:
         weights,
         dropped,
         find_backbone(inside if source.system else weights),
-        _count_classes(weights),
+        system.count_classes(weights) if system else None,
         _class_names(metadata),
         own.recorded_config(metadata),
         recorded or source.pixel_format(values),
         recorded is not None or source.always_this_format,
     )
-
-
-def _count_classes(weights: Mapping[str, Any]) -> int | None:
-    for key, box_key, background in CLASS_OUTPUTS:
-        if key in weights:
-            num_anchors = weights[box_key].shape[0] // 4 if box_key else 1
-            return weights[key].shape[0] // num_anchors - background
-    return None
 
 
 def _class_names(metadata: Mapping[str, Any]) -> list[str] | None:

@@ -6,28 +6,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-# The layers with one output, or some, for each class (of keypoints: for each keypoint).
-CLASS_LAYERS = re.compile(
-    r"(?:"
-    # SOLOv2; YOLACT; CenterMask
-    r"ins_head\.cate_pred"
-    r"|head\.class_logits|mask_iou_head\.predictor"
-    r"|proposal_generator\.fcos_head\.cls_logits|roi_heads\.maskiou_head\.maskiou"
-    # what several have: YOLACT and the panoptic models, CenterMask and Detectron2's models
-    r"|sem_seg_head\.predictor"
-    r"|roi_heads\.mask_head\.predictor|roi_heads\.keypoint_head\.score_lowres"
-    # Detectron2's R-CNNs, cascades included, and RetinaNet
-    r"|roi_heads\.box_predictor(?:\.\d+)?\.(?:cls_score|bbox_pred)"
-    r"|head\.cls_score"
-    r")\.(?:weight|bias)"
-)
-# The heads that a config adds or leaves out, without another model coming of it.
-OPTIONAL_HEADS = {
-    "proposal_generator",
-    "sem_seg_head",
-    "mask_iou_head",
-    *(f"roi_heads.{name}" for name in ("box_head", "box_predictor", "mask_head", "maskiou_head", "keypoint_head")),
-}
+from ..modeling.systems import is_class_layer, optional_heads
+
 # What a detector adds inside an ImageNet backbone.
 OFFSETS = re.compile(r".+\bconv\d?_offset\.(?:weight|bias)")
 BOTTOM_UP = "backbone.bottom_up."
@@ -63,7 +43,7 @@ def judge(
     misshapen = {key for key, _, _ in wrong_shapes}
     missing = {key for key in missing if key not in misshapen}
     class_layers = [
-        key for key, there, here in wrong_shapes if CLASS_LAYERS.fullmatch(key) and tuple(there[1:]) == tuple(here[1:])
+        key for key, there, here in wrong_shapes if is_class_layer(key) and tuple(there[1:]) == tuple(here[1:])
     ]
     faults = [
         f"'{key}' is {tuple(there)} there and {tuple(here)} here"
@@ -80,23 +60,23 @@ def judge(
 
 def _sort_heads(
     model_keys: Sequence[str], missing: set[str], left_over: Collection[str]
-) -> tuple[set[str], set[str], dict[str, str]]:
+) -> tuple[set[str], frozenset[str], dict[str, str]]:
     """Of a detector: what must not be missing, heads that may, and left over names of heads that may be left out."""
     filled = {_head(key) for key in {*model_keys, *left_over} - missing}
-    new = OPTIONAL_HEADS & ({_head(key) for key in missing} - filled)
-    absent = OPTIONAL_HEADS - {_head(key) for key in model_keys}
+    new = optional_heads() & ({_head(key) for key in missing} - filled)
+    absent = optional_heads() - {_head(key) for key in model_keys}
     unbuilt = {key: _head(key) for key in left_over if _head(key) in absent}
     return {key for key in missing if _head(key) not in new}, new, unbuilt
 
 
 def _sort_stages(
     model_keys: Sequence[str], missing: set[str], left_over: Collection[str]
-) -> tuple[set[str], set[str], dict[str, str]]:
+) -> tuple[set[str], frozenset[str], dict[str, str]]:
     """The same of an ImageNet backbone: it need not fill more than the backbone, and may have more stages."""
     prefix = BOTTOM_UP if any(key.startswith(BOTTOM_UP) for key in model_keys) else "backbone."
     keys = {key for key in model_keys if key.startswith(prefix) and not OFFSETS.fullmatch(key)}
     stages = {_stage(key.removeprefix(prefix)) for key in keys}
-    return missing & keys, set(), {key: _stage(key) for key in left_over if _stage(key) not in stages}
+    return missing & keys, frozenset(), {key: _stage(key) for key in left_over if _stage(key) not in stages}
 
 
 def _head(key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from ..engine.errors import reported_errors
+from ..utils.errors import reported_errors
 from . import check_dataset, compare, demo, models, predict, train, weights
 
 SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models, weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..data.report import check_coco_files, check_dataset
+from ..data.validation.report import check_coco_files, check_dataset
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -6,11 +6,11 @@ import argparse
 
 from detectron2.config import get_cfg
 
-from ..config import add_centermask_solo_config
+from ..config import add_centermask_solo_config, merge_config
 from ..data.datasets import register_datasets
-from ..engine.pictures import SCORE_THRESHOLD
-from ..engine.predictor import compare_with_truth, find_config
-from ..engine.setup import merge_config
+from ..inference.predictor import compare_with_truth
+from ..model_zoo import find_config
+from ..visualization.pictures import SCORE_THRESHOLD
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -7,10 +7,10 @@ import os
 
 from detectron2.config import get_cfg
 
-from ..config import add_centermask_solo_config
-from ..engine.pictures import SCORE_THRESHOLD
-from ..engine.predictor import find_config, predict_to_folder
-from ..engine.setup import merge_config
+from ..config import add_centermask_solo_config, merge_config
+from ..inference.predictor import predict_to_folder
+from ..model_zoo import find_config
+from ..visualization.pictures import SCORE_THRESHOLD
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

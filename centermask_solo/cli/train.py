@@ -8,10 +8,10 @@ from detectron2.config import get_cfg
 from detectron2.engine import default_argument_parser
 
 from ..config import add_centermask_solo_config
-from ..engine.errors import reported_errors
-from ..engine.launch import launch
-from ..engine.setup import setup_cfg
-from ..engine.trainer import Trainer, evaluate
+from ..training.launch import launch
+from ..training.setup import setup_cfg
+from ..training.trainer import Trainer, evaluate
+from ..utils.errors import reported_errors
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -9,8 +9,8 @@ from detectron2.config import get_cfg
 
 from ..config import add_centermask_solo_config
 from ..data.class_names import read_class_names
-from ..engine.inspection import format_inspection, inspect_weights
-from ..engine.weights import convert_weights
+from ..model_zoo.conversion import convert_weights
+from ..model_zoo.inspection import format_inspection, inspect_weights
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

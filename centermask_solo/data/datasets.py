@@ -10,8 +10,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 
-from .shape_scenes import CLASSES
-from .shapes import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
+from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
+from .shapes.scenes import CLASSES
 
 
 def shapes_root() -> str:

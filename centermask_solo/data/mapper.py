@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ..modeling.yolact.targets import reduced_sizes
 from ..ops.masks import reduce_masks
-from .augmentation import build_ssd_augmentations
 from .images import IMAGE_ERRORS, unreadable_image, wrong_size
-from .view import View
+from .transforms.ssd import build_ssd_augmentations
+from .transforms.view import View
 
 Annotation = dict[str, Any]
 

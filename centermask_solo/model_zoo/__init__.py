@@ -3,7 +3,8 @@
 ``MODEL.WEIGHTS`` "centermask_solo://SOLOv2/solov2_R_50_3x.yaml" means the published weights of that config.
 """
 
-from .config_files import config_dir, find_config_file
+from ..config import config_dir, find_config_file
+from .lookup import find_config
 from .models import Model, Release, find_model, list_models
 from .verbs import get, get_checkpoint_url, get_config, get_config_file
 from .weights import FOLDER_VARIABLE, PREFIX, find_weights, weights_state
@@ -14,6 +15,7 @@ __all__ = [
     "Model",
     "Release",
     "config_dir",
+    "find_config",
     "find_config_file",
     "find_model",
     "find_weights",

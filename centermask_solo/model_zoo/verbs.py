@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from torch import nn
 
-from .config_files import find_config_file
+from ..checkpoint import Checkpointer
+from ..config import add_centermask_solo_config, find_config_file
 from .models import find_model
 from .weights import PREFIX, weights_state
-
-# What the verbs need from parts that the zoo may not import; the package hands them over.
-_add_config: Callable[[CfgNode], None]
-_checkpointer: Callable[..., DetectionCheckpointer]
-
-
-def provide(add_config: Callable[[CfgNode], None], checkpointer: Callable[..., DetectionCheckpointer]) -> None:
-    """Nothing; from now on configs get the options of ``add_config``, and ``checkpointer`` loads weights."""
-    global _add_config, _checkpointer
-    _add_config, _checkpointer = add_config, checkpointer
 
 
 def get_config_file(config_path: str) -> str:
@@ -56,7 +44,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode:
         FileNotFoundError: there is no such config or, if ``trained``, no such published model.
     """
     cfg = get_cfg()
-    _add_config(cfg)
+    add_centermask_solo_config(cfg)
     cfg.merge_from_file(get_config_file(config_path))
     if trained:
         cfg.MODEL.WEIGHTS = PREFIX + find_model(config_path).config
@@ -77,5 +65,5 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
     cfg = get_config(config_path, trained)
     cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
     model = build_model(cfg)
-    _checkpointer(model, complete=trained).load(cfg.MODEL.WEIGHTS)
+    Checkpointer(model, complete=trained).load(cfg.MODEL.WEIGHTS)
     return model

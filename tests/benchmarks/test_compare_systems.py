@@ -11,8 +11,8 @@ import pytest
 
 from benchmarks import compare_systems, system_run
 from benchmarks.compare_systems import BEGIN, END, SYSTEMS, main, read_records, render, steps_of
-from centermask_solo.data.shapes import generate_shapes
-from centermask_solo.engine.demo import CONFIGS
+from centermask_solo.data.shapes.generator import generate_shapes
+from centermask_solo.demo import demo_configs
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {"device": "A CPU, 2 threads", "cores": 2, "torch": "2", "torchvision": "0", "detectron2": "0.6"}
@@ -56,7 +56,7 @@ def test_no_detection_at_all_is_an_ap_of_0_and_no_object_is_none():
 
 
 def test_every_system_has_a_config():
-    assert set(SYSTEMS) == set(CONFIGS)
+    assert set(SYSTEMS) == set(demo_configs())
 
 
 def test_table(tmp_path):

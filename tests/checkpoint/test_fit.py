@@ -167,7 +167,7 @@ def test_weights_of_another_system(theirs, ours, tmp_path):
 
 def test_heads_that_only_one_has(tmp_path, caplog):
     heads = "roi_heads.mask_head, roi_heads.maskiou_head"
-    options = ("MODEL.MASK_ON", False, "MODEL.MASKIOU_ON", False)
+    options = ("MODEL.MASK_ON", False, "MODEL.CENTERMASK.MASK_IOU.ENABLED", False)
     values, model = r50("CenterMask2")
     boxes_only = build("CenterMask/centermask_R_50_FPN_ms_3x", *options)
     Checkpointer(boxes_only, complete=True).load(save(tmp_path, values))

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from centermask_solo.cli import main
-from centermask_solo.engine.demo import CONFIGS
-from tests.engine.tiny import TinyModel, tiny_cfg, write_dataset
+from centermask_solo.demo import demo_configs
+from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
 
 def fails(capsys, *argv):
@@ -92,7 +92,7 @@ def test_check_dataset_needs_to_know_what(tmp_path, capsys):
 def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
     code, text = fails(capsys, "demo", "--model", "solov3")
     assert code == 2
-    assert text == f"error: there is no demo of 'solov3'; there is one of: {', '.join(sorted(CONFIGS))}\n"
+    assert text == f"error: there is no demo of 'solov3'; there is one of: {', '.join(demo_configs())}\n"
 
 
 def test_train_takes_the_flags_of_train_net(tmp_path, capsys):

@@ -12,7 +12,7 @@ from centermask_solo.cli import main
 from centermask_solo.model_zoo import Model, models
 from tests.checkpoint.sources.backbones import tensors, torchvision_shapes
 from tests.cli.test_cli import fails
-from tests.engine.tiny import write_dataset
+from tests.training.tiny import write_dataset
 
 SMALL = "shapes/solov2_shapes.yaml"
 CLASSES = list("abcdefghij")

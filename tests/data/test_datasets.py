@@ -7,9 +7,9 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.data import shapes
 from centermask_solo.data.datasets import prepare_dataset, register_datasets, register_shapes, shapes_root
-from centermask_solo.data.shape_scenes import CLASSES
+from centermask_solo.data.shapes import generator as shapes
+from centermask_solo.data.shapes.scenes import CLASSES
 from tests.data import coco_files
 
 

@@ -15,7 +15,7 @@ from pycocotools import mask as rle
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.mapper import InstanceMapper
-from centermask_solo.data.shapes import generate_shapes
+from centermask_solo.data.shapes.generator import generate_shapes
 from tests.data import coco_files
 
 WIDTH, HEIGHT = 40, 30

@@ -10,9 +10,9 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.data.augmentation import OneView, RandomCropKeepingCentres, ResizeTo, ViewAugmentation
 from centermask_solo.data.mapper import InstanceMapper
-from centermask_solo.data.view import View
+from centermask_solo.data.transforms.ssd import OneView, RandomCropKeepingCentres, ResizeTo, ViewAugmentation
+from centermask_solo.data.transforms.view import View
 from centermask_solo.ops.masks import reduce_masks
 
 HEIGHT, WIDTH = 60, 80

@@ -16,8 +16,7 @@ from centermask_solo.data.datasets import register_datasets
 from centermask_solo.data.loader import build_train_loader, load_dataset
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.proposals import Proposals, check_proposals, read_proposals, selective_search, write_proposals
-
-from .coco_files import HEIGHT, write
+from tests.data.coco_files import HEIGHT, write
 
 FOUND = [
     Proposals(np.array([[0, 0, 10, 10], [2, 3, 12, 11]], np.float32), np.array([-1, 2], np.float32)),

@@ -16,7 +16,7 @@ from detectron2.modeling import build_backbone
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.checkpoint import mobilenetv2_imagenet
+from centermask_solo.model_zoo import mobilenetv2_imagenet
 from centermask_solo.modeling.backbone.mobilenet import MobileNetV2
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_mobilenetv2.py"

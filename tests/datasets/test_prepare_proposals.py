@@ -13,12 +13,12 @@ from detectron2.modeling import build_model
 
 import train_net
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.config import merge_config
 from centermask_solo.data.datasets import register_datasets
 from centermask_solo.data.proposals import read_proposals
-from centermask_solo.data.shapes import generate_shapes
-from centermask_solo.engine.demo import FROM_SCRATCH
-from centermask_solo.engine.predictor import Predictor, compare_with_truth
-from centermask_solo.engine.setup import merge_config
+from centermask_solo.data.shapes.generator import generate_shapes
+from centermask_solo.demo import FROM_SCRATCH
+from centermask_solo.inference.predictor import Predictor, compare_with_truth
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "configs" / "shapes"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from centermask_solo.data.coco_format import read_coco_json
+from centermask_solo.data.formats.coco import read_coco_json
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_subset.py"
 spec = importlib.util.spec_from_file_location("prepare_subset", SCRIPT)

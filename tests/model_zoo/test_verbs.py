@@ -8,8 +8,8 @@ import torch
 from detectron2.modeling import build_model
 
 from centermask_solo import model_zoo
-from centermask_solo.engine.predictor import Predictor, find_config
-from centermask_solo.model_zoo import Model, models
+from centermask_solo.inference.predictor import Predictor
+from centermask_solo.model_zoo import Model, find_config, models
 
 SMALL = "shapes/solov2_shapes.yaml"
 

@@ -7,8 +7,8 @@ import pytest
 from detectron2.utils.file_io import PathManager
 
 from centermask_solo.checkpoint.checkpointer import check_weights_file
-from centermask_solo.engine.errors import user_sentence
 from centermask_solo.model_zoo import find_model, find_weights, weights
+from centermask_solo.utils.errors import user_sentence
 
 WITH_ADDRESS = find_model("CenterMask/centermask_lite_V_39_eSE_FPN_ms_4x.yaml")
 WITHOUT_ADDRESS = find_model("YOLACT/yolact_base.yaml")

@@ -56,10 +56,10 @@ eager_solov2_cfg = partial(solov2.tiny_cfg, "MODEL.SOLOV2.PRIOR_PROB", 0.2)  # s
 # Features of random weights are large.
 QUIET = ("MODEL.MASK_ON", True, "MODEL.PIXEL_STD", [600.0] * 3)
 quiet_yolact_cfg, quiet_yolact_plus_cfg = partial(yolact.tiny_cfg, *QUIET), partial(yolact.tiny_plus_cfg, *QUIET)
-FCOS, SOLO, YOLACT = "MODEL.FCOS.INFERENCE_TH_TEST", "MODEL.SOLOV2.", "MODEL.YOLACT."
+FCOS, SOLO, YOLACT = "MODEL.FCOS.SCORE_THRESH_TEST", "MODEL.SOLOV2.", "MODEL.YOLACT."
 SYSTEMS = {
     "SOLOv2": System(
-        eager_solov2_cfg, SOLO + "NUM_CLASSES", SOLO + "SCORE_THR", {"loss_ins"}, "loss_cate", 30, 3e-3, 0.1
+        eager_solov2_cfg, SOLO + "NUM_CLASSES", SOLO + "SCORE_THRESH_TEST", {"loss_ins"}, "loss_cate", 30, 3e-3, 0.1
     ),
     "CenterMask": System(
         centermask.make_cfg, "MODEL.ROI_HEADS.NUM_CLASSES", FCOS, CENTERMASK_LOSSES, "loss_fcos_cls", 50, 3e-3, 1.5

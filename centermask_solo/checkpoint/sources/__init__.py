@@ -36,5 +36,5 @@ def find_source(values: Mapping[str, Any], metadata: Mapping[str, Any] | None = 
         values: of a file, by their names there, from which most sources are known.
         metadata: what else is in the file, from which those of this package are known.
     """
-    sources = own.SOURCES if metadata and own.is_own(metadata) else (*SOURCES, *own.UNSIGNED)
+    sources = own.own_sources() if metadata and own.is_own(metadata) else (*SOURCES, *own.unsigned_sources())
     return next((source for source in sources if source.recognises(values)), None)

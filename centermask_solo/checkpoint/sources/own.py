@@ -8,24 +8,21 @@ from typing import Any
 
 import yaml
 
-from . import adelaidet, centermask2
-from .source import PixelFormat, Source, has_names, keep_names
+from ...modeling.systems import list_systems
+from .source import PixelFormat, Source, keep_names
 
-# By which parameters a system is known; an earlier row may have those of a later one, too.
-MARKS = {
-    "SOLOv2": adelaidet.MARKS,
-    "YOLACT": ("protonet.prototypes.weight", "head.mask_coefficients.weight"),
-    "PanopticFPN": (centermask2.PANOPTIC_MARK, "roi_heads.mask_head.predictor.weight"),
-    "CenterMask": ("proposal_generator.fcos_head.cls_logits.weight",),
-    "GeneralizedRCNN": ("roi_heads.box_predictor.cls_score.weight",),
-    "RetinaNet": ("head.cls_score.weight", "head.bbox_pred.weight"),
-}
-SOURCES = tuple(
-    Source(f"{system} of this package", system, has_names(*marks), keep_names, lambda values: None)
-    for system, marks in MARKS.items()
-)
-# Detectron2's, and those of this package of which somebody kept the weights alone.
-UNSIGNED = tuple(replace(source, name=f"{source.system} in Detectron2's names") for source in SOURCES)
+
+def own_sources() -> tuple[Source, ...]:
+    """The files of this package, one source a system."""
+    return tuple(
+        Source(f"{system.name} of this package", system.name, system.matches, keep_names, lambda values: None)
+        for system in list_systems()
+    )
+
+
+def unsigned_sources() -> tuple[Source, ...]:
+    """Files in Detectron2's names, and those of this package of which somebody kept the weights alone."""
+    return tuple(replace(source, name=f"{source.system} in Detectron2's names") for source in own_sources())
 
 
 def is_own(metadata: Mapping[str, Any]) -> bool:

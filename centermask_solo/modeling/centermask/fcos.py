@@ -70,7 +70,7 @@ class FCOS(nn.Module):
         """
         super().__init__()
         if box_loss_type not in BOX_LOSSES:
-            raise ValueError(f"MODEL.FCOS.LOC_LOSS_TYPE must be one of {', '.join(BOX_LOSSES)}, not {box_loss_type!r}.")
+            raise ValueError(f"MODEL.FCOS.LOSS.BOX_TYPE must be one of {', '.join(BOX_LOSSES)}, not {box_loss_type!r}.")
         if not len(in_features) == len(strides) == len(sizes_of_interest) + 1:
             raise ValueError(
                 "MODEL.FCOS needs one stride a level and one size of interest between two levels, but "
@@ -97,9 +97,9 @@ class FCOS(nn.Module):
                 in_channels=_common_channels(node, input_shape),
                 num_levels=len(node.IN_FEATURES),
                 num_classes=num_classes,
-                num_class_convs=node.NUM_CLS_CONVS,
+                num_class_convs=node.NUM_CLASS_CONVS,
                 num_box_convs=node.NUM_BOX_CONVS,
-                num_shared_convs=node.NUM_SHARE_CONVS,
+                num_shared_convs=node.NUM_SHARED_CONVS,
                 norm=node.NORM,
                 use_scale=node.USE_SCALE,
                 deformable=node.USE_DEFORMABLE,
@@ -111,12 +111,12 @@ class FCOS(nn.Module):
             "num_classes": num_classes,
             "sizes_of_interest": node.SIZES_OF_INTEREST,
             "center_sampling_radius": node.POS_RADIUS if node.CENTER_SAMPLE else None,
-            "focal_alpha": node.LOSS_ALPHA,
-            "focal_gamma": node.LOSS_GAMMA,
-            "box_loss_type": node.LOC_LOSS_TYPE,
-            "train_decoding": DecodeOptions(node.INFERENCE_TH_TRAIN, node.PRE_NMS_TOPK_TRAIN, node.POST_NMS_TOPK_TRAIN),
-            "test_decoding": DecodeOptions(node.INFERENCE_TH_TEST, node.PRE_NMS_TOPK_TEST, node.POST_NMS_TOPK_TEST),
-            "thresh_with_centerness": node.THRESH_WITH_CTR,
+            "focal_alpha": node.LOSS.FOCAL_ALPHA,
+            "focal_gamma": node.LOSS.FOCAL_GAMMA,
+            "box_loss_type": node.LOSS.BOX_TYPE,
+            "train_decoding": DecodeOptions(node.SCORE_THRESH_TRAIN, node.PRE_NMS_TOPK_TRAIN, node.POST_NMS_TOPK_TRAIN),
+            "test_decoding": DecodeOptions(node.SCORE_THRESH_TEST, node.PRE_NMS_TOPK_TEST, node.POST_NMS_TOPK_TEST),
+            "thresh_with_centerness": node.THRESH_WITH_CENTERNESS,
         }
 
     def forward(

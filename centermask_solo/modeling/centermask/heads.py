@@ -212,8 +212,8 @@ class MaskIoUHead(nn.Module):
         return {
             "input_shape": input_shape,
             "num_classes": cfg.MODEL.ROI_HEADS.NUM_CLASSES,
-            "num_convs": cfg.MODEL.ROI_MASKIOU_HEAD.NUM_CONV,
-            "conv_dim": cfg.MODEL.ROI_MASKIOU_HEAD.CONV_DIM,
+            "num_convs": cfg.MODEL.CENTERMASK.MASK_IOU.NUM_CONV,
+            "conv_dim": cfg.MODEL.CENTERMASK.MASK_IOU.CONV_DIM,
             "class_agnostic": cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK,
         }
 
@@ -241,5 +241,5 @@ class MaskIoUHead(nn.Module):
 
 
 def build_mask_iou_head(cfg: CfgNode, input_shape: ShapeSpec) -> nn.Module:
-    """The mask IoU head called ``MODEL.ROI_MASKIOU_HEAD.NAME``, for pooled features of ``input_shape``."""
-    return ROI_MASKIOU_HEAD_REGISTRY.get(cfg.MODEL.ROI_MASKIOU_HEAD.NAME)(cfg, input_shape)
+    """The mask IoU head called ``MODEL.CENTERMASK.MASK_IOU.NAME``, for pooled features of ``input_shape``."""
+    return ROI_MASKIOU_HEAD_REGISTRY.get(cfg.MODEL.CENTERMASK.MASK_IOU.NAME)(cfg, input_shape)

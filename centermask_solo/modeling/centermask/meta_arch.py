@@ -33,7 +33,7 @@ class CenterMask(GeneralizedRCNN):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """The constructor's arguments, from a config."""
-        return {**super().from_config(cfg), "paste_unclipped": cfg.MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED}
+        return {**super().from_config(cfg), "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED}
 
     def inference(
         self,

@@ -83,9 +83,9 @@ class CenterROIHeads(ROIHeads):
             features = cfg.MODEL.ROI_HEADS.IN_FEATURES
             pooler, shape = _build_pooler(cfg.MODEL.ROI_MASK_HEAD, features, input_shape)
             ret |= {"mask_in_features": features, "mask_pooler": pooler, "mask_head": build_mask_head(cfg, shape)}
-            if cfg.MODEL.MASKIOU_ON:
+            if cfg.MODEL.CENTERMASK.MASK_IOU.ENABLED:
                 ret["maskiou_head"] = build_mask_iou_head(cfg, shape)
-                ret["maskiou_loss_weight"] = cfg.MODEL.MASKIOU_LOSS_WEIGHT
+                ret["maskiou_loss_weight"] = cfg.MODEL.CENTERMASK.LOSS.MASK_IOU_WEIGHT
         if cfg.MODEL.KEYPOINT_ON:
             features = cfg.MODEL.ROI_KEYPOINT_HEAD.IN_FEATURES
             pooler, shape = _build_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, features, input_shape)

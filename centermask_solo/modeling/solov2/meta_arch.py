@@ -15,7 +15,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
 from ...ops.masks import masks_to_boxes
-from ..ground_truth_masks import mask_chunks
+from ..ground_truth import mask_chunks
 from ..instance_nms import build_instance_nms
 from ..instance_segmentor import InstanceSegmentor
 from .decode import decode_full_masks, decode_image
@@ -96,14 +96,14 @@ class SOLOv2(InstanceSegmentor):
         common = super().from_config(cfg)
         feature_shapes = common["backbone"].output_shape()
         _check_config(node, feature_shapes)
-        shapes = [feature_shapes[f] for f in node.INSTANCE_IN_FEATURES]
+        shapes = [feature_shapes[f] for f in node.IN_FEATURES]
         modulated = node.TYPE_DCN == "DCNv2"
         return {
             **common,
             "instance_head": SOLOv2InstanceHead(
                 in_channels=shapes[0].channels,
                 in_strides=[s.stride for s in shapes],
-                level_strides=node.FPN_INSTANCE_STRIDES,
+                level_strides=node.STRIDES,
                 num_grids=node.NUM_GRIDS,
                 num_classes=node.NUM_CLASSES,
                 kernel_length=node.NUM_MASKS,
@@ -123,19 +123,19 @@ class SOLOv2(InstanceSegmentor):
                 deformable=node.DCN_IN_MASK,
                 modulated=modulated,
             ),
-            "instance_in_features": node.INSTANCE_IN_FEATURES,
+            "instance_in_features": node.IN_FEATURES,
             "mask_in_features": node.MASK_IN_FEATURES,
             "num_classes": node.NUM_CLASSES,
-            "scale_ranges": node.FPN_SCALE_RANGES,
+            "scale_ranges": node.SCALE_RANGES,
             "sigma": node.SIGMA,
             "focal_alpha": node.LOSS.FOCAL_ALPHA,
             "focal_gamma": node.LOSS.FOCAL_GAMMA,
-            "class_loss_weight": node.LOSS.FOCAL_WEIGHT,
-            "mask_loss_weight": node.LOSS.DICE_WEIGHT,
+            "class_loss_weight": node.LOSS.CLASS_WEIGHT,
+            "mask_loss_weight": node.LOSS.MASK_WEIGHT,
             "test_nms": build_instance_nms(node.NMS, ["pred_masks", "pred_boxes"]),
-            "test_score_thresh": node.SCORE_THR,
-            "test_mask_thresh": node.MASK_THR,
-            "test_max_candidates": node.NMS_PRE,
+            "test_score_thresh": node.SCORE_THRESH_TEST,
+            "test_mask_thresh": node.MASK_THRESH_TEST,
+            "test_max_candidates": node.PRE_NMS_TOPK_TEST,
         }
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:
@@ -248,7 +248,7 @@ class SOLOv2(InstanceSegmentor):
 def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
     """Raise a ValueError where ``node`` (MODEL.SOLOV2) contradicts itself or the backbone's feature maps."""
     prefix = "MODEL.SOLOV2."
-    for key in ("INSTANCE_IN_FEATURES", "MASK_IN_FEATURES"):
+    for key in ("IN_FEATURES", "MASK_IN_FEATURES"):
         unknown = [f for f in node[key] if f not in shapes]
         if unknown:
             raise ValueError(f"{prefix}{key} names {unknown[0]}, but the backbone gives {', '.join(shapes)}.")
@@ -258,11 +258,11 @@ def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
                 f"{prefix}{key} must name feature maps of equally many channels, but they have {channels}."
             )
 
-    num_levels = len(node.INSTANCE_IN_FEATURES)
-    for key in ("NUM_GRIDS", "FPN_INSTANCE_STRIDES", "FPN_SCALE_RANGES"):
+    num_levels = len(node.IN_FEATURES)
+    for key in ("NUM_GRIDS", "STRIDES", "SCALE_RANGES"):
         if len(node[key]) != num_levels:
             raise ValueError(
-                f"{prefix}{key} has {len(node[key])} entries, but {prefix}INSTANCE_IN_FEATURES has {num_levels}: "
+                f"{prefix}{key} has {len(node[key])} entries, but {prefix}IN_FEATURES has {num_levels}: "
                 "give one for each level."
             )
 
@@ -277,11 +277,11 @@ def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
             raise ValueError(f"{prefix}{key} is {node[key]!r}: it must be one of {', '.join(known)}.")
     if node.NUM_INSTANCE_CONVS < 1:
         raise ValueError(f"{prefix}NUM_INSTANCE_CONVS is {node.NUM_INSTANCE_CONVS}: a tower needs at least 1.")
-    for key in ("SCORE_THR", "MASK_THR"):
+    for key in ("SCORE_THRESH_TEST", "MASK_THRESH_TEST"):
         if not 0 <= node[key] < 1:
             raise ValueError(f"{prefix}{key} is {node[key]}: it is a probability, from 0 to less than 1.")
-    if node.NMS_PRE < 1:
-        raise ValueError(f"{prefix}NMS_PRE is {node.NMS_PRE}: at least 1 mask must enter NMS.")
+    if node.PRE_NMS_TOPK_TEST < 1:
+        raise ValueError(f"{prefix}PRE_NMS_TOPK_TEST is {node.PRE_NMS_TOPK_TEST}: at least 1 mask must enter NMS.")
     for key in ("INSTANCE_CHANNELS", "MASK_CHANNELS", "NUM_MASKS"):
         if node.NORM == "GN" and node[key] % 32:
             raise ValueError(f"{prefix}{key} is {node[key]}: with NORM GN it must be a multiple of 32, the groups.")

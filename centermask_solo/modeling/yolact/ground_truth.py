@@ -9,7 +9,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...ops.masks import reduce_masks
-from ..ground_truth_masks import mask_chunks
+from ..ground_truth import mask_chunks
 from .decode import frame_of
 from .targets import Objects
 

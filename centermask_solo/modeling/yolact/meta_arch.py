@@ -149,7 +149,7 @@ class YOLACT(InstanceSegmentor):
                 num_prototypes=node.NUM_PROTOTYPES,
             ),
             "sem_seg_head": YOLACTSemSegHead(in_channels=channels, num_classes=node.NUM_CLASSES),
-            "mask_iou_head": YOLACTMaskIoUHead(num_classes=node.NUM_CLASSES) if node.MASK_IOU_ON else None,
+            "mask_iou_head": YOLACTMaskIoUHead(num_classes=node.NUM_CLASSES) if node.MASK_IOU.ENABLED else None,
             "head_in_features": node.IN_FEATURES,
             "proto_in_feature": node.PROTO_FEATURE,
             "anchor_shapes": anchor_shapes,
@@ -161,14 +161,14 @@ class YOLACT(InstanceSegmentor):
             "crowd_ioa": node.CROWD_IOA,
             "ohem_ratio": node.OHEM_RATIO,
             "masks_to_train": node.MASKS_TO_TRAIN,
-            "mask_iou_min_area": node.MASK_IOU_MIN_AREA,
-            "box_loss_weight": node.BOX_WEIGHT,
-            "class_loss_weight": node.CLASS_WEIGHT,
-            "mask_loss_weight": node.MASK_WEIGHT,
-            "sem_seg_loss_weight": node.SEM_SEG_WEIGHT,
-            "mask_iou_loss_weight": node.MASK_IOU_WEIGHT,
+            "mask_iou_min_area": node.MASK_IOU.MIN_AREA,
+            "box_loss_weight": node.LOSS.BOX_WEIGHT,
+            "class_loss_weight": node.LOSS.CLASS_WEIGHT,
+            "mask_loss_weight": node.LOSS.MASK_WEIGHT,
+            "sem_seg_loss_weight": node.LOSS.SEM_SEG_WEIGHT,
+            "mask_iou_loss_weight": node.LOSS.MASK_IOU_WEIGHT,
             "test_score_thresh": node.SCORE_THRESH_TEST,
-            "test_max_candidates": node.NMS_PRE,
+            "test_max_candidates": node.PRE_NMS_TOPK_TEST,
         }
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
@@ -361,8 +361,8 @@ def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
         )
     smallest = YOLACTMaskIoUHead(num_classes=1).smallest_mask
     side = reduced_sizes(node.INPUT_SIZE, shapes[node.PROTO_FEATURE].stride or 1)[0][0]
-    if node.MASK_IOU_ON and side < smallest:
+    if node.MASK_IOU.ENABLED and side < smallest:
         raise ValueError(
             f"{prefix}INPUT_SIZE {node.INPUT_SIZE} gives masks of {side} pixels a side, but the mask IoU head needs "
-            f"{smallest}: enlarge the input or set {prefix}MASK_IOU_ON False."
+            f"{smallest}: enlarge the input or set {prefix}MASK_IOU.ENABLED False."
         )

@@ -19,7 +19,11 @@ def test_the_recipe_is_the_published_one(name):
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR) == (16, 0.01)
     assert (*cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER) == steps
     assert test_size == (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST)
-    assert cfg.MODEL.MASK_ON and cfg.MODEL.MASKIOU_ON and cfg.MODEL.ROI_MASK_HEAD.LEVEL_ASSIGNMENT == "ratio"
+    assert (
+        cfg.MODEL.MASK_ON
+        and cfg.MODEL.CENTERMASK.MASK_IOU.ENABLED
+        and cfg.MODEL.ROI_MASK_HEAD.LEVEL_ASSIGNMENT == "ratio"
+    )
     assert pixel_std == cfg.MODEL.PIXEL_STD
     assert cfg.MODEL.PIXEL_MEAN == [103.530, 116.280, 123.675] and cfg.INPUT.FORMAT == "BGR"
     assert frozen_stages == cfg.MODEL.BACKBONE.FREEZE_AT

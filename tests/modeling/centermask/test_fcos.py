@@ -67,7 +67,7 @@ def test_objectness_is_the_logit_of_the_score():
 
 
 def test_training_and_inference_have_their_own_numbers():
-    module = fcos("MODEL.FCOS.INFERENCE_TH_TEST", 0.999, "MODEL.FCOS.POST_NMS_TOPK_TRAIN", 3)
+    module = fcos("MODEL.FCOS.SCORE_THRESH_TEST", 0.999, "MODEL.FCOS.POST_NMS_TOPK_TRAIN", 3)
     predictions = module.predict(list(features().values()))
     assert [len(x) for x in module.inference(predictions, [SIZE] * 2)] == [3, 3]
     assert [len(x) for x in module.eval().inference(predictions, [SIZE] * 2)] == [0, 0]
@@ -113,7 +113,7 @@ def test_boxes_beyond_the_top_left_do_not_meet_the_previous_class():
     [
         (["MODEL.FCOS.NUM_CLASSES", 7], ["MODEL.FCOS.NUM_CLASSES is 7", f"MODEL.ROI_HEADS.NUM_CLASSES is {K}"]),
         (["MODEL.FCOS.NORM", "BN"], ["BN"]),
-        (["MODEL.FCOS.LOC_LOSS_TYPE", "ciou"], ["LOC_LOSS_TYPE", "ciou", "linear_iou"]),
+        (["MODEL.FCOS.LOSS.BOX_TYPE", "ciou"], ["LOSS.BOX_TYPE", "ciou", "linear_iou"]),
         (["MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 64]], ["FPN_STRIDES", "128"]),
         (["MODEL.FCOS.SIZES_OF_INTEREST", [64, 128]], ["SIZES_OF_INTEREST", "2"]),
         (["MODEL.FCOS.IN_FEATURES", ["p2", "p3"]], ["IN_FEATURES", "p2"]),
@@ -172,7 +172,7 @@ def test_training_without_ground_truth_is_an_error():
 @pytest.mark.parametrize("kind", ["iou", "linear_iou", "giou"])
 @pytest.mark.parametrize("center_sampling", [True, False])
 def test_each_box_loss_and_sampling_trains(kind, center_sampling):
-    module = fcos("MODEL.FCOS.LOC_LOSS_TYPE", kind, "MODEL.FCOS.CENTER_SAMPLE", center_sampling)
+    module = fcos("MODEL.FCOS.LOSS.BOX_TYPE", kind, "MODEL.FCOS.CENTER_SAMPLE", center_sampling)
     _, losses = module(images(), features(), [make_gt(BOXES), make_gt(BOXES)])
     assert all(x.isfinite() and x > 0 for x in losses.values())
 

@@ -65,7 +65,7 @@ def test_a_thousand_objects_train():
 
 @pytest.mark.parametrize("unclipped", [False, True])
 def test_no_detections(unclipped):
-    name = ["MODEL.FCOS.INFERENCE_TH_TEST", 0.9999, "MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED", unclipped]
+    name = ["MODEL.FCOS.SCORE_THRESH_TEST", 0.9999, "MODEL.CENTERMASK.PASTE_UNCLIPPED", unclipped]
     for result in predict(make_model(*name), [make_input(height=50, width=60), make_input()]):
         assert len(result) == 0
         assert set(result.get_fields()) == FIELDS
@@ -104,9 +104,9 @@ def test_unclipped_pasting_drops_what_lies_outside():
 def test_unclipped_pasting_is_an_option_of_the_model():
     x = make_input()
     clipped = predict(make_model(), [x])[0]
-    whole = predict(make_model("MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED", True), [x])[0]
+    whole = predict(make_model("MODEL.CENTERMASK.PASTE_UNCLIPPED", True), [x])[0]
     assert torch.equal(clipped.pred_boxes.tensor, whole.pred_boxes.tensor)
-    boxes_only = predict(make_model("MODEL.ROI_MASK_HEAD.PASTE_UNCLIPPED", True, "MODEL.MASK_ON", False), [x])[0]
+    boxes_only = predict(make_model("MODEL.CENTERMASK.PASTE_UNCLIPPED", True, "MODEL.MASK_ON", False), [x])[0]
     assert len(boxes_only) == len(whole)
 
 

@@ -131,7 +131,9 @@ def test_loss_weight_scales_the_mask_iou_loss():
     got = []
     for weight in (1.0, 3.0):
         torch.manual_seed(0)
-        got.append(train(heads("MODEL.MASKIOU_LOSS_WEIGHT", weight), [proposals_of(NEAR)], [make_gt(BOXES)])[0])
+        got.append(
+            train(heads("MODEL.CENTERMASK.LOSS.MASK_IOU_WEIGHT", weight), [proposals_of(NEAR)], [make_gt(BOXES)])[0]
+        )
     assert got[1]["loss_maskiou"].item() == pytest.approx(3 * got[0]["loss_maskiou"].item(), rel=1e-4)
 
 
@@ -174,7 +176,7 @@ def test_class_agnostic_masks_use_one_output_of_both_heads():
 
 
 def test_without_mask_iou_there_are_no_mask_scores():
-    module = heads("MODEL.MASKIOU_ON", False)
+    module = heads("MODEL.CENTERMASK.MASK_IOU.ENABLED", False)
     losses, _ = train(module, [proposals_of(NEAR)], [make_gt(BOXES)])
     assert set(losses) == {"loss_mask"}
     with torch.no_grad():

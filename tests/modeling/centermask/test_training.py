@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from centermask_solo.engine.trainer import Trainer, evaluate
 from centermask_solo.modeling.centermask.losses import fcos_losses
 from centermask_solo.modeling.centermask.targets import FCOSTargets, centerness_targets
-from tests.engine.tiny import CLASSES, register, write_dataset
+from centermask_solo.training.trainer import Trainer, evaluate
 from tests.modeling.centermask.helpers import K, make_cfg
+from tests.training.tiny import CLASSES, register, write_dataset
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_it_trains_saves_and_is_evaluated_with_and_without_augmentation(cfg, tmp
     trainer.resume_or_load(resume=False)
     trainer.train()
     cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
-    cfg.MODEL.FCOS.INFERENCE_TH_TEST = 0.001  # it has hardly learned yet
+    cfg.MODEL.FCOS.SCORE_THRESH_TEST = 0.001  # it has hardly learned yet
     assert set(evaluate(cfg)) == {"bbox", "segm"}
     results = tmp_path / "inference" / "tiny_centermask" / "coco_instances_results.json"
     plain = json.loads(results.read_text())

@@ -60,17 +60,17 @@ def test_mask_scores_are_the_mean_over_the_augmented_images():
     assert torch.allclose(result.mask_scores, mean)
 
 
-@pytest.mark.parametrize("overrides", [["MODEL.MASKIOU_ON", False], ["MODEL.MASK_ON", False]])
+@pytest.mark.parametrize("overrides", [["MODEL.CENTERMASK.MASK_IOU.ENABLED", False], ["MODEL.MASK_ON", False]])
 def test_what_is_off_stays_off(overrides):
     with torch.no_grad():
         result = with_tta(*overrides)([image_input()])[0]["instances"]
     assert len(result) > 0 and not result.has("mask_scores")
-    assert result.has("pred_masks") == (overrides[0] == "MODEL.MASKIOU_ON")
+    assert result.has("pred_masks") == (overrides[0] == "MODEL.CENTERMASK.MASK_IOU.ENABLED")
 
 
 def test_no_detections():
     with torch.no_grad():
-        result = with_tta("MODEL.FCOS.INFERENCE_TH_TEST", 0.9999)([image_input()])[0]["instances"]
+        result = with_tta("MODEL.FCOS.SCORE_THRESH_TEST", 0.9999)([image_input()])[0]["instances"]
     assert len(result) == 0 and result.pred_masks.shape == (0, *SIZE) and result.mask_scores.shape == (0,)
 
 
@@ -78,7 +78,7 @@ def test_other_models_of_two_stages_serve_too():
     """Mask R-CNN's heads know neither mask scores nor the second way of merging."""
     plain = ["MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"]
     with torch.no_grad():
-        result = with_tta(*plain, "MODEL.MASKIOU_ON", False)([image_input()])[0]["instances"]
+        result = with_tta(*plain, "MODEL.CENTERMASK.MASK_IOU.ENABLED", False)([image_input()])[0]["instances"]
     assert result.has("pred_masks") and not result.has("mask_scores")
 
 

@@ -27,7 +27,7 @@ def images(*sizes):
 
 def eager_model(**overrides):
     """Random weights whose class probabilities, all near 0.01, pass the threshold."""
-    overrides = {"MODEL.SOLOV2.SCORE_THR": 0.001, "MODEL.SOLOV2.NMS.SCORE_THRESH": 0.0, **overrides}
+    overrides = {"MODEL.SOLOV2.SCORE_THRESH_TEST": 0.001, "MODEL.SOLOV2.NMS.SCORE_THRESH": 0.0, **overrides}
     return tiny_model(*[x for pair in overrides.items() for x in pair]).eval()
 
 
@@ -120,7 +120,10 @@ def test_no_more_than_the_limit():
     assert torch.equal(unlimited.scores[: len(many)], many.scores)
 
 
-@pytest.mark.parametrize(("key", "value"), [("SCORE_THR", -0.1), ("SCORE_THR", 1.0), ("MASK_THR", 1.5), ("NMS_PRE", 0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("SCORE_THRESH_TEST", -0.1), ("SCORE_THRESH_TEST", 1.0), ("MASK_THRESH_TEST", 1.5), ("PRE_NMS_TOPK_TEST", 0)],
+)
 def test_numbers_that_cannot_be_are_errors(key, value):
     with pytest.raises(ValueError, match=rf"MODEL.SOLOV2.{key} is {value}: "):
         tiny_model(f"MODEL.SOLOV2.{key}", value)

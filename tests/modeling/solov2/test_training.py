@@ -95,7 +95,7 @@ def test_polygons_bit_masks_and_tensors_are_the_same():
 def test_masks_are_read_in_chunks(monkeypatch):
     model, inputs = tiny_model(), batch()
     whole = losses_and_gradients(model, inputs)[0]
-    monkeypatch.setattr("centermask_solo.modeling.ground_truth_masks.MASK_CHUNK_PIXELS", 2 * 64 * 96)
+    monkeypatch.setattr("centermask_solo.modeling.ground_truth.MASK_CHUNK_PIXELS", 2 * 64 * 96)
     chunked = losses_and_gradients(model, inputs)[0]
     assert {k: v.item() for k, v in whole.items()} == {k: v.item() for k, v in chunked.items()}
 
@@ -114,7 +114,7 @@ def test_deformable_heads_train(part, kind):
 
 def test_loss_weights():
     plain = tiny_model()(batch())
-    weighted = tiny_model("MODEL.SOLOV2.LOSS.DICE_WEIGHT", 1.5, "MODEL.SOLOV2.LOSS.FOCAL_WEIGHT", 4.0)(batch())
+    weighted = tiny_model("MODEL.SOLOV2.LOSS.MASK_WEIGHT", 1.5, "MODEL.SOLOV2.LOSS.CLASS_WEIGHT", 4.0)(batch())
     assert weighted["loss_ins"].item() == pytest.approx(plain["loss_ins"].item() / 2)
     assert weighted["loss_cate"].item() == pytest.approx(plain["loss_cate"].item() * 4)
 
@@ -132,7 +132,7 @@ def test_counts_are_logged():
 
 @pytest.mark.parametrize("truth", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
 def test_training_is_shown_in_pictures(truth):
-    model, inputs = tiny_model("VIS_PERIOD", 2, "MODEL.SOLOV2.SCORE_THR", 0.001), [input_of(truth)]
+    model, inputs = tiny_model("VIS_PERIOD", 2, "MODEL.SOLOV2.SCORE_THRESH_TEST", 0.001), [input_of(truth)]
     for iteration, pictures in ((0, 1), (1, 0), (2, 1)):
         with EventStorage(iteration) as storage:
             losses = model(inputs)
@@ -149,12 +149,12 @@ NODE = "MODEL.SOLOV2."
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p5"]], "NUM_GRIDS has 5 entries, but .*FEATURES has 4"),
-        (["NUM_GRIDS", [8, 6, 4]], "NUM_GRIDS has 3 entries, but .*INSTANCE_IN_FEATURES has 5: give one for each"),
-        (["FPN_INSTANCE_STRIDES", [8, 8, 16, 32]], "FPN_INSTANCE_STRIDES has 4 entries, but .*FEATURES has 5"),
-        (["FPN_SCALE_RANGES", ((1, 96), (48, 2048))], "FPN_SCALE_RANGES has 2 entries, but .*FEATURES has 5"),
+        (["IN_FEATURES", ["p2", "p3", "p4", "p5"]], "NUM_GRIDS has 5 entries, but .*FEATURES has 4"),
+        (["NUM_GRIDS", [8, 6, 4]], "NUM_GRIDS has 3 entries, but .*IN_FEATURES has 5: give one for each"),
+        (["STRIDES", [8, 8, 16, 32]], "STRIDES has 4 entries, but .*FEATURES has 5"),
+        (["SCALE_RANGES", ((1, 96), (48, 2048))], "SCALE_RANGES has 2 entries, but .*FEATURES has 5"),
         (
-            ["INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p5", "p7"]],
+            ["IN_FEATURES", ["p2", "p3", "p4", "p5", "p7"]],
             "names p7, but the backbone gives p2, p3, p4, p5, p6",
         ),
         (["MASK_IN_FEATURES", ["p3", "p4", "p5"]], r"strides 4, 8, 16, \.\.\. in order, not \[8, 16, 32\]"),
@@ -175,10 +175,10 @@ def test_contradictions_in_the_config_are_errors(overrides, message):
 
 def test_four_levels_build_and_train():
     model = tiny_model(
-        *(NODE + "INSTANCE_IN_FEATURES", ["p2", "p3", "p4", "p5"]),
+        *(NODE + "IN_FEATURES", ["p2", "p3", "p4", "p5"]),
         *(NODE + "NUM_GRIDS", [10, 8, 6, 4]),
-        *(NODE + "FPN_INSTANCE_STRIDES", [8, 8, 16, 32]),
-        *(NODE + "FPN_SCALE_RANGES", ((1, 56), (28, 112), (56, 224), (112, 896))),
+        *(NODE + "STRIDES", [8, 8, 16, 32]),
+        *(NODE + "SCALE_RANGES", ((1, 56), (28, 112), (56, 224), (112, 896))),
     )
     losses, gradients = losses_and_gradients(model, batch())
     assert all(x.isfinite() for x in losses.values())

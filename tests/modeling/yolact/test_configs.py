@@ -15,7 +15,7 @@ from detectron2.solver import build_lr_scheduler
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.engine.optimizer import build_optimizer
+from centermask_solo.training.optimizer import build_optimizer
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "YOLACT"
 NAMES = sorted(path.stem for path in CONFIGS.glob("yolact_*.yaml"))

@@ -144,7 +144,7 @@ def test_what_is_not_finite_is_left_out(model, value):
 @pytest.mark.parametrize("name", ["FastNMS", "TraditionalNMS", "BatchedNMS", "MatrixNMS", "MaskNMS"])
 @pytest.mark.parametrize("agnostic", [False, True])
 def test_any_nms_can_be_chosen(name, agnostic):
-    nms = [NODE + "NMS.NAME", name, NODE + "NMS.CLASS_AGNOSTIC", agnostic, NODE + "NMS_PRE", 60]
+    nms = [NODE + "NMS.NAME", name, NODE + "NMS.CLASS_AGNOSTIC", agnostic, NODE + "PRE_NMS_TOPK_TEST", 60]
     model = model_for_inference(*nms)
     found = detect(model, images((64, 64)))[0]
     judges_each_class = name in ("FastNMS", "TraditionalNMS") and not agnostic
@@ -163,7 +163,7 @@ def test_the_second_threshold_is_on_the_class_itself():
 
 
 def test_mask_scores_rescale_without_reordering():
-    model = model_for_inference(NODE + "MASK_IOU_ON", True, NODE + "INPUT_SIZE", 256)
+    model = model_for_inference(NODE + "MASK_IOU.ENABLED", True, NODE + "INPUT_SIZE", 256)
     with torch.no_grad():
         model.mask_iou_head.predictor.bias += 0.5
     inputs = images((90, 120))

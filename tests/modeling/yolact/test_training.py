@@ -13,7 +13,7 @@ from tests.modeling.yolact.tiny import batch, ground_truth, tiny_cfg, tiny_model
 
 KEYS = {"loss_box", "loss_class", "loss_mask", "loss_sem_seg"}
 NODE = "MODEL.YOLACT."
-PLUS = (NODE + "MASK_IOU_ON", True, NODE + "INPUT_SIZE", 256)
+PLUS = (NODE + "MASK_IOU.ENABLED", True, NODE + "INPUT_SIZE", 256)
 
 
 EMPTY = empty_instances(64, 64)
@@ -122,7 +122,7 @@ def test_masks_that_the_loader_has_reduced_are_taken_as_they_are(labelled):
 def test_masks_are_read_in_chunks(monkeypatch, labelled):
     model, predictions, instances, _ = labelled
     whole = model.label(predictions, [instances])
-    monkeypatch.setattr("centermask_solo.modeling.ground_truth_masks.MASK_CHUNK_PIXELS", 2 * 128 * 128)
+    monkeypatch.setattr("centermask_solo.modeling.ground_truth.MASK_CHUNK_PIXELS", 2 * 128 * 128)
     chunked = model.label(predictions, [instances])
     assert torch.equal(whole.masks, chunked.masks)
     assert torch.equal(whole.sem_seg, chunked.sem_seg)
@@ -178,7 +178,7 @@ def test_training_is_shown_in_pictures(truth):
         (["INPUT_SIZE", 0], "INPUT_SIZE must be at least 1, not 0"),
         (["MASKS_TO_TRAIN", 0], "MASKS_TO_TRAIN must be at least 1, not 0"),
         (["NEGATIVE_IOU", 0.6], r"NEGATIVE_IOU \(0.6\) must not exceed POSITIVE_IOU \(0.5\)"),
-        (["MASK_IOU_ON", True], "INPUT_SIZE 128 gives masks of 32 pixels a side, but the mask IoU head needs 63"),
+        (["MASK_IOU.ENABLED", True], "INPUT_SIZE 128 gives masks of 32 pixels a side, but the mask IoU head needs 63"),
     ],
 )
 def test_contradictions_in_the_config_are_errors(overrides, message):

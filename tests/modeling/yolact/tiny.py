@@ -49,7 +49,7 @@ def tiny_plus_cfg(*overrides: object) -> CfgNode:
     resnet.STEM_OUT_CHANNELS, resnet.WIDTH_PER_GROUP = 16, 8
     resnet.DEFORM_ON_PER_STAGE, resnet.DEFORM_MODULATED, resnet.DEFORM_INTERVAL = [False, True, True, True], True, 3
     # The smallest input that the mask IoU head takes
-    cfg.MODEL.YOLACT.MASK_IOU_ON, cfg.MODEL.YOLACT.INPUT_SIZE = True, 249
+    cfg.MODEL.YOLACT.MASK_IOU.ENABLED, cfg.MODEL.YOLACT.INPUT_SIZE = True, 249
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[s * 2 ** (i / 3) for i in range(3)] for s in (24, 48, 96, 128, 192)]
     cfg.merge_from_list(list(overrides))
     return cfg

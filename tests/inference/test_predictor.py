@@ -1,0 +1,141 @@
+"""From images to instances with nothing but a checkpoint."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+
+from centermask_solo.inference.predictor import Predictor, find_images, predict_to_folder, read_image
+from centermask_solo.model_zoo import find_config
+from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_dataset(tmp_path / "data", num_images=3)
+    return tmp_path
+
+
+@pytest.fixture
+def cfg(folder):
+    cfg = tiny_cfg(folder / "data", folder / "output")
+    cfg.MODEL.WEIGHTS = str(folder / "weights.pth")
+    torch.save({"model": TinyModel(cfg).state_dict(), "thing_classes": ["cow", "horse"]}, cfg.MODEL.WEIGHTS)
+    return cfg
+
+
+def assert_equal(output, other):
+    a, b = output["instances"], other["instances"]
+    assert a.image_size == b.image_size
+    assert torch.equal(a.pred_masks, b.pred_masks)
+    assert torch.equal(a.scores, b.scores)
+
+
+def test_class_names_come_from_the_checkpoint(cfg):
+    assert Predictor(cfg).metadata.thing_classes == ["cow", "horse"]
+
+
+def test_without_names_in_it_from_the_dataset_and_without_that_from_nowhere(cfg):
+    torch.save({"model": TinyModel(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
+    from detectron2.data import DatasetCatalog
+
+    DatasetCatalog.get("tiny")
+    assert Predictor(cfg).metadata.thing_classes == CLASSES
+    cfg.DATASETS.TEST = ("a_dataset_of_someone_else",)
+    assert Predictor(cfg).metadata.get("thing_classes") is None
+
+
+def test_a_batch_gives_what_single_images_give(cfg):
+    predictor = Predictor(cfg)
+    images = [np.full((h, w, 3), i, np.uint8) for i, (h, w) in enumerate([(20, 30), (31, 17), (8, 8)])]
+    singles = [predictor(image) for image in images]
+    for output, single, image in zip(predictor.predict_batch(images), singles, images, strict=True):
+        assert_equal(output, single)
+        assert output["instances"].image_size == image.shape[:2]
+    assert predictor.predict_batch([]) == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_files_come_in_order(cfg, folder, batch_size):
+    paths = find_images([str(folder / "data" / "3.png"), str(folder / "data" / "[12].png")])
+    results = list(Predictor(cfg).predict_files(paths, batch_size))
+    assert [path[-5:] for path, _, _ in results] == ["3.png", "1.png", "2.png"]
+    for path, image, _ in results:
+        assert np.array_equal(image, cv2.imread(path))
+
+
+@pytest.mark.parametrize("channels, order", [("BGR", [10, 20, 30]), ("RGB", [30, 20, 10])])
+def test_channels_are_in_the_order_of_the_config(cfg, channels, order):
+    cfg.INPUT.FORMAT = channels
+    image = np.full((16, 16, 3), [10, 20, 30], np.uint8)
+    tensor = Predictor(cfg)._to_input(image)["image"]
+    assert tensor.dtype == torch.float32
+    assert tensor[:, 0, 0].tolist() == order
+
+
+def test_what_cannot_be_predicted_with_is_an_error(cfg):
+    cfg.INPUT.FORMAT = "L"
+    with pytest.raises(ValueError, match=r"INPUT\.FORMAT is 'L'"):
+        Predictor(cfg)
+    cfg.MODEL.WEIGHTS = ""
+    with pytest.raises(ValueError, match=r"MODEL\.WEIGHTS is empty"):
+        Predictor(cfg)
+
+
+def test_images_that_are_none(folder):
+    (folder / "x.png").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"x\.png cannot be read as an image"):
+        read_image(str(folder / "x.png"))
+    with pytest.raises(FileNotFoundError, match=r"there is no image .*y\.png"):
+        read_image(str(folder / "y.png"))
+    with pytest.raises(FileNotFoundError, match="there is no image"):
+        find_images([str(folder / "*.jpg")])
+
+
+def test_folder_of_images(folder):
+    (folder / "data" / "sub").mkdir()
+    shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "4.PNG")
+    assert [path[-5:] for path in find_images([str(folder / "data")])] == ["1.png", "2.png", "3.png"]
+    assert len(find_images([str(folder / "data" / "sub"), str(folder / "data" / "1.png")])) == 2
+
+
+def test_predictions_are_written_in_coco_format_and_drawn(cfg, folder, capfd):
+    output = folder / "predictions"
+    count = predict_to_folder(cfg, [str(folder / "data")], str(output), batch_size=2)
+    assert count == 3
+    coco = COCO(str(output / "predictions.json"))
+    assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cow", "horse"]
+    for annotation in coco.loadAnns(coco.getAnnIds()):
+        image = coco.imgs[annotation["image_id"]]
+        mask = coco.annToMask(annotation)
+        assert mask.shape == (image["height"], image["width"]) == (40, 56)
+        assert mask.sum() == annotation["area"] == 20 * 28
+        assert annotation["bbox"] == [0, 0, 28, 20]
+        assert annotation["category_id"] == 1
+    pictures = sorted(output.glob("*.jpg"))
+    assert [path.name for path in pictures] == ["0001_1.jpg", "0002_2.jpg", "0003_3.jpg"]
+    picture, plain = cv2.imread(str(pictures[0])).astype(int), cv2.imread(str(folder / "data" / "1.png")).astype(int)
+    assert picture.shape == plain.shape
+    difference = np.abs(picture - plain).mean(axis=2)
+    assert difference[:18, :26].mean() > 1.5 * difference[24:, 32:].mean()  # the rest: JPEG alone
+
+
+def test_a_high_threshold_leaves_nothing(cfg, folder):
+    output = folder / "predictions"
+    assert predict_to_folder(cfg, [str(folder / "data")], str(output), score_threshold=0.95, with_pictures=False) == 0
+    assert json.loads((output / "predictions.json").read_text())["annotations"] == []
+    assert not list(output.glob("*.jpg"))
+
+
+def test_config_is_found_beside_the_weights(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*x\.pth; correct the path"):
+        find_config(str(tmp_path / "x.pth"))
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "x.pth")
+    with pytest.raises(FileNotFoundError, match=r"config\.yaml: name the config of these weights with --config-file"):
+        find_config(str(tmp_path / "x.pth"))
+    (tmp_path / "config.yaml").touch()
+    assert find_config(str(tmp_path / "x.pth")) == str(tmp_path / "config.yaml")

@@ -1,0 +1,179 @@
+"""What a user can get wrong: exit code 2 and one sentence that names the thing and the mend, before training starts."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from detectron2.engine import default_argument_parser
+
+import train_net
+from centermask_solo.modeling import systems
+from tests.training.tiny import CLASSES, register, write_dataset
+
+SMALL = {
+    "VERSION": 2,
+    "MODEL": {"META_ARCHITECTURE": "TinyModel", "WEIGHTS": "", "RETINANET": {"NUM_CLASSES": 2}, "DEVICE": "cpu"},
+    "DATASETS": {"TRAIN": ["tiny"], "TEST": ["tiny"]},
+    "DATALOADER": {"NUM_WORKERS": 0},
+    "INPUT": {"MIN_SIZE_TRAIN": [32], "MIN_SIZE_TEST": 32},
+    "SOLVER": {"IMS_PER_BATCH": 2, "MAX_ITER": 1},
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    record = systems.System("TinyModel", "MODEL.RETINANET.NUM_CLASSES", ("head.weight",), (), ())
+    monkeypatch.setitem(systems._SYSTEMS, "TinyModel", record)
+    write_dataset(tmp_path / "data", num_images=2)
+    register(tmp_path / "data")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(SMALL | {"OUTPUT_DIR": str(tmp_path / "output")}))
+    return tmp_path
+
+
+def run(folder, capfd, *arguments):
+    """The sentence with which train_net.py ends."""
+    args = default_argument_parser().parse_args(["--config-file", str(folder / "config.yaml"), *arguments])
+    with pytest.raises(SystemExit) as end:
+        train_net.main(args)
+    assert end.value.code == 2
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    sentence = captured.err.strip().splitlines()[-1]
+    assert sentence.startswith("error: ")
+    return sentence
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (
+            ["--config-file", "configs/SOLOv2/absent.yaml"],
+            "there is no config file configs/SOLOv2/absent.yaml; the nearest",
+        ),
+        (["MODEL.WEIGHTS", "absent.pth"], "there is no file absent.pth"),
+        (
+            ["MODEL.RETINANET.NUM_CLASES", "3"],
+            "no config key MODEL.RETINANET.NUM_CLASES; the nearest one is MODEL.RETINANET.NUM_CLASSES",
+        ),
+        (["MODEL.NOTHING.X", "3"], "no config key MODEL.NOTHING.X"),
+        (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER takes a int such as 1, but was given many (str)"),
+        (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value"),
+        (["MODEL.META_ARCHITECTURE", "SOLOv3"], "MODEL.META_ARCHITECTURE 'SOLOv3' is not one of"),
+        (["DATASETS.TRAIN", "('tinny',)"], "the dataset 'tinny' is not registered; the nearest name is 'tiny'"),
+        (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
+        (
+            ["MODEL.RETINANET.NUM_CLASSES", "3"],
+            "MODEL.RETINANET.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes (cat, dog): set",
+        ),
+        (["DATALOADER.SAMPLER_TRAIN", "Best"], "DATALOADER.SAMPLER_TRAIN 'Best'"),
+        (
+            ["SOLVER.REFERENCE_WORLD_SIZE", "8"],
+            "SOLVER.IMS_PER_BATCH 2 is not a multiple of SOLVER.REFERENCE_WORLD_SIZE 8",
+        ),
+        (
+            ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"],
+            "CLIP_TYPE must be one of",
+        ),
+        (["--eval-only"], "nothing to evaluate"),
+        (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
+    ],
+)
+def test_arguments(folder, capfd, arguments, sentence):
+    assert sentence in run(folder, capfd, *arguments)
+
+
+SOLOV2 = ["--config-file", "configs/shapes/solov2_shapes.yaml", "DATASETS.TRAIN", "('tiny',)", "DATASETS.TEST", "()"]
+SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES", "2"]
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["MODEL.SOLOV2.IN_FEATURES", "['p2', 'p3', 'p4', 'p5']"], "IN_FEATURES"),
+        (["MODEL.SOLOV2.NMS.NAME", "BestNMS"], "BestNMS"),
+        (["MODEL.SOLOV2.NUM_CLASSES", "3"], "MODEL.SOLOV2.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes"),
+        (["MODEL.SOLOV2.LOSS.FOCAL_ALFA", "1"], "the nearest one is MODEL.SOLOV2.LOSS.FOCAL_ALPHA"),
+    ],
+)
+def test_options_of_a_model(folder, capfd, arguments, sentence):
+    assert sentence in run(folder, capfd, *SOLOV2, "OUTPUT_DIR", str(folder / "output"), *arguments)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is usable here")
+def test_device_that_is_not_there(folder, capfd):
+    assert "MODEL.DEVICE is 'cuda', but no GPU is usable" in run(folder, capfd, "MODEL.DEVICE", "cuda")
+
+
+@pytest.mark.parametrize("text", ["MODEL: [", "- a\n- b\n", "5"])
+def test_config_that_is_none(folder, capfd, text):
+    (folder / "config.yaml").write_text(text)
+    assert "config.yaml" in run(folder, capfd)
+
+
+def test_files_of_a_dataset_that_are_missing(folder, capfd):
+    (folder / "data" / "instances.json").unlink()
+    sentence = run(folder, capfd)
+    assert "the dataset 'tiny' lacks" in sentence
+    assert "instances.json" in sentence
+
+
+@pytest.mark.parametrize("text", ["not json", "[1, 2]", json.dumps({"shapes": []})])
+def test_json_that_is_not_coco(folder, capfd, text):
+    (folder / "data" / "instances.json").write_text(text)
+    sentence = run(folder, capfd)
+    assert "instances.json" in sentence
+    assert "COCO" in sentence
+
+
+@pytest.mark.parametrize("num_workers", ["0", "1"])
+@pytest.mark.parametrize("content", [b"", b"not an image", None])
+def test_image_that_is_damaged(folder, capfd, content, num_workers):
+    path = folder / "data" / "1.png"
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    assert "1.png" in run(folder, capfd, "DATALOADER.NUM_WORKERS", num_workers)
+
+
+def test_image_that_is_missing(folder, capfd):
+    (folder / "data" / "1.png").unlink()
+    assert "1.png" in run(folder, capfd)
+
+
+def test_weights_of_another_model(folder, capfd):
+    path = str(folder / "other.pth")
+    torch.save({"model": {"layer.weight": torch.zeros(3)}}, path)
+    assert f"{path} holds the weights of another model" in run(folder, capfd, "MODEL.WEIGHTS", path)
+    assert f"{path} holds the weights of another model" in run(folder, capfd, "--eval-only", "MODEL.WEIGHTS", path)
+
+
+def test_classes_of_two_datasets_that_differ(folder, capfd):
+    write_dataset(folder / "more", num_images=2)
+    json_file = folder / "more" / "instances.json"
+    json_file.write_text(json_file.read_text().replace(CLASSES[1], "cow"))
+    register(folder / "more", "tiny_more")
+    sentence = run(folder, capfd, "DATASETS.TRAIN", "('tiny', 'tiny_more')")
+    assert "'tiny' and 'tiny_more' have different classes, such as 'dog' and 'cow'" in sentence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_gpus", [1, 2])
+def test_command_line(folder, num_gpus):
+    """The whole program, in one process and in two: one line on stderr, said once."""
+    command = [sys.executable, "-W", "ignore", "train_net.py", "--num-gpus", str(num_gpus), "--dist-url", "auto"]
+    command += ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "('nothing_like_it',)"]
+    result = subprocess.run(
+        command, capture_output=True, text=True, cwd=Path(train_net.__file__).parent, env=environment()
+    )
+    assert result.returncode == 2
+    assert "Traceback" not in result.stdout + result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "the dataset 'nothing_like_it' is not registered" in errors[0]
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

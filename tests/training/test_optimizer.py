@@ -1,0 +1,110 @@
+import copy
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from torch import nn
+
+from centermask_solo import add_centermask_solo_config
+from centermask_solo.training.optimizer import build_optimizer
+from centermask_solo.training.trainer import Trainer
+
+
+def clip_cfg(clip_type: str):
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    cfg.SOLVER.BASE_LR = 1.0
+    cfg.SOLVER.MOMENTUM = 0.0
+    cfg.SOLVER.WEIGHT_DECAY = 0.0
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = True
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE = clip_type
+    cfg.SOLVER.CLIP_GRADIENTS.CLIP_VALUE = 1.0
+    return cfg
+
+
+def step(clip_type: str, gradients: list[float]) -> list[float]:
+    """How far each one-number parameter moves in one step of rate 1."""
+    model = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in gradients])
+    optimizer = Trainer.build_optimizer(clip_cfg(clip_type), model)
+    for parameter, gradient in zip(model, gradients, strict=True):
+        parameter.grad = torch.tensor([gradient])
+    optimizer.step()
+    return [-p.item() for p in model]
+
+
+def test_full_model_keeps_the_direction():
+    assert step("full_model", [3.0, -4.0]) == pytest.approx([0.6, -0.8])
+    assert step("norm", [3.0, -4.0]) == pytest.approx([1.0, -1.0])
+
+
+def test_small_gradients_are_left_alone():
+    assert step("full_model", [0.3, -0.4]) == pytest.approx([0.3, -0.4])
+
+
+def test_it_needs_enabled():
+    cfg = clip_cfg("full_model")
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    optimizer = build_optimizer(cfg, model)
+    model.weight.grad = torch.tensor([[7.0]])
+    optimizer.step()
+    assert model.weight.item() == -7.0
+
+
+def test_unknown_kind_is_named():
+    with pytest.raises(ValueError, match=r"CLIP_TYPE must be one of value, norm, full_model, not 'all'"):
+        build_optimizer(clip_cfg("all"), nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("clip_type", ["full_model", "norm"])
+def test_adamw_has_the_rates_and_decays_of_the_config(clip_type):
+    cfg = clip_cfg(clip_type)
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    cfg.SOLVER.BASE_LR = 0.5
+    cfg.SOLVER.WEIGHT_DECAY = 0.1
+    cfg.SOLVER.WEIGHT_DECAY_NORM = 0.0
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.GroupNorm(1, 1))
+    nn.init.ones_(model[0].weight)
+    optimizer = build_optimizer(cfg, model)
+    assert isinstance(optimizer, torch.optim.AdamW)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 30.0)
+    optimizer.step()
+    # Adam's first step is the rate, whatever the size of the gradient; the decay takes rate x decay of the weight.
+    assert model[0].weight.item() == pytest.approx(1 - 0.5 * 0.1 - 0.5, abs=1e-6)
+    assert model[1].weight.item() == pytest.approx(0.5, abs=1e-6)
+
+
+def adamw_steps(model, optimizer, first, last):
+    for i in range(first, last):
+        model.weight.grad = torch.linspace(-1, 2, 12).view(3, 4) * (1 + i)
+        optimizer.step()
+
+
+def test_adamw_on_a_cpu_takes_pytorchs_plain_steps_and_goes_on_from_their_checkpoints():
+    cfg = clip_cfg("norm")
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    plain_model, model, resumed_model = (nn.Linear(4, 3, bias=False) for _ in range(3))
+    model.load_state_dict(plain_model.state_dict())
+    plain = torch.optim.AdamW(plain_model.parameters(), lr=1.0, weight_decay=0.0, foreach=False)
+    optimizer = build_optimizer(cfg, model)
+    adamw_steps(plain_model, plain, 0, 3)
+    adamw_steps(model, optimizer, 0, 3)
+    assert torch.allclose(model.weight, plain_model.weight, atol=1e-6)
+
+    resumed_model.load_state_dict(plain_model.state_dict())
+    resumed = build_optimizer(cfg, resumed_model)
+    resumed.load_state_dict(copy.deepcopy(plain.state_dict()))  # as from a file: without sharing tensors
+    for network, its_optimizer in ((plain_model, plain), (model, optimizer), (resumed_model, resumed)):
+        adamw_steps(network, its_optimizer, 3, 6)
+    assert torch.allclose(model.weight, plain_model.weight, atol=1e-6)
+    assert torch.allclose(resumed_model.weight, plain_model.weight, atol=1e-6)
+
+
+def test_unknown_optimizer_is_named():
+    cfg = clip_cfg("norm")
+    cfg.SOLVER.OPTIMIZER = "Adam"
+    with pytest.raises(ValueError, match=r"SOLVER.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
+        build_optimizer(cfg, nn.Linear(1, 1))

@@ -1,0 +1,147 @@
+"""Training: resumed as if never interrupted, on several processes as on one, with names for what goes wrong."""
+
+import argparse
+
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultPredictor
+
+from centermask_solo.training.launch import launch
+from centermask_solo.training.trainer import evaluate
+from tests.training.tiny import CLASSES, RecordingTrainer, tiny_cfg, train_in_process, write_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_dataset(folder)
+    return folder
+
+
+def train(cfg, resume=False, kill_before=None):
+    torch.manual_seed(0)
+    trainer = RecordingTrainer(cfg)
+    trainer.kill_before = kill_before
+    trainer.resume_or_load(resume)
+    if kill_before is None:
+        trainer.train()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("amp", [False, True])
+def test_resumed_training_has_the_losses_of_an_unbroken_one(data, tmp_path, num_workers, amp):
+    def cfg(name):
+        cfg = tiny_cfg(data, tmp_path / name)
+        cfg.DATALOADER.NUM_WORKERS = num_workers
+        cfg.SOLVER.AMP.ENABLED = amp
+        cfg.SEED = 3
+        return cfg
+
+    unbroken = train(cfg("unbroken"))
+    killed = train(cfg("killed"), kill_before=6)  # the checkpoint is of iteration 4: two iterations are lost
+    torch.rand(9)
+    resumed = train(cfg("killed"), resume=True)
+    assert len(unbroken.history) == 8
+    assert killed.history == unbroken.history[:6]
+    assert resumed.history == unbroken.history[4:]
+    for name, value in unbroken.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_without_a_seed_the_checkpoint_has_it(data, tmp_path):
+    cfg = tiny_cfg(data, tmp_path)
+    cfg.SEED = -1
+    killed = train(cfg, kill_before=4)
+    resumed = train(cfg, resume=True)
+    assert resumed.data_loader.seed == killed.data_loader.seed
+    assert resumed.data_loader.start_iter == 4
+    other = train(tiny_cfg(data, tmp_path / "other"), kill_before=0)
+    assert other.data_loader.seed != killed.data_loader.seed
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(data, tmp_path):
+    results = []
+    for num_processes in (1, 2):
+        output = tmp_path / str(num_processes)
+        args = argparse.Namespace(
+            data=str(data), output=str(output), num_gpus=num_processes, num_machines=1, machine_rank=0, dist_url="auto"
+        )
+        launch(train_in_process, args)
+        results.append(torch.load(output / "result.pth", weights_only=True))
+    one, two = results
+    assert len(two["history"]) == 8
+    for a, b in zip(one["history"], two["history"], strict=True):
+        assert a == pytest.approx(b, rel=1e-4)
+    for name, value in one["model"].items():
+        torch.testing.assert_close(value, two["model"][name], rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_on_the_cpu_trains_about_the_same(data, tmp_path):
+    def losses(amp):
+        cfg = tiny_cfg(data, tmp_path / str(amp))
+        cfg.SOLVER.AMP.ENABLED = amp
+        cfg.SEED = 1
+        return [x["total_loss"] for x in train(cfg).history]
+
+    half, full = losses(True), losses(False)
+    assert half != full
+    assert half == pytest.approx(full, rel=0.03)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_float16_on_a_gpu_trains_about_the_same(data, tmp_path):
+    def losses(amp):
+        cfg = tiny_cfg(data, tmp_path / str(amp))
+        cfg.MODEL.DEVICE = "cuda"
+        cfg.SOLVER.AMP.ENABLED = amp
+        cfg.SEED = 1
+        return [x["total_loss"] for x in train(cfg).history]
+
+    assert losses(True) == pytest.approx(losses(False), rel=0.03)
+
+
+def test_a_loss_that_is_not_finite_names_the_images(tmp_path):
+    folder = tmp_path / "data"
+    write_dataset(folder, num_images=2)
+    (folder / "2.png").rename(folder / "poison.png")
+    json_file = folder / "instances.json"
+    json_file.write_text(json_file.read_text().replace('"2.png"', '"poison.png"'))
+    cfg = tiny_cfg(folder, tmp_path / "out")
+    cfg.SOLVER.IMS_PER_BATCH = 2
+    with pytest.raises(FloatingPointError, match=r"at iteration 0: .*loss_mean.*nan.*poison\.png.*SOLVER\.BASE_LR"):
+        train(cfg)
+
+
+def test_checkpoints_hold_class_names_and_the_evaluation_is_written(data, tmp_path):
+    cfg = tiny_cfg(data, tmp_path)
+    trainer = train(cfg)
+    assert trainer.checkpointer.load(str(tmp_path / "model_final.pth"))["thing_classes"] == CLASSES
+    results = evaluate(cfg, resume=True, trainer=RecordingTrainer)
+    assert results["segm"]["AP"] == pytest.approx(results["bbox"]["AP"])
+    assert results["bbox"]["AP-cat"] > 40  # the one box is right; the class is right in half of the images
+    assert results["bbox"]["AP-dog"] == 0
+    assert "mask" in (tmp_path / "evaluation.txt").read_text()
+    assert MetadataCatalog.get("tiny").thing_classes == CLASSES
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    predictor = DefaultPredictor(cfg)  # Detectron2's own reads the file, too
+    assert torch.equal(predictor.model.head.weight, trainer.model.head.weight)
+
+
+def test_evaluating_nothing_is_an_error(data, tmp_path):
+    with pytest.raises(ValueError, match=r"nothing to evaluate: give MODEL\.WEIGHTS"):
+        evaluate(tiny_cfg(data, tmp_path))
+
+
+def test_memory_format_follows_the_config(data, tmp_path):
+    cfg = tiny_cfg(data, tmp_path)
+    formats = []
+    for cfg.MODEL.CHANNELS_LAST in (True, False):
+        weight = RecordingTrainer.build_model(cfg).backbone[0].weight
+        formats.append(weight.is_contiguous(memory_format=torch.channels_last))
+    assert formats == [True, False]
