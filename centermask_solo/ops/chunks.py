@@ -1,0 +1,13 @@
+"""How much is computed at once, so that memory stays bounded."""
+
+from __future__ import annotations
+
+
+def rows_per_chunk(budget: int, row_size: int) -> int:
+    """Return how many rows of ``row_size`` elements fit into ``budget`` elements; at least 1.
+
+    Args:
+        budget: Elements of a chunk at most.
+        row_size: Elements of a row; 0 counts as 1.
+    """
+    return max(budget // max(row_size, 1), 1)

@@ -1,0 +1,25 @@
+"""Text for messages: the nearest name to a misspelled one, and lists cut short."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+MAX_NAMED = 10  # items of a list in one message
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the entry of ``known`` that resembles ``name`` most; "" if there are none."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    return matches[0] if matches else ""
+
+
+def name_some(items: Sequence[str], limit: int = MAX_NAMED) -> str:
+    """Return the first ``limit`` items, comma separated, and how many more there are."""
+    named = ", ".join(items[:limit])
+    return named if len(items) <= limit else f"{named} and {len(items) - limit} more"
+
+
+def first_line(error: BaseException, max_length: int = 200) -> str:
+    """Return the first line of an error's message, or the name of its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:max_length]

@@ -1,0 +1,16 @@
+from centermask_solo.utils.text import first_line, name_some, nearest
+
+
+def test_nearest():
+    assert nearest("solo", ["yolact", "solov2"]) == "solov2"
+    assert nearest("solo", []) == ""
+
+
+def test_name_some():
+    assert name_some(["a", "b"]) == "a, b"
+    assert name_some(["a", "b", "c"], limit=2) == "a, b and 1 more"
+
+
+def test_first_line():
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
