@@ -1,4 +1,8 @@
 import logging
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for subprocesses too: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from detectron2.utils.logger import setup_logger
@@ -6,7 +10,7 @@ from detectron2.utils.logger import setup_logger
 
 @pytest.fixture(autouse=True)
 def loggers_as_before():
-    """Detectron2's log setup writes to the streams of one test: it must not outlive it."""
+    """Undo Detectron2's log setup, which writes to the streams of the test that called it."""
     yield
     setup_logger.cache_clear()
     for name in ("detectron2", "fvcore"):
