@@ -19,6 +19,8 @@ MASK_PADDING = 1.0  # prototype pixels around a box that still belong to its mas
 MASK_THRESH = 0.5  # probability of a mask's pixels, strictly above
 CHUNK_FLOATS = 2**22  # mask probabilities that exist at once: 16 MB, 220 masks of 138 x 138
 
+FARTHEST = 2.0**32  # input sides; boxes farther away would overflow when they are scaled to pixels
+
 
 class Candidates(NamedTuple):
     """What enters NMS: the anchors of one image that are probably something, in their order.
@@ -61,7 +63,7 @@ def decode_batch(
     passes = (logits[:, :, 1:].amax(dim=2) - normalizers).exp() > score_thresh  # False where not finite
     images, rows = passes.nonzero(as_tuple=True)
     boxes = box_transform.apply_deltas(box_deltas[images, rows].float(), anchors[rows])
-    finite = boxes.isfinite().all(dim=1)
+    finite = (boxes.abs() < FARTHEST).all(dim=1)  # False where not finite
     images, rows, boxes = images[finite], rows[finite], boxes[finite]
     class_scores = (logits[images, rows, 1:] - normalizers[images, rows, None]).exp()
     scores, classes = class_scores.max(dim=1)

@@ -116,6 +116,16 @@ def test_detections_outside_of_the_image_are_left_out(model):
     torch.testing.assert_close(found.pred_boxes.tensor, torch.tensor([[20.0, 5, 120, 30], [200.0, 50, 256, 64]]))
 
 
+def test_boxes_that_would_overflow_in_pixels_are_dropped(model):
+    with torch.no_grad():
+        predictions = model.predict(model.preprocess_image(images((128, 128))).tensor)
+        far = predictions._replace(box_deltas=torch.zeros_like(predictions.box_deltas))
+        far.box_deltas[..., 0] = 2e38
+        assert model.box_transform.apply_deltas(far.box_deltas[0], far.anchors).isfinite().all()
+        found = model.inference(far, [(128, 128)])[0]
+        assert len(model.postprocess(found, far, 0, (128, 128))) == 0
+
+
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
 def test_what_is_not_finite_is_left_out(model, value):
     with torch.no_grad():
