@@ -90,14 +90,14 @@ class CenterROIHeads(ROIHeads):
         ret = super().from_config(cfg)
         if cfg.MODEL.MASK_ON:
             features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-            pooler, shape = build_roi_pooler(cfg.MODEL.ROI_MASK_HEAD, features, input_shape)
+            pooler, shape = _build_pooler(cfg.MODEL.ROI_MASK_HEAD, features, input_shape)
             ret |= {"mask_in_features": features, "mask_pooler": pooler, "mask_head": build_mask_head(cfg, shape)}
             if cfg.MODEL.CENTERMASK.MASK_IOU.ENABLED:
                 ret["maskiou_head"] = MaskIoUHead(cfg, shape)
                 ret["maskiou_loss_weight"] = cfg.MODEL.CENTERMASK.LOSS.MASK_IOU_WEIGHT
         if cfg.MODEL.KEYPOINT_ON:
             features = cfg.MODEL.ROI_KEYPOINT_HEAD.IN_FEATURES
-            pooler, shape = build_roi_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, features, input_shape)
+            pooler, shape = _build_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, features, input_shape)
             ret |= {"keypoint_in_features": features, "keypoint_pooler": pooler}
             ret["keypoint_head"] = build_keypoint_head(cfg, shape)
         return ret
@@ -266,6 +266,20 @@ def _check_config(cfg: CfgNode) -> None:
             f"MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT is {cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT}, but "
             "CenterROIHeads has no box losses to weight: leave it at 1.0 and set MODEL.SEM_SEG_HEAD.LOSS_WEIGHT instead"
         )
+
+
+def _build_pooler(
+    node: CfgNode, in_features: list[str], input_shape: dict[str, ShapeSpec]
+) -> tuple[ROIPooler, ShapeSpec]:
+    """Return the pooler that the options of a head select, and the shape of its output."""
+    return build_roi_pooler(
+        node.LEVEL_ASSIGNMENT,
+        in_features,
+        input_shape,
+        resolution=node.POOLER_RESOLUTION,
+        sampling_ratio=node.POOLER_SAMPLING_RATIO,
+        pooler_type=node.POOLER_TYPE,
+    )
 
 
 def _log_mask_accuracy(mask_logits: Tensor, target_masks: Tensor) -> None:
