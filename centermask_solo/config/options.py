@@ -159,13 +159,12 @@ def _add_solov2(cfg: CfgNode) -> None:
 
 
 def _add_fcos(cfg: CfgNode) -> None:
-    """FCOS (arXiv 1904.01355) as CenterMask uses it. [cm2] is CenterMask's code; names and defaults as there."""
+    """FCOS (arXiv 1904.01355), alone and in CenterMask. [cm2] is CenterMask's code, whose defaults it has."""
     node = cfg.MODEL.FCOS = CfgNode()
-    node.NUM_CLASSES = 0  # 0: as MODEL.ROI_HEADS.NUM_CLASSES, the one place; any other number must equal it
+    node.NUM_CLASSES = 0  # 0 means MODEL.ROI_HEADS.NUM_CLASSES; with CenterROIHeads no other number is allowed
 
-    # Levels, one entry each in the first two; SIZES_OF_INTEREST lies between two levels
+    # Levels; SIZES_OF_INTEREST has one entry between each two levels
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]
-    node.FPN_STRIDES = [8, 16, 32, 64, 128]  # input pixels; checked against the backbone's
     node.SIZES_OF_INTEREST = [64, 128, 256, 512]  # largest distance to a side that a level regresses, input pixels
     node.TOP_LEVELS = 2  # levels that the backbone builders add to the FPN: 2 for P6 and P7, 1 for P6, 0
 
@@ -208,7 +207,7 @@ def _add_fcos(cfg: CfgNode) -> None:
         "NMS_TH": "NMS.IOU_THRESH",
     }.items():
         cfg.register_renamed_key(f"MODEL.FCOS.{old}", f"MODEL.FCOS.{new}")
-    for old in ("MODEL.FCOS.USE_RELU", "MODEL.MOBILENET"):
+    for old in ("MODEL.FCOS.FPN_STRIDES", "MODEL.FCOS.USE_RELU", "MODEL.MOBILENET", "MODEL.ROI_MASKIOU_HEAD.NAME"):
         cfg.register_deprecated_key(old)  # [cm2]'s files may name them; nothing depended on them
 
 
@@ -221,9 +220,8 @@ def _add_centermask(cfg: CfgNode) -> None:
 
     node.MASK_IOU = CfgNode()
     node.MASK_IOU.ENABLED = False  # predict the masks' IoU, rank masks by score x IoU; on in all published models
-    node.MASK_IOU.NAME = "MaskIoUHead"
     node.MASK_IOU.CONV_DIM = 256
-    node.MASK_IOU.NUM_CONV = 4
+    node.MASK_IOU.NUM_CONVS = 4
     node.LOSS = CfgNode()
     node.LOSS.MASK_IOU_WEIGHT = 1.0
 
@@ -235,9 +233,8 @@ def _add_centermask(cfg: CfgNode) -> None:
         "MASKIOU_ON": "MASK_IOU.ENABLED",
         "MASKIOU_LOSS_WEIGHT": "LOSS.MASK_IOU_WEIGHT",
         "ROI_MASKIOU_HEAD": "MASK_IOU",
-        "ROI_MASKIOU_HEAD.NAME": "MASK_IOU.NAME",
         "ROI_MASKIOU_HEAD.CONV_DIM": "MASK_IOU.CONV_DIM",
-        "ROI_MASKIOU_HEAD.NUM_CONV": "MASK_IOU.NUM_CONV",
+        "ROI_MASKIOU_HEAD.NUM_CONV": "MASK_IOU.NUM_CONVS",
     }.items():
         cfg.register_renamed_key(f"MODEL.{old}", f"MODEL.CENTERMASK.{new}")
     for head in ("ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"):

@@ -8,6 +8,8 @@ import torch
 from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
 from torch import Tensor
 
+from ..utils.errors import DataError
+
 MASK_CHUNK_PIXELS = 2**24  # of the masks that are rasterized or moved to the device together: 16 MB of booleans
 
 
@@ -34,3 +36,21 @@ def mask_chunks(instances: Instances, rows: Tensor) -> Iterator[Tensor]:
             yield torch.stack([torch.from_numpy(x) for x in bitmasks]).to(rows.device)
         else:
             yield tensor[chunk.to(tensor.device)].to(rows.device).bool()
+
+
+def check_classes(gt_classes: Tensor, num_classes: int, num_classes_key: str) -> None:
+    """Raise DataError unless all classes are in 0..K-1; costs one host synchronization.
+
+    Without the check a wrong class becomes background, or crashes the GPU when it is used as an index.
+
+    Args:
+        gt_classes: (M,) int64, of all images.
+        num_classes: K.
+        num_classes_key: The option that sets K.
+    """
+    outside = gt_classes[(gt_classes < 0) | (gt_classes >= num_classes)]
+    if len(outside):
+        raise DataError(
+            f"an instance has class {outside[0].item()}, but {num_classes_key} is {num_classes}: set it to the number "
+            f"of classes of the dataset, whose instances then have 0..{num_classes - 1}"
+        )

@@ -123,9 +123,11 @@ class InstanceSegmentor(nn.Module):
         )
         best = self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED]
         best = self.postprocess(best, predictions, 0, image.shape[:2])
-        found = Visualizer(image).overlay_instances(masks=best.pred_masks.cpu())
+        shapes = {"masks": best.pred_masks.cpu()} if best.has("pred_masks") else {"boxes": best.pred_boxes.to("cpu")}
+        found = Visualizer(image).overlay_instances(**shapes)
         picture = np.vstack((truth.get_image(), found.get_image())).transpose(2, 0, 1)
-        name = f"Top: GT masks; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
+        kind = next(iter(shapes))
+        name = f"Top: GT {kind}; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
         get_event_storage().put_image(name, picture)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:

@@ -7,6 +7,7 @@ from detectron2.structures import Boxes, ImageList, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 
 from centermask_solo.modeling.centermask.pooler import AdaptiveROIPooler
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.centermask.helpers import BOXES, SIZE, K, make_cfg, make_gt
 
 STRIDES = {"p3": 8, "p4": 16, "p5": 32}
@@ -87,6 +88,13 @@ def test_other_mask_formats_are_an_error():
     gt.remove("gt_masks")
     gt.gt_masks = torch.zeros(3, *SIZE)
     with pytest.raises(ValueError, match="PolygonMasks or BitMasks"):
+        train(heads(), [proposals_of(NEAR)], [gt])
+
+
+def test_missing_masks_are_an_error():
+    gt = make_gt(BOXES)
+    gt.remove("gt_masks")
+    with pytest.raises(DataError, match=r"no gt_masks: .* MODEL\.MASK_ON False"):
         train(heads(), [proposals_of(NEAR)], [gt])
 
 
@@ -207,14 +215,20 @@ def test_level_assignment_chooses_the_pooler():
     assert type(module.mask_pooler) is ROIPooler
     with torch.no_grad():
         assert module.forward_with_given_boxes(features(1), [detections()])[0].pred_masks.shape == (3, 1, 28, 28)
-    with pytest.raises(ValueError, match="LEVEL_ASSIGNMENT"):
+    with pytest.raises(ConfigError, match="LEVEL_ASSIGNMENT"):
         heads("MODEL.ROI_MASK_HEAD.LEVEL_ASSIGNMENT", "size")
 
 
-def test_options_that_cannot_be_are_errors_that_name_them():
-    with pytest.raises(ValueError, match="INSTANCE_LOSS_WEIGHT"):
+def test_invalid_options_are_named():
+    with pytest.raises(ConfigError, match="INSTANCE_LOSS_WEIGHT"):
         heads("MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", 2.0)
-    with pytest.raises(ValueError, match="p2"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"MODEL\.FCOS\.NUM_CLASSES is 7 but MODEL\.ROI_HEADS\.NUM_CLASSES is {K}: set the former to 0",
+    ):
+        heads("MODEL.FCOS.NUM_CLASSES", 7)
+    assert heads("MODEL.FCOS.NUM_CLASSES", K).num_classes == K
+    with pytest.raises(ConfigError, match="p2"):
         heads("MODEL.ROI_HEADS.IN_FEATURES", ["p2", "p3"])
 
 
