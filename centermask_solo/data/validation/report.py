@@ -150,7 +150,7 @@ def _mask_faults(segmentation: Any, image: Record) -> Iterator[str]:
 
 def _polygon_faults(polygon: list[float], image: Record) -> Iterator[str]:
     if len(polygon) < 6 or len(polygon) % 2:
-        yield "polygon of fewer than 3 points, or of an odd number of coordinates"
+        yield "polygon of fewer than 3 points or an odd number of values"
         return
     x, y = np.asarray(polygon, dtype=np.float64).reshape(-1, 2).T
     if abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2 < 1e-3:
