@@ -63,7 +63,7 @@ CASES = {
 
 
 def anchor_shapes(plus: bool) -> list[Tensor]:
-    """Return the widths and heights of the published models' anchors, L x (A, 2)."""
+    """Width and height of the published models' anchors, L x (A, 2)."""
     sizes = [[s * 2 ** (i / 3) for i in range(3 if plus else 1)] for s in ANCHOR_SIZES]
     return level_shapes(sizes, [RATIOS], len(LEVELS), square=False)
 
@@ -88,13 +88,13 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
         num_classes=NUM_CLASSES,
         test_score_thresh=0.05,
         test_max_candidates=1000,
-        test_nms=nms or FastNMS(iou_thresh=2.0 if case.whole_image else 0.5),  # keeps all of the equal boxes
+        test_nms=nms or FastNMS(iou_thresh=2.0 if case.whole_image else 0.5),  # of equal boxes all shall stay
     )
     return model.eval().to(device)
 
 
 def predictions(case: Case, device: str = "cpu") -> YOLACTPredictions:
-    """Return outputs for one image: boxes near their anchors or the whole image; all else is random."""
+    """Outputs for one image: boxes near their anchors or the whole image, random scores, coefficients, prototypes."""
     rng = torch.Generator().manual_seed(0)
     anchors = grid_anchors(LEVELS, anchor_shapes(case.plus), (INPUT_SIZE, INPUT_SIZE))
     passes = torch.rand(len(anchors), generator=rng) <= case.passing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterable, Sequence
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
@@ -15,22 +15,14 @@ from numpy.typing import NDArray
 
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write
+from ..utils.pickles import UnsafePickleError, load_arrays
 from ..utils.text import first_line
 from .datasets import Sample, load_dataset
 
 SCRIPT = "datasets/prepare_proposals.py"
 # Detectron2's keys by their names in files of Detectron1
 OLD_KEYS = {"indexes": "ids", "scores": "objectness_logits"}
-# What a file of arrays needs; numpy has renamed its modules
-SAFE_GLOBALS = {
-    ("_codecs", "encode"),
-    ("__builtin__", "bytes"),  # of an empty array
-    ("detectron2.structures.boxes", "BoxMode"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-}
+SAFE_GLOBALS = {("detectron2.structures.boxes", "BoxMode")}
 
 
 class Proposals(NamedTuple):
@@ -58,19 +50,6 @@ def write_proposals(path: str, dataset: Sequence[Sample], proposals: Iterable[Pr
         pickle.dump(content | {"bbox_mode": BoxMode.XYXY_ABS.value}, file)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that accepts arrays and plain values, and rejects anything that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in SAFE_GLOBALS:
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}, which could run code")
-        return super().find_class(module, name)
-
-
-def _load_arrays(file: IO[bytes]) -> Any:
-    return _ArrayUnpickler(file, encoding="latin1").load()
-
-
 def read_proposals(path: str) -> dict[str, Any]:
     """Return the content of a proposal file, with Detectron2's keys, without running code from it.
 
@@ -90,10 +69,14 @@ def read_proposals(path: str) -> dict[str, Any]:
         raise DataError(f"the proposal file {path} is missing: create it with {SCRIPT}")
     try:
         with open(local, "rb") as file:
-            found = _load_arrays(file)
+            found = load_arrays(file, SAFE_GLOBALS)
         content = {OLD_KEYS.get(key, key): value for key, value in found.items()}
         ids, boxes, logits = (content[key] for key in ("ids", "boxes", "objectness_logits"))
         fits = all(np.shape(b) == (len(x), 4) for b, x in zip(boxes, logits, strict=True)) and len(ids) == len(boxes)
+    except UnsafePickleError as error:
+        raise DataError(
+            f"{path} is not loaded ({error}, which could run code): create it again with {SCRIPT}"
+        ) from error
     except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(f"{path} is not a proposal file ({reason}): create one with {SCRIPT}") from error

@@ -114,7 +114,11 @@ LOGITS = [x.objectness_logits for x in FOUND]
             "has no proposals for 1 of the 3 images of 'small' .such as id 2.",
         ),
         (lambda cfg, path: Path(path).write_text("boxes"), DataError, "small.pkl is not a proposal file"),
-        (lambda cfg, path: overwrite(cfg, path, source=os.system), DataError, "which could run code"),
+        (
+            lambda cfg, path: overwrite(cfg, path, source=os.system),
+            DataError,
+            "small.pkl is not loaded .it holds a \\w+.system, which could run code",
+        ),
         (
             lambda cfg, path: cfg.DATASETS.__setattr__("PROPOSAL_FILES_TEST", ()),
             ConfigError,
