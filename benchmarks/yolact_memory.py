@@ -1,9 +1,9 @@
-"""Memory and time of YOLACT's decoding, NMS and masks at image size, on made-up outputs of the networks.
+"""Measure memory and time of YOLACT's decoding, NMS and full-size masks on synthetic outputs of the networks.
 
 python -m benchmarks.yolact_memory [--device cuda] [--runs 5] [--write]
 
-Inputs are 550 pixels a side, and images 1080 x 1920 or less. What the networks return is not counted; the masks at
-image size, which are the result, are: 207 MB for 100 of them.
+Inputs have 550 x 550 pixels, images at most 1080 x 1920. The outputs of the networks do not count; the full-size masks,
+the result, do: 207 MB for 100 of them.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ PROTOTYPES = (32, 138, 138)
 
 
 class Case(NamedTuple):
-    """One set of made-up outputs and settings.
+    """A set of synthetic outputs and settings.
 
     Attributes:
-        what: in words.
-        passing: share of the anchors whose best class is above the threshold.
-        whole_image: whether every box covers the whole image, with masks that fill it.
-        plus: whether it is YOLACT++: three times as many anchors, and mask scores.
+        what: Description.
+        passing: Share of the anchors whose best class is above the threshold.
+        whole_image: Whether every box covers the whole image, with masks that fill it.
+        plus: Whether the model is a YOLACT++, with three times as many anchors, and mask scores.
         output_size: (height, width) of the result.
-        dtype: of the networks' outputs.
+        dtype: Type of the networks' outputs.
     """
 
     what: str
@@ -69,7 +69,7 @@ def anchor_shapes(plus: bool) -> list[Tensor]:
 
 
 def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YOLACT:
-    """A YOLACT whose networks, but for the mask IoU's, are never run, with the published numbers of inference."""
+    """Return a YOLACT with the published settings for inference, of whose networks only the mask IoU head is run."""
     channels = 32
     shapes = anchor_shapes(case.plus)
     torch.manual_seed(0)
@@ -112,7 +112,7 @@ def predictions(case: Case, device: str = "cpu") -> YOLACTPredictions:
 
 
 def measure(case: Case, device: str = "cpu", runs: int = 1) -> dict[str, object]:
-    """Peak memory (MB), median seconds of each stage, and how many instances come out."""
+    """Return the peak memory (MB), the median seconds of each stage, and the number of instances."""
     model, outputs = build(case, device), predictions(case, device)
 
     def literal(found: Instances) -> Tensor:
@@ -123,7 +123,7 @@ def measure(case: Case, device: str = "cpu", runs: int = 1) -> dict[str, object]
 
 
 def whole_image_masks(found: Instances, prototypes: Tensor, case: Case, chunk: int = 10) -> Tensor:
-    """What the masks at image size would be compared with: whole images interpolated, ``chunk`` at a time."""
+    """Return full-size masks for comparison: whole images interpolated, ``chunk`` at a time."""
     masks = torch.zeros(len(found), *case.output_size, dtype=torch.bool, device=prototypes.device)
     boxes = found.pred_boxes.tensor / frame_of(found.image_size, found.pred_boxes.tensor)
     for rows, out in zip(torch.arange(len(found), device=masks.device).split(chunk), masks.split(chunk), strict=True):
