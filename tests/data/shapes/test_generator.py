@@ -17,7 +17,6 @@ from pycocotools.coco import COCO
 from centermask_solo.data.shapes import generator as shapes
 from centermask_solo.data.shapes import scenes as shape_scenes
 from centermask_solo.data.shapes.generator import draw_shapes, ensure_shapes, generate_shapes, read_record
-from centermask_solo.data.shapes.outlines import OUTLINES, REACH
 from centermask_solo.data.shapes.scenes import CLASSES, draw_scene, scene_kind
 from centermask_solo.utils.errors import ConfigError, DataError
 
@@ -38,26 +37,6 @@ def of_kind(scenes, kind):
 def extent(mask):
     """Return the longer side of the tight box around a mask, pixels."""
     return max(np.ptp(x) + 1 for x in np.nonzero(mask))
-
-
-@pytest.mark.parametrize("name", OUTLINES)
-@pytest.mark.parametrize("seed", range(20))
-def test_outline_is_a_signed_distance_within_the_circle(name, seed):
-    outline = OUTLINES[name](np.random.default_rng(seed))
-    rows, columns = np.mgrid[-1.5:1.5:121j, -1.5:1.5:121j]
-    distance = outline(columns, rows)
-    inside = distance <= 0
-    assert inside.sum() > 300  # of 5,027 in the whole circle
-    assert (np.hypot(columns, rows)[inside] <= REACH).all()
-    # Changes by at most the step, 0.025 (blends of discs may exceed it slightly)
-    assert np.abs(np.diff(distance, axis=0)).max() <= 0.025 * 1.3
-    assert np.abs(np.diff(distance, axis=1)).max() <= 0.025 * 1.3
-
-
-@pytest.mark.parametrize(("name", "holes"), [("ring", True), ("frame", True), ("disc", False), ("polygon", False)])
-def test_holes(name, holes):
-    middle = OUTLINES[name](np.random.default_rng(0))(np.zeros((1, 1)), np.zeros((1, 1)))
-    assert (middle.item() > 0) == holes
 
 
 def test_images_are_the_same_on_every_machine():

@@ -81,7 +81,7 @@ def test_the_gradient_of_one_class_has_the_memory_layout_of_the_features(monkeyp
     assert [g.is_contiguous(memory_format=torch.channels_last) for g in gradients] == [True]
 
 
-def test_heads_take_no_rois():
+def test_heads_work_without_rois():
     empty, classes = torch.zeros(0, 8, 14, 14), torch.zeros(0, dtype=torch.int64)
     head, iou_head = mask_head(), mask_iou_head()
     masks = predict_class_masks(head, empty, classes)

@@ -16,7 +16,7 @@ def test_mask_loss_is_the_mean_and_zero_without_rois():
     assert loss == 0 and empty.grad is not None
 
 
-def test_mask_iou_loss_leaves_out_targets_of_zero():
+def test_mask_iou_loss_ignores_targets_of_zero():
     pred = torch.tensor([0.5, 9.0, 1.0], requires_grad=True)
     loss = mask_iou_loss(pred, torch.tensor([0.9, 0.0, 0.4]))
     assert loss.item() == pytest.approx(0.5 * (0.4**2 + 0.6**2) / 2)
@@ -25,7 +25,7 @@ def test_mask_iou_loss_leaves_out_targets_of_zero():
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_mask_iou_loss_of_nothing_is_zero_but_connected(count):
+def test_mask_iou_loss_without_targets_is_zero_but_connected(count):
     pred = torch.ones(count, requires_grad=True)
     loss = mask_iou_loss(pred, torch.zeros(count))
     loss.backward()

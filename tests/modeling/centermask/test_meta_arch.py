@@ -169,7 +169,7 @@ def test_no_detections(unclipped):
 
 
 def corner_detection(scale=1):
-    """A box of 40 x 40 of which the right lower quarter lies within the image; the mask is its lower right half."""
+    """Return a box of 40 x 40 whose lower right quarter lies in the image; the mask is the lower right half."""
     x = Instances((50 * scale, 60 * scale))
     x.pred_boxes = Boxes(torch.tensor([[-20.0, -20.0, 20.0, 20.0], [10.0, 10.0, 30.0, 30.0]]) * scale)
     x.scores, x.pred_classes = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
@@ -178,7 +178,7 @@ def corner_detection(scale=1):
     return x
 
 
-def test_unclipped_pasting_keeps_the_masks_place():
+def test_unclipped_pasting_keeps_the_masks_in_place():
     from detectron2.modeling import detector_postprocess
 
     squeezed = detector_postprocess(copy.deepcopy(corner_detection()), 100, 120)
@@ -186,7 +186,7 @@ def test_unclipped_pasting_keeps_the_masks_place():
     assert set(whole.get_fields()) == set(squeezed.get_fields())
     assert torch.equal(whole.pred_boxes.tensor, squeezed.pred_boxes.tensor)  # clipped in both
     assert torch.equal(whole.pred_masks[1], squeezed.pred_masks[1])  # inside the image: the same
-    assert whole.pred_masks[0, :40, :40].float().mean() > 0.95  # the quarter is foreground altogether
+    assert whole.pred_masks[0, :40, :40].float().mean() > 0.95  # the whole quarter is foreground
     assert squeezed.pred_masks[0, :40, :40].float().mean() == pytest.approx(0.5, abs=0.05)  # a squeezed half
 
 

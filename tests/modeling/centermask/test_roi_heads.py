@@ -17,7 +17,7 @@ def heads(*overrides, seed=0):
     torch.manual_seed(seed)
     shapes = {name: ShapeSpec(channels=32, stride=stride) for name, stride in STRIDES.items()}
     module = build_roi_heads(make_cfg(*overrides), shapes)
-    if module.mask_on:  # masks that differ, where they start out all alike
+    if module.mask_on:  # otherwise all masks start out alike
         torch.nn.init.normal_(module.mask_head.predictor.weight, std=0.5)
     return module
 
@@ -53,7 +53,7 @@ def detections(boxes=BOXES, classes=(0, 1, 2), scores=(0.9, 0.8, 0.7)):
 NEAR = [[11.0, 12.0, 62.0, 69.0], [90.0, 5.0, 120.0, 20.0], [-4.0, -3.0, 17.0, 15.0], [38.0, 28.0, 130.0, 99.0]]
 
 
-def test_positives_are_matched_and_background_is_left_behind():
+def test_positives_are_matched_and_background_is_dropped():
     module = heads()
     gt = make_gt(BOXES)
     with EventStorage():
@@ -154,7 +154,9 @@ def test_given_boxes_get_masks_and_scores():
     assert first.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
     with torch.no_grad():
         without, _ = module.forward_with_given_boxes(features(), [detections(scores=None), detections(scores=None)])
-    assert torch.allclose(first.mask_scores, without.mask_scores * first.scores)  # there they are the IoU itself
+    assert torch.allclose(
+        first.mask_scores, without.mask_scores * first.scores
+    )  # without scores they are the IoU itself
     assert torch.equal(first.pred_masks, without.pred_masks)
 
 
@@ -191,7 +193,7 @@ def test_without_mask_iou_there_are_no_mask_scores():
         assert not module.eval().forward_with_given_boxes(features(1), [detections()])[0].has("mask_scores")
 
 
-def test_without_masks_boxes_are_handed_through():
+def test_without_masks_boxes_pass_through():
     module = heads("MODEL.MASK_ON", False)
     assert not list(module.parameters())
     losses, _ = train(module, [proposals_of(NEAR)], [make_gt(BOXES)])
@@ -201,7 +203,7 @@ def test_without_masks_boxes_are_handed_through():
     assert results[0] is given and not given.has("pred_masks")
 
 
-def test_the_plain_mask_head_serves_too():
+def test_the_plain_mask_head_works_too():
     module = heads("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead")
     losses, _ = train(module, [proposals_of(NEAR)], [make_gt(BOXES)])
     sum(losses.values()).backward()
@@ -233,7 +235,7 @@ def test_invalid_options_are_named():
 
 
 def test_half_precision_pools_at_exact_coordinates():
-    """A box of 1,001 pixels cannot be told from one of 1,000 in bfloat16."""
+    """Bfloat16 cannot distinguish a box of 1,001 pixels from one of 1,000."""
     module = heads().eval()
     maps = {n: torch.randn(1, 32, 1024 // s, 1024 // s).bfloat16() for n, s in STRIDES.items()}
     x = Instances((1024, 1024), pred_boxes=Boxes(torch.tensor([[801.3, 801.7, 1001.2, 1002.9]])))

@@ -37,7 +37,7 @@ def test_polygon_masks_are_detectron2s():
 
 def test_crop_ratios_are_shares_of_the_area():
     ratios = polygon_mask_targets(POLYGONS, ROIS, INDEX, 28).crop_ratios
-    assert ratios[0].item() == pytest.approx(1, abs=0.02)  # inside altogether
+    assert ratios[0].item() == pytest.approx(1, abs=0.02)  # completely inside
     assert ratios[1].item() == pytest.approx(1, abs=0.02)
     assert 0.3 < ratios[2] < 0.7  # the second part only
     assert ratios[3].item() == pytest.approx(40 * 30 / (80 * 60), abs=0.02)
@@ -77,7 +77,7 @@ def test_bitmask_without_pixels_has_a_target():
 
 
 @pytest.mark.parametrize("function", [polygon_mask_targets, bitmask_mask_targets])
-def test_no_rois_have_empty_targets(function):
+def test_without_rois_targets_are_empty(function):
     objects = POLYGONS if function is polygon_mask_targets else bitmasks()
     got = function(objects, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), 28)
     assert got.masks.shape == (0, 28, 28) and got.masks.dtype == torch.bool

@@ -12,7 +12,7 @@ OPTIONS = {"focal_alpha": 0.25, "focal_gamma": 2.0, "box_loss_type": "giou"}
 
 
 def losses_of(parts, wanted):
-    """The losses normalized by the batch itself."""
+    """Return the losses normalized by the batch itself."""
     positive = (wanted.classes < K).sum().float().clamp(min=1)
     total = wanted.centerness.sum().clamp(min=1e-6)
     return fcos_losses(*parts, wanted, num_positive=positive, centerness_sum=total, **OPTIONS)
@@ -41,7 +41,7 @@ def targets(num_images=2, positives=5):
 
 
 def test_box_losses_by_hand():
-    """Around one point: predicted 2 x 2, wanted 4 x 2 of which the predicted is the left half."""
+    """Around one point: predicted 2 x 2, target 4 x 2, of which the prediction is the left half."""
     pred, target = torch.tensor([[1.0, 1.0, 1.0, 1.0]]), torch.tensor([[1.0, 1.0, 3.0, 1.0]])
     iou = (4 + 1) / (8 + 1)  # with the 1 of the authors' code
     assert linear_iou_loss(pred, target).tolist() == pytest.approx([1 - iou])
