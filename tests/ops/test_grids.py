@@ -30,7 +30,7 @@ def test_coordinates_trace_with_any_size():
         def forward(self, x):
             return append_coordinates(x)
 
-    sizes = {i: torch.export.Dim.DYNAMIC for i in range(4)}
+    sizes = dict.fromkeys(range(4), torch.export.Dim.DYNAMIC)
     program = torch.export.export(Append(), (torch.zeros(2, 3, 4, 6),), dynamic_shapes=(sizes,)).module()
     other = torch.randn(3, 3, 9, 5)
     assert torch.equal(program(other), append_coordinates(other))

@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..instance_nms import BatchedNMS
+from ..instance_nms import InstanceNMS, NMSOptions
 
 
 class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
@@ -46,7 +46,7 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
                 f"There is no test-time augmentation of {type(model).__name__}: set TEST.AUG.ENABLED to False."
             )
         super().__init__(cfg, model, tta_mapper, batch_size)
-        self.nms = BatchedNMS(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
+        self.nms = InstanceNMS("BatchedNMS", NMSOptions(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST))
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
         """The detections of one image, of its original size."""
