@@ -7,7 +7,8 @@ from detectron2.modeling import build_backbone
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.modeling.backbone.vovnet import BODIES, ESE, DeformOptions, OSABlock, VoVNet, VoVNetBody
+from centermask_solo.modeling.backbone.vovnet import BODIES, VoVNet, VoVNetBody
+from centermask_solo.modeling.backbone.vovnet_blocks import ESE, DeformOptions, OSABlock
 
 STAGES = ["stage2", "stage3", "stage4", "stage5"]
 TINY = VoVNetBody((8, 8, 16), (8, 8, 16, 16), (16, 16, 32, 32), 2, (1, 1, 2, 2))

@@ -80,7 +80,7 @@ def test_decoding_stops_when_nothing_better_can_come(monkeypatch):
 
 @pytest.mark.parametrize("chunk_cells", [1, 3, 1000])
 def test_among_equal_scores_the_first_cells_come_first(monkeypatch, chunk_cells):
-    """All scores and masks are alike, and masks so certain that scores do not decrease: stopping early would lose some."""
+    """All scores and masks are alike, and masks so certain that no score decreases: stopping early would lose some."""
     monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * chunk_cells)
     logits, kernels, features = random_outputs(0)
     outputs = ([x.fill_(1.0) for x in logits], [x.fill_(50.0) for x in kernels], features + 1)

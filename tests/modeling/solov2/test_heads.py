@@ -162,5 +162,5 @@ def test_without_normalization_convolutions_have_biases():
 
 @pytest.mark.parametrize("build", [instance_head, mask_head])
 def test_an_unknown_norm_is_an_error(build):
-    with pytest.raises(ConfigError, match="MODEL.SOLOV2.NORM must be one of GN, none, not 'BN'"):
+    with pytest.raises(ConfigError, match=r"MODEL.SOLOV2.NORM must be one of GN, none, not 'BN'"):
         build(norm="BN")
