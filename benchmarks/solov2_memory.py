@@ -97,7 +97,7 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> SO
 
 
 def predictions(case: Case, device: str = "cpu") -> SOLOv2Predictions:
-    """Outputs for one image: round masks around the centres of their cells, of two or more sizes; random scores."""
+    """Outputs for one image: round masks around the centers of their cells, of two or more sizes; random scores."""
     rng = torch.Generator().manual_seed(0)
     height, width = (-(-n // 32) * 8 for n in case.image_size)
     y, x = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / height, indexing="ij")

@@ -105,7 +105,7 @@ def test_a_mask_needs_more_pixels_than_its_stride():
     logits = torch.tensor([0.0, 1.0]).view(1, 2, 1)
     logits, kernels = logits.expand(1, 2, 2).clone(), kernels.expand(2, 2, 2).clone()
     got = decoded(([logits], [kernels], features), strides=[8])
-    assert got.pred_masks.flatten(1).sum(1).tolist() == [9, 9]  # equal neighbours both stay
+    assert got.pred_masks.flatten(1).sum(1).tolist() == [9, 9]  # equal neighbors both stay
     assert not len(decoded(([logits], [kernels], features), strides=[9]).scores)
 
 

@@ -125,7 +125,7 @@ def test_a_large_object_claims_nine_cells_and_a_small_one_the_cell_of_its_center
     masks = torch.stack((rectangle(80, 80, 2, 2, 78, 78), rectangle(80, 80, 60, 20, 66, 26)))
     got = targets_of([(masks, [2, 0])], (20, 20), grids=[40, 20], ranges=[(1, 16), (16, 100)], sigma=1.0)
     small, large = got.classes
-    # The center (22.5, 62.5) times 40 / 80 is in cell (11, 31); sigma 1 adds the neighbours within 3 pixels.
+    # The center (22.5, 62.5) times 40 / 80 is in cell (11, 31); sigma 1 adds the neighbors within 3 pixels.
     assert (small != 3).nonzero()[:, 1:].tolist() == [[y, x] for y in (30, 31, 32) for x in (10, 11, 12)]
     # The center 39.5 times 20 / 80 is in cell 9; the region is 19 cells wide, of which 3 x 3 count.
     assert (large != 3).nonzero()[:, 1:].tolist() == [[y, x] for y in (8, 9, 10) for x in (8, 9, 10)]
