@@ -17,7 +17,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from benchmarks import postprocessing
-from centermask_solo.modeling.instance_nms import InstanceNMS, MatrixNMS
+from centermask_solo.modeling.instance_nms import InstanceNMS
 from centermask_solo.modeling.solov2 import SOLOv2
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
 from centermask_solo.modeling.solov2.meta_arch import SOLOv2Predictions
@@ -81,14 +81,14 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> SO
     model = SOLOv2(
         backbone=nn.Identity(),
         instance_head=head,
-        mask_head=SOLOv2MaskHead(in_channels=channels, num_levels=4, channels=channels),
+        mask_head=SOLOv2MaskHead(in_channels=channels, in_strides=(4, 8, 16, 32), channels=channels),
         instance_in_features=["p2", "p3", "p4", "p5", "p6"],
         mask_in_features=["p2", "p3", "p4", "p5"],
         pixel_mean=(0.0, 0.0, 0.0),
         pixel_std=(1.0, 1.0, 1.0),
         num_classes=case.num_classes,
         scale_ranges=((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048)),
-        test_nms=nms or MatrixNMS(),
+        test_nms=nms or InstanceNMS("MatrixNMS"),
         test_score_thresh=case.score_thresh,
         test_max_candidates=500,
         test_max_detections=case.max_detections,

@@ -1,5 +1,5 @@
-"""The models; importing this package registers them with Detectron2."""
+"""The models; importing this package registers them with Detectron2, and the NMS rules they can use."""
 
-from . import backbone, centermask, fcos, solov2, yolact
+from . import backbone, centermask, fcos, nms_rules, solov2, yolact
 
-__all__ = ["backbone", "centermask", "fcos", "solov2", "yolact"]
+__all__ = ["backbone", "centermask", "fcos", "nms_rules", "solov2", "yolact"]

@@ -1,4 +1,4 @@
-"""One small model of every system, and how it learns an image by heart."""
+"""One small model of every system, and how it overfits an image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class System(NamedTuple):
     score_thresh: str  # the key of that option
     object_losses: set[str]  # those that images without objects leave at zero
     background_loss: str  # the one that they do not
-    steps: int  # in which it learns an image by heart
+    steps: int  # in which it overfits an image
     learning_rate: float
     loss_bound: float  # of the sum of the losses afterwards
 
@@ -51,7 +51,7 @@ class System(NamedTuple):
         return build_model(self.cfg(*overrides, num_classes=num_classes)).train()
 
 
-# The sum of CenterMask's losses cannot go to zero: centerness is a fraction, learnt by cross entropy.
+# The sum of CenterMask's losses cannot reach zero: centerness is a fraction, learned by cross entropy.
 FCOS_LOSSES = {"loss_fcos_loc", "loss_fcos_ctr"}
 CENTERMASK_LOSSES = FCOS_LOSSES | {"loss_mask", "loss_maskiou"}
 YOLACT_LOSSES = {"loss_box", "loss_class", "loss_mask"}
@@ -109,7 +109,7 @@ def losses_and_gradients(
 
 
 def learn(system: System, inputs: list[dict[str, Any]], num_classes: int) -> tuple[nn.Module, list[float]]:
-    """A model that knows a batch by heart, in evaluation mode, and the sum of its losses in each step."""
+    """Return a model that overfits a batch, in evaluation mode, and the sum of its losses in each step."""
     model = system.model("MODEL.BACKBONE.FREEZE_AT", 5, num_classes=num_classes)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], system.learning_rate)
     history = []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,31 @@ from torchvision.ops import box_iou
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.modeling.instance_nms import (
-    INSTANCE_NMS,
-    BatchedNMS,
-    FastNMS,
-    MaskNMS,
-    MatrixNMS,
-    TraditionalNMS,
+    INSTANCE_NMS_REGISTRY,
+    InstanceNMS,
+    Kept,
+    NMSOptions,
     build_instance_nms,
+    register_instance_nms,
 )
 from centermask_solo.ops.masks import mask_iou, masks_to_boxes
+from centermask_solo.utils.errors import ConfigError
 from tests import oracles, parity
 
 CASE = Path(__file__).parents[1] / "goldens" / "fast_nms.json"
 ALL_FIELDS = ["pred_masks", "pred_boxes"]
+
+
+def make_nms(name, **options):
+    return InstanceNMS(name, NMSOptions(**options))
+
+
 RULES = [
-    pytest.param(BatchedNMS(iou_thresh=0.5), id="BatchedNMS"),
-    pytest.param(MaskNMS(iou_thresh=0.5), id="MaskNMS"),
-    pytest.param(MatrixNMS(score_thresh=0.2), id="MatrixNMS"),
-    pytest.param(FastNMS(iou_thresh=0.5), id="FastNMS"),
-    pytest.param(TraditionalNMS(iou_thresh=0.5), id="TraditionalNMS"),
+    pytest.param(make_nms("BatchedNMS", iou_thresh=0.5), id="BatchedNMS"),
+    pytest.param(make_nms("MaskNMS", iou_thresh=0.5), id="MaskNMS"),
+    pytest.param(make_nms("MatrixNMS", score_thresh=0.2), id="MatrixNMS"),
+    pytest.param(make_nms("FastNMS", iou_thresh=0.5), id="FastNMS"),
+    pytest.param(make_nms("TraditionalNMS", iou_thresh=0.5), id="TraditionalNMS"),
 ]
 
 
@@ -56,7 +63,7 @@ def order_of(instances):
 
 @pytest.mark.parametrize("nms", RULES)
 class TestContract:
-    def test_best_first_and_all_fields_ride_along(self, nms):
+    def test_best_first_with_all_other_fields(self, nms):
         instances = random_instances()
         given = instances[torch.arange(len(instances))]
         kept = nms(instances)
@@ -76,15 +83,15 @@ class TestContract:
         apart.pred_classes = torch.arange(3)
         assert nms(apart).place.tolist() == [0, 1, 2]
 
-    def test_classes_do_not_compete_unless_told_to(self, nms):
+    def test_classes_do_not_compete_unless_the_rule_is_class_agnostic(self, nms):
         instances = random_instances()[torch.tensor([3, 3])]
         instances.scores = torch.tensor([0.9, 0.8])
         instances.pred_classes = torch.tensor([0, 1])
         assert nms(instances).scores.tolist() == pytest.approx([0.9, 0.8])
-        agnostic = type(nms)(**{**vars(nms), "class_agnostic": True})
+        agnostic = InstanceNMS(nms.name, replace(nms.options, class_agnostic=True))
         assert agnostic(instances).scores.tolist() == pytest.approx([0.9])
 
-    def test_without_instances_nothing_happens(self, nms):
+    def test_no_instances_is_a_no_op(self, nms):
         empty = nms(random_instances()[torch.zeros(0, dtype=torch.int64)])
         assert len(empty) == 0
         assert empty.pred_masks.shape == (0, 24, 24)
@@ -92,10 +99,10 @@ class TestContract:
 
     def test_a_missing_field_is_named(self, nms):
         instances = Instances((24, 24), scores=torch.ones(2), pred_classes=torch.zeros(2, dtype=torch.int64))
-        wanted = " or ".join(nms.inputs)
-        with pytest.raises(ValueError, match=rf"^{type(nms).__name__} needs instances with {wanted}, which these lack"):
+        inputs = " or ".join(nms.inputs)
+        with pytest.raises(ValueError, match=rf"^{nms.name} needs instances with {inputs}, which these lack"):
             nms(instances)
-        with pytest.raises(ValueError, match=f"with scores and pred_classes and {wanted}"):
+        with pytest.raises(ValueError, match=f"with scores and pred_classes and {inputs}"):
             nms(Instances((24, 24)))
 
 
@@ -107,7 +114,7 @@ def test_batched_nms_is_greedy_within_each_class(seed, shift):
     order = order_of(instances)
     ious = box_iou(*[instances.pred_boxes.tensor[order]] * 2)
     expected = oracles.greedy_nms(ious, instances.pred_classes[order].tolist(), 0.29)
-    assert BatchedNMS(iou_thresh=0.29)(instances).place.tolist() == [order[i] for i in expected]
+    assert make_nms("BatchedNMS", iou_thresh=0.29)(instances).place.tolist() == [order[i] for i in expected]
 
 
 def test_batched_nms_does_not_depend_on_the_number_of_boxes():
@@ -121,8 +128,8 @@ def test_batched_nms_does_not_depend_on_the_number_of_boxes():
     few.place = torch.arange(1200)
     many = Instances.cat([few, few[torch.arange(600)]])
     many.scores[1200:] = 0.001
-    kept = set(BatchedNMS(iou_thresh=0.29)(few).place.tolist())
-    assert kept == set(BatchedNMS(iou_thresh=0.29)(many).place.tolist())
+    kept = set(make_nms("BatchedNMS", iou_thresh=0.29)(few).place.tolist())
+    assert kept == set(make_nms("BatchedNMS", iou_thresh=0.29)(many).place.tolist())
     order = order_of(few)
     ious = box_iou(*[few.pred_boxes.tensor[order].double()] * 2)
     assert kept == {order[i] for i in oracles.greedy_nms(ious, few.pred_classes[order].tolist(), 0.29)}
@@ -134,7 +141,7 @@ def test_mask_nms_is_greedy_within_each_class(seed):
     order = order_of(instances)
     ious = mask_iou(instances.pred_masks)[order][:, order]
     expected = oracles.greedy_nms(ious, instances.pred_classes[order].tolist(), 0.29)
-    kept = MaskNMS(iou_thresh=0.29)(instances)
+    kept = make_nms("MaskNMS", iou_thresh=0.29)(instances)
     assert kept.place.tolist() == [order[i] for i in expected]
     assert torch.equal(kept.scores, instances.scores[kept.place])
 
@@ -142,7 +149,7 @@ def test_mask_nms_is_greedy_within_each_class(seed):
 def test_of_empty_masks_mask_nms_keeps_one():
     instances = random_instances(count=4, num_classes=1)
     instances.pred_masks[1:] = False
-    assert len(MaskNMS(iou_thresh=0.9)(instances)) == 2
+    assert len(make_nms("MaskNMS", iou_thresh=0.9)(instances)) == 2
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
@@ -155,7 +162,7 @@ def test_matrix_nms_rescores_and_sorts_again(kernel, field):
     scores, classes = instances.scores[order].tolist(), instances.pred_classes[order].tolist()
     decayed = oracles.matrix_nms(ious[order][:, order], classes, scores, kernel, 1.5)
     rows = [i for i in sorted(range(len(order)), key=lambda i: -round(decayed[i], 6)) if decayed[i] >= 0.2]
-    kept = MatrixNMS(kernel=kernel, sigma=1.5, score_thresh=0.2)(instances)
+    kept = make_nms("MatrixNMS", kernel=kernel, sigma=1.5, score_thresh=0.2)(instances)
     assert kept.place.tolist() == [order[i] for i in rows]
     torch.testing.assert_close(kept.scores, torch.tensor([decayed[i] for i in rows]))
     assert rows != sorted(rows)  # the decay changed the order
@@ -164,8 +171,8 @@ def test_matrix_nms_rescores_and_sorts_again(kernel, field):
 def test_matrix_nms_keeps_scores_of_exactly_the_threshold():
     instances = random_instances(count=1)
     instances.scores[:] = 0.25
-    assert len(MatrixNMS(score_thresh=0.25)(instances)) == 1
-    assert len(MatrixNMS(score_thresh=0.2500001)(instances)) == 0
+    assert len(make_nms("MatrixNMS", score_thresh=0.25)(instances)) == 1
+    assert len(make_nms("MatrixNMS", score_thresh=0.2500001)(instances)) == 0
 
 
 def test_any_rule_is_built_from_the_config():
@@ -176,19 +183,47 @@ def test_any_rule_is_built_from_the_config():
         ["IOU_THRESH", 0.4, "SIGMA", 3.0, "KERNEL", "linear", "SCORE_THRESH", 0.1, "CLASS_AGNOSTIC", True]
     )
     node.merge_from_list(["TOPK", 50, "CLASS_SCORE_THRESH", 0.3])
-    expected = {
-        "BatchedNMS": {"iou_thresh": 0.4},
-        "MaskNMS": {"iou_thresh": 0.4},
-        "MatrixNMS": {"kernel": "linear", "sigma": 3.0, "score_thresh": 0.1},
-        "FastNMS": {"iou_thresh": 0.4, "topk": 50, "class_score_thresh": 0.3},
-        "TraditionalNMS": {"iou_thresh": 0.4, "score_thresh": 0.1},
-    }
-    assert set(INSTANCE_NMS) == set(expected)
-    for name, numbers in expected.items():
+    expected = NMSOptions(
+        iou_thresh=0.4,
+        sigma=3.0,
+        kernel="linear",
+        score_thresh=0.1,
+        topk=50,
+        class_score_thresh=0.3,
+        class_agnostic=True,
+    )
+    assert list(INSTANCE_NMS_REGISTRY) == ["BatchedNMS", "MaskNMS", "MatrixNMS", "FastNMS", "TraditionalNMS"]
+    for name in INSTANCE_NMS_REGISTRY:
         node.NAME = name
         nms = build_instance_nms(node, ALL_FIELDS)
-        assert type(nms).__name__ == name
-        assert vars(nms) == {**numbers, "class_agnostic": True}
+        assert (nms.name, nms.options) == (name, expected)
+
+
+def test_users_can_add_a_rule():
+    """One registration: the rule is built from the config, its numbers come from there, and its input is checked."""
+
+    @register_instance_nms("TopOne", inputs=("pred_boxes",))
+    def top_one(candidates, options):
+        assert candidates.shapes.shape == (40, 4)
+        best = candidates.scores.argmax()[None]
+        return Kept(best, candidates.scores[best] * options.sigma)
+
+    try:
+        cfg = get_cfg()
+        add_centermask_solo_config(cfg)
+        node = cfg.MODEL.YOLACT.NMS
+        node.NAME, node.SIGMA = "TopOne", 0.5
+        nms, instances = build_instance_nms(node, ["pred_boxes"]), random_instances()
+        kept = nms(instances)
+        assert kept.place.tolist() == [instances.scores.argmax().item()]
+        assert kept.scores.item() == instances.scores.max().item() / 2
+        assert not nms.per_class
+        with pytest.raises(ConfigError, match="TopOne needs pred_boxes, but this system has only pred_masks"):
+            build_instance_nms(node, ["pred_masks"])
+        with pytest.raises(ValueError, match="rule named TopOne is already registered"):
+            register_instance_nms("TopOne", inputs=("pred_boxes",))(top_one)
+    finally:
+        del INSTANCE_NMS_REGISTRY["TopOne"]
 
 
 def test_unknown_names_are_errors():
@@ -196,14 +231,14 @@ def test_unknown_names_are_errors():
     add_centermask_solo_config(cfg)
     node = cfg.MODEL.SOLOV2.NMS
     node.KERNEL = "gausian"
-    with pytest.raises(ValueError, match="KERNEL must be one of gaussian, linear, not 'gausian'"):
+    with pytest.raises(ConfigError, match="KERNEL must be one of gaussian, linear, not 'gausian'"):
         build_instance_nms(node, ALL_FIELDS)
     node.NAME, node.TOPK = "FastNMS", 0
-    with pytest.raises(ValueError, match="TOPK must be at least 1, not 0"):
+    with pytest.raises(ConfigError, match="TOPK must be at least 1, not 0"):
         build_instance_nms(node, ALL_FIELDS)
     node.NAME = "SoftNMS"
     with pytest.raises(
-        ValueError, match=r"NAME must be one of BatchedNMS, MaskNMS, MatrixNMS, FastNMS, Tradi.*, not 'SoftNMS'"
+        ConfigError, match=r"NAME must be one of BatchedNMS, MaskNMS, MatrixNMS, FastNMS, Tradi.*, not 'SoftNMS'"
     ):
         build_instance_nms(node, ALL_FIELDS)
 
@@ -213,11 +248,11 @@ def test_a_rule_whose_field_a_system_lacks_is_an_error():
     add_centermask_solo_config(cfg)
     node = cfg.MODEL.FCOS.NMS
     node.NAME = "MaskNMS"
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ConfigError) as error:
         build_instance_nms(node, ["pred_boxes"])
     assert str(error.value) == (
         "NMS.NAME MaskNMS needs pred_masks, but this system has only pred_boxes at that point: "
-        "choose one of BatchedNMS, MatrixNMS, FastNMS, TraditionalNMS."
+        "choose one of BatchedNMS, MatrixNMS, FastNMS, TraditionalNMS"
     )
 
 
@@ -230,11 +265,11 @@ def boxes_with_class_scores(seed=0, count=40, num_classes=3):
     return instances
 
 
-def test_rules_that_judge_each_class_keep_an_instance_for_several():
+def test_per_class_rules_keep_an_instance_for_several():
     instances = boxes_with_class_scores()
     fields = (instances.pred_boxes.tensor.tolist(), instances.class_scores.tolist())
     for thresh in (0.0, 0.6):
-        kept = FastNMS(iou_thresh=0.3, topk=12, class_score_thresh=thresh)(instances)
+        kept = make_nms("FastNMS", iou_thresh=0.3, topk=12, class_score_thresh=thresh)(instances)
         expected = oracles.fast_nms(*fields, 0.3, 12, thresh)
         assert [(x[1], x[2]) for x in expected] == list(
             zip(kept.pred_classes.tolist(), kept.place.tolist(), strict=True)
@@ -245,11 +280,13 @@ def test_rules_that_judge_each_class_keep_an_instance_for_several():
     assert instances.has("class_scores")
 
 
-@pytest.mark.parametrize("nms", [FastNMS(iou_thresh=0.3, class_agnostic=True), BatchedNMS(iou_thresh=0.3)])
+@pytest.mark.parametrize(
+    "nms", [make_nms("FastNMS", iou_thresh=0.3, class_agnostic=True), make_nms("BatchedNMS", iou_thresh=0.3)]
+)
 def test_other_rules_take_the_best_class_of_each(nms):
     instances = boxes_with_class_scores()
     kept = nms(instances)
-    assert not nms.judges_each_class
+    assert not nms.per_class
     assert len(kept.place.unique()) == len(kept)
     assert torch.equal(kept.pred_classes, instances.pred_classes[kept.place])
 
@@ -259,7 +296,7 @@ def test_cross_class_fast_nms_lets_all_compete():
     order = order_of(instances)
     boxes, scores = instances.pred_boxes.tensor[order].tolist(), instances.scores[order].tolist()
     expected = [order[row] for _, _, row in oracles.fast_nms(boxes, [[x] for x in scores], 0.3, 200, 0.0)]
-    assert FastNMS(iou_thresh=0.3, class_agnostic=True)(instances).place.tolist() == expected
+    assert make_nms("FastNMS", iou_thresh=0.3, class_agnostic=True)(instances).place.tolist() == expected
 
 
 def test_fast_nms_drops_what_a_dropped_one_overlaps():
@@ -267,8 +304,8 @@ def test_fast_nms_drops_what_a_dropped_one_overlaps():
     instances = random_instances(count=3, num_classes=1)
     instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 10, 10], [4.0, 0, 14, 10], [8.0, 0, 18, 10]]))
     instances.scores = torch.tensor([0.9, 0.8, 0.7])
-    assert FastNMS(iou_thresh=0.4)(instances).place.tolist() == [0]
-    assert BatchedNMS(iou_thresh=0.4)(instances).place.tolist() == [0, 2]
+    assert make_nms("FastNMS", iou_thresh=0.4)(instances).place.tolist() == [0]
+    assert make_nms("BatchedNMS", iou_thresh=0.4)(instances).place.tolist() == [0, 2]
 
 
 @pytest.mark.parametrize(("iou_thresh", "places"), [(0.5, [0]), (0.5001, [0, 1])])
@@ -277,25 +314,29 @@ def test_traditional_nms_adds_a_pixel_and_drops_at_the_threshold(iou_thresh, pla
     instances = random_instances(count=2, num_classes=1)
     instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9], [0.0, 0, 4, 9]]))
     instances.scores = torch.tensor([0.9, 0.8])
-    assert TraditionalNMS(iou_thresh=iou_thresh)(instances).place.tolist() == places
+    assert make_nms("TraditionalNMS", iou_thresh=iou_thresh)(instances).place.tolist() == places
 
 
 def test_traditional_nms_needs_a_score_in_each_class():
     instances = boxes_with_class_scores()
-    kept = TraditionalNMS(iou_thresh=0.5, score_thresh=0.6)(instances)
+    kept = make_nms("TraditionalNMS", iou_thresh=0.5, score_thresh=0.6)(instances)
     assert kept.scores.min() > 0.6
     assert len(kept) > 3
 
 
-def test_no_instances_with_class_scores():
+def test_per_class_rules_take_no_instances():
     nothing = boxes_with_class_scores()[:0]
-    for nms in (FastNMS(iou_thresh=0.5), TraditionalNMS(iou_thresh=0.5), BatchedNMS(iou_thresh=0.5)):
+    for nms in (
+        make_nms("FastNMS", iou_thresh=0.5),
+        make_nms("TraditionalNMS", iou_thresh=0.5),
+        make_nms("BatchedNMS", iou_thresh=0.5),
+    ):
         kept = nms(nothing)
         assert len(kept) == 0
         assert kept.has("pred_boxes")
     low = boxes_with_class_scores()
     low.class_scores *= 0.01
-    assert len(TraditionalNMS(iou_thresh=0.5)(low)) == 0
+    assert len(make_nms("TraditionalNMS", iou_thresh=0.5)(low)) == 0
 
 
 @pytest.mark.parametrize("kind", ["fast", "cross_class", "second_threshold", "traditional"])
@@ -312,10 +353,10 @@ def test_yolacts_rules_equal_the_published_code(name, kind):
         thresh = settings["conf_thresh"]
         numbers = {"iou_thresh": settings["nms_thresh"], "topk": settings["top_k"]}
         rules = {
-            "fast": FastNMS(**numbers),
-            "cross_class": FastNMS(**numbers, class_agnostic=True),
-            "second_threshold": FastNMS(**numbers, class_score_thresh=thresh),
-            "traditional": TraditionalNMS(iou_thresh=settings["nms_thresh"], score_thresh=thresh),
+            "fast": make_nms("FastNMS", **numbers),
+            "cross_class": make_nms("FastNMS", **numbers, class_agnostic=True),
+            "second_threshold": make_nms("FastNMS", **numbers, class_score_thresh=thresh),
+            "traditional": make_nms("TraditionalNMS", iou_thresh=settings["nms_thresh"], score_thresh=thresh),
         }
         kept = rules[kind](instances)
         if kind == "cross_class":

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...utils.errors import ConfigError
-from ..instance_nms import BatchedNMS
+from ..instance_nms import InstanceNMS, NMSOptions
 
 
 class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
@@ -50,7 +50,7 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
                 f"test-time augmentation does not support {type(model).__name__}: set TEST.AUG.ENABLED to False"
             )
         super().__init__(cfg, model, tta_mapper, batch_size)
-        self.nms = BatchedNMS(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
+        self.nms = InstanceNMS("BatchedNMS", NMSOptions(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST))
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
         """Return the detections of one image at its original size."""

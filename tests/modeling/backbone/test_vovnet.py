@@ -7,7 +7,9 @@ from detectron2.modeling import build_backbone
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.modeling.backbone.vovnet import BODIES, ESE, DeformOptions, OSABlock, VoVNet, VoVNetBody
+from centermask_solo.modeling.backbone.vovnet import BODIES, VoVNet, VoVNetBody
+from centermask_solo.modeling.backbone.vovnet_blocks import ESE, DeformOptions, OSABlock
+from centermask_solo.utils.errors import ConfigError
 
 STAGES = ["stage2", "stage3", "stage4", "stage5"]
 TINY = VoVNetBody((8, 8, 16), (8, 8, 16, 16), (16, 16, 32, 32), 2, (1, 1, 2, 2))
@@ -246,7 +248,7 @@ def test_fpn_builders(name, levels):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"CONV_BODY": "V-27-eSE"}, r"CONV_BODY must be one of V-19-slim-dw-eSE, .* not 'V-27-eSE'"),
         ({"OUT_FEATURES": ["res2"]}, r"OUT_FEATURES may name stem, stage2, .* not res2"),
@@ -259,6 +261,6 @@ def test_fpn_builders(name, levels):
         ),
     ],
 )
-def test_impossible_options_are_named(options, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_impossible_options_are_named(options, message):
+    with pytest.raises(ConfigError, match=message):
         build_meta(**options)
