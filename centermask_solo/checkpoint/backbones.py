@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from ..modeling.backbone.vovnet import VoVNetBody
+from ..modeling.backbone.vovnet_bodies import BODIES, VoVNetBody
 
 # What a detector adds inside an ImageNet backbone.
 OFFSETS = re.compile(r".+\bconv\d?_offset\.(?:weight|bias)")
@@ -86,8 +85,6 @@ def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str]:
 
 
 def _vovnet_body(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    from ..modeling.backbone.vovnet import BODIES  # slow to import
-
     found = {key.split("/")[0]: shape[:2] for key, shape in shapes.items() if key.endswith("_concat/conv.weight")}
     depthwise = "stem.stem_2/dw_conv3x3.weight" in shapes
     for name, body in BODIES.items():

@@ -96,7 +96,7 @@ def check_weights_file(path: str) -> str:
     if "://" not in plain:
         if not os.path.isfile(plain):
             raise WeightsError(
-                f"MODEL.WEIGHTS: there is no file {plain}: correct the path, or give MODEL.WEIGHTS '' for no weights"
+                f"MODEL.WEIGHTS: there is no file {plain}; correct the path, or give MODEL.WEIGHTS '' for no weights"
             )
         return plain
     import detectron2.checkpoint.catalog  # noqa: F401  (registers detectron2://; slow to import)
@@ -107,7 +107,7 @@ def check_weights_file(path: str) -> str:
         raise  # from the model zoo, whose message says more
     except Exception as error:  # whatever the handler of the URL raises
         raise WeightsError(
-            f"MODEL.WEIGHTS: {plain} cannot be fetched ({first_line(error)}): give the path of a copy, "
+            f"MODEL.WEIGHTS: {plain} cannot be fetched ({first_line(error)}); give the path of a copy, "
             "or give MODEL.WEIGHTS '' for no weights"
         ) from error
 

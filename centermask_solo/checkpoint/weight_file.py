@@ -11,7 +11,7 @@ from ..modeling.systems import System, find_system
 from ..utils.errors import WeightsError
 from .backbones import Backbone, find_backbone
 from .files import read_weights
-from .sources import SOURCES, PixelFormat, Source, find_source, own
+from .sources import SOURCES, PixelFormat, Source, Translation, find_source, own
 from .sources.source import BACKBONE
 
 
@@ -95,7 +95,7 @@ def read_weight_file(path: str, *, known_only: bool = True) -> WeightFile:
     if source is None and known_only:
         known = "; ".join(source.name for source in SOURCES)
         raise WeightsError(f"{path} (with '{next(iter(values))}') is of no known source: give one of {known}")
-    weights, dropped = values, {}
+    weights, dropped = Translation(values, {})
     if source is not None:
         try:
             weights, dropped = source.translate(values)

@@ -31,7 +31,7 @@ def find_config(weights: str) -> str | CfgNode:
     path = os.path.join(os.path.dirname(weights), "config.yaml")
     if not os.path.isfile(path):
         if "://" not in weights and not os.path.isfile(weights):
-            raise WeightsError(f"there is no file {weights}: correct the path of the weights")
+            raise WeightsError(f"there is no file {weights}; correct the path of the weights")
         raise ConfigError(
             f"there is no config in {weights} and no {path}: name the config of these weights with --config-file; "
             f"`centermask-solo weights inspect {weights}` tells which fits"

@@ -90,20 +90,15 @@ def digest(weights: Mapping[str, Any], class_rows: Collection[str] = ()) -> str:
 @functools.cache
 def load_signatures() -> tuple[Signature, ...]:
     """Return the signatures of all configs that are not a base of others, in the order of their names."""
-    rows = json.loads(_FILE.read_text(encoding="utf-8"))
-    return tuple(
-        Signature(
-            **row
-            | {
-                "pixel_format": PixelFormat(
-                    **{k: v if k == "channels" else tuple(v) for k, v in row["pixel_format"].items()}
-                ),
-                "class_rows": {key: (each, more) for key, (each, more) in row["class_rows"].items()},
-                "stages": tuple(row["stages"]),
-            }
-        )
-        for row in rows
-    )
+    return tuple(map(_read_signature, json.loads(_FILE.read_text(encoding="utf-8"))))
+
+
+def _read_signature(row: dict[str, Any]) -> Signature:
+    images = row["pixel_format"]
+    row["pixel_format"] = PixelFormat(images["channels"], tuple(images["mean"]), tuple(images["std"]))
+    row["class_rows"] = {key: (each, more) for key, (each, more) in row["class_rows"].items()}
+    row["stages"] = tuple(row["stages"])
+    return Signature(**row)
 
 
 def signatures_text() -> str:
@@ -147,6 +142,8 @@ def make_signature(name: str) -> Signature:
 def empty_state(cfg: CfgNode) -> Mapping[str, Tensor]:
     """Return the state dict of a config's model on the meta device, which takes no memory."""
     from detectron2.modeling import build_model
+
+    from ..modeling import models  # noqa: F401  (registers the models)
 
     cfg = cfg.clone()
     cfg.defrost()

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..checkpoint import Checkpointer
 from ..config import add_centermask_solo_config, find_config_file
+from ..modeling import models  # noqa: F401  (registers the models)
 from ..utils.errors import WeightsError
 from .models import find_model
 from .weights import PREFIX, weights_state

@@ -185,6 +185,6 @@ def test_a_file_that_cannot_be_fetched_is_named(monkeypatch):
         raise OSError("no route to host\nmore of it")
 
     monkeypatch.setattr("centermask_solo.checkpoint.files.PathManager.get_local_path", refuse)
-    sentence = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\): give the path of a copy"
+    sentence = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
     with pytest.raises(WeightsError, match=sentence):
         Checkpointer(Model()).load("https://nowhere/x.pth?matching_heuristics=True")

@@ -32,7 +32,7 @@ def small_weights(tmp_path, monkeypatch):
 def test_config_file():
     path = model_zoo.get_config_file("YOLACT/yolact_base.yaml")
     assert Path(path) == config_dir() / "YOLACT" / "yolact_base.yaml"
-    with pytest.raises(ValueError, match=r"the nearest one is .*yolact_base\.yaml"):
+    with pytest.raises(ConfigError, match=r"the nearest one is .*yolact_base\.yaml"):
         model_zoo.get_config_file("YOLACT/yolact_bass.yaml")
 
 

@@ -51,7 +51,7 @@ def test_images_that_are_expected():
 def test_a_pkl_is_read_and_known(tmp_path):
     arrays = {key: np.zeros(shape, np.float32) for key, shape in caffe2_resnet(50).items()}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"blobs": {**arrays, "conv1_w_momentum": np.zeros(1)}}))
-    values, metadata = read_weights(str(tmp_path / "R-50.pkl"))
+    values, _ = read_weights(str(tmp_path / "R-50.pkl"))
     assert find_source(values) is CAFFE2
 
 
