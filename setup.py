@@ -48,7 +48,7 @@ setup(
     package_dir={"centermask_solo.configs": "configs"},
     package_data={
         "centermask_solo": ["py.typed"],
-        "centermask_solo.model_zoo": ["models.yaml"],
+        "centermask_solo.model_zoo": ["models.yaml", "signatures.json"],
         "centermask_solo.configs": ["*.yaml", "**/*.yaml"],
     },
     zip_safe=False,

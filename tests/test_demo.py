@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import get_cfg
 
 from centermask_solo import add_centermask_solo_config, demo
-from centermask_solo.model_zoo import config_dir
+from centermask_solo.config import config_dir
 
 
 def test_progress_is_read_from_the_log():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
@@ -16,6 +15,7 @@ from ...utils.errors import ConfigError
 from ..option_checks import check_choice
 from .fpn import build_fcos_fpn, build_fpn
 from .vovnet_blocks import DeformOptions, OSABlock, conv3x3_unit, conv_unit, depthwise_unit, named_sequential
+from .vovnet_bodies import BODIES, VoVNetBody
 
 __all__ = [
     "BODIES",
@@ -27,30 +27,6 @@ __all__ = [
 ]
 
 
-class VoVNetBody(NamedTuple):
-    """The numbers of a body; tuples of four are those of stages 2, 3, 4, 5."""
-
-    stem_channels: tuple[int, int, int]
-    conv_channels: tuple[int, int, int, int]  # 3x3 layers
-    out_channels: tuple[int, int, int, int]
-    num_layers: int  # 3x3 layers per block
-    num_blocks: tuple[int, int, int, int]
-    depthwise: bool = False
-
-
-_STEM, _DEPTHWISE_STEM = (64, 64, 128), (64, 64, 64)
-_CONV, _OUT = (128, 160, 192, 224), (256, 512, 768, 1024)
-_SLIM_CONV, _SLIM_OUT = (64, 80, 96, 112), (112, 256, 384, 512)
-
-BODIES = {
-    "V-19-slim-dw-eSE": VoVNetBody(_DEPTHWISE_STEM, _SLIM_CONV, _SLIM_OUT, 3, (1, 1, 1, 1), depthwise=True),
-    "V-19-dw-eSE": VoVNetBody(_DEPTHWISE_STEM, _CONV, _OUT, 3, (1, 1, 1, 1), depthwise=True),
-    "V-19-slim-eSE": VoVNetBody(_STEM, _SLIM_CONV, _SLIM_OUT, 3, (1, 1, 1, 1)),
-    "V-19-eSE": VoVNetBody(_STEM, _CONV, _OUT, 3, (1, 1, 1, 1)),
-    "V-39-eSE": VoVNetBody(_STEM, _CONV, _OUT, 5, (1, 1, 2, 2)),
-    "V-57-eSE": VoVNetBody(_STEM, _CONV, _OUT, 5, (1, 1, 4, 3)),
-    "V-99-eSE": VoVNetBody(_STEM, _CONV, _OUT, 5, (1, 3, 9, 3)),
-}
 STAGES = ("stage2", "stage3", "stage4", "stage5")
 STRIDES = {"stem": 4, "stage2": 4, "stage3": 8, "stage4": 16, "stage5": 32}
 NORMS = ("FrozenBN", "BN", "SyncBN", "GN")

@@ -129,11 +129,11 @@ def test_description_agrees_with_the_recorded_file():
 @pytest.mark.parametrize("name", NUM_ENTRIES)
 def test_every_name_and_shape_has_its_place(name):
     theirs = published(name)
-    assert len(theirs) == NUM_ENTRIES[name] and SOURCE.recognises(theirs)
+    assert len(theirs) == NUM_ENTRIES[name] and SOURCE.recognizes(theirs)
     converted = {k: tuple(v.shape) for k, v in SOURCE.translate(tensors(theirs)).weights.items()}
     ours = {k: tuple(v.shape) for k, v in build(name).state_dict().items()}
     assert converted == ours
-    assert not SOURCE.recognises(ours)
+    assert not SOURCE.recognizes(ours)
 
 
 def test_older_files_hold_more():
@@ -203,7 +203,7 @@ def darknet():
 @pytest.mark.slow
 def test_imagenet_darknet_fills_the_backbone(tmp_path, caplog):
     shapes = darknet_entries()
-    assert DARKNET.recognises(shapes) and not DARKNET.recognises(published("yolact_darknet53"))
+    assert DARKNET.recognizes(shapes) and not DARKNET.recognizes(published("yolact_darknet53"))
     generator = torch.Generator().manual_seed(0)
     values = {k: torch.rand(v, generator=generator) for k, v in shapes.items()}
     torch.save({**values, "fc.weight": torch.zeros(2, 2)}, tmp_path / "darknet53.pth")

@@ -1,12 +1,13 @@
-"""What a weight file holds is told in the words of this package."""
+"""The content of weight files under the names of this package."""
 
 import pytest
 import torch
 from detectron2.modeling import build_model
 
 from centermask_solo import model_zoo
-from centermask_solo.checkpoint.contents import read_contents
-from centermask_solo.checkpoint.sources.source import BGR_CENTRED
+from centermask_solo.checkpoint import fit_weights, read_weight_file
+from centermask_solo.checkpoint.sources.source import BGR_CENTERED
+from centermask_solo.utils.errors import WeightsError
 from tests.checkpoint.sources.backbones import tensors, torchvision_shapes
 from tests.checkpoint.sources.test_yolact import published
 
@@ -44,13 +45,13 @@ def empty_state(config, *options):
 def test_number_of_classes_and_fit(config, tmp_path):
     """Whoever wrote the file under these names."""
     path = save(tmp_path / "x.pth", {"model": empty_state(config, CLASSES[config], 7)})
-    contents = read_contents(path)
-    assert contents.num_classes == 7
-    assert contents.system == model_zoo.get_config(config).MODEL.META_ARCHITECTURE
-    assert contents.thing_classes is contents.config is None
-    fit = contents.fit(empty_state(config, CLASSES[config], 7))
-    assert not any(fit)
-    fit = contents.fit(empty_state(config))
+    file = read_weight_file(path)
+    assert file.num_classes == 7
+    assert file.system.name == model_zoo.get_config(config).MODEL.META_ARCHITECTURE
+    assert file.thing_classes is file.config is None
+    fit = fit_weights(file, empty_state(config, CLASSES[config], 7))
+    assert not any(fit._replace(weights={}))
+    fit = fit_weights(file, empty_state(config))
     assert fit.class_layers and not fit.faults
 
 
@@ -64,42 +65,42 @@ def test_number_of_classes_and_fit(config, tmp_path):
 )
 def test_class_names_are_found(metadata, state, tmp_path):
     path = save(tmp_path / "x.pth", {"state_dict": state, **metadata})
-    assert read_contents(path).thing_classes == ["a", "b", "c", "d", "e"]
+    assert read_weight_file(path).thing_classes == ["a", "b", "c", "d", "e"]
 
 
 def test_file_of_this_package(state, tmp_path):
     config = model_zoo.get_config("shapes/solov2_shapes.yaml").dump()
-    contents = read_contents(save(tmp_path / "x.pth", {"model": state, "config": config, "thing_classes": ["a"]}))
-    assert contents.source.name == "SOLOv2 of this package"
-    assert (contents.config, contents.thing_classes) == (config, ["a"])
-    assert contents.pixel_format.channels == "RGB" and contents.format_is_certain
-    assert str(contents.backbone) == "MobileNetV2"
+    file = read_weight_file(save(tmp_path / "x.pth", {"model": state, "config": config, "thing_classes": ["a"]}))
+    assert file.source.name == "SOLOv2 of this package"
+    assert (file.config, file.thing_classes) == (config, ["a"])
+    assert file.pixel_format.channels == "RGB" and file.format_is_certain
+    assert str(file.backbone) == "MobileNetV2"
 
 
 def test_file_without_config_is_what_the_names_say(state, tmp_path):
-    contents = read_contents(save(tmp_path / "x.pth", {"model": state, "config": "another project's"}))
-    assert contents.source.name == "SOLOv2 of AdelaiDet"
-    assert contents.config is None
-    assert contents.pixel_format == BGR_CENTRED and not contents.format_is_certain
+    file = read_weight_file(save(tmp_path / "x.pth", {"model": state, "config": "another project's"}))
+    assert file.source.name == "SOLOv2 of AdelaiDet"
+    assert file.config is None
+    assert file.pixel_format == BGR_CENTERED and not file.format_is_certain
 
 
 def test_bare_backbone(tmp_path):
-    contents = read_contents(save(tmp_path / "x.pth", tensors(torchvision_shapes("resnet50"))))
-    assert (contents.system, contents.num_classes, contents.num_entries) == ("", None, 320)
-    assert len(contents.weights) + len(contents.dropped) == 320
-    assert not contents.fit(empty_state("YOLACT/yolact_plus_resnet50.yaml")).faults
-    assert contents.fit(empty_state("YOLACT/yolact_base.yaml")).faults
+    file = read_weight_file(save(tmp_path / "x.pth", tensors(torchvision_shapes("resnet50"))))
+    assert (file.system, file.num_classes, file.num_entries, file.is_backbone) == (None, None, 320, True)
+    assert len(file.weights) + len(file.dropped) == 320
+    assert not fit_weights(file, empty_state("YOLACT/yolact_plus_resnet50.yaml")).faults
+    assert fit_weights(file, empty_state("YOLACT/yolact_base.yaml")).faults
 
 
 def test_what_the_source_does_not_know_is_named(tmp_path):
     path = save(tmp_path / "x.pth", tensors({**published("yolact_resnet50"), "mystery": (1,)}))
-    with pytest.raises(ValueError, match=r"x\.pth: YOLACT of the authors has no place for 1 entries .*: mystery$"):
-        read_contents(path)
+    with pytest.raises(WeightsError, match=r"x\.pth: YOLACT of the authors has no place for 1 entries .*: mystery$"):
+        read_weight_file(path)
 
 
 def test_unknown_file(tmp_path):
     path = save(tmp_path / "x.pth", {"somewhere.weight": torch.zeros(1)})
     with pytest.raises(
-        ValueError, match=r"x\.pth \(with 'somewhere\.weight'\) is none of the files that are known: SOLOv2"
+        ValueError, match=r"x\.pth \(with 'somewhere\.weight'\) is of no known source: give one of SOLOv2"
     ):
-        read_contents(path)
+        read_weight_file(path)
