@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from centermask_solo import model_zoo
 from centermask_solo.inference.predictor import Predictor
 from centermask_solo.model_zoo import Model, find_config, models
+from centermask_solo.utils.errors import ConfigError
 
 SMALL = "shapes/solov2_shapes.yaml"
 
@@ -31,7 +32,7 @@ def test_config_file():
     path = model_zoo.get_config_file("YOLACT/yolact_base.yaml")
     assert Path(path) == model_zoo.config_dir() / "YOLACT" / "yolact_base.yaml"
     assert path == model_zoo.find_config_file("YOLACT/yolact_base.yaml")
-    with pytest.raises(FileNotFoundError, match=r"the nearest one is .*yolact_base\.yaml"):
+    with pytest.raises(ConfigError, match=r"the nearest one is .*yolact_base\.yaml"):
         model_zoo.get_config_file("YOLACT/yolact_bass.yaml")
 
 

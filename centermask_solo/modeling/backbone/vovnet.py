@@ -316,15 +316,16 @@ def build_vovnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VoVNet:
         )
     if options.NORM not in NORMS:
         raise ValueError(f"MODEL.VOVNET.NORM must be one of {', '.join(NORMS)}, not {options.NORM!r}")
-    if len(options.STAGE_WITH_DCN) != len(STAGES):
+    if len(options.DEFORM_ON_PER_STAGE) != len(STAGES):
         raise ValueError(
-            f"MODEL.VOVNET.STAGE_WITH_DCN must have 4 entries, for stages 2 to 5, but has {len(options.STAGE_WITH_DCN)}"
+            "MODEL.VOVNET.DEFORM_ON_PER_STAGE must have 4 entries, for stages 2 to 5, "
+            f"but has {len(options.DEFORM_ON_PER_STAGE)}"
         )
     body = BODIES[options.CONV_BODY]
-    if body.depthwise and any(options.STAGE_WITH_DCN):
+    if body.depthwise and any(options.DEFORM_ON_PER_STAGE):
         raise ValueError(
-            f"MODEL.VOVNET.STAGE_WITH_DCN: the layers of {options.CONV_BODY} are depthwise and cannot be deformable; "
-            "set it to four times False, or choose another MODEL.VOVNET.CONV_BODY"
+            f"MODEL.VOVNET.DEFORM_ON_PER_STAGE: the layers of {options.CONV_BODY} are depthwise and cannot be "
+            "deformable; set it to four times False, or choose another MODEL.VOVNET.CONV_BODY"
         )
     return VoVNet(
         body,
@@ -332,8 +333,8 @@ def build_vovnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VoVNet:
         out_features=options.OUT_FEATURES,
         norm=options.NORM,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-        deformable=options.STAGE_WITH_DCN,
-        deform=DeformOptions(modulated=options.WITH_MODULATED_DCN, groups=options.DEFORMABLE_GROUPS),
+        deformable=options.DEFORM_ON_PER_STAGE,
+        deform=DeformOptions(modulated=options.DEFORM_MODULATED, groups=options.DEFORM_NUM_GROUPS),
     )
 
 

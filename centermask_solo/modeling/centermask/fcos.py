@@ -74,7 +74,7 @@ class FCOS(nn.Module):
         if not len(in_features) == len(strides) == len(sizes_of_interest) + 1:
             raise ValueError(
                 "MODEL.FCOS needs one stride a level and one size of interest between two levels, but "
-                f"IN_FEATURES has {len(in_features)} entries, FPN_STRIDES {len(strides)} and "
+                f"IN_FEATURES has {len(in_features)} entries, with {len(strides)} strides, and "
                 f"SIZES_OF_INTEREST {len(sizes_of_interest)}."
             )
         self.fcos_head = fcos_head
@@ -106,7 +106,7 @@ class FCOS(nn.Module):
                 prior_prob=node.PRIOR_PROB,
             ),
             "in_features": node.IN_FEATURES,
-            "strides": node.FPN_STRIDES,
+            "strides": [input_shape[f].stride for f in node.IN_FEATURES],
             "nms": build_instance_nms(node.NMS, ["pred_boxes"]),
             "num_classes": num_classes,
             "sizes_of_interest": node.SIZES_OF_INTEREST,
@@ -226,11 +226,6 @@ def _common_channels(node: CfgNode, input_shape: dict[str, ShapeSpec]) -> int:
     if missing:
         raise ValueError(
             f"MODEL.FCOS.IN_FEATURES names {', '.join(missing)}, but the backbone gives {', '.join(input_shape)}."
-        )
-    strides = [input_shape[f].stride for f in node.IN_FEATURES]
-    if strides != list(node.FPN_STRIDES):
-        raise ValueError(
-            f"MODEL.FCOS.FPN_STRIDES is {list(node.FPN_STRIDES)}, but the backbone's strides are {strides}."
         )
     channels = {input_shape[f].channels for f in node.IN_FEATURES}
     if len(channels) != 1:

@@ -97,7 +97,7 @@ class SOLOv2(InstanceSegmentor):
         feature_shapes = common["backbone"].output_shape()
         _check_config(node, feature_shapes)
         shapes = [feature_shapes[f] for f in node.IN_FEATURES]
-        modulated = node.TYPE_DCN == "DCNv2"
+        modulated = node.DEFORM_MODULATED
         return {
             **common,
             "instance_head": SOLOv2InstanceHead(
@@ -110,7 +110,7 @@ class SOLOv2(InstanceSegmentor):
                 channels=node.INSTANCE_CHANNELS,
                 num_convs=node.NUM_INSTANCE_CONVS,
                 norm=node.NORM,
-                deformable=node.DCN_IN_INSTANCE,
+                deformable=node.DEFORM_IN_INSTANCE,
                 modulated=modulated,
                 prior_prob=node.PRIOR_PROB,
             ),
@@ -120,7 +120,7 @@ class SOLOv2(InstanceSegmentor):
                 channels=node.MASK_CHANNELS,
                 kernel_length=node.NUM_MASKS,
                 norm=node.NORM,
-                deformable=node.DCN_IN_MASK,
+                deformable=node.DEFORM_IN_MASK,
                 modulated=modulated,
             ),
             "instance_in_features": node.IN_FEATURES,
@@ -271,7 +271,7 @@ def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
         raise ValueError(
             f"{prefix}MASK_IN_FEATURES must name feature maps of strides 4, 8, 16, ... in order, not {strides}."
         )
-    choices = {"NORM": ("GN", "none"), "DCN_IN_INSTANCE": ("none", "last", "all"), "TYPE_DCN": ("DCN", "DCNv2")}
+    choices = {"NORM": ("GN", "none"), "DEFORM_IN_INSTANCE": ("none", "last", "all")}
     for key, known in choices.items():
         if node[key] not in known:
             raise ValueError(f"{prefix}{key} is {node[key]!r}: it must be one of {', '.join(known)}.")

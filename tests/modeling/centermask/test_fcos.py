@@ -114,7 +114,6 @@ def test_boxes_beyond_the_top_left_do_not_meet_the_previous_class():
         (["MODEL.FCOS.NUM_CLASSES", 7], ["MODEL.FCOS.NUM_CLASSES is 7", f"MODEL.ROI_HEADS.NUM_CLASSES is {K}"]),
         (["MODEL.FCOS.NORM", "BN"], ["BN"]),
         (["MODEL.FCOS.LOSS.BOX_TYPE", "ciou"], ["LOSS.BOX_TYPE", "ciou", "linear_iou"]),
-        (["MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 64]], ["FPN_STRIDES", "128"]),
         (["MODEL.FCOS.SIZES_OF_INTEREST", [64, 128]], ["SIZES_OF_INTEREST", "2"]),
         (["MODEL.FCOS.IN_FEATURES", ["p2", "p3"]], ["IN_FEATURES", "p2"]),
     ],

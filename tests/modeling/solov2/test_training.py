@@ -101,10 +101,13 @@ def test_masks_are_read_in_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["last", "all"])
-@pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
-def test_deformable_heads_train(part, kind):
-    node = "MODEL.SOLOV2."
-    model = tiny_model(f"{node}DCN_IN_INSTANCE", part, f"{node}DCN_IN_MASK", part == "all", f"{node}TYPE_DCN", kind)
+@pytest.mark.parametrize("modulated", [False, True])
+def test_deformable_heads_train(part, modulated):
+    model = tiny_model(
+        *("MODEL.SOLOV2.DEFORM_IN_INSTANCE", part),
+        *("MODEL.SOLOV2.DEFORM_IN_MASK", part == "all"),
+        *("MODEL.SOLOV2.DEFORM_MODULATED", modulated),
+    )
     losses, gradients = losses_and_gradients(model, batch())
     assert all(x.isfinite() for x in losses.values())
     offsets = [name for name in gradients if "conv_offset.weight" in name]
@@ -159,8 +162,7 @@ NODE = "MODEL.SOLOV2."
         ),
         (["MASK_IN_FEATURES", ["p3", "p4", "p5"]], r"strides 4, 8, 16, \.\.\. in order, not \[8, 16, 32\]"),
         (["NORM", "BN"], "NORM is 'BN': it must be one of GN, none"),
-        (["DCN_IN_INSTANCE", "first"], "DCN_IN_INSTANCE is 'first': it must be one of none, last, all"),
-        (["TYPE_DCN", "DCNv3"], "TYPE_DCN is 'DCNv3': it must be one of DCN, DCNv2"),
+        (["DEFORM_IN_INSTANCE", "first"], "DEFORM_IN_INSTANCE is 'first': it must be one of none, last, all"),
         (["NUM_INSTANCE_CONVS", 0], "NUM_INSTANCE_CONVS is 0: a tower needs at least 1"),
         (["INSTANCE_CHANNELS", 100], "INSTANCE_CHANNELS is 100: with NORM GN it must be a multiple of 32"),
         (["NUM_MASKS", 20], "NUM_MASKS is 20: with NORM GN it must be a multiple of 32"),
