@@ -63,7 +63,7 @@ def convert_options(options: Mapping[str, Any]) -> Conversion:
         if old is not None and old.new is None:
             result.changes.append(f"dropped {key} {value}: {old.note}")
         elif old is not None and old.new is not None:
-            new = _match_type(old.translate(value) if old.translate else value, defaults[old.new])
+            new = _match_type(old.translate(value) if old.translate else value, defaults.get(old.new))
             note = f" ({old.note})" if old.note else ""
             result.set(old.new, new, f"{key} {value} -> {old.new} {new}{note}")
         elif key in defaults:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -99,11 +99,23 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
             cfg.merge_from_other_cfg(config)
     elif config:
         path = find_config_file(config)
-        read_config_file(path)  # reports what is wrong with the file itself
+        _check_groups(cfg, read_config_file(path))
         with _explained(cfg, path):
             cfg.merge_from_file(path, allow_unsafe=False)
     with _explained(cfg, "the overrides"):
         cfg.merge_from_list(opts)
+
+
+def _check_groups(cfg: CfgNode, options: Mapping[Any, Any], prefix: str = "") -> None:
+    """Raise ConfigError unless names are strings, and groups of options are groups in ``cfg`` and ``options``."""
+    for name, value in options.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"there is no config key {prefix}{name}; names of options are words")
+        group = cfg.get(name)
+        if isinstance(group, CfgNode):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix}{name} is a group of options, but was given {value}")
+            _check_groups(group, value, f"{prefix}{name}.")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import yaml
 def keys_of(node: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Yield the full names of all options and groups of options below ``node``."""
     for name, value in node.items():
-        yield prefix + name
+        yield f"{prefix}{name}"
         if isinstance(value, Mapping):
             yield from keys_of(value, f"{prefix}{name}.")
 
@@ -23,7 +23,7 @@ def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{name}."))
         else:
-            flat[prefix + name] = value
+            flat[f"{prefix}{name}"] = value
     return flat
 
 
