@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 
 from ..utils.errors import reported_errors
-from . import check_dataset, compare, demo, models, predict, train, weights
+from . import check_dataset, compare, config, demo, models, predict, train, weights
 
-SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models, weights)
+SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models, weights, config)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -132,14 +132,14 @@ def build_vovnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VoVNet:
             f"MODEL.VOVNET.OUT_FEATURES may name {', '.join(STRIDES)}, not {', '.join(unknown) or 'nothing'}"
         )
     check_choice("MODEL.VOVNET.NORM", options.NORM, NORMS)
-    if len(options.STAGE_WITH_DCN) != len(STAGES):
+    if len(options.DEFORM_ON_PER_STAGE) != len(STAGES):
         raise ConfigError(
-            f"MODEL.VOVNET.STAGE_WITH_DCN must have 4 entries, for stages 2 to 5, but has {len(options.STAGE_WITH_DCN)}"
+            f"MODEL.VOVNET.DEFORM_ON_PER_STAGE must have 4 entries, for stages 2 to 5, but has {len(options.DEFORM_ON_PER_STAGE)}"
         )
     body = BODIES[options.CONV_BODY]
-    if body.depthwise and any(options.STAGE_WITH_DCN):
+    if body.depthwise and any(options.DEFORM_ON_PER_STAGE):
         raise ConfigError(
-            f"MODEL.VOVNET.STAGE_WITH_DCN: the layers of {options.CONV_BODY} are depthwise and cannot be deformable; "
+            f"MODEL.VOVNET.DEFORM_ON_PER_STAGE: the layers of {options.CONV_BODY} are depthwise and cannot be deformable; "
             "set all four to False, or choose another MODEL.VOVNET.CONV_BODY"
         )
     return VoVNet(
@@ -148,8 +148,8 @@ def build_vovnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VoVNet:
         out_features=options.OUT_FEATURES,
         norm=options.NORM,
         freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT,
-        deformable=options.STAGE_WITH_DCN,
-        deform=DeformOptions(modulated=options.WITH_MODULATED_DCN, groups=options.DEFORMABLE_GROUPS),
+        deformable=options.DEFORM_ON_PER_STAGE,
+        deform=DeformOptions(modulated=options.DEFORM_MODULATED, groups=options.DEFORM_NUM_GROUPS),
     )
 
 

@@ -96,7 +96,7 @@ class CenterROIHeads(ROIHeads):
                 ret["maskiou_head"] = MaskIoUHead(cfg, shape)
                 ret["maskiou_loss_weight"] = cfg.MODEL.CENTERMASK.LOSS.MASK_IOU_WEIGHT
         if cfg.MODEL.KEYPOINT_ON:
-            features = cfg.MODEL.ROI_KEYPOINT_HEAD.IN_FEATURES
+            features = cfg.MODEL.ROI_HEADS.IN_FEATURES
             pooler, shape = _build_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, features, input_shape)
             ret |= {"keypoint_in_features": features, "keypoint_pooler": pooler}
             ret["keypoint_head"] = build_keypoint_head(cfg, shape)

@@ -86,7 +86,7 @@ class SOLOv2InstanceHead(nn.Module):
         check_at_least(f"{KEY}.NUM_CLASSES", num_classes, 1)
         check_at_least(f"{KEY}.NUM_INSTANCE_CONVS", num_convs, 1)
         check_choice(f"{KEY}.NORM", norm, NORMS)
-        check_choice(f"{KEY}.DCN_IN_INSTANCE", deformable, ("none", "last", "all"))
+        check_choice(f"{KEY}.DEFORM_IN_INSTANCE", deformable, ("none", "last", "all"))
         check_groups(f"{KEY}.INSTANCE_CHANNELS", channels, norm)
         self.in_strides = list(in_strides)
         self.level_strides = list(level_strides)

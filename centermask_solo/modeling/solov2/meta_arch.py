@@ -15,7 +15,7 @@ from torch import Tensor
 from ...ops.masks import masks_to_boxes
 from ..instance_nms import build_instance_nms
 from ..instance_segmentor import InstanceSegmentor
-from ..option_checks import check_choice, check_length, check_probability, select_shapes
+from ..option_checks import check_length, check_probability, select_shapes
 from .decode import Candidates, decode_batch, decode_full_masks
 from .ground_truth import MASK_STRIDE, convert_ground_truth
 from .heads import KEY, SOLOv2InstanceHead, SOLOv2MaskHead, SOLOv2Predictions
@@ -87,8 +87,7 @@ class SOLOv2(InstanceSegmentor):
         shapes = common["backbone"].output_shape()
         levels = select_shapes(shapes, node.IN_FEATURES, f"{KEY}.IN_FEATURES")
         mask_levels = select_shapes(shapes, node.MASK_IN_FEATURES, f"{KEY}.MASK_IN_FEATURES")
-        check_choice(f"{KEY}.TYPE_DCN", node.TYPE_DCN, ("DCN", "DCNv2"))
-        modulated = node.TYPE_DCN == "DCNv2"
+        modulated = node.DEFORM_MODULATED
         return {
             **common,
             "instance_head": SOLOv2InstanceHead(
@@ -101,7 +100,7 @@ class SOLOv2(InstanceSegmentor):
                 channels=node.INSTANCE_CHANNELS,
                 num_convs=node.NUM_INSTANCE_CONVS,
                 norm=node.NORM,
-                deformable=node.DCN_IN_INSTANCE,
+                deformable=node.DEFORM_IN_INSTANCE,
                 modulated=modulated,
                 prior_prob=node.PRIOR_PROB,
             ),
@@ -111,7 +110,7 @@ class SOLOv2(InstanceSegmentor):
                 channels=node.MASK_CHANNELS,
                 kernel_length=node.NUM_MASKS,
                 norm=node.NORM,
-                deformable=node.DCN_IN_MASK,
+                deformable=node.DEFORM_IN_MASK,
                 modulated=modulated,
             ),
             "instance_in_features": node.IN_FEATURES,

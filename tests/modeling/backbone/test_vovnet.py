@@ -59,7 +59,7 @@ def test_sizes_are_the_published_ones(body):
 
 @pytest.mark.parametrize("body", DEFORMABLE_SIZES)
 def test_deformable_sizes_are_the_published_ones(body):
-    model = build_meta(CONV_BODY=body, STAGE_WITH_DCN=[False, True, True, True], WITH_MODULATED_DCN=True)
+    model = build_meta(CONV_BODY=body, DEFORM_ON_PER_STAGE=[False, True, True, True], DEFORM_MODULATED=True)
     assert size_of(model) == DEFORMABLE_SIZES[body]
 
 
@@ -123,7 +123,7 @@ def test_keys_of_depthwise_and_deformable_parts():
     plain = {k: tuple(v.shape) for k, v in build_meta().state_dict().items()}
     for modulated, channels in ((True, 54), (False, 36)):
         state = build_meta(
-            STAGE_WITH_DCN=[False, False, True, False], WITH_MODULATED_DCN=modulated, DEFORMABLE_GROUPS=2
+            DEFORM_ON_PER_STAGE=[False, False, True, False], DEFORM_MODULATED=modulated, DEFORM_NUM_GROUPS=2
         ).state_dict()
         extra = {k: tuple(v.shape) for k, v in state.items() if k not in plain}
         assert plain.items() <= {k: tuple(v.shape) for k, v in state.items()}.items()
@@ -254,9 +254,9 @@ def test_fpn_builders(name, levels):
         ({"OUT_FEATURES": ["res2"]}, r"OUT_FEATURES may name stem, stage2, .* not res2"),
         ({"OUT_FEATURES": []}, r"OUT_FEATURES may name .* not nothing"),
         ({"NORM": "LN"}, r"NORM must be one of .* not 'LN'"),
-        ({"STAGE_WITH_DCN": [True]}, r"STAGE_WITH_DCN must have 4 entries.* has 1"),
+        ({"DEFORM_ON_PER_STAGE": [True]}, r"DEFORM_ON_PER_STAGE must have 4 entries.* has 1"),
         (
-            {"CONV_BODY": "V-19-dw-eSE", "STAGE_WITH_DCN": [False, False, False, True]},
+            {"CONV_BODY": "V-19-dw-eSE", "DEFORM_ON_PER_STAGE": [False, False, False, True]},
             r"layers of V-19-dw-eSE are depthwise and cannot be deformable",
         ),
     ],

@@ -102,10 +102,13 @@ def test_masks_are_read_in_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["last", "all"])
-@pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
-def test_deformable_heads_train(part, kind):
-    node = "MODEL.SOLOV2."
-    model = tiny_model(f"{node}DCN_IN_INSTANCE", part, f"{node}DCN_IN_MASK", part == "all", f"{node}TYPE_DCN", kind)
+@pytest.mark.parametrize("modulated", [False, True])
+def test_deformable_heads_train(part, modulated):
+    model = tiny_model(
+        *("MODEL.SOLOV2.DEFORM_IN_INSTANCE", part),
+        *("MODEL.SOLOV2.DEFORM_IN_MASK", part == "all"),
+        *("MODEL.SOLOV2.DEFORM_MODULATED", modulated),
+    )
     losses, gradients = losses_and_gradients(model, batch())
     assert all(x.isfinite() for x in losses.values())
     offsets = [name for name in gradients if "conv_offset.weight" in name]
@@ -160,11 +163,13 @@ NODE = "MODEL.SOLOV2."
         ),
         (["MASK_IN_FEATURES", ["p3", "p4", "p5"]], r"strides 4, 8, 16, \.\.\. in order, not \[8, 16, 32\]"),
         (["NORM", "BN"], "MODEL.SOLOV2.NORM must be one of GN, none, not 'BN'"),
-        (["DCN_IN_INSTANCE", "first"], "MODEL.SOLOV2.DCN_IN_INSTANCE must be one of none, last, all, not 'first'"),
+        (
+            ["DEFORM_IN_INSTANCE", "first"],
+            "MODEL.SOLOV2.DEFORM_IN_INSTANCE must be one of none, last, all, not 'first'",
+        ),
         (["IN_FEATURES", []], "MODEL.SOLOV2.IN_FEATURES is empty: name some of p2, p3, p4, p5, p6"),
         (["NUM_CLASSES", 0], "MODEL.SOLOV2.NUM_CLASSES must be at least 1, not 0"),
         (["MASK_CHANNELS", 40], "MODEL.SOLOV2.MASK_CHANNELS must be a multiple of 32, the groups of NORM GN, not 40"),
-        (["TYPE_DCN", "DCNv3"], "MODEL.SOLOV2.TYPE_DCN must be one of DCN, DCNv2, not 'DCNv3'"),
         (["NUM_INSTANCE_CONVS", 0], "MODEL.SOLOV2.NUM_INSTANCE_CONVS must be at least 1, not 0"),
         (
             ["INSTANCE_CHANNELS", 100],
