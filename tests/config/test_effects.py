@@ -6,7 +6,6 @@ before it stays the same, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,6 @@ from detectron2.utils.events import EventStorage
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
 from centermask_solo.config.trees import flatten
-from centermask_solo.modeling.centermask.heads import ROI_MASKIOU_HEAD_REGISTRY, MaskIoUHead
 
 SHAPES = {"SOLOV2": "shapes/solov2_shapes.yaml", "FCOS": "shapes/centermask_shapes.yaml"}
 SHAPES |= {"CENTERMASK": SHAPES["FCOS"], "ROI_MASK_HEAD": SHAPES["FCOS"], "ROI_KEYPOINT_HEAD": SHAPES["FCOS"]}
@@ -175,18 +173,6 @@ def test_every_added_option_has_a_case_or_a_test():
     assert added >= CASES.keys()
     tests = [path.read_text() for path in Path(__file__).parents[1].rglob("test_*.py") if path != Path(__file__)]
     assert [key for key in sorted(added - CASES.keys()) if not any(key in text for text in tests)] == []
-
-
-@pytest.fixture(scope="module", autouse=True)
-def other_mask_iou_head() -> Iterator[None]:
-    """A mask IoU head of another name."""
-
-    class OtherMaskIoUHead(MaskIoUHead):
-        pass
-
-    ROI_MASKIOU_HEAD_REGISTRY.register(OtherMaskIoUHead)
-    yield
-    del ROI_MASKIOU_HEAD_REGISTRY._obj_map["OtherMaskIoUHead"]
 
 
 def make_cfg(key: str, options: dict[str, Any]) -> CfgNode:

@@ -134,13 +134,14 @@ def build_vovnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VoVNet:
     check_choice("MODEL.VOVNET.NORM", options.NORM, NORMS)
     if len(options.DEFORM_ON_PER_STAGE) != len(STAGES):
         raise ConfigError(
-            f"MODEL.VOVNET.DEFORM_ON_PER_STAGE must have 4 entries, for stages 2 to 5, but has {len(options.DEFORM_ON_PER_STAGE)}"
+            "MODEL.VOVNET.DEFORM_ON_PER_STAGE must have 4 entries, for stages 2 to 5, but has "
+            f"{len(options.DEFORM_ON_PER_STAGE)}"
         )
     body = BODIES[options.CONV_BODY]
     if body.depthwise and any(options.DEFORM_ON_PER_STAGE):
         raise ConfigError(
-            f"MODEL.VOVNET.DEFORM_ON_PER_STAGE: the layers of {options.CONV_BODY} are depthwise and cannot be deformable; "
-            "set all four to False, or choose another MODEL.VOVNET.CONV_BODY"
+            f"MODEL.VOVNET.DEFORM_ON_PER_STAGE: the layers of {options.CONV_BODY} are depthwise and cannot be "
+            "deformable; set all four to False, or choose another MODEL.VOVNET.CONV_BODY"
         )
     return VoVNet(
         body,
