@@ -1,12 +1,27 @@
 import logging
+import os
+import random
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for subprocesses too: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
 import pytest
+import torch
 from detectron2.utils.logger import setup_logger
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Start the random generators of every test alike, whatever ran before it in its process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def loggers_as_before():
-    """Detectron2's log setup writes to the streams of one test: it must not outlive it."""
+    """Undo Detectron2's log setup, which writes to the streams of the test that called it."""
     yield
     setup_logger.cache_clear()
     for name in ("detectron2", "fvcore"):
