@@ -65,7 +65,14 @@ class InstanceMapper(DatasetMapper):
         self.mask_sizes = dict(mask_sizes or {})
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
+    def from_config(
+        cls,
+        cfg: CfgNode,
+        is_train: bool = True,
+        *,
+        input_size: int | None = None,
+        mask_sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> dict[str, Any]:
         """The constructor's arguments from a config.
 
         Raises:
