@@ -18,11 +18,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch."""
     parser.add_argument(
-        "--config-file", default="", metavar="FILE", help="a path, or a name in configs such as SOLOv2/solov2_R_50_3x.yaml"
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="a path, or a name in configs such as SOLOv2/solov2_R_50_3x.yaml",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
-    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs per machine; without a GPU: processes (default: 1)")
+    parser.add_argument(
+        "--num-gpus", type=int, default=1, help="GPUs per machine; without a GPU: processes (default: 1)"
+    )
     parser.add_argument("--num-machines", type=int, default=1, help="number of machines (default: 1)")
     parser.add_argument("--machine-rank", type=int, default=0, help="rank of this machine, from 0 (default: 0)")
     parser.add_argument(

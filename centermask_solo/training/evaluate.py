@@ -31,7 +31,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
     model = trainer.build_model(cfg)
     checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, complete=True)
     if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
-        raise ConfigError("there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and the OUTPUT_DIR of a training")
+        raise ConfigError(
+            "there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and the OUTPUT_DIR of a training"
+        )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():

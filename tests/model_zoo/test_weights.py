@@ -8,7 +8,7 @@ from detectron2.utils.file_io import PathManager
 
 from centermask_solo.checkpoint.checkpointer import check_weights_file
 from centermask_solo.model_zoo import find_model, find_weights, weights
-from centermask_solo.utils.errors import user_sentence
+from centermask_solo.utils.errors import user_message
 
 WITH_ADDRESS = find_model("CenterMask/centermask_lite_V_39_eSE_FPN_ms_4x.yaml")
 WITHOUT_ADDRESS = find_model("YOLACT/yolact_base.yaml")
@@ -42,7 +42,7 @@ def host(tmp_path, monkeypatch):
 def failure(model):
     with pytest.raises(FileNotFoundError) as caught:
         find_weights(model)
-    sentence = user_sentence(caught.value)
+    sentence = user_message(caught.value)
     assert sentence and "\n" not in sentence
     return sentence
 

@@ -105,5 +105,7 @@ def test_log_filter_drops_only_user_errors(caplog):
 
 
 def test_needs_no_torch():
-    program = "import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
+    program = (
+        "import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", program, errors.__file__]).returncode == 0

@@ -8,7 +8,8 @@ import torch.multiprocessing as mp
 
 from centermask_solo.modeling.centermask.losses import fcos_losses
 from centermask_solo.modeling.centermask.targets import FCOSTargets, centerness_targets
-from centermask_solo.training.trainer import Trainer, evaluate
+from centermask_solo.training.evaluate import evaluate
+from centermask_solo.training.trainer import Trainer
 from tests.modeling.centermask.helpers import K, make_cfg
 from tests.training.tiny import CLASSES, register, write_dataset
 
