@@ -65,9 +65,7 @@ def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
     register_datasets(cfg)
     num_train, num_test = (len(load_dataset(names[0])) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
     opts = [*initial_weights(cfg.MODEL.WEIGHTS), *opts]
-    say(
-        f"2. Training: {cfg.SOLVER.MAX_ITER} iterations on {num_train} images, evaluated on {num_test} others, as with\n"
-    )
+    say(f"2. Training: {cfg.SOLVER.MAX_ITER} iterations on {num_train} images, evaluated on {num_test} others, as by\n")
     print(f"     {shlex.join(train_command(config_file, opts))}\n", flush=True)
     cfg, results = _train(config_file, output_dir, opts)
     say("3. Drawing what the model finds in images that it has not seen")

@@ -64,7 +64,7 @@ class Predictor(DefaultPredictor):
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         """Return the model's outputs for ``images``, in their order, from one forward pass.
 
-        Smaller images are padded to the largest; as with any Detectron2 model, that can change the last digits of scores.
+        Smaller images are padded to the largest, which can change the last digits of scores as in any Detectron2 model.
 
         Args:
             images: (H, W, 3) uint8 in BGR order, of any sizes.
@@ -74,8 +74,8 @@ class Predictor(DefaultPredictor):
         """
         if self.cfg.MODEL.LOAD_PROPOSALS:
             raise ConfigError(
-                "this model needs precomputed proposals, which images alone do not have: predict with a model that makes "
-                "its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
+                "this model needs precomputed proposals, which images alone do not have: predict with a model that "
+                "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
             )
         if not images:
             return []
@@ -84,7 +84,7 @@ class Predictor(DefaultPredictor):
     def predict_files(
         self, paths: Iterable[str], batch_size: int = 1
     ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-        """Yield the path of each file, its image (BGR) and the model's output, ``batch_size`` images per forward pass."""
+        """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass."""
         rest = iter(paths)
         while batch := list(itertools.islice(rest, batch_size)):
             images = [read_image(path) for path in batch]

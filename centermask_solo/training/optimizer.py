@@ -23,8 +23,8 @@ FUSED_ON_CPU_SINCE = "2.4"  # of PyTorch
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     """Return the optimizer that ``SOLVER.OPTIMIZER`` names.
 
-    ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE`` may also be "full_model". Detectron2's own "norm" and "value" clip the gradient of
-    each parameter separately; "full_model" scales all gradients by one factor, so that their total norm is at most
+    ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE`` may also be "full_model". Detectron2's own "norm" and "value" clip the gradient
+    of each parameter separately; "full_model" scales all gradients by one factor, so that their total norm is at most
     ``CLIP_VALUE`` and their direction is kept.
 
     Raises:

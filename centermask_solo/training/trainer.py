@@ -126,7 +126,7 @@ class Trainer(DefaultTrainer):
         """See :func:`centermask_solo.training.optimizer.build_optimizer`."""
         return build_optimizer(cfg, model)
 
-    def build_train_loader(self, cfg: CfgNode) -> TrainLoader:  # type: ignore[override]
+    def build_train_loader(self, cfg: CfgNode) -> TrainLoader:
         """Return endless batches of ``DATASETS.TRAIN`` as the model of this trainer needs them."""
         return build_train_loader(cfg, InstanceMapper(cfg, is_train=True, **self._training_data))
 

@@ -52,7 +52,7 @@ def report(error: UserError) -> None:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Report a :class:`UserError` raised inside and exit with code 2; let all other errors pass with their traceback."""
+    """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback."""
     try:
         yield
     except UserError as error:

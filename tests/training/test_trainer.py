@@ -155,8 +155,13 @@ def test_memory_format_follows_the_config(data, tmp_path):
 
 
 class StatesItsData(TinyModel):
-    input_size = 40
-    gt_mask_sizes = {"gt_small_masks": (5, 7)}
+    @property
+    def input_size(self):
+        return 40
+
+    @property
+    def gt_mask_sizes(self):
+        return {"gt_small_masks": (5, 7)}
 
 
 def test_the_model_states_its_training_data(data, tmp_path, monkeypatch):
