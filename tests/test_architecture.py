@@ -19,6 +19,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 LAYERS = [
     {"cli"},
     {"demo"},
+    {"registration"},
     {"model_zoo"},
     {"training", "inference", "export"},
     {"evaluation", "visualization"},

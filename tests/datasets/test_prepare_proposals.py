@@ -18,7 +18,8 @@ from centermask_solo.data.datasets import register_datasets
 from centermask_solo.data.proposals import read_proposals
 from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.demo import FROM_SCRATCH
-from centermask_solo.inference.predictor import Predictor, compare_with_truth
+from centermask_solo.inference.comparison import compare_with_ground_truth
+from centermask_solo.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "configs" / "shapes"
@@ -78,7 +79,7 @@ def test_proposals_by_an_rpn_for_fast_rcnn(data, rpn, tmp_path, capsys):
     weights = ["MODEL.WEIGHTS", str(tmp_path / "output" / "model_final.pth")]
     cfg = make_cfg("fast_rcnn", *opts, *weights)
     register_datasets(cfg)
-    sheet = compare_with_truth(cfg, str(tmp_path / "sheet.png"), count=2)
+    sheet = compare_with_ground_truth(cfg, str(tmp_path / "sheet.png"), count=2)
     assert Path(sheet).stat().st_size > 5_000
     with pytest.raises(ValueError, match="needs precomputed proposals, which images alone do not have"):
         Predictor(cfg)(np.zeros((32, 32, 3), np.uint8))

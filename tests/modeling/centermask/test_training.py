@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from centermask_solo.training.trainer import Trainer, evaluate
+from centermask_solo.training.evaluate import evaluate
+from centermask_solo.training.trainer import Trainer
 from tests.modeling.centermask.helpers import make_cfg
 from tests.training.tiny import CLASSES, register, write_dataset
 
