@@ -8,7 +8,9 @@ import os
 import sys
 from types import ModuleType
 
-from . import data, model_zoo, modeling  # noqa: F401  (each registers its own part when it is imported)
+from .data import datasets  # noqa: F401  (registers the generated datasets)
+from .model_zoo import weights  # noqa: F401  (registers centermask_solo:// paths)
+from .modeling import models  # noqa: F401  (registers models, backbones and NMS rules)
 
 
 def register() -> None:
