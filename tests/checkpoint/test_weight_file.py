@@ -42,7 +42,7 @@ def empty_state(config, *options):
 
 @pytest.mark.parametrize("config", CLASSES)
 def test_number_of_classes_and_fit(config, tmp_path):
-    """Whoever wrote the file under these names."""
+    """The number of classes is counted whichever program wrote the file."""
     path = save(tmp_path / "x.pth", {"model": empty_state(config, CLASSES[config], 7)})
     file = read_weight_file(path)
     assert file.num_classes == 7
