@@ -1,39 +1,42 @@
-# `make` lists the targets. VENV=path chooses the virtual environment, `VENV=` (empty) the active one.
+# `make` lists the targets. VENV=path selects the virtual environment, `VENV=` (empty) the active one.
 VENV ?= .venv
 MODEL ?= solov2
+WORKERS ?= auto
 PYTHON ?=
 PY := $(if $(VENV),$(VENV)/bin/python,$(shell command -v python || command -v python3))
+# A file's tests stay together, as they share fixtures. A worker takes up to 2 GB, hence at most 8 by default.
+PYTEST := $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo test fast lint format check clean
 
-help:  ## this list
+help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
-env:  ## install everything that is needed into .venv (VENV=path: there; VENV=: into the active environment)
+env:  ## install everything into .venv (VENV=path: elsewhere; VENV=: into the active environment)
 	@bash scripts/setup_env.sh
 
-demo: env  ## train a small model on generated images and draw what it finds (MODEL=solov2, or another)
+demo: env  ## train a small model on generated images and draw its detections (MODEL=solov2)
 	@$(PY) -W ignore::FutureWarning -m centermask_solo.cli demo --model $(MODEL)
 
-test: env  ## all tests
-	$(PY) -m pytest
+test: env  ## run all tests, one worker per core (WORKERS=n: n workers, 0: none)
+	$(PYTEST)
 
-fast: env  ## the tests that take seconds
-	$(PY) -m pytest -m "not slow"
+fast: env  ## run the tests that are not marked slow
+	$(PYTEST) -m "not slow"
 
-lint: env  ## formatting, style and types
+lint: env  ## check formatting, style and types
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-format: env  ## let ruff repair formatting and style
+format: env  ## fix formatting and style with ruff
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
-check: lint test  ## lint and test: what has to pass before a change goes in
+check: lint test  ## lint and test: must pass before a change is merged
 
-clean:  ## remove what the tools wrote; keeps .venv, data and results
+clean:  ## remove build outputs and caches; keep .venv, data and results
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

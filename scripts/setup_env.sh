@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Installs what this repository needs and says what it does and why. Run by `make env`.
+# Installs what this repository needs and reports each step. Run by `make env`.
 #
-#   VENV     the virtual environment, made if missing; default .venv; empty: the active environment
-#   PYTHON   the Python that makes a new virtual environment; default: the newest of 3.10 to 3.13 that is found
+#   VENV     virtual environment, created if missing; default: .venv; empty: use the active environment
+#   PYTHON   Python that creates it; default: the first that is 3.10 or newer of python3, python3.13, ..., python
 #
-# A stamp in the environment holds a checksum of what decides its content, so that a second run ends at once.
+# Versions come from constraints.txt, the ones that the tests pass with. To update them, edit that file, run `make env
+# VENV=/tmp/new` and `make check VENV=/tmp/new`. An installed torch, torchvision, NumPy or Detectron2 is never replaced.
+#
+# A stamp in the environment holds a checksum of what determines its content, so that a second run is a no-op.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -21,7 +24,7 @@ is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/
 find_python() { # prints a Python >= 3.10
     local candidate
     if [ -n "${PYTHON:-}" ]; then
-        is_new_enough "$PYTHON" || fail "PYTHON=$PYTHON is no Python 3.10 or newer"
+        is_new_enough "$PYTHON" || fail "PYTHON=$PYTHON is not Python 3.10 or newer"
         echo "$PYTHON"
         return
     fi
@@ -31,18 +34,19 @@ find_python() { # prints a Python >= 3.10
             return
         fi
     done
-    fail "no Python 3.10 or newer was found: install one, or name it with PYTHON=/path/to/python"
+    fail "no Python 3.10 or newer found: install one, or set PYTHON=/path/to/python"
 }
 
 checksum() {
     "$PY" - <<'EOF'
 import hashlib, pathlib, sys
-content = b"".join(pathlib.Path(p).read_bytes() for p in ("setup.py", "pyproject.toml", "scripts/setup_env.sh"))
+names = ("setup.py", "pyproject.toml", "constraints.txt", "scripts/setup_env.sh", "scripts/select_constraints.py")
+content = b"".join(pathlib.Path(name).read_bytes() for name in names)
 print(hashlib.sha256(content + sys.version.encode() + str(pathlib.Path.cwd()).encode()).hexdigest())
 EOF
 }
 
-lacking() { # prints which of the modules named cannot be found
+missing() { # prints which of the given modules cannot be found
     (cd / && "$PY" -c 'import importlib.util, sys
 print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name) is None])' "$@")
 }
@@ -51,7 +55,7 @@ if [ -n "$VENV" ]; then
     PY="$VENV/bin/python"
     if [ ! -x "$PY" ]; then
         base="$(find_python)"
-        say "making the virtual environment $VENV with $("$base" --version), to leave your own Python alone"
+        say "creating the virtual environment $VENV with $("$base" --version)"
         "$base" -m venv "$VENV" || {
             rm -rf "$VENV"
             fail "'$base -m venv' failed: on Debian and Ubuntu, 'apt install python3-venv' provides it"
@@ -59,42 +63,51 @@ if [ -n "$VENV" ]; then
     fi
     PY="$(cd "$VENV/bin" && pwd)/python"
 else
-    PY="$(command -v python || command -v python3 || fail "VENV is empty, but no environment with a 'python' is active")"
+    PY="$(command -v python || command -v python3 || fail "VENV is empty, but no active environment has a 'python'")"
     say "using the active environment: $PY"
 fi
-is_new_enough "$PY" || fail "$PY is older than Python 3.10: remove $VENV, or choose another with VENV=path"
+is_new_enough "$PY" || fail "$PY is older than Python 3.10: remove ${VENV:-it from PATH}, or choose another environment with VENV=path"
 
 STAMP="$("$PY" -c 'import sys; print(sys.prefix)')/.centermask_solo-env"
-MODULES="torch torchvision detectron2 cv2 pycocotools centermask_solo pytest ruff mypy"
+MODULES="torch torchvision detectron2 cv2 pycocotools centermask_solo pytest xdist ruff mypy"
 # shellcheck disable=SC2086
-if [ "$(cat "$STAMP" 2>/dev/null)" = "$(checksum)" ] && [ -z "$(lacking $MODULES)" ]; then
-    say "nothing to do: $(dirname "$STAMP") has all that is needed"
+if [ "$(cat "$STAMP" 2>/dev/null)" = "$(checksum)" ] && [ -z "$(missing $MODULES)" ]; then
+    say "$(dirname "$STAMP") is up to date"
     exit 0
 fi
 
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-say "installing this package (editable) and what it needs to run and to be tested; what is there already stays"
+constraints="$(mktemp)"
+trap 'rm -f "$constraints"' EXIT
+keep=()
+if [ -z "$VENV" ]; then keep=(--keep-installed); fi
+others="$("$PY" scripts/select_constraints.py constraints.txt ${keep[@]+"${keep[@]}"} 2>&1 >"$constraints")" ||
+    fail "cannot select the versions to install: $others"
+say "installing this package (editable) and its runtime, test and lint requirements"
+if [ -n "$others" ]; then
+    say "  keeping $others: other packages get the newest versions that fit, not the tested ones of constraints.txt"
+fi
 quiet="-qq"
-if [ -n "$(lacking torch torchvision)" ]; then
-    say "  $(lacking torch torchvision) missing: from PyPI, some GB and some minutes the first time"
-    quiet="" # so that the downloads are seen
+if [ -n "$(missing torch torchvision)" ]; then
+    say "  $(missing torch torchvision) missing: downloading a few GB from PyPI takes some minutes the first time"
+    quiet="" # to show the progress of the downloads
 fi
 # shellcheck disable=SC2086
-"$PY" -m pip install $quiet --editable '.[dev]'
+"$PY" -m pip install $quiet --constraint "$constraints" --editable '.[dev]'
 
 if "$PY" -c 'import detectron2' 2>/dev/null; then
-    say "Detectron2 can be imported: it stays as it is"
+    say "keeping the installed Detectron2"
 else
     site="$("$PY" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-    say "Detectron2 cannot be imported: installing $DETECTRON2 into $site"
-    say "  (its wheel is marked for Python 3.10, but its Python files run on later ones; no compiled part is needed)"
+    say "no Detectron2 can be imported: installing $DETECTRON2 into $site"
+    say "  (its wheel is tagged for Python 3.10, but runs on later versions; its compiled part is not needed)"
     "$PY" -m pip install --quiet --no-deps --only-binary=:all: --python-version 3.10 --target "$site" "$DETECTRON2" ||
-        fail "no Detectron2 for this machine: install it from its source, then repeat"
+        fail "cannot install $DETECTRON2: install Detectron2 from source, then rerun"
 fi
 
-say "checking that everything can be imported"
+say "checking imports"
 (cd / && "$PY" -W ignore -c 'import torch, torchvision, cv2, pycocotools, detectron2.engine, centermask_solo
 print(f"[env] torch {torch.__version__}, torchvision {torchvision.__version__},",
-      "GPU" if torch.cuda.is_available() else "no usable GPU: everything runs on the CPU")')
+      "GPU" if torch.cuda.is_available() else "no usable GPU, running on the CPU")')
 checksum >"$STAMP"
 say "done: $PY"

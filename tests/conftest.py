@@ -1,15 +1,35 @@
 import logging
+import os
+import random
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for subprocesses too: workers share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
 import pytest
+import torch
 from detectron2.utils.logger import setup_logger
+
+import centermask_solo
+from centermask_solo.training.logs import LOGGERS
+
+centermask_solo.register()  # first, because it makes Detectron2's model zoo importable with any version of setuptools
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Start the random generators of every test alike, whatever ran before it in its process."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def loggers_as_before():
-    """Detectron2's log setup writes to the streams of one test: it must not outlive it."""
+    """Undo the log setup of a test, which writes to the streams of that test."""
     yield
     setup_logger.cache_clear()
-    for name in ("detectron2", "fvcore"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

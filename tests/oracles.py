@@ -164,8 +164,8 @@ def solov2_claims(
             if not low**2 <= (x1 - x0) * (y1 - y0) <= high**2:
                 continue
             axes = []
-            for centre, half, size in ((cy, half_h, input_size[0]), (cx, half_w, input_size[1])):
-                cell, first, last = (math.floor(v * side / size) for v in (centre, centre - half, centre + half))
+            for center, half, size in ((cy, half_h, input_size[0]), (cx, half_w, input_size[1])):
+                cell, first, last = (math.floor(v * side / size) for v in (center, center - half, center + half))
                 axes.append(range(max(first, 0, cell - 1), min(last, side - 1, cell + 1) + 1))
             claims += [(m, level, row, column) for row in axes[0] for column in axes[1]]
     return claims
@@ -223,11 +223,11 @@ def solov2_candidates(
     for logits, level_kernels, stride in zip(class_logits, kernels, strides, strict=True):
         scores = logits.sigmoid().permute(1, 2, 0).tolist()
         for i, j in torch.cartesian_prod(*(torch.arange(n) for n in logits.shape[1:])).tolist():
-            neighbours = [scores[y][x] for y, x in ((i - 1, j), (i, j - 1), (i - 1, j - 1)) if y >= 0 and x >= 0]
+            neighbors = [scores[y][x] for y, x in ((i - 1, j), (i, j - 1), (i - 1, j - 1)) if y >= 0 and x >= 0]
             passing = [
                 k
                 for k, score in enumerate(scores[i][j])
-                if score > score_thresh and all(score >= n[k] for n in neighbours)
+                if score > score_thresh and all(score >= n[k] for n in neighbors)
             ]
             if not passing:
                 continue
@@ -310,10 +310,10 @@ def match_anchors(anchors, boxes, classes, crowd_boxes, positive_iou, negative_i
 
 def mine_negatives(logits, labels, ratio):
     """The hardest background rows of one image, (R,) of bool: ``logits`` (R, K + 1) of float64, background first."""
-    wanted = min(ratio * sum(x > 0 for x in labels), len(labels) - 1)
+    num_negatives = min(ratio * sum(x > 0 for x in labels), len(labels) - 1)
     background = [i for i, label in enumerate(labels) if label == 0]
     ranked = sorted(background, key=lambda i: math.log(sum(math.exp(x) for x in logits[i])) - logits[i][0])
-    chosen = ranked[len(ranked) - min(wanted, len(ranked)) :]
+    chosen = ranked[len(ranked) - min(num_negatives, len(ranked)) :]
     return [i in chosen for i in range(len(labels))]
 
 

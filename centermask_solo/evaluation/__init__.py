@@ -1,3 +1,5 @@
+"""Evaluators of datasets, and their results as a table and as a file."""
+
 from .build import build_evaluator
 from .mask_score import MaskScoreCOCOEvaluator
 from .results import format_results, write_results

@@ -1,4 +1,4 @@
-"""Which evaluator judges which dataset."""
+"""Choose the evaluator of a dataset."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
+from ..utils.errors import DataError, UserError
 from .mask_score import MaskScoreCOCOEvaluator
 
 logger = logging.getLogger(__name__)
 
-COCO_MAX_DETECTIONS = 100  # an image, in the official COCO metrics
-LVIS_MAX_DETECTIONS = 300  # the same for LVIS
+COCO_MAX_DETECTIONS = 100  # per image, in the official COCO metrics
+LVIS_MAX_DETECTIONS = 300  # per image, in the official LVIS metrics
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-    """The evaluator for the ``evaluator_type`` of the dataset's metadata.
+    """Return the evaluator for the ``evaluator_type`` of a dataset's metadata.
 
-    "coco" (the default) is Detectron2's, but masks rank by their mask scores where the model gives them; "lvis" is
-    Detectron2's; "coco_panoptic_seg" judges boxes, masks and semantic segmentation, and the panoptic quality where the
+    "coco", the default, is Detectron2's, but ranks masks by their mask scores where the model predicts them; "lvis" is
+    Detectron2's; "coco_panoptic_seg" evaluates boxes, masks and semantic segmentation, and the panoptic quality if the
     package panopticapi is installed.
 
-    It judges as many detections of an image as ``TEST.DETECTIONS_PER_IMAGE`` lets the model return, and at least the
-    number of the official metrics. What it writes goes to ``OUTPUT_DIR/inference/<dataset>``.
+    All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and at least as many per image as in the
+    official metrics. Files are written to ``OUTPUT_DIR/inference/<dataset>``.
 
     Raises:
-        ValueError: the type is another, or the package it needs is not installed.
+        DataError: the type is another.
+        UserError: the package that it needs is not installed.
     """
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
@@ -50,12 +52,14 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         if importlib.util.find_spec("panopticapi") is not None:
             evaluators.append(COCOPanopticEvaluator(dataset_name, output_dir))
         else:
-            logger.warning("The panoptic quality is left out: it needs https://github.com/cocodataset/panopticapi")
+            logger.warning("Skipping the panoptic quality, which needs https://github.com/cocodataset/panopticapi")
         return DatasetEvaluators(evaluators)
     if kind == "lvis":
         if importlib.util.find_spec("lvis") is None:
-            raise ValueError(f"the dataset '{dataset_name}' is judged by the package lvis: run 'pip install lvis'")
+            raise UserError(
+                f"the dataset '{dataset_name}' needs the package lvis for evaluation: run 'pip install lvis'"
+            )
         return LVISEvaluator(dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit))
-    raise ValueError(
-        f"the dataset '{dataset_name}' has the evaluator_type '{kind}', not coco, coco_panoptic_seg or lvis"
+    raise DataError(
+        f"the dataset '{dataset_name}' has the evaluator_type '{kind}': use coco, coco_panoptic_seg or lvis"
     )

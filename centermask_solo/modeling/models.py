@@ -1,6 +1,6 @@
-"""The models and their backbones; importing this module registers them with Detectron2."""
+"""The models, their backbones and the NMS rules; importing this module registers them with Detectron2."""
 
-from . import centermask, solov2, yolact
+from . import centermask, fcos, nms_rules, solov2, yolact
 from .backbone import darknet, mobilenet, resnet, vovnet
 
-__all__ = ["centermask", "darknet", "mobilenet", "resnet", "solov2", "vovnet", "yolact"]
+__all__ = ["centermask", "darknet", "fcos", "mobilenet", "nms_rules", "resnet", "solov2", "vovnet", "yolact"]

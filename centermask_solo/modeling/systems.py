@@ -111,9 +111,10 @@ _BOX_PREDICTORS = tuple(
     ClassOutputs(f"roi_heads.box_predictor{stage}.cls_score.weight", background=1) for stage in ("", ".0")
 )
 _FCOS_OUTPUTS = ClassOutputs("proposal_generator.fcos_head.cls_logits.weight")
+_FCOS_CLASS_LAYER = r"proposal_generator\.fcos_head\.cls_logits"
 _CENTERMASK_CLASS_LAYERS = (
     *_ROI_CLASS_LAYERS,
-    r"proposal_generator\.fcos_head\.cls_logits",
+    _FCOS_CLASS_LAYER,
     r"roi_heads\.maskiou_head\.maskiou",
 )
 
@@ -144,11 +145,19 @@ for _system in (
     System(
         name="CenterMask",
         num_classes_key="MODEL.ROI_HEADS.NUM_CLASSES",
-        signature=("proposal_generator.fcos_head.cls_logits.weight",),
+        signature=(_FCOS_OUTPUTS.weight, "roi_heads.mask_head.predictor.weight"),
         class_outputs=(_FCOS_OUTPUTS,),
         class_layers=_CENTERMASK_CLASS_LAYERS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
         score_threshold=0.5,  # its scores are square roots, and so higher
+    ),
+    System(
+        name="FCOS",
+        num_classes_key="MODEL.FCOS.NUM_CLASSES",
+        signature=(_FCOS_OUTPUTS.weight,),
+        class_outputs=(_FCOS_OUTPUTS,),
+        class_layers=(_FCOS_CLASS_LAYER,),
+        score_threshold=0.5,
     ),
     System(
         name="GeneralizedRCNN",

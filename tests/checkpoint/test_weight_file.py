@@ -15,6 +15,7 @@ CLASSES = {
     "SOLOv2/solov2_R_50_3x.yaml": "MODEL.SOLOV2.NUM_CLASSES",
     "CenterMask/centermask_lite_V_19_eSE_FPN_ms_4x.yaml": "MODEL.ROI_HEADS.NUM_CLASSES",
     "CenterMask/panoptic_centermask_R_50_FPN_ms_3x.yaml": "MODEL.ROI_HEADS.NUM_CLASSES",
+    "FCOS/fcos_R_50_FPN_1x.yaml": "MODEL.FCOS.NUM_CLASSES",
     "YOLACT/yolact_plus_resnet50.yaml": "MODEL.YOLACT.NUM_CLASSES",
     "baselines/mask_rcnn_R_50_FPN_1x.yaml": "MODEL.ROI_HEADS.NUM_CLASSES",
     "baselines/retinanet_R_50_FPN_1x.yaml": "MODEL.RETINANET.NUM_CLASSES",

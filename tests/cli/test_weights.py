@@ -68,6 +68,6 @@ def test_errors(theirs, tmp_path, capsys):
     code, text = fails(capsys, "weights", "convert", theirs, theirs)
     assert (code, text) == (2, f"error: {theirs} exists already: give another name, or --overwrite\n")
     code, text = fails(capsys, "weights", "convert", theirs, str(tmp_path / "x.pth"), "--classes", "a", "b", "a")
-    assert (code, text) == (2, "error: the class 'a' is named twice: give every class a name of its own\n")
+    assert (code, text) == (2, "error: the class name 'a' occurs twice: give every class its own name\n")
     code, text = fails(capsys, "weights")
     assert code == 2 and "ACTION" in text

@@ -1,3 +1,5 @@
+"""The evaluator of each kind of dataset."""
+
 import json
 
 import numpy as np
@@ -9,11 +11,12 @@ from PIL import Image
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.evaluation import MaskScoreCOCOEvaluator, build_evaluator
+from centermask_solo.utils.errors import DataError
 
 
 @pytest.fixture
 def dataset(tmp_path):
-    """A dataset of one image with a semantic segmentation; its name."""
+    """The name of a dataset of one image with a semantic segmentation."""
     Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "1.png")
     json_file = tmp_path / "gt.json"
     images = [{"id": 1, "file_name": "1.jpg", "height": 8, "width": 8}]
@@ -39,14 +42,14 @@ def test_coco_datasets_rank_masks_by_mask_scores(dataset, tmp_path):
     assert type(build_evaluator(config(tmp_path), dataset)) is MaskScoreCOCOEvaluator
 
 
-def test_panoptic_datasets_are_judged_by_all_that_is_installed(dataset, tmp_path):
+def test_panoptic_datasets_use_all_installed_evaluators(dataset, tmp_path):
     MetadataCatalog.get(dataset).evaluator_type = "coco_panoptic_seg"
     evaluator = build_evaluator(config(tmp_path), dataset)
     assert type(evaluator) is DatasetEvaluators
     assert [type(e) for e in evaluator._evaluators[:2]] == [MaskScoreCOCOEvaluator, SemSegEvaluator]
 
 
-def test_an_unknown_kind_of_dataset_is_an_error(dataset, tmp_path):
+def test_an_unknown_evaluator_type_is_an_error(dataset, tmp_path):
     MetadataCatalog.get(dataset).evaluator_type = "voc"
-    with pytest.raises(ValueError, match="voc"):
+    with pytest.raises(DataError, match="voc"):
         build_evaluator(config(tmp_path), dataset)

@@ -1,3 +1,5 @@
+"""The COCO evaluator that ranks masks by mask scores."""
+
 import json
 
 import numpy as np
@@ -35,8 +37,8 @@ def dataset(tmp_path):
     MetadataCatalog.remove(name)
 
 
-def right_and_wrong(mask_scores=(0.9, 0.2)):
-    """The object, and a box of higher score beside it."""
+def hit_and_miss(mask_scores=(0.9, 0.2)):
+    """The object, and a false positive of higher score beside it."""
     x, y, w, h = OBJECT
     instances = Instances((SIDE, SIDE))
     instances.pred_boxes = Boxes(torch.tensor([[0.0, 30.0, 10.0, 40.0], [x, y, x + w, y + h]]))
@@ -58,34 +60,34 @@ def evaluate(kind, dataset, outputs, **options):
 
 
 def test_masks_rank_by_mask_scores_and_boxes_by_scores(dataset):
-    got = evaluate(MaskScoreCOCOEvaluator, dataset, [right_and_wrong(), right_and_wrong()])
+    got = evaluate(MaskScoreCOCOEvaluator, dataset, [hit_and_miss(), hit_and_miss()])
     assert list(got) == ["bbox", "segm"]
     assert got["segm"]["AP50"] == pytest.approx(100)
-    assert got["bbox"]["AP50"] == pytest.approx(50, abs=1)  # a false positive comes before each hit
+    assert got["bbox"]["AP50"] == pytest.approx(50, abs=1)  # a false positive precedes each hit
 
 
-def test_without_mask_scores_it_is_the_stock_evaluator(dataset):
-    outputs = [right_and_wrong(mask_scores=None) for _ in range(2)]
+def test_without_mask_scores_it_equals_detectron2s_evaluator(dataset):
+    outputs = [hit_and_miss(mask_scores=None) for _ in range(2)]
     got = evaluate(MaskScoreCOCOEvaluator, dataset, outputs)
-    assert str(got) == str(evaluate(COCOEvaluator, dataset, outputs))  # equal, and nan where the other has nan
+    assert str(got) == str(evaluate(COCOEvaluator, dataset, outputs))  # as text, because nan is not equal to nan
     assert got["segm"]["AP50"] == pytest.approx(50, abs=1)
 
 
-def test_the_stock_evaluator_still_takes_the_output(dataset):
-    got = evaluate(COCOEvaluator, dataset, [right_and_wrong(), right_and_wrong()])
+def test_detectron2s_evaluator_accepts_the_output(dataset):
+    got = evaluate(COCOEvaluator, dataset, [hit_and_miss(), hit_and_miss()])
     assert got["segm"]["AP50"] == pytest.approx(50, abs=1)
 
 
 def test_images_without_detections(dataset):
-    empty = right_and_wrong()[torch.zeros(2, dtype=torch.bool)]
-    got = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, right_and_wrong()])
+    empty = hit_and_miss()[torch.zeros(2, dtype=torch.bool)]
+    got = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, hit_and_miss()])
     assert got["segm"]["AP50"] == pytest.approx(50.5, abs=1)
     nothing = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, empty])
     assert np.isnan(nothing["bbox"]["AP"])
 
 
-def test_tasks_given_and_results_written(dataset, tmp_path):
-    outputs = [right_and_wrong(), right_and_wrong()]
+def test_given_tasks_and_written_results(dataset, tmp_path):
+    outputs = [hit_and_miss(), hit_and_miss()]
     assert list(evaluate(MaskScoreCOCOEvaluator, dataset, outputs, tasks=("segm",))) == ["segm"]
     assert list(evaluate(MaskScoreCOCOEvaluator, dataset, outputs, tasks=("bbox",))) == ["bbox"]
     evaluate(MaskScoreCOCOEvaluator, dataset, outputs, output_dir=str(tmp_path))

@@ -1,107 +1,125 @@
-"""train_net.py as a user runs it, with SOLOv2: killed and resumed, and on two processes."""
+"""train_net.py as users run it, with SOLOv2: killed and resumed, and on two processes."""
 
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.engine import default_argument_parser
 from detectron2.modeling import build_model
+from PIL import Image
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.shapes.generator import generate_shapes
+from centermask_solo.training.launch import launch
+from tests.training import double
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-CONFIG = "configs/shapes/solov2_shapes.yaml"
-# So small that an iteration takes a fraction of a second
-SMALL = "MODEL.SOLOV2.INSTANCE_CHANNELS 32 MODEL.SOLOV2.MASK_CHANNELS 32 MODEL.SOLOV2.NUM_MASKS 32 MODEL.DEVICE cpu"
-SMALL += " INPUT.MIN_SIZE_TRAIN (96,) INPUT.MIN_SIZE_TEST 96 SOLVER.WARMUP_ITERS 2 SOLVER.STEPS (5,) SEED 3"
+CONFIG = str(ROOT / "configs" / "shapes" / "solov2_shapes.yaml")
+# So small that starting takes longer than training
+SMALL = "MODEL.SOLOV2.INSTANCE_CHANNELS 32 MODEL.SOLOV2.MASK_CHANNELS 32 MODEL.SOLOV2.NUM_MASKS 32"
+SMALL += " MODEL.FPN.OUT_CHANNELS 32 INPUT.MIN_SIZE_TRAIN (64,) SOLVER.IMS_PER_BATCH 2 SEED 3 MODEL.DEVICE cpu"
 # From random weights, which every machine has, and with plain gradient steps, which are continuous in the gradient
-SMALL += " MODEL.WEIGHTS '' MODEL.MOBILENETV2.NORM BN MODEL.BACKBONE.FREEZE_AT 0"
-SMALL += " SOLVER.OPTIMIZER SGD SOLVER.BASE_LR 0.02 SOLVER.LR_SCHEDULER_NAME WarmupMultiStepLR"
+SMALL += " MODEL.WEIGHTS '' MODEL.MOBILENETV2.NORM BN MODEL.BACKBONE.FREEZE_AT 0 SOLVER.OPTIMIZER SGD"
+SMALL += " SOLVER.BASE_LR 0.02 SOLVER.LR_SCHEDULER_NAME WarmupMultiStepLR SOLVER.WARMUP_ITERS 2 SOLVER.STEPS (5,)"
 
 
-def command(data, output, *options):
-    folder = data / "train"
-    coco = [["program_test", str(folder / "annotations.json"), str(folder / "images")]]
-    own = ["DATASETS.COCO_JSON", str(coco), "DATASETS.TRAIN", "('program_test',)", "DATASETS.TEST", "()"]
-    flags = [x for x in options if x.startswith("--")]
-    values = [x for x in options if not x.startswith("--")]
-    program = [sys.executable, "-W", "ignore", "train_net.py", "--config-file", CONFIG, "--dist-url", "auto", *flags]
-    return [*program, *SMALL.split(), *own, "OUTPUT_DIR", str(output), *values]
+def arguments(data, output, options, *flags):
+    """The arguments of train_net.py that train the small model on a generated split, the folder ``data``."""
+    name = f"program_{data.name}"
+    coco = [[name, str(data / "annotations.json"), str(data / "images")]]
+    datasets = ["DATASETS.COCO_JSON", str(coco), "DATASETS.TRAIN", f"('{name}',)", "DATASETS.TEST", "()"]
+    overrides = shlex.split(f"{SMALL} {options}")
+    return ["--config-file", CONFIG, "--dist-url", "auto", *flags, *overrides, *datasets, "OUTPUT_DIR", str(output)]
 
 
-def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+def start(data, output, *args):
+    """Start train_net.py in a process group of its own; its log goes to ``output`` with the suffix .log."""
+    program = [sys.executable, "-W", "ignore", "train_net.py", *arguments(data, output, *args)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    with output.with_suffix(".log").open("w") as log:
+        return subprocess.Popen(program, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
-def run(*args):
-    result = subprocess.run(command(*args), cwd=ROOT, env=environment(), capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
-    return result.stdout
+def finish(process, output):
+    """Wait until train_net.py ends well, and return its log."""
+    status, log = process.wait(), output.with_suffix(".log").read_text()
+    assert status == 0, log[-4000:]
+    return log
 
 
-def weights(output, name="model_final"):
-    return torch.load(output / f"{name}.pth", weights_only=True)["model"]
+def weights(output):
+    return torch.load(output / "model_final.pth", weights_only=True)["model"]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("shapes")
-    generate_shapes(folder, "train", 9, size=128)
-    return folder
-
-
-def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(data, tmp_path):
-    options = ("SOLVER.MAX_ITER", "8", "SOLVER.CHECKPOINT_PERIOD", "3", "SOLVER.IMS_PER_BATCH", "2")
+def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(tmp_path):
+    data = generate_shapes(tmp_path, "many", 9, size=128)
+    options = "SOLVER.MAX_ITER 20 SOLVER.CHECKPOINT_PERIOD 3 DATALOADER.NUM_WORKERS 1"
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
-    run(data, unbroken, *options)
-    with subprocess.Popen(
-        command(data, killed, *options), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
-    ) as process:
-        while not (killed / "last_checkpoint").exists() and process.poll() is None:
-            time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGKILL)
+    reference, process = start(data, unbroken, options), start(data, killed, options)
+    while not (killed / "last_checkpoint").exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     assert not (killed / "model_final.pth").exists()
-    log = run(data, killed, "--resume", *options)
-    assert "Starting training from iteration 3" in log or "Starting training from iteration 6" in log
+    log = finish(start(data, killed, options, "--resume"), killed)
+    iteration = int(re.search(r"Starting training from iteration (\d+)", log).group(1))
+    assert 0 < iteration < 20 and iteration % 3 == 0
+    finish(reference, unbroken)
     expected = weights(unbroken)
     for name, value in weights(killed).items():
         assert torch.equal(value, expected[name]), name
 
 
-def test_two_processes_take_the_step_of_one(data, tmp_path):
-    """On copies of one image, so that the processes' means are over as many cells; docs/training.md tells of others.
+@pytest.fixture
+def pair(tmp_path):
+    """The folder of a split of two images, a generated one and its negative, with the same instances."""
+    folder = generate_shapes(tmp_path, "pair", 1, size=128)
+    content = json.loads((folder / "annotations.json").read_text())
+    image = content["images"][0]
+    negative = {**image, "id": image["id"] + 1, "file_name": "negative.png"}
+    pixels = np.asarray(Image.open(folder / "images" / image["file_name"]))
+    Image.fromarray(255 - pixels).save(folder / "images" / negative["file_name"])
+    content["images"].append(negative)
+    copies = [{**x, "id": x["id"] + 1000, "image_id": negative["id"]} for x in content["annotations"]]
+    content["annotations"].extend(copies)
+    (folder / "annotations.json").write_text(json.dumps(content))
+    return folder
 
-    The class loss, over one more than the positive cells of a process, is left out: it would differ by that one.
+
+def test_two_processes_take_the_steps_of_one(pair, tmp_path):
+    """On images with the same instances, so that the processes' means are over as many cells: see docs/training.md.
+
+    In double precision, because a network of random weights magnifies the rounding of float32, on each processor in its
+    own way. Two losses would differ: batch norms would see one image instead of two, so they are frozen, and the class
+    loss is divided by one more than the positive cells of a process, so it is left out.
     """
-    generate_shapes(tmp_path / "one", "train", 1, size=128)
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    cfg.merge_from_file(str(ROOT / CONFIG))
-    cfg.merge_from_list(SMALL.split())
+    cfg.merge_from_file(CONFIG)
+    options = "MODEL.META_ARCHITECTURE DoubleSOLOv2 MODEL.MOBILENETV2.NORM FrozenBN MODEL.SOLOV2.LOSS.CLASS_WEIGHT 0.0"
+    cfg.merge_from_list(shlex.split(f"{SMALL} {options}"))
     torch.manual_seed(0)
-    start = build_model(cfg).state_dict()
-    torch.save(start, tmp_path / "start.pth")
-    options = ["SOLVER.MAX_ITER", "2", "SOLVER.IMS_PER_BATCH", "2", "INPUT.RANDOM_FLIP", "none"]
-    options += [
-        "MODEL.SOLOV2.LOSS.CLASS_WEIGHT",
-        "0.0",
-        "MODEL.CHANNELS_LAST",
-        "False",
-    ]  # a fresh network magnifies rounding
-    options += ["MODEL.WEIGHTS", str(tmp_path / "start.pth"), "DATALOADER.NUM_WORKERS", "0"]
+    before = build_model(cfg).state_dict()
+    torch.save(before, tmp_path / "start.pth")
+    options += f" MODEL.WEIGHTS {shlex.quote(str(tmp_path / 'start.pth'))}"
+    options += " SOLVER.MAX_ITER 2 SOLVER.STEPS () INPUT.RANDOM_FLIP none DATALOADER.NUM_WORKERS 0"
     updates = []
     for flag in ("--num-gpus=1", "--num-gpus=2"):
-        run(tmp_path / "one", tmp_path / flag, flag, *options)
-        end = weights(tmp_path / flag)
-        names = [name for name, value in start.items() if value.is_floating_point() and "running" not in name]
-        updates.append(torch.cat([(end[name] - start[name]).flatten() for name in names]))
+        args = arguments(pair, tmp_path / flag, options, flag)
+        launch(double.main, default_argument_parser().parse_args(args))
+        after = weights(tmp_path / flag)
+        updates.append(torch.cat([(after[name] - value).flatten() for name, value in before.items()]))
     one, two = updates
-    assert one.norm() > 0
-    assert (one - two).norm() < 0.01 * one.norm()
+    assert one.dtype == torch.float64 and one.norm() > 0
+    assert (one - two).norm() < 1e-9 * one.norm()

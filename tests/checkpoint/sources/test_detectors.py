@@ -24,7 +24,7 @@ GOLDENS = Path(__file__).parents[2] / "goldens"
 LIGHT = {"convs": 2, "width": 256, "kernels": 128}
 DEFORMABLE = {"backbone_dcn": "DCNv2", "deformable_convs": (0, 1, 2, 3), "deformable_masks": True}
 LIGHT_DCN = {**LIGHT, "convs": 3, "deformable_convs": (2,)}
-DCNV2 = ("MODEL.RESNETS.DEFORM_MODULATED", True, "MODEL.SOLOV2.TYPE_DCN", "DCNv2")
+DCNV2 = ("MODEL.RESNETS.DEFORM_MODULATED", True, "MODEL.SOLOV2.DEFORM_MODULATED", True)
 # Of the original repository and, but for the last, of mmdetection.
 SOLOV2 = {
     "solov2_R_50_rgb_1x": SOLOv2(),

@@ -5,9 +5,10 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from benchmarks.solov2_memory import Case, build, predictions
-from centermask_solo.modeling.instance_nms import BatchedNMS, MaskNMS, MatrixNMS
-from centermask_solo.modeling.solov2.meta_arch import SOLOv2Predictions
+from centermask_solo.modeling.instance_nms import InstanceNMS, NMSOptions
+from centermask_solo.modeling.solov2 import SOLOv2Predictions
 from centermask_solo.ops.masks import masks_to_boxes
+from centermask_solo.utils.errors import ConfigError
 from tests import oracles
 from tests.modeling.solov2.tiny import tiny_cfg, tiny_model
 
@@ -43,7 +44,7 @@ def assert_well_formed(instances, height, width):
     assert torch.equal(instances.scores, instances.scores.sort(descending=True).values)
 
 
-def test_the_whole_way_equals_the_literal_one():
+def test_inference_equals_the_literal_computation():
     model, outputs = build(CASE), predictions(CASE._replace(passing=0.01))
     found = predict(model, outputs)
     logits, kernels = [x[0] for x in outputs.class_logits], [x[0] for x in outputs.kernels]
@@ -85,24 +86,28 @@ def test_a_mask_can_vanish_when_it_is_made_small():
     assert len(found) < len(model.inference(outputs, [CASE.image_size])[0])
 
 
-@pytest.mark.parametrize("nms", [MatrixNMS(kernel="linear"), MaskNMS(iou_thresh=0.5), BatchedNMS(iou_thresh=0.5)])
+@pytest.mark.parametrize(
+    "nms", [InstanceNMS("MatrixNMS", NMSOptions(kernel="linear")), InstanceNMS("MaskNMS"), InstanceNMS("BatchedNMS")]
+)
 def test_any_nms_can_be_used(nms):
     outputs = predictions(CASE)
     found = predict(build(CASE, nms=nms), outputs)
     assert_well_formed(found, *CASE.output_size)
-    everything = predict(build(CASE._replace(max_detections=500), nms=BatchedNMS(iou_thresh=1.0)), outputs)
+    everything = predict(
+        build(CASE._replace(max_detections=500), nms=InstanceNMS("BatchedNMS", NMSOptions(iou_thresh=1.0))), outputs
+    )
     assert 10 < len(found) < len(everything)
 
 
 def test_batched_nms_uses_boxes_in_input_pixels():
     seen = []
 
-    class Spy(BatchedNMS):
+    class Spy(InstanceNMS):
         def __call__(self, instances):
             seen.append(instances)
             return super().__call__(instances)
 
-    model, outputs = build(CASE, nms=Spy(iou_thresh=0.5)), predictions(CASE)
+    model, outputs = build(CASE, nms=Spy("BatchedNMS")), predictions(CASE)
     kept = model.inference(outputs, [CASE.image_size])[0]
     assert set(kept.get_fields()) == {"scores", "pred_classes", "kernels"}
     assert kept.image_size == CASE.image_size
@@ -124,8 +129,8 @@ def test_no_more_than_the_limit():
     ("key", "value"),
     [("SCORE_THRESH_TEST", -0.1), ("SCORE_THRESH_TEST", 1.0), ("MASK_THRESH_TEST", 1.5), ("PRE_NMS_TOPK_TEST", 0)],
 )
-def test_numbers_that_cannot_be_are_errors(key, value):
-    with pytest.raises(ValueError, match=rf"MODEL.SOLOV2.{key} is {value}: "):
+def test_numbers_out_of_range_are_errors(key, value):
+    with pytest.raises(ConfigError, match=rf"^MODEL.SOLOV2.{key} .*must be at least .*, not {value}$"):
         tiny_model(f"MODEL.SOLOV2.{key}", value)
 
 

@@ -5,7 +5,10 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.proposal_generator import build_proposal_generator
 from detectron2.structures import ImageList
 
-from centermask_solo.modeling.centermask.fcos import FCOS
+from centermask_solo.modeling.fcos import DecodeLimits, FCOSProposalGenerator
+from centermask_solo.modeling.fcos import proposal_generator as source
+from centermask_solo.modeling.fcos.proposal_generator import average_over_processes
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.centermask.helpers import BOXES, SIZE, K, make_cfg, make_gt
 
 STRIDES = {"p3": 8, "p4": 16, "p5": 32, "p6": 64, "p7": 128}
@@ -60,35 +63,46 @@ def test_in_training_it_returns_proposals_without_gradient_and_three_losses():
 
 def test_objectness_is_the_logit_of_the_score():
     module = fcos()
-    predictions = module.predict(list(features().values()))
-    scores = module.inference(predictions, [SIZE] * 2)[0].scores
+    predictions = module.predict(features())
+    scores = module.inference(predictions, [SIZE] * 2, module.train_limits)[0].scores
     proposals, _ = module(images(), features(), [make_gt(BOXES)] * 2)
     assert torch.allclose(proposals[0].objectness_logits.sigmoid(), scores, atol=1e-5)
 
 
-def test_training_and_inference_have_their_own_numbers():
+def test_training_and_inference_have_their_own_limits():
     module = fcos("MODEL.FCOS.SCORE_THRESH_TEST", 0.999, "MODEL.FCOS.POST_NMS_TOPK_TRAIN", 3)
-    predictions = module.predict(list(features().values()))
-    assert [len(x) for x in module.inference(predictions, [SIZE] * 2)] == [3, 3]
-    assert [len(x) for x in module.eval().inference(predictions, [SIZE] * 2)] == [0, 0]
+    predictions = module.predict(features())
+    assert [len(x) for x in module.propose(predictions, [SIZE] * 2)] == [3, 3]
+    assert [len(x) for x in module.inference(predictions, [SIZE] * 2)] == [0, 0]
 
 
-def test_nms_is_classwise_and_chosen_by_name():
+@pytest.mark.parametrize("mode", [True, False])
+def test_the_limits_are_an_argument_independent_of_the_mode(mode):
+    module = fcos("MODEL.FCOS.POST_NMS_TOPK_TRAIN", 9, "MODEL.FCOS.POST_NMS_TOPK_TEST", 7).train(mode)
+    predictions = module.predict(features())
+    count = lambda *limits: [len(x) for x in module.inference(predictions, [SIZE] * 2, *limits)]  # noqa: E731
+    assert count() == [7, 7]
+    assert count(module.train_limits) == [9, 9]
+    assert count(DecodeLimits(0.05, 1, 100)) != count(DecodeLimits(0.05, 1000, 100))
+    assert count(DecodeLimits(0.05, 1000, -1)) == count(DecodeLimits(0.05, 1000, 100_000))
+
+
+def test_nms_is_per_class_unless_class_agnostic():
     logits = [torch.full((1, K, 1, 2), -9.0)]
     logits[0][0, 0, 0, :] = torch.tensor([2.0, 1.0])
     logits[0][0, 1, 0, 0] = 0.0
     part = {"in_features": ["p3"], "strides": [8], "sizes_of_interest": []}
-    module = FCOS(fcos_head=torch.nn.Identity(), nms=fcos().nms, num_classes=K, **part).eval()
+    module = FCOSProposalGenerator(fcos_head=torch.nn.Identity(), nms=fcos().nms, num_classes=K, **part).eval()
     ltrb = torch.tensor([[50.0, 5.0, 50.0, 5.0]] * 2).t().reshape(1, 4, 1, 2)  # nearly the same box twice
     predictions = (logits, [ltrb], [torch.zeros(1, 1, 1, 2)])
     result = module.inference(predictions, [SIZE])[0]
     assert result.pred_classes.tolist() == [0, 1]  # the second of class 0 is suppressed, class 1 is not
     agnostic = fcos("MODEL.FCOS.NMS.CLASS_AGNOSTIC", True).nms
-    module = FCOS(fcos_head=torch.nn.Identity(), nms=agnostic, num_classes=K, **part).eval()
+    module = FCOSProposalGenerator(fcos_head=torch.nn.Identity(), nms=agnostic, num_classes=K, **part).eval()
     assert module.inference(predictions, [SIZE])[0].pred_classes.tolist() == [0]
 
 
-def test_any_rule_that_works_on_boxes_can_be_tried():
+def test_any_nms_rule_for_boxes_works():
     """Matrix NMS lowers scores where greedy NMS drops boxes; it comes from SOLOv2."""
     module = fcos("MODEL.FCOS.NMS.NAME", "MatrixNMS", "MODEL.FCOS.POST_NMS_TOPK_TEST", 1000).eval()
     plain = fcos("MODEL.FCOS.POST_NMS_TOPK_TEST", 1000).eval()
@@ -97,13 +111,13 @@ def test_any_rule_that_works_on_boxes_can_be_tried():
     assert decayed.scores[0] == kept.scores[0] and decayed.scores.sum() != kept.scores.sum()
 
 
-def test_boxes_beyond_the_top_left_do_not_meet_the_previous_class():
-    """Classes that are told apart by shifting coordinates must not overlap where boxes are negative."""
+def test_boxes_beyond_the_top_left_do_not_overlap_the_previous_class():
+    """NMS separates classes by shifting coordinates; negative coordinates must not make them overlap."""
     logits = torch.full((1, K, 1, 2), -9.0)
     logits[0, 0, 0, 0], logits[0, 1, 0, 1] = 3.0, 2.0
     ltrb = torch.tensor([[0.0, 0.0, 12.0, 12.0], [13.5, 12.5, 1.0, 1.0]]).t().reshape(1, 4, 1, 2)
     part = {"in_features": ["p3"], "strides": [8], "sizes_of_interest": []}
-    module = FCOS(fcos_head=torch.nn.Identity(), nms=fcos().nms, num_classes=K, **part).eval()
+    module = FCOSProposalGenerator(fcos_head=torch.nn.Identity(), nms=fcos().nms, num_classes=K, **part).eval()
     result = module.inference(([logits], [ltrb], [torch.zeros(1, 1, 1, 2)]), [SIZE])[0]
     assert sorted(result.pred_classes.tolist()) == [0, 1]
 
@@ -111,29 +125,33 @@ def test_boxes_beyond_the_top_left_do_not_meet_the_previous_class():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["MODEL.FCOS.NUM_CLASSES", 7], ["MODEL.FCOS.NUM_CLASSES is 7", f"MODEL.ROI_HEADS.NUM_CLASSES is {K}"]),
         (["MODEL.FCOS.NORM", "BN"], ["BN"]),
         (["MODEL.FCOS.LOSS.BOX_TYPE", "ciou"], ["LOSS.BOX_TYPE", "ciou", "linear_iou"]),
-        (["MODEL.FCOS.FPN_STRIDES", [8, 16, 32, 64, 64]], ["FPN_STRIDES", "128"]),
         (["MODEL.FCOS.SIZES_OF_INTEREST", [64, 128]], ["SIZES_OF_INTEREST", "2"]),
         (["MODEL.FCOS.IN_FEATURES", ["p2", "p3"]], ["IN_FEATURES", "p2"]),
     ],
 )
-def test_options_that_cannot_be_are_errors_that_name_them(overrides, words):
+def test_invalid_options_are_named(overrides, words):
     with pytest.raises(ValueError) as error:
         fcos(*overrides)
     for word in words:
         assert word in str(error.value)
 
 
-@pytest.mark.parametrize("number", [0, K])
-def test_the_number_of_classes_is_set_in_one_place(number):
-    assert fcos("MODEL.FCOS.NUM_CLASSES", number).fcos_head.cls_logits.out_channels == K
+def test_the_strides_are_those_of_the_backbone():
+    assert fcos().strides == list(STRIDES.values())
+    assert fcos("MODEL.FCOS.IN_FEATURES", ["p4", "p5"], "MODEL.FCOS.SIZES_OF_INTEREST", [64]).strides == [16, 32]
+
+
+@pytest.mark.parametrize(("number", "expected"), [(0, K), (K, K), (7, 7)])
+def test_the_number_of_classes_defaults_to_that_of_the_roi_heads(number, expected):
+    module = fcos("MODEL.FCOS.NUM_CLASSES", number)
+    assert module.fcos_head.cls_logits.out_channels == module.num_classes == expected
 
 
 def test_levels_with_different_channels_are_an_error():
     levels = shapes() | {"p5": ShapeSpec(channels=64, stride=32)}
-    with pytest.raises(ValueError, match="same channels"):
+    with pytest.raises(ConfigError, match="same channels"):
         build_proposal_generator(make_cfg(), levels)
 
 
@@ -152,21 +170,51 @@ def nested(key, value):
         ("MODEL.ROI_KEYPOINT_HEAD.ASSIGN_CRITERION", "MODEL.ROI_KEYPOINT_HEAD.LEVEL_ASSIGNMENT"),
     ],
 )
-def test_renamed_options_of_old_files_say_their_new_names(old, new):
+def test_renamed_options_of_old_files_name_the_new_option(old, new):
     with pytest.raises(KeyError, match=new):
         make_cfg().merge_from_other_cfg(nested(old, 0.5))
 
 
-@pytest.mark.parametrize("old", ["MODEL.FCOS.USE_RELU", "MODEL.MOBILENET"])
-def test_options_of_old_files_that_never_did_anything_are_ignored(old):
+@pytest.mark.parametrize("old", ["MODEL.FCOS.USE_RELU", "MODEL.FCOS.FPN_STRIDES", "MODEL.MOBILENET"])
+def test_redundant_options_of_old_files_are_ignored(old):
     cfg = make_cfg()
     cfg.merge_from_other_cfg(nested(old, True))
     assert cfg == make_cfg()
 
 
 def test_training_without_ground_truth_is_an_error():
-    with pytest.raises(ValueError, match="instances"):
+    with pytest.raises(DataError, match='no "instances"'):
         fcos()(images(), features())
+
+
+@pytest.mark.parametrize("wrong", [-1, K, 80])
+@pytest.mark.parametrize(("own", "key"), [(0, "ROI_HEADS"), (K, "FCOS")])
+def test_a_class_out_of_range_is_an_error(wrong, own, key):
+    gt = [make_gt(BOXES), make_gt(BOXES, [0, wrong, 1])]
+    with pytest.raises(DataError, match=rf"class {wrong}, but MODEL\.{key}\.NUM_CLASSES is {K}: .* 0\.\.{K - 1}$"):
+        fcos("MODEL.FCOS.NUM_CLASSES", own)(images(), features(), gt)
+
+
+def test_normalizers_are_averaged_over_processes_in_one_message(monkeypatch):
+    """A second process without positives halves the normalizers of its twin."""
+    messages, module = [], fcos()
+    predictions = module.predict(features())
+    targets = module.label(predictions, [make_gt(BOXES)] * 2)
+    monkeypatch.setattr(source.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda x: messages.append(x.clone()))
+    halved = module.losses(predictions, targets)
+    num_positive = (targets.classes < K).sum().item()
+    assert [m.tolist() for m in messages] == [pytest.approx([num_positive / 2, targets.centerness.sum().item() / 2])]
+    monkeypatch.setattr(source.comm, "get_world_size", lambda: 1)
+    alone = module.losses(predictions, targets)
+    assert len(messages) == 1 and num_positive > 2
+    for name in alone:
+        assert halved[name].item() == pytest.approx(2 * alone[name].item(), rel=1e-5)
+
+
+def test_a_single_process_sends_nothing():
+    values = torch.tensor([3.0, 1.5])
+    assert average_over_processes(values) is values
 
 
 @pytest.mark.parametrize("kind", ["iou", "linear_iou", "giou"])
@@ -181,6 +229,6 @@ def test_without_center_sampling_there_are_more_positives():
     counts = []
     for center_sampling in (True, False):
         module = fcos("MODEL.FCOS.CENTER_SAMPLE", center_sampling)
-        targets = module.label(module.predict(list(features().values())), [make_gt(BOXES)] * 2)
+        targets = module.label(module.predict(features()), [make_gt(BOXES)] * 2)
         counts.append((targets.classes < K).sum().item())
     assert 0 < counts[0] < counts[1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from centermask_solo.modeling.centermask.decode import decode_batch
+from centermask_solo.modeling.fcos.decode import decode_batch
 from tests import oracles
 
 STRIDES = [8, 16]
@@ -38,7 +38,7 @@ def test_decoding_equals_the_literal_version(topk, with_centerness):
         assert got[n].locations.tolist() == [list(e[3]) for e in expected]
 
 
-def test_top_k_counts_each_level_and_image_by_itself():
+def test_top_k_applies_per_level_and_image():
     got = decode(predictions(num_images=3), pre_nms_topk=2, score_thresh=0.0)
     assert [len(x.scores) for x in got] == [4, 4, 4]
 
@@ -57,7 +57,7 @@ def test_extreme_thresholds(threshold, count):
     assert len(decode(predictions(), score_thresh=threshold)[0].scores) == count
 
 
-def test_one_location_may_give_several_classes():
+def test_one_location_can_predict_several_classes():
     parts = predictions(num_images=1, num_classes=3)
     for x in parts[0]:
         x.fill_(-5.0)
@@ -67,7 +67,7 @@ def test_one_location_may_give_several_classes():
     assert got.locations.tolist() == [[12, 12], [12, 12]]
 
 
-def test_images_without_candidates_are_empty_but_typed():
+def test_images_without_candidates_are_empty_with_the_right_types():
     parts = predictions()
     for x in parts[0]:
         x[0] = -20
@@ -81,18 +81,18 @@ def test_images_without_candidates_are_empty_but_typed():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_what_is_not_finite_is_left_out(value, part):
+def test_non_finite_candidates_are_dropped(value, part):
     parts = predictions()
     parts[part][0][0] = value
     got = decode(parts)
     for image in got:
         assert image.boxes.isfinite().all() and image.scores.isfinite().all()
     if math.isnan(value):
-        assert (got[0].locations % 16 == 8).all()  # those of the second level
+        assert (got[0].locations % 16 == 8).all()  # only the second level
     assert len(got[1].scores) == len(decode(predictions())[1].scores)
 
 
-def test_half_precision_gives_the_candidates_of_the_same_numbers():
+def test_half_precision_is_decoded_in_float32():
     halves = predictions(dtype=torch.bfloat16)
     exact = decode([[x.float() for x in part] for part in halves])
     for got, expected in zip(decode(halves), exact, strict=True):
@@ -105,30 +105,30 @@ def test_no_gradient_is_recorded():
     assert not any(y.requires_grad for x in decode(parts) for y in x)
 
 
-class CountWaits(TorchDispatchMode):
-    """Counts the operations whose result a device has to hand to the host."""
+class CountSyncs(TorchDispatchMode):
+    """Count the operations that synchronize with the host."""
 
-    waiting = ("aten::nonzero", "aten::_local_scalar_dense", "aten::masked_select", "aten::_unique2", "aten::bincount")
+    syncing = ("aten::nonzero", "aten::_local_scalar_dense", "aten::masked_select", "aten::_unique2", "aten::bincount")
 
     def __init__(self):
         super().__init__()
         self.seen = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.name() in self.waiting:
+        if func.name() in self.syncing:
             self.seen.append(func.name())
         return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("num_images", [1, 5])
-def test_decoding_waits_for_the_device_once_beside_its_final_sizes(num_images):
-    with CountWaits() as waits:
+def test_decoding_synchronizes_once_besides_reading_its_final_sizes(num_images):
+    with CountSyncs() as syncs:
         decode(predictions(num_images=num_images))
-    assert waits.seen == ["aten::nonzero"]  # the second wait is the one tolist()
+    assert syncs.seen == ["aten::nonzero"]  # the second one is the tolist()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="counts the waits of a GPU")
-def test_decoding_waits_twice_on_a_gpu(recwarn):
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="counts the synchronizations of a GPU")
+def test_decoding_synchronizes_twice_on_a_gpu(recwarn):
     parts = [[x.cuda() for x in part] for part in predictions(num_images=4)]
     decode(parts)
     recwarn.clear()

@@ -1,0 +1,49 @@
+"""constraints.txt pins what setup.py asks for, and never replaces the torch of an environment."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from pip._vendor.packaging.requirements import Requirement
+from pip._vendor.packaging.utils import canonicalize_name
+
+from scripts.select_constraints import select_constraints
+
+ROOT = Path(__file__).parents[1]
+LINES = ["# a comment", "numpy==2.2.6; python_version < '3'", "numpy==2.4.6", "scipy==1.17.1", "torch==2.14.1"]
+
+
+def requirements(name):
+    """A list of setup.py."""
+    tree = ast.parse((ROOT / "setup.py").read_text())
+    values = [x.value for x in tree.body if isinstance(x, ast.Assign) and x.targets[0].id == name]
+    return [Requirement(text) for text in ast.literal_eval(values[0])]
+
+
+@pytest.mark.parametrize("name", ["REQUIREMENTS", "TEST_REQUIREMENTS", "LINT_REQUIREMENTS"])
+def test_every_requirement_is_pinned_to_a_version_that_it_allows(name):
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    for python_version in ("3.10", "3.11", "3.12", "3.13"):
+        environment = {"python_version": python_version}
+        valid = [x for x in pins if x.marker is None or x.marker.evaluate(environment)]
+        versions = {canonicalize_name(x.name): str(x.specifier).removeprefix("==") for x in valid}
+        assert len(versions) == len(valid)
+        for requirement in requirements(name):
+            assert versions[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_a_new_environment_gets_the_tested_versions():
+    assert select_constraints(LINES, {}) == (["numpy==2.4.6", "scipy==1.17.1", "torch==2.14.1"], [])
+
+
+def test_installed_packages_get_the_tested_versions_unless_they_are_to_be_kept():
+    installed = {"torch": "2.14.1+cpu", "scipy": "1.16.0"}
+    constraints, others = select_constraints(LINES, installed)
+    assert "scipy==1.17.1" in constraints and not others
+    assert select_constraints(LINES, installed, keep_installed=True) == (["numpy==2.4.6"], [])
+
+
+def test_another_torch_stays_and_nothing_else_is_pinned():
+    installed = {"torch": "2.13.0+cpu", "numpy": "2.4.6"}
+    assert select_constraints(LINES, installed) == (["torch==2.13.0+cpu", "numpy==2.4.6"], ["torch==2.13.0+cpu"])
