@@ -104,3 +104,12 @@ def test_unknown_file(tmp_path):
         ValueError, match=r"x\.pth \(with 'somewhere\.weight'\) is of no known source: give one of SOLOv2"
     ):
         read_weight_file(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_mapped_file_is_the_same(zipped, state, tmp_path):
+    values = {key: torch.rand(value.shape) for key, value in state.items()}
+    torch.save({"model": values}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    mapped, read = (read_weight_file(str(tmp_path / "x.pth"), mapped=mapped) for mapped in (True, False))
+    assert mapped.weights.keys() == read.weights.keys()
+    assert all(torch.equal(mapped.weights[key], read.weights[key]) for key in read.weights)
