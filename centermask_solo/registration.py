@@ -8,9 +8,9 @@ import os
 import sys
 from types import ModuleType
 
-from .data import datasets  # noqa: F401  (registers the generated datasets)
-from .model_zoo import weights  # noqa: F401  (registers centermask_solo:// paths)
-from .modeling import models  # noqa: F401  (registers models, backbones and NMS rules)
+from .data import datasets  # noqa: F401  (these modules register what they define)
+from .model_zoo import weights  # noqa: F401
+from .modeling import models  # noqa: F401
 
 
 def register() -> None:
