@@ -8,7 +8,9 @@ import os
 import sys
 from types import ModuleType
 
-from . import data, model_zoo, modeling  # noqa: F401  (each registers its own part when it is imported)
+from .data import datasets  # noqa: F401  (these modules register what they define)
+from .model_zoo import weights  # noqa: F401
+from .modeling import models  # noqa: F401
 
 
 def register() -> None:

@@ -1,7 +1,6 @@
 """What ``import centermask_solo`` offers, what it costs, and that it registers everything with Detectron2."""
 
 import ast
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import centermask_solo
 ROOT = Path(__file__).resolve().parents[1]
 MAX_IMPORT_SECONDS = 0.05
 MAX_HELP_SECONDS = 0.5
-COMMANDS = ("train", "predict", "compare", "demo", "check-dataset", "models", "weights")
+COMMANDS = ("train", "predict", "compare", "demo", "check-dataset", "models", "weights", "config")
 # Prepended to a program: the environment of someone whose setuptools has no pkg_resources any more
 WITHOUT_PKG_RESOURCES = """
 import sys
@@ -70,8 +69,6 @@ def test_errors_need_no_other_package():
 
 @pytest.mark.parametrize("name", centermask_solo.__all__)
 def test_public_name(name):
-    if name == "FCOS" and importlib.util.find_spec("centermask_solo.modeling.fcos") is None:
-        pytest.skip("the package has no FCOS")
     value = getattr(centermask_solo, name)
     assert getattr(value, "__name__", name).rpartition(".")[2] in (name, value)
 
@@ -90,6 +87,7 @@ def test_type_checkers_see_the_names_that_python_loads():
     assert {*seen, "model_zoo", "__version__"} == set(centermask_solo.__all__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["add_centermask_solo_config", "Predictor", "model_zoo", "System", "register"])
 def test_any_name_registers_everything(name):
     run(f"""
@@ -103,6 +101,7 @@ assert "centermask_solo://" in PathManager._path_handlers
 """)
 
 
+@pytest.mark.slow
 def test_model_is_built_after_importing_the_package_alone():
     run("""
 import centermask_solo
@@ -116,6 +115,7 @@ assert isinstance(build_model(cfg), centermask_solo.SOLOv2)
 """)
 
 
+@pytest.mark.slow
 def test_works_without_pkg_resources():
     """Neither this package nor Detectron2's model zoo needs it, and nobody else is made to believe that it exists."""
     run(
@@ -124,8 +124,8 @@ def test_works_without_pkg_resources():
 import contextlib, importlib, io
 import train_net
 from centermask_solo import Predictor, Trainer, model_zoo
-from centermask_solo.cli import build_parser, main
-for name in ("check_dataset", "compare", "demo", "models", "predict", "train", "weights"):
+from centermask_solo.cli import main
+for name in ("check_dataset", "compare", "config", "demo", "models", "predict", "train", "weights"):
     importlib.import_module(f"centermask_solo.cli.{name}")
 for name in ("demo", "training.run", "training.launch", "inference.results", "inference.comparison"):
     importlib.import_module(f"centermask_solo.{name}")
@@ -134,7 +134,8 @@ with contextlib.redirect_stdout(io.StringIO()) as printed:
 assert printed.getvalue()
 from torch.utils.tensorboard import SummaryWriter
 from detectron2 import model_zoo
-assert model_zoo.get_config("COCO-Detection/retinanet_R_50_FPN_1x.yaml").MODEL.META_ARCHITECTURE == "RetinaNet"
+name = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
+assert model_zoo.get_config_file(name).endswith(f"configs/{name}")
 assert "pkg_resources" not in sys.modules
 """
     )

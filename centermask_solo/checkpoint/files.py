@@ -7,6 +7,7 @@ import pickle
 import re
 import shlex
 from typing import Any, NamedTuple
+from zipfile import is_zipfile
 
 import torch
 from detectron2.utils.file_io import PathManager
@@ -43,11 +44,13 @@ class Weights(NamedTuple):
     metadata: dict[str, Any]
 
 
-def read_weights(path: str) -> Weights:
+def read_weights(path: str, *, mapped: bool = False) -> Weights:
     """Return the content of a weight file: .pth and the like of PyTorch, .pkl of Detectron2 and Caffe2, .pyth of pycls.
 
     Args:
         path: Path of the file, or a URL that can be fetched.
+        mapped: Map a file of PyTorch into memory instead of reading all of it: faster where only names and shapes
+            matter, but the file must not be written to as long as the weights are used.
 
     Raises:
         WeightsError: The file is missing or damaged, holds no weights, or holds something that could run code.
@@ -58,7 +61,7 @@ def read_weights(path: str) -> Weights:
         raise WeightsError(f"{path}: of what may follow '?', only matching_heuristics=True is known")
     suffix = os.path.splitext(filename)[1]
     try:
-        content = _read_pkl(filename) if suffix == ".pkl" else _read_torch(filename)
+        content = _read_pkl(filename) if suffix == ".pkl" else _read_torch(filename, mapped)
     except UnsafePickleError as error:
         program = SAVE_TENSORS.format(load=LOAD.get(suffix, LOAD[".pth"]))
         names = shlex.join((filename, f"{filename}.tensors.pth"))
@@ -124,9 +127,10 @@ def _read_pkl(filename: str) -> dict[str, Any]:
     return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
-def _read_torch(filename: str) -> dict[str, Any]:
+def _read_torch(filename: str, mapped: bool) -> dict[str, Any]:
     try:
-        data = torch.load(filename, map_location="cpu", weights_only=True)
+        mmap = mapped and is_zipfile(filename)  # older files are no archives and cannot be mapped
+        data = torch.load(filename, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused:

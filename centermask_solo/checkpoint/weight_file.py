@@ -79,17 +79,18 @@ class WeightFile:
         return find_backbone({key.removeprefix(BACKBONE): value for key, value in inside.items()})
 
 
-def read_weight_file(path: str, *, known_only: bool = True) -> WeightFile:
+def read_weight_file(path: str, *, known_only: bool = True, mapped: bool = False) -> WeightFile:
     """Read a weight file, find its source and translate its names.
 
     Args:
         path: Path of the file, or a URL that can be fetched.
         known_only: Refuse a file that no source knows. Otherwise its weights keep their names.
+        mapped: Map the file into memory, as :func:`~.files.read_weights` does.
 
     Raises:
         WeightsError: The file is missing or cannot be read, no source knows it, or its source does not know an entry.
     """
-    values, metadata = read_weights(path)
+    values, metadata = read_weights(path, mapped=mapped)
     recorded = own.recorded_format(metadata)
     source = find_source(values, own_file=recorded is not None or "thing_classes" in metadata)
     if source is None and known_only:

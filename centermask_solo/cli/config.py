@@ -4,13 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from detectron2.config import get_cfg
-
-from ..config import add_centermask_solo_config, merge_config
-from ..config.conversion import convert_file
-from ..config.reference import configuration_page
-from ..config.trees import flatten, to_yaml
-
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add this subcommand and return its parser."""
@@ -38,6 +31,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace) -> None:
+    from detectron2.config import get_cfg
+
+    from ..config import add_centermask_solo_config, merge_config
+    from ..config.trees import flatten, to_yaml
+
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     defaults = flatten(cfg)
@@ -49,6 +47,8 @@ def _show(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    from ..config.conversion import convert_file
+
     done = convert_file(args.file, args.target, drop_unknown=args.drop_unknown, overwrite=args.overwrite)
     for change in done.changes:
         print(change)
@@ -58,4 +58,6 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _print_reference(args: argparse.Namespace) -> None:
+    from ..config.reference import configuration_page
+
     print(configuration_page(), end="")

@@ -28,7 +28,7 @@ def inspect_weights(path: str) -> dict[str, Any]:
     Raises:
         WeightsError: The file is missing or cannot be read, or no source knows it.
     """
-    file = read_weight_file(path)
+    file = read_weight_file(path, mapped=True)
     candidates, chosen = match_configs(file)
     left_out = defaultdict(list)
     for key, reason in file.dropped.items():

@@ -1,4 +1,4 @@
-"""Test-time augmentation."""
+"""Test-time augmentation of whatever system a config names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .centermask import CenterMaskWithTTA
 
 
 def with_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """Return a model that predicts with the sizes and flips of ``TEST.AUG``.
+    """Return a wrapper of ``model`` that predicts with the sizes and flips of ``TEST.AUG``.
 
     Raises:
-        ValueError: There is no test-time augmentation of such a model.
+        ConfigError: There is no test-time augmentation of such a model.
     """
     return CenterMaskWithTTA(cfg, model)

@@ -62,23 +62,26 @@ def plan(sizes: Sequence[tuple[int, int]]) -> Layout:
     Args:
         sizes: (width, height) of each image.
     """
-    layouts = [_fit_columns(sizes, columns) for columns in range(1, len(sizes) + 1)]
-    fitting = [x for x in layouts if x.size[0] <= MAX_WIDTH and x.size[1] <= MAX_HEIGHT]
-    if fitting:
-        return max(fitting, key=lambda x: x.panel)  # the fewest columns, if several are equal
-    return max((x for x in layouts if x.size[0] <= MAX_WIDTH), key=lambda x: x.columns)
+    smallest = [_arrange(sizes, columns, MIN_PANEL) for columns in range(1, len(sizes) + 1)]
+    possible = [x for x in smallest if x.size[0] <= MAX_WIDTH]
+    fitting = [_enlarge(sizes, x) for x in possible if x.size[1] <= MAX_HEIGHT]
+    return max(fitting, key=lambda x: x.panel) if fitting else possible[-1]
 
 
-def _fit_columns(sizes: Sequence[tuple[int, int]], columns: int) -> Layout:
-    """Return the layout with so many samples per row and the largest panels that fit, at least ``MIN_PANEL``."""
-    panel = MAX_PANEL
-    while True:
-        heights = [_fit(size, panel)[1] for size in sizes]
-        rows = tuple(max(heights[i : i + columns]) for i in range(0, len(sizes), columns))
-        layout = Layout(panel, columns, rows)
-        if panel == MIN_PANEL or (layout.size[0] <= MAX_WIDTH and layout.size[1] <= MAX_HEIGHT):
-            return layout
-        panel -= 1
+def _enlarge(sizes: Sequence[tuple[int, int]], layout: Layout) -> Layout:
+    """Return the layout with the same number of columns and the largest panels that fit."""
+    while layout.panel < MAX_PANEL:
+        larger = _arrange(sizes, layout.columns, layout.panel + 1)
+        if larger.size[0] > MAX_WIDTH or larger.size[1] > MAX_HEIGHT:
+            break
+        layout = larger
+    return layout
+
+
+def _arrange(sizes: Sequence[tuple[int, int]], columns: int, panel: int) -> Layout:
+    """Return the layout with so many samples per row and panels of that size."""
+    heights = [_fit(size, panel)[1] for size in sizes]
+    return Layout(panel, columns, tuple(max(heights[i : i + columns]) for i in range(0, len(sizes), columns)))
 
 
 def _fit(size: tuple[int, int], panel: int) -> tuple[int, int]:

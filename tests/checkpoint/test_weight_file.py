@@ -43,7 +43,7 @@ def empty_state(config, *options):
 
 @pytest.mark.parametrize("config", CLASSES)
 def test_number_of_classes_and_fit(config, tmp_path):
-    """Whoever wrote the file under these names."""
+    """The number of classes is counted whichever program wrote the file."""
     path = save(tmp_path / "x.pth", {"model": empty_state(config, CLASSES[config], 7)})
     file = read_weight_file(path)
     assert file.num_classes == 7
@@ -104,3 +104,12 @@ def test_unknown_file(tmp_path):
         ValueError, match=r"x\.pth \(with 'somewhere\.weight'\) is of no known source: give one of SOLOv2"
     ):
         read_weight_file(path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_mapped_file_is_the_same(zipped, state, tmp_path):
+    values = {key: torch.rand(value.shape) for key, value in state.items()}
+    torch.save({"model": values}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    mapped, read = (read_weight_file(str(tmp_path / "x.pth"), mapped=mapped) for mapped in (True, False))
+    assert mapped.weights.keys() == read.weights.keys()
+    assert all(torch.equal(mapped.weights[key], read.weights[key]) for key in read.weights)

@@ -15,7 +15,7 @@ from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.inference.sources import find_images, read_image
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
-from centermask_solo.utils.errors import ConfigError, DataError
+from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
 from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
 
 
@@ -167,10 +167,10 @@ def test_comparison(cfg, folder):
 
 
 def test_config_is_found_next_to_the_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*x\.pth; correct the path"):
+    with pytest.raises(WeightsError, match=r"there is no file .*x\.pth; correct the path"):
         find_config(str(tmp_path / "x.pth"))
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "x.pth")
-    with pytest.raises(FileNotFoundError, match=r"config\.yaml: name the config of these weights with --config-file"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: name the config of these weights with --config-file"):
         find_config(str(tmp_path / "x.pth"))
     (tmp_path / "config.yaml").touch()
     assert find_config(str(tmp_path / "x.pth")) == str(tmp_path / "config.yaml")

@@ -20,6 +20,7 @@ SAMPLE = (  # of every system
     "SOLOv2/solov2_R_50_light512_dcn_3x.yaml",
     "CenterMask/centermask_lite_V_19_slim_dw_eSE_FPN_ms_4x.yaml",
     "CenterMask/panoptic_centermask_R_50_FPN_ms_3x.yaml",
+    "FCOS/fcos_R_50_FPN_1x.yaml",
     "YOLACT/yolact_plus_resnet50.yaml",
     "baselines/mask_rcnn_R_50_FPN_1x.yaml",
     "baselines/retinanet_R_50_FPN_1x.yaml",

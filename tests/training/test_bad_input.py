@@ -147,8 +147,12 @@ def test_missing_image(folder, capfd):
 def test_weights_of_another_model(folder, capfd):
     path = str(folder / "other.pth")
     torch.save({"model": {"layer.weight": torch.zeros(3)}}, path)
-    assert f"{path} holds the weights of another model" in run(folder, capfd, "MODEL.WEIGHTS", path)
-    assert f"{path} holds the weights of another model" in run(folder, capfd, "--eval-only", "MODEL.WEIGHTS", path)
+    assert f"{path} does not fit TinyModel: it holds the weights of another model" in run(
+        folder, capfd, "MODEL.WEIGHTS", path
+    )
+    assert f"{path} does not fit TinyModel: it holds the weights of another model" in run(
+        folder, capfd, "--eval-only", "MODEL.WEIGHTS", path
+    )
 
 
 def test_datasets_with_different_classes(folder, capfd):

@@ -16,6 +16,7 @@ from ...ops.boxes import inside_boxes
 from ...ops.chunks import rows_per_chunk
 from ...ops.masks import axis_resize, resize_and_threshold_
 
+MAX_COORDINATE = 1e6  # of a box, fractions of the input; beyond, its size in pixels or its area can overflow
 MASK_PADDING = 1.0  # border of a box that still belongs to its mask, prototype pixels
 MASK_THRESH = 0.5  # minimum probability of a mask's pixels, exclusive
 CHUNK_FLOATS = 2**22  # mask probabilities in a chunk: 16 MB, 220 masks of 138 x 138
@@ -45,8 +46,8 @@ def decode_batch(
 ) -> list[Candidates]:
     """Return the candidates of each image of a batch.
 
-    Probabilities are only computed for anchors whose best class passes. Anchors with non-finite logits or boxes are
-    dropped.
+    Probabilities are only computed for anchors whose best class passes. Anchors with non-finite logits or with boxes
+    beyond ``MAX_COORDINATE`` are dropped.
 
     Args:
         class_logits: (N, R, K + 1), background first.
@@ -62,8 +63,8 @@ def decode_batch(
     passes = (logits[:, :, 1:].amax(dim=2) - normalizers).exp() > score_thresh  # False where not finite
     images, rows = passes.nonzero(as_tuple=True)
     boxes = box_transform.apply_deltas(box_deltas[images, rows].float(), anchors[rows])
-    finite = boxes.isfinite().all(dim=1)
-    images, rows, boxes = images[finite], rows[finite], boxes[finite]
+    valid = (boxes.abs() < MAX_COORDINATE).all(dim=1)  # False where not finite
+    images, rows, boxes = images[valid], rows[valid], boxes[valid]
     class_scores = (logits[images, rows, 1:] - normalizers[images, rows, None]).exp()
     scores, classes = class_scores.max(dim=1)
     numbers = images.bincount(minlength=logits.shape[0]).tolist()

@@ -117,6 +117,18 @@ def test_detections_outside_of_the_image_are_dropped(model):
     torch.testing.assert_close(found.pred_boxes.tensor, torch.tensor([[20.0, 5, 120, 30], [200.0, 50, 256, 64]]))
 
 
+@pytest.mark.parametrize("value", [1e8, -1e37, 3e38])
+def test_boxes_whose_size_in_pixels_overflows_are_dropped(model, value):
+    with torch.no_grad():
+        predictions = model.predict(model.preprocess_image(images((128, 128))).tensor)
+        broken = predictions.box_deltas.clone()
+        broken[0, :, :2] = value
+        predictions = predictions._replace(box_deltas=broken)
+        found = model.inference(predictions, [(128, 128)])[0]
+        assert len(found) == 0
+        assert len(model.postprocess(found, predictions, 0, (2000, 3000))) == 0
+
+
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
 def test_non_finite_candidates_are_dropped(model, value):
     with torch.no_grad():
