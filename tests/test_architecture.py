@@ -178,9 +178,9 @@ ATTRIBUTES = {
 
 @pytest.mark.parametrize("key", added_keys(), ids=".".join)
 def test_every_config_key_is_read(key):
-    """Some file reads the last name of the key, and that of the group it is in, or of the schema that is handed on."""
+    """A file reads the last part of its name and its group; a schema may be read where it is passed on as a whole."""
     group = key[-2] if len(key) > 2 else key[-1]
-    schemas = {"NMS"}  # handed whole to the function that reads it
+    schemas = {"NMS"}  # passed as a whole to the function that reads it
     readers = [path for path, names in ATTRIBUTES.items() if key[-1] in names and (group in names | schemas)]
     assert readers, f"nothing reads {'.'.join(key)}"
     if group in schemas:

@@ -36,7 +36,8 @@ _NAMES = """## Names in other code
 
 Options of AdelaiDet, of CenterMask2 and of earlier versions of this package. A renamed option is an error that names
 the new one, and an option without effect is ignored, with a line in the log.
-`centermask-solo config convert IN.yaml OUT.yaml` rewrites a file.
+`centermask-solo config convert IN.yaml OUT.yaml` rewrites a config file. It merges the `_BASE_` files, which may have
+old names as well, into the new file, translates values, and lists what it changed.
 """
 
 

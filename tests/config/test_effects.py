@@ -26,14 +26,14 @@ SHAPES |= {"CENTERMASK": SHAPES["FCOS"], "ROI_MASK_HEAD": SHAPES["FCOS"], "ROI_K
 SHAPES |= {"YOLACT": "shapes/yolact_shapes.yaml", "VOVNET": "CenterMask/centermask_lite_V_19_eSE_FPN_ms_4x.yaml"}
 SHAPES |= {"DARKNET": "YOLACT/yolact_darknet53.yaml", "MOBILENETV2": SHAPES["FCOS"]}
 SHAPES |= {"RESNETS": "YOLACT/yolact_plus_resnet50.yaml"}
-# Random weights find something, and features are not too large.
+# Models with random weights detect something.
 BASE = {
-    "MODEL.PIXEL_STD": [600.0] * 3,
     "MODEL.BACKBONE.FREEZE_AT": 0,
     "MODEL.SOLOV2.PRIOR_PROB": 0.3,
     "MODEL.SOLOV2.NMS.SCORE_THRESH": 0.0,
     "MODEL.FCOS.PRIOR_PROB": 0.3,
     "MODEL.YOLACT.INPUT_SIZE": 128,
+    "MODEL.YOLACT.MASK_IOU.ENABLED": False,
     "MODEL.YOLACT.NMS.CLASS_SCORE_THRESH": 0.0,
 }
 P3_TO_P6 = ["p3", "p4", "p5", "p6"]
@@ -44,7 +44,7 @@ class Case(NamedTuple):
     """A value of an option, and what it changes.
 
     Attributes:
-        changes: "networks", "initialization", "losses" or "detections".
+        changes: "networks", "initialization", "losses", "proposals" (of training) or "detections".
         value: Other value of the option.
         others: Options that have the same values with and without it.
     """
@@ -54,22 +54,22 @@ class Case(NamedTuple):
     others: dict[str, Any] = {}  # noqa: RUF012  (read only)
 
 
-def nms_cases(system: str, changes: str, others: dict[str, Any]) -> dict[str, Case]:
-    """The options of NMS, each with a rule that reads it, in a system where the rule changes ``changes``."""
+def nms_cases(system: str, greedy: str = "BatchedNMS") -> dict[str, Case]:
+    """The options of NMS in a system, each with a rule that reads it."""
     node = f"MODEL.{system}.NMS"
 
     def rule(name: str, **options: Any) -> dict[str, Any]:
-        return {f"{node}.NAME": name, **{f"{node}.{key}": value for key, value in options.items()}, **others}
+        return {f"{node}.NAME": name, **{f"{node}.{key}": value for key, value in options.items()}}
 
     return {
-        f"{node}.NAME": Case(changes, "MatrixNMS", rule("BatchedNMS")),
-        f"{node}.IOU_THRESH": Case(changes, 0.1, rule("BatchedNMS", IOU_THRESH=0.9)),
-        f"{node}.CLASS_AGNOSTIC": Case(changes, True, rule("BatchedNMS", IOU_THRESH=0.3)),
-        f"{node}.KERNEL": Case(changes, "linear", rule("MatrixNMS")),
-        f"{node}.SIGMA": Case(changes, 0.5, rule("MatrixNMS")),
-        f"{node}.SCORE_THRESH": Case(changes, 0.5, rule("MatrixNMS", SCORE_THRESH=0.0)),
-        f"{node}.TOPK": Case(changes, 1, rule("FastNMS")),
-        f"{node}.CLASS_SCORE_THRESH": Case(changes, 0.5, rule("FastNMS", CLASS_SCORE_THRESH=0.0)),
+        f"{node}.NAME": Case("detections", "MatrixNMS", rule(greedy)),
+        f"{node}.IOU_THRESH": Case("detections", 0.1, rule(greedy, IOU_THRESH=0.9)),
+        f"{node}.CLASS_AGNOSTIC": Case("detections", True, rule(greedy, IOU_THRESH=0.3)),
+        f"{node}.KERNEL": Case("detections", "linear", rule("MatrixNMS", SCORE_THRESH=0.0)),
+        f"{node}.SIGMA": Case("detections", 0.5, rule("MatrixNMS", SCORE_THRESH=0.0)),
+        f"{node}.SCORE_THRESH": Case("detections", 0.8, rule("MatrixNMS", SCORE_THRESH=0.0)),
+        f"{node}.TOPK": Case("detections", 1, rule("FastNMS", IOU_THRESH=1.0)),
+        f"{node}.CLASS_SCORE_THRESH": Case("detections", 0.8, rule("FastNMS", CLASS_SCORE_THRESH=0.0)),
     }
 
 
@@ -98,8 +98,8 @@ CASES = {
     SOLOV2 + "SCORE_THRESH_TEST": Case("detections", 0.5),
     SOLOV2 + "PRE_NMS_TOPK_TEST": Case("detections", 3),
     SOLOV2 + "MASK_THRESH_TEST": Case("detections", 0.6),
-    **nms_cases("SOLOV2", "detections", {}),
-    FCOS + "IN_FEATURES": Case("networks", P3_TO_P6, {FCOS + "SIZES_OF_INTEREST": [64, 128, 256]}),
+    **nms_cases("SOLOV2", greedy="MaskNMS"),
+    FCOS + "IN_FEATURES": Case("losses", ["p2", "p3", "p4", "p5", "p6"]),
     FCOS + "SIZES_OF_INTEREST": Case("losses", [16, 32, 64, 128]),
     FCOS + "TOP_LEVELS": Case(
         "networks", 1, {FCOS + "IN_FEATURES": P3_TO_P6, FCOS + "SIZES_OF_INTEREST": [9, 99, 999]}
@@ -116,17 +116,16 @@ CASES = {
     FCOS + "LOSS.FOCAL_ALPHA": Case("losses", 0.5),
     FCOS + "LOSS.FOCAL_GAMMA": Case("losses", 1.0),
     FCOS + "LOSS.BOX_TYPE": Case("losses", "iou"),
-    FCOS + "SCORE_THRESH_TRAIN": Case("losses", 0.9),
+    FCOS + "SCORE_THRESH_TRAIN": Case("proposals", 0.9),
     FCOS + "SCORE_THRESH_TEST": Case("detections", 0.9),
-    FCOS + "THRESH_WITH_CENTERNESS": Case("losses", True, {FCOS + "SCORE_THRESH_TRAIN": 0.2}),
-    FCOS + "PRE_NMS_TOPK_TRAIN": Case("losses", 2),
+    FCOS + "THRESH_WITH_CENTERNESS": Case("detections", True, {FCOS + "SCORE_THRESH_TEST": 0.7}),
+    FCOS + "PRE_NMS_TOPK_TRAIN": Case("proposals", 2),
     FCOS + "PRE_NMS_TOPK_TEST": Case("detections", 2),
-    FCOS + "POST_NMS_TOPK_TRAIN": Case("losses", 2),
+    FCOS + "POST_NMS_TOPK_TRAIN": Case("proposals", 2),
     FCOS + "POST_NMS_TOPK_TEST": Case("detections", 2),
-    **nms_cases("FCOS", "losses", {}),
+    **nms_cases("FCOS"),
     "MODEL.ROI_MASK_HEAD.LEVEL_ASSIGNMENT": Case("networks", "area"),
     "MODEL.ROI_KEYPOINT_HEAD.LEVEL_ASSIGNMENT": Case("networks", "area", {"MODEL.KEYPOINT_ON": True}),
-    CENTERMASK + "PASTE_UNCLIPPED": Case("detections", True),
     CENTERMASK + "MASK_IOU.ENABLED": Case("networks", False),
     CENTERMASK + "MASK_IOU.CONV_DIM": Case("networks", 32),
     CENTERMASK + "MASK_IOU.NUM_CONVS": Case("networks", 1),
@@ -151,7 +150,7 @@ CASES = {
     YOLACT + "MASK_IOU.MIN_AREA": Case("losses", 1000, PLUS),
     YOLACT + "SCORE_THRESH_TEST": Case("detections", 0.2),
     YOLACT + "PRE_NMS_TOPK_TEST": Case("detections", 3, {YOLACT + "NMS.NAME": "BatchedNMS"}),
-    **nms_cases("YOLACT", "detections", {}),
+    **nms_cases("YOLACT"),
     "MODEL.RESNETS.DEFORM_INTERVAL": Case("networks", 3),
     "MODEL.DARKNET.OUT_FEATURES": Case("networks", ["stage1", "stage3", "stage4", "stage5"]),
     "MODEL.DARKNET.NORM": Case("networks", "BN", {"MODEL.DARKNET.NORM": "FrozenBN"}),
@@ -208,8 +207,15 @@ def networks(cfg: CfgNode) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def build(text: str) -> torch.nn.Module:
+    """A model whose heads have larger random weights than at initialization, so that detections differ and overlap."""
     torch.manual_seed(0)
-    return build_model(CfgNode.load_cfg(text))
+    model = build_model(CfgNode.load_cfg(text))
+    for name, weight in model.named_parameters():
+        if weight.ndim > 1 and not name.startswith("backbone."):
+            torch.nn.init.kaiming_normal_(weight)
+        elif name.endswith("fcos_head.bbox_pred.bias"):
+            torch.nn.init.constant_(weight, 3.0)  # boxes of six strides, which overlap
+    return model
 
 
 def find_losses(model: torch.nn.Module) -> dict[str, float]:
@@ -218,10 +224,20 @@ def find_losses(model: torch.nn.Module) -> dict[str, float]:
         return {name: loss.item() for name, loss in model.train()(batch()).items()}
 
 
+def find_proposals(model: torch.nn.Module) -> list[Any]:
+    inputs = batch()
+    images = model.preprocess_image(inputs)
+    with torch.no_grad(), EventStorage():
+        gt_instances = [x["instances"] for x in inputs]
+        found = model.train().proposal_generator(images, model.backbone(images.tensor), gt_instances)[0][0]
+    return [found.objectness_logits.tolist(), found.proposal_boxes.tensor.tolist()]
+
+
 def find_detections(model: torch.nn.Module) -> list[Any]:
     with torch.no_grad():
         found = model.eval()(batch())[0]["instances"]
-    assert len(found)
+    if not len(found):
+        return []
     return [found.scores.tolist(), found.pred_boxes.tensor.tolist(), found.pred_masks.flatten(1).sum(1).tolist()]
 
 
@@ -233,7 +249,7 @@ def observe(stage: str, text: str) -> Any:
     model = build(text)
     if stage == "initialization":
         return {name: value.double().sum().item() for name, value in model.state_dict().items()}
-    return find_losses(model) if stage == "losses" else find_detections(model)
+    return {"losses": find_losses, "proposals": find_proposals, "detections": find_detections}[stage](model)
 
 
 @pytest.mark.parametrize("key", CASES)
@@ -241,6 +257,7 @@ def test_option_has_its_effect(key):
     case = CASES[key]
     plain = make_cfg(key, case.others).dump()
     changed = make_cfg(key, {**case.others, key: case.value}).dump()
-    if case.changes in ("losses", "detections"):
+    if case.changes not in ("networks", "initialization"):
         assert observe("initialization", plain) == observe("initialization", changed)
-    assert observe(case.changes, plain) != observe(case.changes, changed)
+    before, after = (observe(case.changes, text) for text in (plain, changed))
+    assert before != after and len(before)
