@@ -44,7 +44,7 @@ def options(tmp_path, monkeypatch):
 
 
 def state_of_the_process():
-    loggers = [logging.getLogger(name) for name in ("", "detectron2", "fvcore", "centermask_solo")]
+    loggers = [logging.getLogger(name) for name in ("", "detectron2", "fvcore", "centermask_solo", "torch")]
     handlers = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     return handlers, sorted(DatasetCatalog.list()), sorted(MetadataCatalog.list())
 

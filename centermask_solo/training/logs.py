@@ -41,10 +41,11 @@ def set_up_run(cfg: CfgNode, args: argparse.Namespace, *, on_screen: bool = True
 def output_in_log(output_dir: str) -> Iterator[None]:
     """Inside, append whatever is printed to ``log.txt``, and ignore warnings; restore the loggers afterwards."""
     os.makedirs(output_dir, exist_ok=True)
-    loggers = [logging.getLogger(name) for name in LOGGERS]
+    loggers = [logging.getLogger(name) for name in (*LOGGERS, "torch")]
     states = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
     for logger in loggers:
         logger.handlers = []
+    loggers[-1].addHandler(logging.NullHandler())  # or else its warnings would go to standard error
     setup_logger.cache_clear()  # or else a second run in the same folder would get no handler
     try:
         with (
