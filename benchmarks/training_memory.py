@@ -20,6 +20,7 @@ from torch import nn
 from benchmarks.memory import peak_bytes
 from benchmarks.postprocessing import device_name
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.config import merge_config
 
 NUM_OBJECTS = 8
 GB = 10**9
@@ -29,7 +30,7 @@ def build(config_file: str, device: str) -> nn.Module:
     """Return the model of a config with random weights, in training mode."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    cfg.merge_from_file(config_file)
+    merge_config(cfg, config_file, [])
     cfg.MODEL.DEVICE = device
     torch.manual_seed(0)
     model = build_model(cfg).train()

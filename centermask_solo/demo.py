@@ -21,6 +21,7 @@ from .data.loader import load_dataset
 from .evaluation import format_results
 from .inference.comparison import compare_with_ground_truth
 from .model_zoo import mobilenetv2_imagenet
+from .modeling.systems import list_systems
 from .training.logs import output_in_log
 from .training.progress import ProgressPrinter, format_seconds
 from .training.run import run_training
@@ -37,11 +38,11 @@ def demo_configs() -> dict[str, str]:
     return {name.removeprefix("shapes/").removesuffix("_shapes.yaml"): name for name in names}
 
 
-def run_demo(model: str, output_dir: str = "", opts: Sequence[str] = ()) -> None:
+def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = ()) -> None:
     """Train, evaluate and draw; write everything below ``output_dir``, and print a summary.
 
     Args:
-        model: A key of :func:`demo_configs`.
+        model: A key of :func:`demo_configs` (default: that of the first system).
         output_dir: Folder of the results (default: ``output/demo_<model>``).
         opts: KEY VALUE pairs that change the config.
 
@@ -49,6 +50,7 @@ def run_demo(model: str, output_dir: str = "", opts: Sequence[str] = ()) -> None
         UserError: There is no demo of such a model, or the training cannot run with these options.
     """
     configs = demo_configs()
+    model = model or list_systems()[0].name.lower()
     if model not in configs:
         raise ConfigError(f"there is no demo of '{model}'; choose one of: {', '.join(configs)}")
     output_dir = output_dir or os.path.join("output", f"demo_{model}")

@@ -33,7 +33,7 @@ READS_CONFIG = {"cli", "demo", "model_zoo", "training", "inference", "export"}
 SYSTEMS = {"centermask", "fcos", "solov2", "yolact"}
 BUILT_ON = {"centermask": {"fcos"}}  # systems that a system may import
 # Who may name a system: its own code, the layouts of its published files, its options and their old names.
-NAMES_SYSTEMS = ("modeling", "checkpoint/sources", "config/options", "config/old_names.py", "__init__.py")
+NAMES_SYSTEMS = ("modeling", "checkpoint/sources", "config", "__init__.py")
 LIGHT = {"torch", "torchvision", "detectron2", "cv2", "fvcore"}  # too large for the ground floor
 MAX_LINES = 300  # of a file of the package
 MAX_TEST_LINES = 400

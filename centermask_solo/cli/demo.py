@@ -11,7 +11,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """Add the parser of this subcommand."""
     parser = subparsers.add_parser("demo", help="train a small model on generated images and draw what it finds")
     parser.add_argument(
-        "--model", default="solov2", help="one of the configs in configs/shapes, without _shapes.yaml (default: solov2)"
+        "--model", default="", help="one of the configs in configs/shapes, without _shapes.yaml (default: solov2)"
     )
     parser.add_argument("--output", default="", metavar="FOLDER", help="default: output/demo_<model>")
     add_overrides(parser)

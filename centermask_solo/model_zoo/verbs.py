@@ -7,7 +7,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from ..checkpoint import Checkpointer
-from ..config import add_centermask_solo_config, find_config_file
+from ..config import add_centermask_solo_config, find_config_file, merge_config
 from ..modeling import models  # noqa: F401  (registers the models)
 from ..utils.errors import WeightsError
 from .models import find_model
@@ -48,7 +48,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode:
     """
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    cfg.merge_from_file(get_config_file(config_path))
+    merge_config(cfg, config_path, [])
     if trained:
         cfg.MODEL.WEIGHTS = PREFIX + find_model(config_path).config
     return cfg

@@ -6,8 +6,9 @@ import torch.multiprocessing as mp
 
 from centermask_solo.modeling.fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
 from centermask_solo.modeling.fcos.targets import centerness_targets
-from centermask_solo.modeling.instance_nms import BatchedNMS
-from centermask_solo.training.trainer import Trainer, evaluate
+from centermask_solo.modeling.instance_nms import InstanceNMS, NMSOptions
+from centermask_solo.training.evaluate import evaluate
+from centermask_solo.training.trainer import Trainer
 from tests.modeling.fcos.tiny import tiny_cfg
 from tests.training.tiny import CLASSES, register, write_dataset
 
@@ -45,7 +46,9 @@ def batch():
 
 def losses_of(predictions, targets):
     part = {"in_features": ["p3", "p4"], "strides": [8, 16], "sizes_of_interest": [64], "num_classes": K}
-    generator = FCOSProposalGenerator(fcos_head=torch.nn.Identity(), nms=BatchedNMS(iou_thresh=0.6), **part)
+    generator = FCOSProposalGenerator(
+        fcos_head=torch.nn.Identity(), nms=InstanceNMS("BatchedNMS", NMSOptions(iou_thresh=0.6)), **part
+    )
     return {k: v.item() for k, v in generator.losses(FCOSPredictions(*predictions), targets).items()}
 
 
