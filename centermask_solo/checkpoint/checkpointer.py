@@ -1,4 +1,4 @@
-"""The one way in which weights enter a model and leave it."""
+"""Load weights into models, and save them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ADVICE = "give weights of this model, or a config that fits the file"
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, which reads files safely and does not let a wrong one pass.
+    """Detectron2's checkpointer, which reads files safely and rejects those that do not fit the model.
 
     Differs: files are read without running code from them, under the names of any code base of
     :data:`~centermask_solo.checkpoint.sources.SOURCES`; a file that does not fit the model is an error instead of a
@@ -67,7 +67,7 @@ class Checkpointer(DetectionCheckpointer):
         super().save(name, **kwargs)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a file, or nothing if ``path`` is empty; return what it holds beside the model and the checkpointables.
+        """Load a file, or nothing if ``path`` is empty; return what it holds besides the model and the checkpointables.
 
         Raises:
             WeightsError: The file is missing, is not a checkpoint, or does not fit the model.
@@ -174,7 +174,7 @@ class Checkpointer(DetectionCheckpointer):
 
 
 def _pixel_format_of(model: nn.Module) -> PixelFormat | None:
-    """Return the images that a model gives its networks; None if it does not tell."""
+    """Return the pixel format that a model states; None if it states none."""
     channels, mean, std = (getattr(model, name, None) for name in ("input_format", "pixel_mean", "pixel_std"))
     if channels is None or mean is None or std is None:
         return None

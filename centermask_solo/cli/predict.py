@@ -8,7 +8,7 @@ from .options import add_overrides, add_weights_arguments, load_cfg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add the parser of this subcommand."""
+    """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("predict", help="find instances in images and draw them")
     add_weights_arguments(parser)
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, image folders or patterns")

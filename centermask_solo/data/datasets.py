@@ -50,7 +50,7 @@ def register_datasets(cfg: CfgNode) -> None:
     Registering an entry again is a no-op.
 
     Raises:
-        ConfigError: an entry is not such a triple, or its name belongs to another dataset.
+        ConfigError: An entry is not such a triple, or its name belongs to another dataset.
     """
     for entry in cfg.DATASETS.COCO_JSON:
         if not isinstance(entry, (list, tuple)) or len(entry) != 3 or not all(isinstance(x, str) and x for x in entry):
@@ -91,8 +91,8 @@ def find_files(name: str) -> Metadata:
     """Return the metadata of a registered dataset once its json and its folder of images, if it has any, exist.
 
     Raises:
-        ConfigError: no such dataset is registered.
-        DataError: its files are missing.
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing.
     """
     check_registered(name)
     prepare_dataset(name)
@@ -111,8 +111,8 @@ def load_dataset(name: str) -> list[Sample]:
     """Return the samples of a registered dataset.
 
     Raises:
-        ConfigError: no such dataset is registered.
-        DataError: its files are missing, or Detectron2 cannot read its annotation file.
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing, or Detectron2 cannot read its annotation file.
     """
     json_file = find_files(name).get("json_file")
     try:

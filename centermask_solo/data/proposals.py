@@ -57,7 +57,7 @@ def read_proposals(path: str) -> dict[str, Any]:
         path: Path of the file, or a URL that Detectron2 knows.
 
     Raises:
-        DataError: the file is missing, cannot be fetched, or is not a proposal file.
+        DataError: The file is missing, cannot be fetched, or is not a proposal file.
     """
     try:
         local = PathManager.get_local_path(path)
@@ -93,8 +93,8 @@ def check_proposals(cfg: CfgNode, for_training: bool) -> None:
         for_training: Whether ``DATASETS.TRAIN`` is checked, too, and not only ``DATASETS.TEST``.
 
     Raises:
-        ConfigError: options contradict each other.
-        DataError: a file is missing, is not a proposal file, or lacks images.
+        ConfigError: Options contradict each other.
+        DataError: A file is missing, is not a proposal file, or lacks images.
     """
     if not cfg.MODEL.LOAD_PROPOSALS:
         if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and (

@@ -32,12 +32,12 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     Detectron2's; "coco_panoptic_seg" evaluates boxes, masks and semantic segmentation, and the panoptic quality if the
     package panopticapi is installed.
 
-    All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and at least as many per image as in the
+    All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and never fewer per image than in the
     official metrics. Files are written to ``OUTPUT_DIR/inference/<dataset>``.
 
     Raises:
-        DataError: the type is another.
-        UserError: the package that it needs is not installed.
+        DataError: The type is not one of these.
+        UserError: The package that it needs is not installed.
     """
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")

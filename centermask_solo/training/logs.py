@@ -39,7 +39,7 @@ def set_up_run(cfg: CfgNode, args: argparse.Namespace, *, on_screen: bool = True
 
 @contextmanager
 def output_in_log(output_dir: str) -> Iterator[None]:
-    """Inside, append whatever is printed to ``log.txt``, and ignore warnings; restore the loggers afterwards."""
+    """Append everything printed in the context to ``log.txt``, and ignore warnings; restore the loggers afterwards."""
     os.makedirs(output_dir, exist_ok=True)
     loggers = [logging.getLogger(name) for name in (*LOGGERS, "torch")]
     states = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]

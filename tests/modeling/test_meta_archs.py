@@ -22,6 +22,7 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.evaluation import MaskScoreCOCOEvaluator
 from centermask_solo.modeling.instance_nms import INSTANCE_NMS_REGISTRY
+from centermask_solo.utils.errors import ConfigError
 from tests.modeling.inputs import empty_instances, input_of, instances_of, rectangles
 from tests.modeling.models import SYSTEMS, System, detect, gradients_of, learn, losses_of
 
@@ -230,7 +231,7 @@ def test_mask_scores_are_the_quality_of_the_masks(learned):
 def test_any_rule_of_nms_runs_in_any_system_that_has_its_inputs(system, name):
     options = (system.score_thresh, 0.001, system.nms_name, name)
     if name == "MaskNMS" and system in (SYSTEMS["CenterMask"], SYSTEMS["FCOS"]):
-        with pytest.raises(ValueError, match="needs pred_masks, but this system has only pred_boxes"):
+        with pytest.raises(ConfigError, match="needs pred_masks, but this system has only pred_boxes"):
             system.model(*options)
         return
     model = system.model(*options)

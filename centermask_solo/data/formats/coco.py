@@ -30,7 +30,7 @@ def read_coco_json(path: str) -> CocoData:
     """Read and check an annotation file in COCO's format for instances.
 
     Raises:
-        DataError: the file is missing, is not JSON, or is not in this format; the message names the first fault.
+        DataError: The file is missing, is not JSON, or is not in this format; the message names the first fault.
     """
     if not PathManager.isfile(path):
         raise DataError(f"the annotation file {path} is missing: correct the path")
@@ -56,7 +56,7 @@ def take_images(coco: CocoData, count: int) -> Record:
     """Return the content of a COCO json with only the first ``count`` images, by id, that have a non-crowd object.
 
     Raises:
-        ConfigError: there are fewer.
+        ConfigError: There are fewer such images.
     """
     with_objects = {x["image_id"] for x in coco.annotations if not x.get("iscrowd", 0)}
     images = sorted((x for x in coco.images if x["id"] in with_objects), key=lambda x: x["id"])[:count]

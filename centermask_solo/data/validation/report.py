@@ -73,8 +73,8 @@ def check_dataset(name: str, open_images: bool = True) -> DatasetReport:
         open_images: Whether to decode every image, which finds damaged ones and those of another size than the json's.
 
     Raises:
-        ConfigError: no such dataset is registered.
-        DataError: its files are missing, it has no json, or the json is not COCO at all.
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing, it has no json, or the json is not COCO at all.
     """
     json_file = find_files(name).get("json_file")
     if not json_file:
