@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .text import one_line
-
 EXIT_CODE = 2
 
 
@@ -44,7 +42,7 @@ def user_message(error: BaseException | None) -> str | None:
     text, name = str(error), type(error).__name__
     if text.startswith(f"Caught {name} ") and "\nOriginal " in text:
         text = re.split(rf"^(?:\w+\.)*{name}: ", text, flags=re.MULTILINE)[-1]
-    return one_line(text)
+    return " ".join(text.split())
 
 
 def report(error: UserError) -> None:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from centermask_solo.modeling.yolact.heads import YOLACTMaskIoUHead
 from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_iou_terms, mask_loss, sem_seg_loss
 from centermask_solo.modeling.yolact.targets import YOLACTTargets
-from tests import oracles
+from tests.oracles import yolact as oracles
 
 
 def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anchors=12, num_classes=3, weights=None):
