@@ -104,10 +104,10 @@ def test_a_missing_file_is_named_and_the_next_load_works(tmp_path):
 
 def test_weights_of_another_model_without_a_common_key(tmp_path):
     path = save(tmp_path, {"model": nn.Linear(2, 2).state_dict()})
-    sentence = (
+    message = (
         r"does not fit Model: it holds the weights of another model: none of its 2 entries \(such as 'weight'\) is"
     )
-    with pytest.raises(WeightsError, match=sentence):
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(Model()).load(path)
 
 
@@ -185,6 +185,6 @@ def test_a_file_that_cannot_be_fetched_is_named(monkeypatch):
         raise OSError("no route to host\nmore of it")
 
     monkeypatch.setattr("centermask_solo.checkpoint.files.PathManager.get_local_path", refuse)
-    sentence = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
-    with pytest.raises(WeightsError, match=sentence):
+    message = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(Model()).load("https://nowhere/x.pth?matching_heuristics=True")

@@ -53,11 +53,11 @@ def mine_negatives(logits, labels, ratio):
     return [i in chosen for i in range(len(labels))]
 
 
-def box_mask_loss(coefficients, prototypes, boxes, truths):
-    """YOLACT's mask loss of each row, pixel by pixel: prototypes (E, h, w), boxes in fractions, truths (M, h, w)."""
+def box_mask_loss(coefficients, prototypes, boxes, gt_masks):
+    """YOLACT's mask loss of each row, pixel by pixel: prototypes (E, h, w), boxes in fractions, gt_masks (M, h, w)."""
     _, height, width = prototypes.shape
     losses = []
-    for k, box, truth in zip(coefficients, boxes, truths, strict=True):
+    for k, box, gt in zip(coefficients, boxes, gt_masks, strict=True):
         total = 0.0
         for y in range(height):
             for x in range(width):
@@ -65,6 +65,6 @@ def box_mask_loss(coefficients, prototypes, boxes, truths):
                 if in_columns and box[1] * height - 1 <= y < box[3] * height + 1:
                     logit = sum(a * b for a, b in zip(k.tolist(), prototypes[:, y, x].tolist(), strict=True))
                     p = 1 / (1 + math.exp(-logit))
-                    total -= math.log(p if truth[y, x] else 1 - p)
+                    total -= math.log(p if gt[y, x] else 1 - p)
         losses.append(total / ((box[2] - box[0]) * width * (box[3] - box[1]) * height))
     return losses

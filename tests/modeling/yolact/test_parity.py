@@ -121,12 +121,12 @@ def test_masks_of_given_prototypes(r50_case):
 
 
 def _training_input(spec):
-    truth = spec["ground_truth"]
+    gt = spec["ground_truth"]
     instances = Instances((spec["height"], spec["width"]))
-    instances.gt_boxes = Boxes(torch.tensor([x["bbox"] for x in truth], dtype=torch.float32))
-    instances.gt_classes = torch.tensor([x["class"] for x in truth])
-    instances.gt_is_crowd = torch.tensor([bool(x["iscrowd"]) for x in truth])
-    masks = np.stack([mask_util.decode(x["segmentation"]) for x in truth]).astype(bool)
+    instances.gt_boxes = Boxes(torch.tensor([x["bbox"] for x in gt], dtype=torch.float32))
+    instances.gt_classes = torch.tensor([x["class"] for x in gt])
+    instances.gt_is_crowd = torch.tensor([bool(x["iscrowd"]) for x in gt])
+    masks = np.stack([mask_util.decode(x["segmentation"]) for x in gt]).astype(bool)
     instances.gt_masks = BitMasks(torch.from_numpy(masks))
     return {"image": _image(spec), "instances": instances}
 
