@@ -118,7 +118,7 @@ assert isinstance(build_model(cfg), centermask_solo.SOLOv2)
 
 @pytest.mark.slow
 def test_works_without_pkg_resources():
-    """Neither this package nor Detectron2's model zoo needs it, and nobody else is made to believe that it exists."""
+    """Neither this package nor Detectron2's model zoo needs it, and the stand-in is not visible to other code."""
     run(
         WITHOUT_PKG_RESOURCES
         + """
