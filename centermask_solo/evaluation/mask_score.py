@@ -43,13 +43,9 @@ class MaskScoreCOCOEvaluator(COCOEvaluator):
         """Store the predictions of a batch; see ``COCOEvaluator.process``."""
         for x, output in zip(inputs, outputs, strict=True):
             super().process([x], [output])
-            if "instances" not in output:
-                continue
-            self._predicts_masks |= output["instances"].has("pred_masks")
-            if output["instances"].has("mask_scores"):
-                scores = output["instances"].mask_scores.tolist()
-                for result, score in zip(self._predictions[-1]["instances"], scores, strict=True):
-                    result["mask_score"] = score
+            if "instances" in output:
+                self._predicts_masks |= output["instances"].has("pred_masks")
+                add_mask_scores(self._predictions[-1]["instances"], output["instances"])
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: list[int] | None = None) -> None:
         """Fill ``self._results``, masks in a separate pass with their mask scores as scores."""
@@ -99,6 +95,13 @@ class MaskScoreCOCOEvaluator(COCOEvaluator):
             coco_eval.accumulate()
             coco_eval.summarize()
         return coco_eval
+
+
+def add_mask_scores(results: list[dict[str, Any]], instances: Instances) -> None:
+    """Store the mask scores of an image's detections, if they have any, as "mask_score" of its COCO results."""
+    if instances.has("mask_scores"):
+        for result, score in zip(results, instances.mask_scores.tolist(), strict=True):
+            result["mask_score"] = score
 
 
 def _renumber(coco: COCO) -> None:
