@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils.file_io import PathManager
 from numpy.typing import NDArray
@@ -16,30 +15,50 @@ from ..data.images import IMAGE_ERRORS
 from ..utils.errors import DataError
 
 
-def build_semantic_evaluator(dataset_name: str, output_dir: str | None = None, **options: Any) -> SemSegEvaluator:
-    """Return Detectron2's evaluator with a reader of label images that works with numpy 2 and names unusable ones.
+class SemanticEvaluator(SemSegEvaluator):
+    """Detectron2's evaluator, which works with numpy 2 and names label images that cannot be used."""
 
-    Args:
-        dataset_name: Registered dataset with ``stuff_classes`` and ``ignore_label``, whose samples have a
-            "sem_seg_file_name".
-        output_dir: Folder of ``sem_seg_predictions.json`` and ``sem_seg_evaluation.pth``.
-        options: Further arguments of ``SemSegEvaluator``.
-    """
-    metadata = MetadataCatalog.get(dataset_name)
-    read = partial(read_labels, num_classes=len(metadata.stuff_classes), ignore_label=metadata.ignore_label)
-    return SemSegEvaluator(dataset_name, output_dir=output_dir, sem_seg_loading_fn=read, **options)
+    def __init__(self, dataset_name: str, *args: Any, **options: Any) -> None:
+        """See ``SemSegEvaluator``."""
+        super().__init__(dataset_name, *args, sem_seg_loading_fn=self._read, **options)
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Any]]) -> None:
+        """Count the pixels of a batch; see ``SemSegEvaluator.process``.
+
+        Raises:
+            DataError: A label image is missing, damaged or of the wrong size, or has an unknown label.
+        """
+        for x, output in zip(inputs, outputs, strict=True):
+            height, width = output["sem_seg"].shape[-2:]
+            path = self.input_file_to_gt_file[x["file_name"]]
+            found = self._read(path).shape
+            if found != (height, width):
+                raise DataError(
+                    f"the label image {path} has {found[1]}x{found[0]} pixels, but its image {x['file_name']} has "
+                    f"{width}x{height} (width x height): create it again"
+                )
+        super().process(inputs, outputs)
+
+    def _read(self, path: str, dtype: Any = int) -> NDArray[Any]:
+        labels = read_labels(path).astype(dtype)
+        unknown = labels[(labels != self._ignore_label) & ((labels < 0) | (labels >= self._num_classes))]
+        if unknown.size:
+            raise DataError(
+                f"the label image {path} has the label {unknown[0]}, but the dataset has only the classes 0 to "
+                f"{self._num_classes - 1} and {self._ignore_label} for unlabeled pixels: correct it, or stuff_classes"
+            )
+        return labels
 
 
-def read_labels(path: str, dtype: Any = int, *, num_classes: int, ignore_label: int) -> NDArray[Any]:
-    """Return a label image as a new (H, W) array.
+def read_labels(path: str) -> NDArray[Any]:
+    """Return a label image, (H, W) of integers.
 
     Raises:
-        DataError: It is missing, damaged or not of one channel, or has a label that is neither a class nor
-            ``ignore_label``.
+        DataError: It is missing, damaged, or has several channels.
     """
     try:
         with PathManager.open(path, "rb") as file:
-            labels = np.asarray(Image.open(file)).astype(dtype)
+            labels = np.asarray(Image.open(file))
     except FileNotFoundError:
         raise DataError(
             f"the label image {path} is missing: datasets/prepare_panoptic_fpn.py creates those of panoptic datasets"
@@ -47,11 +66,5 @@ def read_labels(path: str, dtype: Any = int, *, num_classes: int, ignore_label: 
     except IMAGE_ERRORS as error:
         raise DataError(f"the label image {path} is damaged ({error}): create it again") from error
     if labels.ndim != 2:
-        raise DataError(f"the label image {path} has {labels.shape[-1]} channels: it must have one, with a class each")
-    unknown = labels[(labels != ignore_label) & ((labels < 0) | (labels >= num_classes))]
-    if unknown.size:
-        raise DataError(
-            f"the label image {path} has the label {unknown[0]}, but the dataset has the classes 0 to {num_classes - 1} "
-            f"and {ignore_label} for unlabeled pixels: correct it, or stuff_classes"
-        )
+        raise DataError(f"the label image {path} has {labels.shape[-1]} channels: it must have one, of class numbers")
     return labels
