@@ -14,6 +14,7 @@ from ...utils.errors import DataError
 from ..images import IMAGE_ERRORS
 
 VOID = 0  # id of unlabeled pixels
+IGNORE_LABEL = 255  # of unlabeled pixels in label images
 
 
 class PanopticImage(NamedTuple):
@@ -86,7 +87,7 @@ def read_segment_ids(path: str, image: PanopticImage | None = None) -> NDArray[n
     if image is not None:
         unknown = set(np.unique(ids).tolist()) - set(image.categories) - {VOID}
         if unknown:
-            raise DataError(f"the panoptic image {path} has a segment {min(unknown)} that is not in the json")
+            raise DataError(f"the panoptic image {path} has the segment {min(unknown)}, which is not in the json")
     return ids
 
 
@@ -94,6 +95,21 @@ def write_segment_ids(ids: NDArray[Any], path: Any) -> None:
     """Write segment ids, (H, W) below 2**24, as a PNG."""
     channels = [(ids >> shift) & 255 for shift in (0, 8, 16)]
     Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(path, format="PNG")
+
+
+def semantic_labels(ids: NDArray[np.int64], image: PanopticImage, is_thing: dict[int, bool]) -> NDArray[np.uint8]:
+    """Return the label image that Panoptic FPN trains with: 0 for all things, then the stuff categories by id.
+
+    Args:
+        ids: Segment ids, (H, W), all of them of ``image`` or ``VOID``.
+        image: The annotation.
+        is_thing: The categories, fewer than 255 of them stuff.
+    """
+    stuff = [x for x, thing in is_thing.items() if not thing]
+    label_of = {category: number for number, category in enumerate(stuff, start=1)}
+    found, inverse = np.unique(ids, return_inverse=True)
+    labels = [IGNORE_LABEL if x == VOID else label_of.get(image.categories[x], 0) for x in found.tolist()]
+    return np.array(labels, dtype=np.uint8)[inverse.reshape(ids.shape)]
 
 
 def _image(annotation: dict[str, Any]) -> PanopticImage:
