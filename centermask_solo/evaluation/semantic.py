@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.images import IMAGE_ERRORS
-from ..utils.errors import DataError
+from ..utils.errors import ConfigError, DataError
 
 
 class SemanticEvaluator(SemSegEvaluator):
@@ -26,10 +26,16 @@ class SemanticEvaluator(SemSegEvaluator):
         """Count the pixels of a batch; see ``SemSegEvaluator.process``.
 
         Raises:
+            ConfigError: The model has another number of classes than the dataset.
             DataError: A label image is missing, damaged or of the wrong size, or has an unknown label.
         """
         for x, output in zip(inputs, outputs, strict=True):
-            height, width = output["sem_seg"].shape[-2:]
+            num_classes, height, width = output["sem_seg"].shape
+            if num_classes != self._num_classes:
+                raise ConfigError(
+                    f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but the dataset '{self._dataset_name}' has "
+                    f"{self._num_classes} stuff_classes: set MODEL.SEM_SEG_HEAD.NUM_CLASSES {self._num_classes}"
+                )
             path = self.input_file_to_gt_file[x["file_name"]]
             found = self._read(path).shape
             if found != (height, width):

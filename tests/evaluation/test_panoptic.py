@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from centermask_solo.evaluation import PanopticEvaluator, SemanticEvaluator
-from centermask_solo.utils.errors import DataError
+from centermask_solo.utils.errors import ConfigError, DataError
 
 PERSON, CAR, SKY, ROAD = 10, 20, 30, 40  # ids in the dataset
 LARGE = 300_000  # a segment id that needs three channels
@@ -175,6 +175,13 @@ def test_semantic_segmentation(dataset):
     assert (got["IoU-things"], got["IoU-sky"], got["IoU-road"]) == pytest.approx((100 * 11 / 15, 100, 0))
     assert got["mIoU"] == pytest.approx((100 * 11 / 15 + 100) / 3)
     assert got["pACC"] == pytest.approx(100 * 15 / 19)
+
+
+def test_model_with_other_semantic_classes(dataset):
+    evaluator = SemanticEvaluator(dataset, distributed=False)
+    evaluator.reset()
+    with pytest.raises(ConfigError, match=r"NUM_CLASSES is 54, .* has 3 stuff_classes: set .*NUM_CLASSES 3"):
+        evaluator.process([{"file_name": "0.jpg"}], [{"sem_seg": torch.zeros(54, 3, 4)}])
 
 
 def save_labels(path, pixels):
