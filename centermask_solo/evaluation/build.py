@@ -2,64 +2,67 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import os
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
-    COCOPanopticEvaluator,
+    CityscapesInstanceEvaluator,
+    CityscapesSemSegEvaluator,
     DatasetEvaluator,
     DatasetEvaluators,
-    LVISEvaluator,
-    SemSegEvaluator,
 )
 
-from ..utils.errors import DataError, UserError
+from ..utils.errors import DataError
+from .lvis import MAX_DETECTIONS as LVIS_MAX_DETECTIONS
+from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
-
-logger = logging.getLogger(__name__)
+from .packages import require
+from .panoptic import PanopticEvaluator
+from .semantic import SemanticEvaluator
 
 COCO_MAX_DETECTIONS = 100  # per image, in the official COCO metrics
-LVIS_MAX_DETECTIONS = 300  # per image, in the official LVIS metrics
+_CITYSCAPES = {"cityscapes_instance": CityscapesInstanceEvaluator, "cityscapes_sem_seg": CityscapesSemSegEvaluator}
+_KINDS = ("coco", "coco_panoptic_seg", "lvis", "sem_seg", *_CITYSCAPES)
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     """Return the evaluator for the ``evaluator_type`` of a dataset's metadata.
 
-    "coco", the default, is Detectron2's, but ranks masks by their mask scores where the model predicts them; "lvis" is
-    Detectron2's; "coco_panoptic_seg" evaluates boxes, masks and semantic segmentation, and the panoptic quality if the
-    package panopticapi is installed.
+    * "coco", the default, and "lvis": AP of boxes and masks. They rank masks by their mask scores where the model
+      predicts them.
+    * "coco_panoptic_seg": AP as for "coco", semantic segmentation, and panoptic quality.
+    * "sem_seg": semantic segmentation.
+    * "cityscapes_instance" and "cityscapes_sem_seg": Detectron2's evaluators.
 
     All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and never fewer per image than in the
     official metrics. Files are written to ``OUTPUT_DIR/inference/<dataset>``.
 
     Raises:
-        DataError: The type is not one of these.
+        DataError: The type is none of these, or the dataset lacks what its type needs.
         UserError: The package that it needs is not installed.
     """
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
-    if kind in ("coco", "coco_panoptic_seg"):
-        coco = MaskScoreCOCOEvaluator(
-            dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
-        )
-        if kind == "coco":
-            return coco
-        evaluators = [coco, SemSegEvaluator(dataset_name, output_dir=output_dir)]
-        if importlib.util.find_spec("panopticapi") is not None:
-            evaluators.append(COCOPanopticEvaluator(dataset_name, output_dir))
-        else:
-            logger.warning("Skipping the panoptic quality, which needs https://github.com/cocodataset/panopticapi")
-        return DatasetEvaluators(evaluators)
     if kind == "lvis":
-        if importlib.util.find_spec("lvis") is None:
-            raise UserError(
-                f"the dataset '{dataset_name}' needs the package lvis for evaluation: run 'pip install lvis'"
-            )
-        return LVISEvaluator(dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit))
-    raise DataError(
-        f"the dataset '{dataset_name}' has the evaluator_type '{kind}': use coco, coco_panoptic_seg or lvis"
+        return MaskScoreLVISEvaluator(
+            dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit)
+        )
+    if kind == "sem_seg":
+        return SemanticEvaluator(dataset_name, output_dir=output_dir)
+    if kind in _CITYSCAPES:
+        require("cityscapesscripts", dataset_name)
+        return _CITYSCAPES[kind](dataset_name)
+    if kind not in _KINDS:
+        raise DataError(
+            f"the dataset '{dataset_name}' has the evaluator_type '{kind}', which is not one of {', '.join(_KINDS)}"
+        )
+    # Constructed first, because its error names what a panoptic dataset lacks
+    panoptic = [PanopticEvaluator(dataset_name, output_dir)] if kind == "coco_panoptic_seg" else []
+    coco = MaskScoreCOCOEvaluator(
+        dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
     )
+    if not panoptic:
+        return coco
+    return DatasetEvaluators([coco, SemanticEvaluator(dataset_name, output_dir=output_dir), *panoptic])
