@@ -13,6 +13,7 @@ from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.utils.file_io import PathManager
 
 from ..utils.errors import ConfigError, DataError, UserError
+from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
@@ -97,7 +98,12 @@ def find_files(name: str) -> Metadata:
     check_registered(name)
     prepare_dataset(name)
     metadata = MetadataCatalog.get(name)
-    for key, what in (("json_file", "annotation file"), ("image_root", "folder of images")):
+    files = {
+        "json_file": "annotation file",
+        "image_root": "folder of images",
+        "sem_seg_root": "folder of label images",
+    }
+    for key, what in files.items():
         path = metadata.get(key)
         if path and not PathManager.exists(path):
             raise DataError(
@@ -113,12 +119,15 @@ def load_dataset(name: str) -> list[Sample]:
     Raises:
         ConfigError: No such dataset is registered.
         DataError: Its files are missing, or Detectron2 cannot read its annotation file.
+        UserError: A package that it needs is not installed.
     """
     json_file = find_files(name).get("json_file")
     try:
         return DatasetCatalog.get(name)
     except UserError:
         raise
+    except ModuleNotFoundError as error:
+        raise missing_package(str(error.name).partition(".")[0], name) from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
         if not json_file:
             raise  # of a function that the user registered

@@ -1,6 +1,6 @@
 """Evaluators of datasets, and their results as a table and as a file."""
 
-from .build import build_evaluator
+from .build import build_evaluator, check_evaluator
 from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
 from .panoptic import PanopticEvaluator
@@ -13,6 +13,7 @@ __all__ = [
     "PanopticEvaluator",
     "SemanticEvaluator",
     "build_evaluator",
+    "check_evaluator",
     "format_results",
     "write_results",
 ]

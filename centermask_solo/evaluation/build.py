@@ -12,18 +12,43 @@ from detectron2.evaluation import (
     DatasetEvaluator,
     DatasetEvaluators,
 )
+from detectron2.utils.file_io import PathManager
 
 from ..utils.errors import DataError
+from ..utils.packages import require
 from .lvis import MAX_DETECTIONS as LVIS_MAX_DETECTIONS
 from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
-from .packages import require
 from .panoptic import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
 COCO_MAX_DETECTIONS = 100  # per image, in the official COCO metrics
 _CITYSCAPES = {"cityscapes_instance": CityscapesInstanceEvaluator, "cityscapes_sem_seg": CityscapesSemSegEvaluator}
 _KINDS = ("coco", "coco_panoptic_seg", "lvis", "sem_seg", *_CITYSCAPES)
+_PACKAGES = {"lvis": "lvis", **dict.fromkeys(_CITYSCAPES, "cityscapesscripts")}
+_PANOPTIC_FILES = {"panoptic_json": "panoptic annotation file", "panoptic_root": "folder of panoptic images"}
+
+
+def check_evaluator(dataset_name: str) -> None:
+    """Check, without reading its files, that a registered dataset can be evaluated.
+
+    Raises:
+        DataError: its ``evaluator_type`` is unknown, or files that its evaluator needs are missing.
+        UserError: a package that its evaluator needs is not installed.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    kind = metadata.get("evaluator_type", "coco")
+    if kind not in _KINDS:
+        raise DataError(
+            f"the dataset '{dataset_name}' has the evaluator_type '{kind}', which is not one of {', '.join(_KINDS)}"
+        )
+    if kind in _PACKAGES:
+        require(_PACKAGES[kind], dataset_name)
+    if kind == "coco_panoptic_seg":
+        for key, what in _PANOPTIC_FILES.items():
+            path = metadata.get(key)
+            if path and not PathManager.exists(path):
+                raise DataError(f"the dataset '{dataset_name}' lacks its {what} {path}: see datasets/README.md")
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -42,6 +67,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         DataError: The type is none of these, or the dataset lacks what its type needs.
         UserError: The package that it needs is not installed.
     """
+    check_evaluator(dataset_name)
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
@@ -52,12 +78,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     if kind == "sem_seg":
         return SemanticEvaluator(dataset_name, output_dir=output_dir)
     if kind in _CITYSCAPES:
-        require("cityscapesscripts", dataset_name)
         return _CITYSCAPES[kind](dataset_name)
-    if kind not in _KINDS:
-        raise DataError(
-            f"the dataset '{dataset_name}' has the evaluator_type '{kind}', which is not one of {', '.join(_KINDS)}"
-        )
     # Constructed first, because its error names what a panoptic dataset lacks
     panoptic = [PanopticEvaluator(dataset_name, output_dir)] if kind == "coco_panoptic_seg" else []
     coco = MaskScoreCOCOEvaluator(

@@ -15,8 +15,8 @@ from detectron2.utils.logger import create_small_table
 
 from ..utils.errors import DataError
 from ..utils.files import atomic_write
+from ..utils.packages import require
 from .mask_score import add_mask_scores
-from .packages import require
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 MAX_DETECTIONS = 300  # per image, in the official metrics

@@ -17,6 +17,7 @@ from ..config import merge_config, value_of
 from ..data.datasets import register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets
+from ..evaluation import check_evaluator
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError, DataError
 from .logs import set_up_run
@@ -70,6 +71,8 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
     classes = check_datasets(names, value_of(cfg, key) if key else None, key)
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
+    for name in cfg.DATASETS.TEST:
+        check_evaluator(name)
 
 
 def _check_device(name: str) -> None:

@@ -10,13 +10,15 @@ from detectron2.evaluation import CityscapesInstanceEvaluator, CityscapesSemSegE
 from PIL import Image
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.data.datasets import load_dataset
 from centermask_solo.evaluation import (
     MaskScoreCOCOEvaluator,
     PanopticEvaluator,
     SemanticEvaluator,
     build_evaluator,
 )
-from centermask_solo.utils.errors import DataError
+from centermask_solo.training.setup import check_config
+from centermask_solo.utils.errors import DataError, UserError
 
 
 @pytest.fixture
@@ -75,7 +77,39 @@ def test_cityscapes_uses_detectron2s_evaluators_where_its_package_is_installed(
     assert type(build_evaluator(config(tmp_path), dataset)) is expected
 
 
-def test_an_unknown_evaluator_type_is_an_error(dataset, tmp_path):
-    MetadataCatalog.get(dataset).evaluator_type = "voc"
-    with pytest.raises(DataError, match="voc"):
-        build_evaluator(config(tmp_path), dataset)
+REFUSALS = [
+    ("voc", {}, DataError, "evaluator_type 'voc', which is not one of coco, coco_panoptic_seg, lvis"),
+    ("lvis", {}, UserError, "needs the package lvis: run 'pip install lvis --no-deps'"),
+    ("cityscapes_instance", {}, UserError, "needs the package cityscapesscripts: run 'pip install cityscapesscripts'"),
+    (
+        "coco_panoptic_seg",
+        {"panoptic_json": "absent.json"},
+        DataError,
+        "lacks its panoptic annotation file absent.json",
+    ),
+    ("coco_panoptic_seg", {"panoptic_root": "absent"}, DataError, "lacks its folder of panoptic images absent"),
+]
+
+
+@pytest.mark.parametrize("kind, metadata, error, message", REFUSALS)
+def test_a_dataset_that_cannot_be_evaluated_is_refused_before_training(
+    dataset, tmp_path, monkeypatch, kind, metadata, error, message
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    MetadataCatalog.get(dataset).set(evaluator_type=kind, **metadata)
+    cfg = config(tmp_path)
+    cfg.MODEL.DEVICE, cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = "cpu", (dataset,), (dataset,)
+    with pytest.raises(error, match=message):
+        check_config(cfg, for_training=True)
+    with pytest.raises(error, match=message):
+        build_evaluator(cfg, dataset)
+
+
+def test_a_package_that_loading_needs_is_named(dataset):
+    def load():
+        raise ModuleNotFoundError("No module named 'lvis'", name="lvis")
+
+    DatasetCatalog.remove(dataset)
+    DatasetCatalog.register(dataset, load)
+    with pytest.raises(UserError, match="needs the package lvis: run 'pip install lvis --no-deps'"):
+        load_dataset(dataset)

@@ -80,7 +80,7 @@ def test_coco_evaluates_all_detections_of_the_model(tmp_path, metadata, limit, e
         (
             "lvis",
             UserError,
-            "'evaluation_test' needs the package lvis for evaluation: run 'pip install lvis --no-deps'",
+            "'evaluation_test' needs the package lvis: run 'pip install lvis --no-deps'",
         ),
         ("cityscapes_instance", UserError, "run 'pip install cityscapesscripts'"),
         ("cityscapes_sem_seg", UserError, "run 'pip install cityscapesscripts'"),
