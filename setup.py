@@ -32,7 +32,7 @@ REQUIREMENTS = [
     "tensorboard",
     "packaging",
 ]
-TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "scipy"]
+TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "pytest-xdist", "scipy"]
 LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # other versions format and check differently
 
 setup(
