@@ -1,4 +1,4 @@
-"""The distribution ``centermask_solo``: what it needs, and what is installed."""
+"""The distribution ``centermask_solo``: its requirements and its contents."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,8 @@ ROOT = Path(__file__).parent
 SOURCE = (ROOT / "centermask_solo" / "__init__.py").read_text(encoding="utf-8")
 README = ROOT / "README.md"
 
-# Detectron2 is needed too, but is not named: PyPI has no distribution of that name, and whoever built it from source
-# must not get another one. `make env` installs one where none can be imported.
+# Detectron2 is required but not listed: PyPI has no distribution of that name, and a copy built from source must not be
+# replaced by another one. `make env` installs one if none can be imported.
 REQUIREMENTS = [
     "torch>=2.1",
     "torchvision>=0.16",
@@ -20,7 +20,7 @@ REQUIREMENTS = [
     "pycocotools>=2.0.7",
     "matplotlib",
     "tqdm",
-    # needed by Detectron2
+    # required by Detectron2
     "fvcore>=0.1.5",
     "iopath>=0.1.9",
     "yacs>=0.1.8",
@@ -31,10 +31,9 @@ REQUIREMENTS = [
     "termcolor>=1.1",
     "tensorboard",
     "packaging",
-    "setuptools<81",  # Detectron2 imports pkg_resources, which later ones lack
 ]
-TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "scipy"]
-LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # others format and judge differently
+TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "pytest-xdist", "scipy"]
+LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # other versions format and check differently
 
 setup(
     name="centermask_solo",
@@ -48,7 +47,7 @@ setup(
     package_dir={"centermask_solo.configs": "configs"},
     package_data={
         "centermask_solo": ["py.typed"],
-        "centermask_solo.model_zoo": ["models.yaml"],
+        "centermask_solo.model_zoo": ["models.yaml", "signatures.json"],
         "centermask_solo.configs": ["*.yaml", "**/*.yaml"],
     },
     zip_safe=False,

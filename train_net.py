@@ -6,15 +6,18 @@
     python train_net.py --config-file ... --resume
 
 The flags are those of Detectron2's own tools. Without a GPU it runs on the CPU; --num-gpus is the number of processes.
-What each process does is ``centermask_solo.cli.train.main``.
+Each process runs ``centermask_solo.cli.train.main``.
 """
 
-from detectron2.engine import default_argument_parser
+import argparse
 
-from centermask_solo.cli.train import main
-from centermask_solo.training.launch import launch
+from centermask_solo.cli.train import add_arguments, main, run
 from centermask_solo.utils.errors import reported_errors
 
+__all__ = ["main"]
+
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser)
     with reported_errors():
-        launch(main, default_argument_parser().parse_args())
+        run(parser.parse_args())

@@ -1,4 +1,4 @@
-"""Where the two RoI level rules send the boxes of a COCO file, as Markdown tables.
+"""Print the pyramid levels that two RoI assignment rules give the boxes of a COCO file, as Markdown tables.
 
 python benchmarks/level_assignment.py instances_val2017.json [more.json ...] --test-size 800 1333
 """
@@ -17,12 +17,12 @@ from detectron2.structures import Boxes
 from centermask_solo.ops.boxes import assign_levels_by_area_ratio
 
 MIN_LEVEL, MAX_LEVEL = 3, 5
-CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # Detectron2's defaults of the "area" rule
+CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # Detectron2's defaults for the "area" rule
 COCO_SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # square pixels, original image
 
 
 def read_boxes(paths: list[Path], short_edge: int, longest_edge: int) -> tuple[Boxes, torch.Tensor, torch.Tensor]:
-    """All boxes in the frame of the resized image, their images' areas there, their own areas in the original image."""
+    """Return the boxes in the frame of the resized image, the areas of their images there, and their original areas."""
     boxes, image_areas, areas = [], [], []
     for path in paths:
         data = json.loads(path.read_text())
@@ -58,7 +58,7 @@ def main() -> None:
         for rule, got in (("ratio", ratio), ("area", area)):
             shares = [f"{100 * (got[rows] == k).float().mean().item():.1f} %" for k in levels]
             print("| " + " | ".join([f"{name} ({int(rows.sum())})", rule, *shares]) + " |")
-    print("\n| ratio, down; area, across | " + " | ".join(f"P{k}" for k in levels) + " |")
+    print("\n| ratio (rows), area (columns) | " + " | ".join(f"P{k}" for k in levels) + " |")
     print("| --- " + "| ---: " * len(levels) + "|")
     for k in levels:
         print(f"| P{k} | " + " | ".join(str(int(((ratio == k) & (area == j)).sum())) for j in levels) + " |")

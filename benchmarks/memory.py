@@ -1,4 +1,4 @@
-"""How much memory a function needs beyond what exists before it is called."""
+"""Measure the peak memory of a function beyond what was allocated before the call."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(function: Callable[[], object], device: str = "cpu") -> int:
-    """The most bytes that tensors of ``function`` occupy at once on ``device``: results and temporaries alike.
+    """Return the peak size of the tensors, results and temporaries, that ``function`` allocates on ``device``.
 
-    Every allocation of PyTorch counts, those within an operator too; scratch space of the matrix library does not.
+    Every allocation of PyTorch counts, including those within an operator, but not the scratch space of BLAS libraries.
     """
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,4 +1,4 @@
-"""What the memory benchmarks of the systems share: one measures what follows the networks, from made-up outputs."""
+"""Measure everything after the networks, on synthetic outputs: the common part of the memory benchmarks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from benchmarks.memory import peak_bytes
 from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
+from centermask_solo.utils.files import atomic_write
 
 MB = 10**6
 
@@ -33,16 +34,16 @@ def measure(
     device: str = "cpu",
     runs: int = 1,
 ) -> dict[str, object]:
-    """Peak memory (MB), median seconds of each stage, and how many instances come out.
+    """Return the peak memory (MB), the median seconds of each stage, and the number of instances.
 
     Args:
-        model: whose networks are not run.
-        outputs: what ``model.predict`` would return for one image.
+        model: Model whose networks are not run.
+        outputs: Synthetic return value of ``model.predict`` for one image.
         image_size: (height, width) in the network's input.
         output_size: (height, width) of the result.
-        whole_image_masks: the masks at image size of what ``inference`` found, made by interpolating whole images.
+        whole_image_masks: Returns the full-size masks of the result of ``inference`` by interpolating whole images.
         device: "cpu" or "cuda".
-        runs: of which the median counts.
+        runs: Number of timed runs, of which the median is reported.
     """
 
     def decode() -> Instances:
@@ -66,7 +67,7 @@ def measure(
 
 
 def _seconds(stage: Callable[[], object], device: str) -> tuple[float, float]:
-    """Seconds on the clock and of this process's processors; the second bears with a machine that others use too."""
+    """Return the wall and the CPU seconds of a stage; the latter is meaningful on a busy machine, too."""
     clock, cpu = time.perf_counter(), time.process_time()
     stage()
     if device == "cuda":
@@ -75,7 +76,7 @@ def _seconds(stage: Callable[[], object], device: str) -> tuple[float, float]:
 
 
 def device_name(device: str) -> str:
-    """The name of the GPU or of the processor's model, with the threads that are used."""
+    """Return the name of the GPU, or that of the CPU and the number of threads."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
@@ -86,16 +87,16 @@ def device_name(device: str) -> str:
 
 
 def main(script: str, doc: str, cases: Mapping[str, Callable[[str, int], dict[str, object]]]) -> None:
-    """Measure ``cases`` as the command line says; with ``--write`` to ``results/<script>-*.json``.
+    """Run the command line of a benchmark; ``--write`` writes ``results/<script>-*.json``.
 
     Args:
-        script: name of the script.
-        doc: what it says of itself.
-        cases: functions of the device and of the number of runs.
+        script: Name of the script.
+        doc: Its docstring.
+        cases: Measurements by name, functions of the device and of the number of runs.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median counts")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median is reported")
     parser.add_argument("--write", action="store_true", help=f"write benchmarks/results/{script}-*.json")
     args = parser.parse_args()
     versions = {"torch": torch.__version__, "detectron2": detectron2.__version__}
@@ -108,6 +109,6 @@ def main(script: str, doc: str, cases: Mapping[str, Callable[[str, int], dict[st
     if args.write:
         slug = re.sub(r"[^a-z0-9.]+", "_", f"{report['device']}-torch_{torch.__version__}".lower()).strip("_")
         path = Path(__file__).parent / "results" / f"{script}-{slug}.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({**report, "cases": results}, indent=2) + "\n")
-        print(f"written to {path}")
+        with atomic_write(path) as file:
+            file.write(json.dumps({**report, "cases": results}, indent=2) + "\n")
+        print(f"wrote {path}")

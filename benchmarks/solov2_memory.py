@@ -1,9 +1,9 @@
-"""Memory and time of SOLOv2's decoding, NMS and masks at image size, on made-up outputs of the networks.
+"""Measure memory and time of SOLOv2's decoding, NMS and full-size masks on synthetic outputs of the networks.
 
 python -m benchmarks.solov2_memory [--device cuda] [--runs 5] [--write]
 
-Each case is an image of 800 x 1333 pixels (padded: 800 x 1344) or less. What the networks return is not counted; the
-masks at image size, which are the result, are: 107 MB for 100 of them.
+Each case is an image of at most 800 x 1333 pixels (800 x 1344 after padding). The outputs of the networks do not count;
+the full-size masks, the result, do: 107 MB for 100 of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from benchmarks import postprocessing
-from centermask_solo.modeling.instance_nms import InstanceNMS, MatrixNMS
+from centermask_solo.modeling.instance_nms import InstanceNMS
 from centermask_solo.modeling.solov2 import SOLOv2
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
 from centermask_solo.modeling.solov2.meta_arch import SOLOv2Predictions
@@ -28,18 +28,18 @@ KERNEL_LENGTH = 256
 
 
 class Case(NamedTuple):
-    """One set of made-up outputs and settings.
+    """A set of synthetic outputs and settings.
 
     Attributes:
-        what: in words.
-        passing: share of the (cell, class) pairs with a class probability above the threshold, before point NMS.
-        radius: of the round masks, relative to the image's height; above 2 each covers the whole image.
+        what: Description.
+        passing: Share of the (cell, class) pairs with a class probability above the threshold, before point NMS.
+        radius: Radius of the round masks relative to the image's height; above 2 each covers the whole image.
         num_classes: K.
-        score_thresh: class probability that a candidate must exceed.
-        max_detections: instances of an image.
+        score_thresh: Class probability that a candidate must exceed.
+        max_detections: Maximum number of instances per image.
         image_size: (height, width) in the network's input.
         output_size: (height, width) of the result.
-        dtype: of the networks' outputs.
+        dtype: Type of the networks' outputs.
     """
 
     what: str
@@ -66,7 +66,7 @@ CASES = {
 
 
 def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> SOLOv2:
-    """A SOLOv2 whose networks are never run, with the published numbers of inference."""
+    """Return a SOLOv2 with the published settings for inference, whose networks are never run."""
     channels = 32
     head = SOLOv2InstanceHead(
         in_channels=channels,
@@ -81,14 +81,14 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> SO
     model = SOLOv2(
         backbone=nn.Identity(),
         instance_head=head,
-        mask_head=SOLOv2MaskHead(in_channels=channels, num_levels=4, channels=channels),
+        mask_head=SOLOv2MaskHead(in_channels=channels, in_strides=(4, 8, 16, 32), channels=channels),
         instance_in_features=["p2", "p3", "p4", "p5", "p6"],
         mask_in_features=["p2", "p3", "p4", "p5"],
         pixel_mean=(0.0, 0.0, 0.0),
         pixel_std=(1.0, 1.0, 1.0),
         num_classes=case.num_classes,
         scale_ranges=((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048)),
-        test_nms=nms or MatrixNMS(),
+        test_nms=nms or InstanceNMS("MatrixNMS"),
         test_score_thresh=case.score_thresh,
         test_max_candidates=500,
         test_max_detections=case.max_detections,
@@ -97,12 +97,12 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> SO
 
 
 def predictions(case: Case, device: str = "cpu") -> SOLOv2Predictions:
-    """Outputs for one image: round masks around the centres of their cells, of two or more sizes; random scores."""
+    """Outputs for one image: round masks around the centers of their cells, of two or more sizes; random scores."""
     rng = torch.Generator().manual_seed(0)
     height, width = (-(-n // 32) * 8 for n in case.image_size)
     y, x = torch.meshgrid(torch.arange(height) / height, torch.arange(width) / height, indexing="ij")
     features = torch.zeros(1, KERNEL_LENGTH, height, width)
-    features[0, :4] = torch.stack((torch.ones_like(x), x, y, x * x + y * y))  # so that kernels can say circles
+    features[0, :4] = torch.stack((torch.ones_like(x), x, y, x * x + y * y))  # kernels can express circles with these
     class_logits, kernels = [], []
     for side in NUM_GRIDS:
         probability = case.score_thresh + (0.9 - case.score_thresh) * torch.rand(
@@ -124,7 +124,7 @@ def predictions(case: Case, device: str = "cpu") -> SOLOv2Predictions:
 
 
 def measure(case: Case, device: str = "cpu", runs: int = 1) -> dict[str, object]:
-    """Peak memory (MB), median seconds of each stage, and how many instances come out."""
+    """Return the peak memory (MB), the median seconds of each stage, and the number of instances."""
     model, outputs = build(case, device), predictions(case, device)
 
     def literal(found: Instances) -> Tensor:
@@ -135,7 +135,7 @@ def measure(case: Case, device: str = "cpu", runs: int = 1) -> dict[str, object]
 
 
 def whole_image_masks(kernels: Tensor, mask_features: Tensor, case: Case, chunk: int = 10) -> Tensor:
-    """What the masks at image size would be compared with: whole images interpolated twice, ``chunk`` at a time."""
+    """Return full-size masks for comparison: whole images interpolated twice, ``chunk`` at a time."""
     masks = torch.zeros(len(kernels), *case.output_size, dtype=torch.bool, device=kernels.device)
     features = mask_features.float()
     for rows, out in zip(kernels.split(chunk), masks.split(chunk), strict=True):

@@ -1,8 +1,8 @@
-"""One step of the comparison of all systems, in a process of its own: see compare_systems.py, which starts it.
+"""Run one step of the comparison of all systems in its own process; compare_systems.py starts it.
 
 python -m benchmarks.system_run {train,propose,predict} SYSTEM --iterations N --output FOLDER [--opts KEY VALUE ...]
 
-"train" leaves FOLDER/SYSTEM/model_final.pth, "propose" FOLDER/proposals/*.pkl; what each measures goes to
+"train" writes FOLDER/SYSTEM/model_final.pth and "propose" FOLDER/proposals/*.pkl; every step adds its measurements to
 FOLDER/SYSTEM.json.
 """
 
@@ -32,14 +32,14 @@ from benchmarks.postprocessing import device_name
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.config import merge_config
-from centermask_solo.data.datasets import register_datasets
-from centermask_solo.data.loader import load_dataset
+from centermask_solo.data.datasets import load_dataset, register_datasets
 from centermask_solo.data.proposals import write_proposals
 from centermask_solo.demo import demo_configs, initial_weights
 from centermask_solo.inference.proposals import rpn_proposals
 from centermask_solo.training.setup import check_config
 from centermask_solo.training.trainer import Trainer
 from centermask_solo.utils.errors import reported_errors
+from centermask_solo.utils.files import atomic_write
 
 MB = 10**6
 WARM_UP = 3  # predictions that are not timed
@@ -50,7 +50,7 @@ Measured = dict[str, Any]
 
 
 def build_cfg(system: str, iterations: int, output: Path, opts: list[str]) -> CfgNode:
-    """The config of a system for this comparison; its datasets are registered."""
+    """Return the config of a system for the comparison, and register its datasets."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     cfg.SEED = SEED
@@ -65,12 +65,12 @@ def build_cfg(system: str, iterations: int, output: Path, opts: list[str]) -> Cf
 
 
 def proposal_file(output: Path, dataset: str) -> str:
-    """Where the proposals for a dataset are."""
+    """Return the path of the proposals for a dataset."""
     return str(output / "proposals" / f"{dataset}.pkl")
 
 
 def train(cfg: CfgNode, output: Path) -> Measured:
-    """Train and measure it, without evaluation."""
+    """Train the system without evaluation, and return the measurements."""
     weights = cfg.MODEL.WEIGHTS
     from_scratch = initial_weights(weights)
     cfg.merge_from_list(from_scratch)
@@ -92,7 +92,7 @@ def train(cfg: CfgNode, output: Path) -> Measured:
 
 
 def propose(cfg: CfgNode, output: Path) -> Measured:
-    """Write the proposals of the trained system's RPN for all datasets."""
+    """Write the proposals by the trained system's RPN for all datasets, and return the measurements."""
     cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
     count, start = 0, time.perf_counter()
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
@@ -104,9 +104,9 @@ def propose(cfg: CfgNode, output: Path) -> Measured:
 
 @torch.no_grad()
 def predict(cfg: CfgNode, output: Path) -> Measured:
-    """Judge the trained system on ``DATASETS.TEST``, one image at a time, each prediction timed."""
+    """Evaluate the trained system on ``DATASETS.TEST``, one image at a time, and return the measurements."""
     cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
-    cfg.DATALOADER.NUM_WORKERS = 0  # nothing else shall run meanwhile
+    cfg.DATALOADER.NUM_WORKERS = 0  # no other process disturbs the times
     name = cfg.DATASETS.TEST[0]
     model = Trainer.build_model(cfg)
     Checkpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
@@ -130,20 +130,20 @@ def predict(cfg: CfgNode, output: Path) -> Measured:
         "cpu_seconds_per_image": cpu_seconds,
         "peak_mb": peak,
         "images": len(times),
-        "input_sides": sides,  # the shorter and the longest longer one
+        "input_sides": sides,  # the shorter side, and the limit of the longer one
         "results": {task: scores(results.get(task)) for task in ("bbox", "segm")[: 1 + cfg.MODEL.MASK_ON]},
     }
 
 
 def scores(metrics: Mapping[str, float] | None) -> dict[str, float | None]:
-    """The metrics of a task: None where there is nothing to find, 0 if the model has found nothing at all."""
-    if not metrics or math.isnan(metrics["AP"]):  # so Detectron2's evaluator reports no detections
+    """Return the metrics of a task: None where there is no object, 0 if there are no detections at all."""
+    if not metrics or math.isnan(metrics["AP"]):  # how Detectron2's evaluator reports no detections
         return dict.fromkeys(METRICS, 0.0)
     return {name: metrics[name] if math.isfinite(metrics[name]) else None for name in METRICS}
 
 
 def timed(cfg: CfgNode, function: Callable[..., Any], *args: Any) -> tuple[Any, float, float]:
-    """What the function returns, the seconds on the clock that it took, and those of this process's processors."""
+    """Call the function, and return its result, its wall seconds and its CPU seconds."""
     clock, cpu = time.perf_counter(), time.process_time()
     result = function(*args)
     if cfg.MODEL.DEVICE == "cuda":
@@ -152,7 +152,7 @@ def timed(cfg: CfgNode, function: Callable[..., Any], *args: Any) -> tuple[Any, 
 
 
 def peak_mb(cfg: CfgNode) -> float:
-    """The most memory that was in use so far: of this process on a CPU, of PyTorch's tensors on a GPU."""
+    """Return the peak memory so far: of this process on a CPU, of PyTorch's tensors on a GPU."""
     if cfg.MODEL.DEVICE == "cuda":
         return torch.cuda.max_memory_allocated() / MB
     unit = 1 if platform.system() == "Darwin" else 1024
@@ -160,7 +160,7 @@ def peak_mb(cfg: CfgNode) -> float:
 
 
 def machine(cfg: CfgNode) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Return the hardware and the versions that the figures depend on."""
     return {
         "device": device_name(cfg.MODEL.DEVICE),
         "cores": os.cpu_count(),
@@ -174,7 +174,7 @@ STAGES = {"train": train, "propose": propose, "predict": predict}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the step and add what it measured to the system's json."""
+    """Run a step and add its measurements to the system's json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("system", choices=demo_configs())
@@ -190,7 +190,8 @@ def main(argv: list[str] | None = None) -> None:
         measured = STAGES[args.stage](cfg, args.output) | about
         path = args.output / f"{args.system}.json"
         record = json.loads(path.read_text()) if path.exists() else {"iterations": args.iterations, "opts": args.opts}
-        path.write_text(json.dumps(record | {args.stage: measured}, indent=1) + "\n")
+        with atomic_write(path) as file:
+            file.write(json.dumps(record | {args.stage: measured}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Memory of one step of training, for each image of the batch and for what does not depend on it.
+"""Measure the peak memory of a training step: the part per image of the batch, and the rest.
 
 python -m benchmarks.training_memory configs/YOLACT/yolact_resnet50.yaml --size 550 550 [--amp] [--device cuda]
 
-Images of noise with eight objects each; weights are random. Every allocation of PyTorch counts between the images and
-the gradients of all parameters, which are included; parameters and the optimizer's state are not.
+The images are noise with eight objects each, and the weights are random. Every allocation of PyTorch from the images to
+the gradients of all parameters counts, but not the parameters and the optimizer's state.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from torch import nn
 from benchmarks.memory import peak_bytes
 from benchmarks.postprocessing import device_name
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.config import merge_config
 
 NUM_OBJECTS = 8
 GB = 10**9
 
 
 def build(config_file: str, device: str) -> nn.Module:
-    """The model of a config with random weights, in training mode."""
+    """Return the model of a config with random weights, in training mode."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    cfg.merge_from_file(config_file)
+    merge_config(cfg, config_file, [])
     cfg.MODEL.DEVICE = device
     torch.manual_seed(0)
     model = build_model(cfg).train()
@@ -37,7 +38,7 @@ def build(config_file: str, device: str) -> nn.Module:
 
 
 def example(size: tuple[int, int], seed: int) -> dict[str, object]:
-    """A training input of this (height, width): rectangles of a tenth to a half of the sides, classes 0 to 7."""
+    """Return a training input of this (height, width): rectangles of 0.1 to 0.5 of the sides, classes 0 to 7."""
     rng = torch.Generator().manual_seed(seed)
     masks = torch.zeros(NUM_OBJECTS, *size, dtype=torch.bool)
     for mask in masks:
@@ -45,12 +46,12 @@ def example(size: tuple[int, int], seed: int) -> dict[str, object]:
         rows, columns = (slice(int(a * n), int((a + b + 0.1) * n)) for a, b, n in ((y, h, size[0]), (x, w, size[1])))
         mask[rows, columns] = True
     bits = BitMasks(masks)
-    truth = Instances(size, gt_boxes=bits.get_bounding_boxes(), gt_masks=bits, gt_classes=torch.arange(NUM_OBJECTS))
-    return {"image": torch.rand(3, *size, generator=rng) * 255, "instances": truth}
+    instances = Instances(size, gt_boxes=bits.get_bounding_boxes(), gt_masks=bits, gt_classes=torch.arange(NUM_OBJECTS))
+    return {"image": torch.rand(3, *size, generator=rng) * 255, "instances": instances}
 
 
 def step_bytes(model: nn.Module, size: tuple[int, int], batch: int, device: str, amp: bool) -> int:
-    """The peak of losses and gradients of a batch."""
+    """Return the peak memory of the losses and gradients of a batch."""
     inputs = [example(size, seed) for seed in range(batch)]
     kind = torch.float16 if device == "cuda" else torch.bfloat16
 
@@ -73,7 +74,7 @@ def main() -> None:
     model, size = build(args.config_file, args.device), (args.size[0], args.size[1])
     one, three = (step_bytes(model, size, n, args.device, args.amp) / GB for n in (1, 3))
     each = (three - one) / 2
-    print(f"{device_name(args.device)}: {each:.2f} GB an image, {one - each:.2f} GB besides")
+    print(f"{device_name(args.device)}: {each:.2f} GB per image plus {one - each:.2f} GB")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Memory and time of YOLACT's decoding, NMS and masks at image size, on made-up outputs of the networks.
+"""Measure memory and time of YOLACT's decoding, NMS and full-size masks on synthetic outputs of the networks.
 
 python -m benchmarks.yolact_memory [--device cuda] [--runs 5] [--write]
 
-Inputs are 550 pixels a side, and images 1080 x 1920 or less. What the networks return is not counted; the masks at
-image size, which are the result, are: 207 MB for 100 of them.
+Inputs have 550 x 550 pixels, images at most 1080 x 1920. The outputs of the networks do not count; the full-size masks,
+the result, do: 207 MB for 100 of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from benchmarks import postprocessing
-from centermask_solo.modeling.instance_nms import FastNMS, InstanceNMS
+from centermask_solo.modeling.instance_nms import InstanceNMS, NMSOptions
 from centermask_solo.modeling.yolact import YOLACT
 from centermask_solo.modeling.yolact.anchors import grid_anchors, level_shapes
 from centermask_solo.modeling.yolact.decode import frame_of, mask_probabilities
@@ -33,15 +33,15 @@ PROTOTYPES = (32, 138, 138)
 
 
 class Case(NamedTuple):
-    """One set of made-up outputs and settings.
+    """A set of synthetic outputs and settings.
 
     Attributes:
-        what: in words.
-        passing: share of the anchors whose best class is above the threshold.
-        whole_image: whether every box covers the whole image, with masks that fill it.
-        plus: whether it is YOLACT++: three times as many anchors, and mask scores.
+        what: Description.
+        passing: Share of the anchors whose best class is above the threshold.
+        whole_image: Whether every box covers the whole image, with masks that fill it.
+        plus: Whether the model is a YOLACT++, with three times as many anchors, and mask scores.
         output_size: (height, width) of the result.
-        dtype: of the networks' outputs.
+        dtype: Type of the networks' outputs.
     """
 
     what: str
@@ -62,16 +62,17 @@ CASES = {
 }
 
 
-def anchor_shapes(plus: bool) -> list[Tensor]:
-    """Width and height of the published models' anchors, L x (A, 2)."""
+def anchor_shapes(plus: bool) -> Tensor:
+    """Width and height of the published models' anchors, (L, A, 2)."""
     sizes = [[s * 2 ** (i / 3) for i in range(3 if plus else 1)] for s in ANCHOR_SIZES]
     return level_shapes(sizes, [RATIOS], len(LEVELS), square=False)
 
 
 def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YOLACT:
-    """A YOLACT whose networks, but for the mask IoU's, are never run, with the published numbers of inference."""
+    """Return a YOLACT with the published settings for inference, of whose networks only the mask IoU head is run."""
     channels = 32
     shapes = anchor_shapes(case.plus)
+    fast_nms = InstanceNMS("FastNMS", NMSOptions(iou_thresh=2.0 if case.whole_image else 0.5))  # 2: keeps equal boxes
     torch.manual_seed(0)
     model = YOLACT(
         backbone=nn.Identity(),
@@ -81,6 +82,7 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
         mask_iou_head=YOLACTMaskIoUHead(num_classes=NUM_CLASSES) if case.plus else None,
         head_in_features=["p3", "p4", "p5", "p6", "p7"],
         proto_in_feature="p3",
+        proto_in_stride=8,
         anchor_shapes=shapes,
         input_size=INPUT_SIZE,
         pixel_mean=(0.0, 0.0, 0.0),
@@ -88,7 +90,7 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
         num_classes=NUM_CLASSES,
         test_score_thresh=0.05,
         test_max_candidates=1000,
-        test_nms=nms or FastNMS(iou_thresh=2.0 if case.whole_image else 0.5),  # of equal boxes all shall stay
+        test_nms=nms or fast_nms,
     )
     return model.eval().to(device)
 
@@ -96,7 +98,7 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
 def predictions(case: Case, device: str = "cpu") -> YOLACTPredictions:
     """Outputs for one image: boxes near their anchors or the whole image, random scores, coefficients, prototypes."""
     rng = torch.Generator().manual_seed(0)
-    anchors = grid_anchors(LEVELS, anchor_shapes(case.plus), (INPUT_SIZE, INPUT_SIZE))
+    anchors = grid_anchors(LEVELS, (anchor_shapes(case.plus) / INPUT_SIZE).float())
     passes = torch.rand(len(anchors), generator=rng) <= case.passing
     logits = torch.randn(1, len(anchors), NUM_CLASSES + 1, generator=rng)
     logits[:, :, 0] = torch.where(passes, -100.0, 100.0)
@@ -107,12 +109,11 @@ def predictions(case: Case, device: str = "cpu") -> YOLACTPredictions:
         deltas = build(case).box_transform.get_deltas(anchors, whole)[None]
     prototypes = torch.rand(1, *PROTOTYPES, generator=rng)
     outputs = [x.to(device, case.dtype) for x in (logits, deltas, coefficients, prototypes)]
-    no_sem_seg = torch.zeros(1, NUM_CLASSES, 0, 0, device=device)
-    return YOLACTPredictions(*outputs, anchors.to(device), no_sem_seg)
+    return YOLACTPredictions(*outputs, anchors.to(device))
 
 
 def measure(case: Case, device: str = "cpu", runs: int = 1) -> dict[str, object]:
-    """Peak memory (MB), median seconds of each stage, and how many instances come out."""
+    """Return the peak memory (MB), the median seconds of each stage, and the number of instances."""
     model, outputs = build(case, device), predictions(case, device)
 
     def literal(found: Instances) -> Tensor:
@@ -123,7 +124,7 @@ def measure(case: Case, device: str = "cpu", runs: int = 1) -> dict[str, object]
 
 
 def whole_image_masks(found: Instances, prototypes: Tensor, case: Case, chunk: int = 10) -> Tensor:
-    """What the masks at image size would be compared with: whole images interpolated, ``chunk`` at a time."""
+    """Return full-size masks for comparison: whole images interpolated, ``chunk`` at a time."""
     masks = torch.zeros(len(found), *case.output_size, dtype=torch.bool, device=prototypes.device)
     boxes = found.pred_boxes.tensor / frame_of(found.image_size, found.pred_boxes.tensor)
     for rows, out in zip(torch.arange(len(found), device=masks.device).split(chunk), masks.split(chunk), strict=True):

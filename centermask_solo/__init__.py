@@ -1,11 +1,100 @@
-"""CenterMask, SOLOv2 and YOLACT as Detectron2 meta-architectures.
+"""CenterMask, FCOS, SOLOv2 and YOLACT as Detectron2 meta-architectures.
 
-Importing this package registers its models and the generated datasets with Detectron2;
-:func:`add_centermask_solo_config` adds their options to a config. Nothing of Detectron2's own defaults changes.
+The public names below are loaded on first use, so that importing the package itself needs neither PyTorch nor
+Detectron2. Loading any of them also registers the models, the generated datasets and the weights of the model zoo with
+Detectron2. :func:`add_centermask_solo_config` adds the package's options to a config; Detectron2's own defaults stay as
+they are.
 """
 
-from . import data, model_zoo, modeling  # noqa: F401  (registers the datasets, the published weights and the models)
-from .config.options import add_centermask_solo_config
+from __future__ import annotations
 
-__all__ = ["__version__", "add_centermask_solo_config"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import model_zoo
+    from .checkpoint import Checkpointer
+    from .config import add_centermask_solo_config
+    from .data.mapper import InstanceMapper
+    from .evaluation import build_evaluator
+    from .inference.predictor import Predictor
+    from .modeling.centermask import CenterMask, CenterMaskWithTTA
+    from .modeling.fcos import FCOS
+    from .modeling.solov2 import SOLOv2
+    from .modeling.systems import ClassOutputs, System, register_system
+    from .modeling.yolact import YOLACT
+    from .registration import register
+    from .training.evaluate import evaluate
+    from .training.trainer import Trainer
+    from .utils.errors import ConfigError, DataError, NonFiniteLossError, UserError, WeightsError
+
+__all__ = [
+    "FCOS",
+    "YOLACT",
+    "CenterMask",
+    "CenterMaskWithTTA",
+    "Checkpointer",
+    "ClassOutputs",
+    "ConfigError",
+    "DataError",
+    "InstanceMapper",
+    "NonFiniteLossError",
+    "Predictor",
+    "SOLOv2",
+    "System",
+    "Trainer",
+    "UserError",
+    "WeightsError",
+    "__version__",
+    "add_centermask_solo_config",
+    "build_evaluator",
+    "evaluate",
+    "model_zoo",
+    "register",
+    "register_system",
+]
 __version__ = "0.1.0"
+
+_MODULES = {  # where each public name is defined
+    "CenterMask": "modeling.centermask",
+    "CenterMaskWithTTA": "modeling.centermask",
+    "Checkpointer": "checkpoint",
+    "ClassOutputs": "modeling.systems",
+    "ConfigError": "utils.errors",
+    "DataError": "utils.errors",
+    "FCOS": "modeling.fcos",
+    "InstanceMapper": "data.mapper",
+    "NonFiniteLossError": "utils.errors",
+    "Predictor": "inference.predictor",
+    "SOLOv2": "modeling.solov2",
+    "System": "modeling.systems",
+    "Trainer": "training.trainer",
+    "UserError": "utils.errors",
+    "WeightsError": "utils.errors",
+    "YOLACT": "modeling.yolact",
+    "add_centermask_solo_config": "config",
+    "build_evaluator": "evaluation",
+    "evaluate": "training.evaluate",
+    "register": "registration",
+    "register_system": "modeling.systems",
+}
+_WITHOUT_DETECTRON2 = "utils.errors"
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name == "model_zoo":
+        import_module(".registration", __name__)
+        return import_module(".model_zoo", __name__)
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _MODULES[name] != _WITHOUT_DETECTRON2:
+        import_module(".registration", __name__)
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, loaded or not, and the module's own."""
+    return sorted({*globals(), *__all__})

@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Write the proposals that Fast R-CNN needs: a file for each dataset, by selective search or by a trained RPN.
+"""Write the proposals that Fast R-CNN needs, one file per dataset, by selective search or by a trained RPN.
 
     python datasets/prepare_proposals.py shapes_train shapes_val          # selective search: OpenCV's contrib build
     python datasets/prepare_proposals.py shapes_train shapes_val --rpn configs/shapes/faster_rcnn_shapes.yaml \\
         output/shapes_faster_rcnn/model_final.pth                         # the RPN of a trained Faster or Mask R-CNN
     python datasets/prepare_proposals.py --coco-json birds_train birds/train.json birds/images --rpn ...
 
-The files are FOLDER/DATASET.pkl, in Detectron2's format, for DATASETS.PROPOSAL_FILES_TRAIN and _TEST; each keeps how it
-was made, which is also printed.
+The files are FOLDER/DATASET.pkl, in Detectron2's format, for DATASETS.PROPOSAL_FILES_TRAIN and _TEST. Each records how
+it was made, which is also printed.
 """
 
 import argparse
@@ -19,16 +19,15 @@ from tqdm import tqdm
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
-from centermask_solo.data.datasets import register_datasets
-from centermask_solo.data.loader import load_dataset
-from centermask_solo.data.proposals import selective_search, write_proposals
-from centermask_solo.data.validation.checks import find_files
+from centermask_solo.data.datasets import load_dataset, register_datasets
+from centermask_solo.data.proposals import write_proposals
+from centermask_solo.data.selective_search import selective_search
 from centermask_solo.inference.proposals import rpn_proposals
 from centermask_solo.utils.errors import reported_errors
 
 
 def main(argv: list[str] | None = None) -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="*", help="names of registered datasets")
     parser.add_argument(
@@ -37,10 +36,14 @@ def main(argv: list[str] | None = None) -> None:
         action="append",
         default=[],
         metavar=("NAME", "JSON", "IMAGES"),
-        help="a further dataset: its name, COCO json and folder of images",
+        help="another dataset: its name, COCO json and folder of images",
     )
-    parser.add_argument("--rpn", nargs=2, metavar=("CONFIG", "WEIGHTS"), help="the model whose RPN proposes")
-    parser.add_argument("--output", default="output/proposals", metavar="FOLDER", help="of the files (%(default)s)")
+    parser.add_argument(
+        "--rpn", nargs=2, metavar=("CONFIG", "WEIGHTS"), help="config and weights of the model whose RPN is used"
+    )
+    parser.add_argument(
+        "--output", default="output/proposals", metavar="FOLDER", help="folder of the files (%(default)s)"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes of selective search (%(default)s)")
     args = parser.parse_args(argv)
     names = [*args.datasets, *(name for name, _, _ in args.coco_json)]
@@ -56,7 +59,6 @@ def main(argv: list[str] | None = None) -> None:
             merge_config(cfg, args.rpn[0], ["MODEL.WEIGHTS", args.rpn[1]])
             source = f"the RPN of {args.rpn[0]} with {args.rpn[1]}"
         for name in names:
-            find_files(name)
             dataset = load_dataset(name)
             proposals = rpn_proposals(cfg, dataset) if args.rpn else selective_search(dataset, args.workers)
             path = os.path.join(args.output, f"{name}.pkl")

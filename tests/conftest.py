@@ -10,6 +10,11 @@ import pytest
 import torch
 from detectron2.utils.logger import setup_logger
 
+import centermask_solo
+from centermask_solo.training.logs import LOGGERS
+
+centermask_solo.register()  # first, because it makes Detectron2's model zoo importable with any version of setuptools
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup():
@@ -21,10 +26,10 @@ def pytest_runtest_setup():
 
 @pytest.fixture(autouse=True)
 def loggers_as_before():
-    """Undo Detectron2's log setup, which writes to the streams of the test that called it."""
+    """Undo the log setup of a test, which writes to the streams of that test."""
     yield
     setup_logger.cache_clear()
-    for name in ("detectron2", "fvcore"):
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True

@@ -1,4 +1,4 @@
-"""The baselines are Detectron2's own models with Detectron2's own recipes, and the small ones train on the CPU."""
+"""Baselines are Detectron2's models with Detectron2's recipes; the small ones train and predict on a CPU."""
 
 import pickle
 import re
@@ -50,7 +50,7 @@ def options(cfg: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("name", BASELINES)
-def test_recipe_is_detectron2s(name):
+def test_recipe_equals_detectron2s(name):
     ours = dict(options(read(f"baselines/{name}.yaml")))
     theirs = dict(options(model_zoo.get_config(published_name(name))))
     different = {key: ours[key] for key, value in theirs.items() if ours[key] != value and key != "MODEL.DEVICE"}
@@ -62,7 +62,7 @@ def test_recipe_is_detectron2s(name):
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if "roipool" not in name])
-def test_address_of_the_weights_is_detectron2s(name):
+def test_weights_url_equals_detectron2s(name):
     address = re.search(r"detectron2://\S+", (CONFIGS / "baselines" / f"{name}.yaml").read_text())[0]
     url = model_zoo.get_checkpoint_url(published_name(name))
     assert url.endswith(address.removeprefix("detectron2://"))
@@ -74,11 +74,11 @@ def sample(with_proposals: bool, num_objects: int = 2) -> dict[str, Any]:
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.tensor.int().tolist(), strict=True):
         mask[y0:y1, x0:x1] = True
     classes = torch.tensor([3, 9])[:num_objects]
-    truth = Instances((96, 128), gt_boxes=boxes, gt_classes=classes, gt_masks=BitMasks(masks))
+    gt = Instances((96, 128), gt_boxes=boxes, gt_classes=classes, gt_masks=BitMasks(masks))
     image = torch.randint(0, 256, (3, 96, 128), generator=torch.Generator().manual_seed(0))
     proposals = Instances((96, 128), proposal_boxes=Boxes(torch.tensor([[6.0, 9, 58, 72], [90, 60, 120, 90]])))
     proposals.objectness_logits = torch.tensor([2.0, -1.0])
-    return {"image": image, "instances": truth} | ({"proposals": proposals} if with_proposals else {})
+    return {"image": image, "instances": gt} | ({"proposals": proposals} if with_proposals else {})
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -92,8 +92,8 @@ def test_small_baseline_trains_and_predicts(name):
         losses = model([sample(cfg.MODEL.LOAD_PROPOSALS), sample(cfg.MODEL.LOAD_PROPOSALS, num_objects=0)])
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
-    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not without
+    without_gradient = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without_gradient
     has_masks = name.startswith("mask")
     assert ("loss_mask" in losses) is has_masks
     with torch.no_grad():
@@ -104,8 +104,8 @@ def test_small_baseline_trains_and_predicts(name):
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn", "fast_rcnn", "retinanet"])
-def test_files_of_detectron2s_model_zoo_fill_the_model(name, tmp_path):
-    """Their form: arrays under the names of the model, and who wrote them."""
+def test_files_of_detectron2s_model_zoo_load(name, tmp_path):
+    """They contain arrays under the names of the model, and their author."""
     cfg = read(f"shapes/{name}_shapes.yaml")
     cfg.MODEL.DEVICE = "cpu"
     values = {key: value.numpy() for key, value in build_model(cfg).state_dict().items()}

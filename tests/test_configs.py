@@ -1,4 +1,4 @@
-"""Every config file merges, and its model builds; on the meta device, so that none takes memory or time."""
+"""Merge every config file and build its model on the meta device, which takes neither memory nor time."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from centermask_solo import add_centermask_solo_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-# Entries of the state dict and millions of values, from the published models; offsets counted by hand below.
+# Entries of the state dict and millions of values in the published models
 SOLOV2_SIZES = {"solov2_R_50_3x": (333, 46.65), "solov2_R_101_3x": (588, 65.69), "solov2_R_101_rgb_3x": (588, 65.69)}
 CENTERMASK_SIZES = {
     "centermask_R_50_FPN_ms_3x": (351, 51.334),
@@ -37,7 +37,7 @@ CENTERMASK_SIZES = {
     "panoptic_centermask_V_57_eSE_FPN_ms_3x": (416, 71.218),
     "panoptic_centermask_V_99_eSE_FPN_ms_3x": (640, 99.310),
 }
-# Millions of parameters, anchors of a cell, side of the input, and deformable convolutions of the published models.
+# Of the published models: millions of parameters, anchors per cell, input size, deformable convolutions
 YOLACT_MODELS = {
     "yolact_resnet50": (31.16, 3, 550, 0),
     "yolact_darknet53": (47.78, 3, 550, 0),
@@ -48,13 +48,13 @@ YOLACT_MODELS = {
     "yolact_plus_base": (52.57, 9, 550, 11),
     "yolact_resnet50_pascal": (30.73, 3, 550, 0),
 }
-# Deformable convolutions in the backbone and in the heads, and the channels of a 3x3 one's offsets.
+# Deformable convolutions in the backbone and in the heads, and offset channels of the 3x3 ones
 SOLOV2_DEFORMABLE = {
     "solov2_R_50_light512_dcn_3x": (4 + 6 + 3, 2, 18),
     "solov2_R_101_dcn_3x": (4 + 23 + 3, 4 + 4 + (1 + 1 + 2 + 3) + 1, 27),
     "solov2_X_101_dcn_3x": (4 + 23 + 3, 4 + 4 + (1 + 1 + 2 + 3) + 1, 27),
 }
-MAX_ITER = {"1x": (88_000, 90_000), "3x": (264_000, 270_000)}  # 12 and 36 epochs, or 3 times 90,000
+MAX_ITER = {"1x": (88_000, 90_000), "3x": (264_000, 270_000)}  # 12 and 36 epochs; or 90,000 and three times that
 
 
 def read(name: str) -> CfgNode:
@@ -74,7 +74,7 @@ def build(cfg: CfgNode) -> nn.Module:
 def test_file_builds(name):
     cfg = read(name)
     assert cfg.INPUT.FORMAT in ("BGR", "RGB")
-    # the mean's order is the image's: blue is the darkest channel of photographs, red the brightest
+    # In photographs, blue is the darkest channel and red the brightest: the mean has the order of the channels
     mean, steps = cfg.MODEL.PIXEL_MEAN, cfg.SOLVER.STEPS
     assert mean[0] == mean[-1] or (mean[0] < mean[-1]) is (cfg.INPUT.FORMAT == "BGR")
     assert list(steps) == sorted(steps) and all(step < cfg.SOLVER.MAX_ITER for step in steps)
@@ -83,7 +83,7 @@ def test_file_builds(name):
 
 
 @pytest.mark.parametrize("name", [Path(f).stem for f in FILES if f.startswith("SOLOv2/solov2_")])
-def test_solov2_names_tell_the_model(name):
+def test_solov2_file_names_match_the_model(name):
     cfg = read(f"SOLOv2/{name}.yaml")
     words = name.split("_")
     if words[1] in ("R", "X"):
@@ -99,7 +99,7 @@ def test_solov2_names_tell_the_model(name):
 
 
 @pytest.mark.parametrize("name", SOLOV2_SIZES)
-def test_solov2_sizes_are_the_published_ones(name):
+def test_solov2_has_the_published_size(name):
     state = build(read(f"SOLOv2/{name}.yaml")).state_dict()
     entries, millions = SOLOV2_SIZES[name]
     assert len(state) == entries
@@ -107,7 +107,7 @@ def test_solov2_sizes_are_the_published_ones(name):
 
 
 @pytest.mark.parametrize("name", CENTERMASK_SIZES)
-def test_centermask_sizes_are_the_published_ones(name):
+def test_centermask_has_the_published_size(name):
     state = build(read(f"CenterMask/{name}.yaml")).state_dict()
     entries, millions = CENTERMASK_SIZES[name]
     assert len(state) == entries
@@ -132,7 +132,7 @@ def test_x101_is_64x4d():
     assert tuple(state["backbone.bottom_up.res3.0.conv2_offset.weight"].shape) == (27, 512, 3, 3)
 
 
-def test_light_models_start_at_stride_2_in_the_3x3():
+def test_light_models_have_stride_2_in_the_3x3_convolution():
     for name in ("solov2_R_50_light448_3x", "solov2_R_50_light512_dcn_3x"):
         model = build(read(f"SOLOv2/{name}.yaml"))
         block = model.backbone.bottom_up.res3[0]
@@ -141,12 +141,12 @@ def test_light_models_start_at_stride_2_in_the_3x3():
 
 
 @pytest.mark.parametrize("name", YOLACT_MODELS)
-def test_yolact_models_are_the_published_ones(name):
+def test_yolact_models_match_the_published_ones(name):
     cfg = read(f"YOLACT/{name}.yaml")
-    cfg.MODEL.RESNETS.NORM = cfg.MODEL.DARKNET.NORM = "BN"  # whose parameters are counted
+    cfg.MODEL.RESNETS.NORM = cfg.MODEL.DARKNET.NORM = "BN"  # the published counts include its parameters
     model = build(cfg)
     millions, num_anchors, size, num_deformable = YOLACT_MODELS[name]
-    # the published count has a bias in each deformable convolution, which is folded into the norm behind it here
+    # The published counts include biases of deformable convolutions, which are folded into the norms here
     offsets = [m for n, m in model.named_modules() if n.endswith("conv2_offset")]
     biases = sum(m.in_channels for m in offsets)
     assert len(offsets) == num_deformable

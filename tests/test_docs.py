@@ -84,11 +84,11 @@ def is_key(word: str, keys: set[str]) -> bool:
 
 @documents
 def test_options_exist(path):
-    """Old names stand in the document of the differences alone, and say there or in the log what became of them."""
+    """Only the page on compatibility and the reference of options may name old options."""
     text = "\n".join([*code_spans(path), *(block for _, block in FENCE.findall(path.read_text(encoding="utf-8")))])
     words = set(re.findall(r"(?<![\w$/.{-])[A-Z][A-Z0-9*]*(?:[._][A-Z0-9*_]+)+(?![\w(])", text))
     words -= FOREIGN | NAMES
-    keys = KEYS | OLD_KEYS if path.name == "compatibility.md" else KEYS
+    keys = KEYS | OLD_KEYS if path.name in ("compatibility.md", "configuration.md") else KEYS
     assert [word for word in sorted(words) if not is_key(word, keys)] == []
 
 

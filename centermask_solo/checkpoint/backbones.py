@@ -1,4 +1,4 @@
-"""Which backbone weights are of, told from their names and shapes."""
+"""Identify the backbone that weights belong to from their names and shapes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..modeling.backbone.vovnet import BODIES, VoVNetBody
-from .fit import OFFSETS
+from ..modeling.backbone.vovnet_bodies import BODIES, VoVNetBody
 
-# Blocks of the stages, and whether they are bottlenecks.
+# What a detector adds inside an ImageNet backbone.
+OFFSETS = re.compile(r".+\bconv\d?_offset\.(?:weight|bias)")
+# (Number of blocks per stage, whether they are bottlenecks) -> depth.
 RESNETS = {
     ((2, 2, 2, 2), False): 18,
     ((3, 4, 6, 3), False): 34,
@@ -21,12 +22,19 @@ RESNETS = {
 
 
 class Backbone(NamedTuple):
-    """A backbone as a person would call it; "" is what is not known."""
+    """The common name of a backbone, in parts; "" where something is unknown.
 
-    kind: str  # "ResNet", "ResNeXt", "VoVNetV2", "MobileNetV2", "DarkNet"
-    body: str = ""  # what follows the kind: "50", "101 32x8d", "V-39-eSE"
-    deformable: tuple[str, ...] = ()  # stages with deformable convolutions
-    modulated: bool = False  # DCNv2, else DCN v1
+    Attributes:
+        kind: "ResNet", "ResNeXt", "VoVNetV2", "MobileNetV2" or "DarkNet".
+        body: What follows the kind, such as "50", "101 32x8d" or "V-39-eSE".
+        deformable: Stages with deformable convolutions.
+        modulated: They are DCNv2, not DCN.
+    """
+
+    kind: str
+    body: str = ""
+    deformable: tuple[str, ...] = ()
+    modulated: bool = False
 
     def __str__(self) -> str:
         name = f"{self.kind}{'-' if self.body[:1].isdigit() else ' '}{self.body}".rstrip()
@@ -36,9 +44,9 @@ class Backbone(NamedTuple):
 
 
 def find_backbone(weights: Mapping[str, Any]) -> Backbone:
-    """The backbone of ``weights``, whose names are those of this package, without a prefix.
+    """Return the backbone of ``weights``, whose names are those of this package, without a prefix.
 
-    Its kind is "" if it is none of this package's or of Detectron2's ResNets.
+    Its kind is "" if it is neither one of this package nor a ResNet of Detectron2.
     """
     shapes = {key: tuple(value.shape) for key, value in weights.items()}
     offsets = {key: shape for key, shape in shapes.items() if OFFSETS.fullmatch(key) and key.endswith("weight")}
@@ -54,6 +62,12 @@ def find_backbone(weights: Mapping[str, Any]) -> Backbone:
     elif "stage1.downsample.weight" in shapes:
         kind, body = "DarkNet", "53"
     return Backbone(kind, body, deformable, modulated)
+
+
+def stage_of(key: str) -> str:
+    """Return the stage that a parameter of a backbone is in: its name up to the first number, such as "res5"."""
+    match = re.match(r".*?\d[^.]*", key)
+    return match[0] if match else key.split(".")[0]
 
 
 def _resnet(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str]:
@@ -80,7 +94,7 @@ def _vovnet_body(shapes: Mapping[str, tuple[int, ...]]) -> str:
 
 
 def _concatenations(body: VoVNetBody) -> dict[str, tuple[int, int]]:
-    """Channels out of and into the layer that ends each block."""
+    """Return the output and input channels of the layer that ends each block."""
     found, channels = {}, body.stem_channels[-1]
     for i, num_blocks in enumerate(body.num_blocks):
         for b in range(1, num_blocks + 1):

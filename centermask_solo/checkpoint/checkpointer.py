@@ -1,34 +1,34 @@
-"""The one way in which weights enter a model and leave it."""
+"""Load weights into models, and save them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import nn
 
-from .files import check_weights_file, read_file
-from .fit import Fit, judge, layers_of, name_some
-from .sources import PixelFormat, Source, find_source
-from .sources.own import recorded_format
+from ..utils.errors import WeightsError
+from ..utils.text import name_some
+from .files import check_weights_file
+from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
+from .sources import PixelFormat
+from .weight_file import WeightFile, read_weight_file
 
-# What an ImageNet file has beyond the backbone: its classifier, one or two layers of at most a weight and a bias each.
-MAX_CLASSIFIER_KEYS = 4
 ADVICE = "give weights of this model, or a config that fits the file"
-# What the config states or what only counts batches: it may be in a file or in a model without a counterpart.
-IGNORED_SUFFIXES = ("num_batches_tracked", "pixel_mean", "pixel_std")
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, which reads files safely and does not let a wrong one pass.
+    """Detectron2's checkpointer, which reads files safely and rejects those that do not fit the model.
 
     Differs: files are read without running code from them, under the names of any code base of
     :data:`~centermask_solo.checkpoint.sources.SOURCES`; a file that does not fit the model is an error instead of a
-    warning, except for the layers of another number of classes; images other than those the weights were trained on are
-    an error or a warning; class names and config are saved with the weights, and come back as ``thing_classes`` and
-    ``config`` of what :meth:`load` returns.
+    warning, and leaves the model as it was, except for the layers of another number of classes; images other than those
+    the weights were trained on are an error or a warning; class names and config are saved with the weights, and come
+    back as ``thing_classes`` and ``config`` of what :meth:`load` returns.
     """
 
     def __init__(
@@ -43,20 +43,20 @@ class Checkpointer(DetectionCheckpointer):
     ) -> None:
         """
         Args:
-            model: whose parameters are loaded and saved.
-            save_dir: where checkpoints are written, and looked for on resuming.
-            complete: a file that leaves a parameter unfilled, or was trained on other images than the config gives, is
-                an error (for prediction and evaluation, which would be meaningless), not a warning (for training,
-                which may start from a backbone, and learns).
-            thing_classes: names of the classes in the order of the model's outputs, to be saved with the weights.
-            config: of the model, as YAML, to be saved with the weights.
-            checkpointables: what else is saved and loaded, as in Detectron2.
+            model: Model whose parameters are loaded and saved.
+            save_dir: Folder to write checkpoints to, and to look for them in when resuming.
+            complete: Raise an error, not a warning, if a file leaves a parameter unfilled or was trained on other
+                images than the config gives. For prediction and evaluation, which would be meaningless; training may
+                start from a backbone, and adapts.
+            thing_classes: Names of the classes in the order of the model's outputs, to save with the weights.
+            config: Config of the model, as YAML, to save with the weights.
+            checkpointables: What else to save and load, as in Detectron2.
         """
         super().__init__(model, save_dir, **checkpointables)
         self.complete = complete
         self.thing_classes = thing_classes
         self.config = config
-        self._file = ""
+        self._path = ""
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth to the folder of checkpoints, with class names and config where they are known."""
@@ -67,153 +67,114 @@ class Checkpointer(DetectionCheckpointer):
         super().save(name, **kwargs)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """What the file holds beyond model and checkpointables, which are loaded; ``path`` may be empty.
+        """Load a file, or nothing if ``path`` is empty; return what it holds besides the model and the checkpointables.
 
         Raises:
-            FileNotFoundError: there is no such file, or it cannot be fetched.
-            ValueError: it is no checkpoint, or does not fit the model.
+            WeightsError: The file is missing, is not a checkpoint, or does not fit the model.
         """
         if path:
             check_weights_file(path)
-        self._file = path
+        self._path = path
         self._parsed_url_during_load = None  # Detectron2 asserts it, but does not reset it after a failure
         return super().load(path, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        if filename.endswith((".pkl", ".pyth")):
-            return read_file(filename, self._file)
-        return super()._load_file(filename)
-
-    def _torch_load(self, f: str) -> Any:
-        return read_file(f, self._file)
+        file = read_weight_file(self._path, known_only=False)
+        if file.source is not None:
+            self.logger.info(f"{file.path} is {file.source_name}.")
+        return {**file.metadata, "model": file}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        """Fills the model; what Detectron2 is to report, which is nothing about a file of a known source."""
-        values = checkpoint["model"]
-        source = find_source(values, checkpoint)
-        if source is not None:
-            checkpoint.update(self._translate(source, values))
-        mismatch = super()._load_model(checkpoint)
-        for keys in (mismatch.missing_keys, mismatch.unexpected_keys):
-            keys[:] = [key for key in keys if not key.endswith(IGNORED_SUFFIXES)]
-        keys = [key for key in self.model.state_dict() if not key.endswith(IGNORED_SUFFIXES)]
-        fit = judge(keys, *mismatch, bare_backbone=source is not None and not source.system)
-        if source is None:
-            self._refuse_another_model(keys, mismatch, values)
-        elif fit.faults:
-            faults = "; ".join(fit.faults)
-            raise ValueError(f"{self._file} ({source.name}) does not fit {self._name}: {faults}; {ADVICE}")
-        if self.complete and mismatch.missing_keys:
-            self._refuse_incomplete(keys, mismatch, fit)
-        self._check_pixel_format(source, values, checkpoint)
-        self._report_bare_backbone(keys, mismatch.missing_keys)
-        if source is None:
-            return mismatch
-        self._report(fit)
-        return None
+        """Fill the model; return what Detectron2 is to report, which is nothing for a file of a known source."""
+        file: WeightFile = checkpoint.pop("model")
+        state = self.model.state_dict()
+        if file.source is None and file.metadata.get("matching_heuristics"):
+            self._convert_ndarray_to_tensor(file.weights)
+            by_caffe2 = file.metadata.get("__author__") == "Caffe2"
+            file = replace(file, weights=align_and_update_state_dicts(state, file.weights, c2_conversion=by_caffe2))
+        fit = fit_weights(file, state)
+        if fit.faults:
+            source = f" ({file.source_name})" if file.source else ""
+            raise WeightsError(f"{file.path}{source} does not fit {self._name}: {'; '.join(fit.faults)}; {ADVICE}")
+        if self.complete and fit.missing:
+            raise WeightsError(self._explain_incomplete(file, fit, len(parameters_of(state))))
+        self._check_pixel_format(file)
+        mismatch = super()._load_model({"model": fit.weights})
+        only_backbone = self._report_bare_backbone(file, fit, parameters_of(state))
+        if file.source is not None:
+            self._report(file, fit)
+            return None
+        missing = [] if only_backbone else fit.missing
+        return mismatch._replace(missing_keys=missing, unexpected_keys=fit.left_over, incorrect_shapes=fit.wrong_shapes)
 
     @property
     def _name(self) -> str:
         return type(self.model).__name__
 
-    def _translate(self, source: Source, values: dict[str, Any]) -> dict[str, Any]:
-        """What of a checkpoint changes where its weights are those of a source."""
-        self.logger.info(f"{self._file} is {source.name}.")
-        try:
-            weights, dropped = source.translate(values)
-        except ValueError as error:
-            raise ValueError(f"{self._file}: {error}") from error
-        keys_of = defaultdict(list)
-        for key, reason in dropped.items():
-            keys_of[reason].append(key)
-        for reason, keys in keys_of.items():
-            self.logger.info(f"Left out of {self._file}: {name_some(keys)} ({reason}).")
-        # Detectron2's heuristics find where in the model a bare backbone sits.
-        return {"model": weights, "matching_heuristics": not source.system, "__author__": source.name}
-
-    def _refuse_another_model(self, keys: list[str], mismatch: Any, values: dict[str, Any]) -> None:
-        """The error of a file of no known source that is neither of this kind of model nor of a backbone."""
-        another = f"{self._file} holds the weights of another model"
-        if set(keys) <= set(mismatch.missing_keys):
-            raise ValueError(
-                f"{another}: none of its {len(values)} keys (such as '{next(iter(values))}') fits {self._name} "
-                f"(such as '{keys[0]}'); {ADVICE}"
+    def _explain_incomplete(self, file: WeightFile, fit: Fit, num_parameters: int) -> str:
+        """Return the message for a file that does not fill the model."""
+        shape = ""
+        if fit.wrong_shapes:
+            key, there, here = min(fit.wrong_shapes)
+            shape = f"; '{key}' is {there} in the file but {here} in the model"
+        if set(fit.missing) <= set(fit.class_layers):
+            return (
+                f"{file.path} was trained on another number of classes than {self._name} has here{shape}; give the "
+                "config the number of classes of the file, or train on your dataset"
             )
-        rest = _outside_backbone(keys)
-        unfilled = [key for key in rest if key in mismatch.missing_keys]
-        foreign = [key for key in mismatch.unexpected_keys if key not in keys]
-        if len(unfilled) > len(rest) / 2 and len(foreign) > MAX_CLASSIFIER_KEYS:
-            raise ValueError(
-                f"{another}: outside the backbone it lacks {len(unfilled)} of the {len(rest)} parameters of "
-                f"{self._name} (such as '{unfilled[0]}'), and {len(foreign)} of its own (such as '{foreign[0]}') "
-                f"have no place; {ADVICE}"
-            )
-
-    def _refuse_incomplete(self, keys: list[str], mismatch: Any, fit: Fit) -> None:
-        """The error of a file that does not fill the model."""
-        missing, shape = mismatch.missing_keys, ""
-        if mismatch.incorrect_shapes:
-            key, there, here = min(mismatch.incorrect_shapes)
-            shape = f"; '{key}' is {tuple(there)} there and {tuple(here)} here"
-        if set(missing) <= set(fit.class_layers):
-            raise ValueError(
-                f"{self._file} was trained on another number of classes than {self._name} has here{shape}; give the "
-                "config the number of classes of the file, or train on yours"
-            )
-        raise ValueError(
-            f"{self._file} lacks {len(missing)} of the {len(keys)} parameters of {self._name} (such as "
-            f"'{min(missing)}'{shape}), so its detections would be meaningless; {ADVICE}"
+        return (
+            f"{file.path} lacks {len(fit.missing)} of the {num_parameters} parameters of {self._name} (such as "
+            f"'{min(fit.missing)}'{shape}), so its detections would be meaningless; {ADVICE}"
         )
 
-    def _check_pixel_format(self, source: Source | None, values: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """A warning or an error if the config gives other images than those that the weights were trained on."""
-        recorded = recorded_format(metadata)
-        expected = recorded or (source.pixel_format(values) if source else None)
-        given = _pixel_format_of(self.model)
+    def _check_pixel_format(self, file: WeightFile) -> None:
+        """Warn, or raise WeightsError, if the config gives other images than those the weights were trained on."""
+        expected, given = file.pixel_format, _pixel_format_of(self.model)
         if expected is None or given is None or expected.agrees_with(given):
             return
         message = (
-            f"{self._file} was trained on other images than the config gives ({given}), so its detections would be "
+            f"{file.path} was trained on other images than the config gives ({given}), so its detections would be "
             f"wrong: give {expected}"
         )
-        certain = recorded is not None or (source is not None and source.always_this_format)
-        if self.complete and certain:
-            raise ValueError(message)
-        self.logger.warning(message + ("" if certain else "; unless these weights are not the published ones"))
+        if self.complete and file.format_is_certain:
+            raise WeightsError(message)
+        self.logger.warning(
+            message + ("" if file.format_is_certain else "; unless these weights are not the published ones")
+        )
 
-    def _report_bare_backbone(self, keys: list[str], missing: list[str]) -> None:
-        """One line in the log, instead of all that is ``missing``, if the file fills the backbone alone."""
-        rest = _outside_backbone(keys)
-        if rest and set(rest) <= set(missing):
-            self.logger.info(
-                f"{self._file} fills {len(keys) - len(missing)} parameters of the backbone; "
-                f"the other {len(missing)} parameters of {self._name} start from their initialization."
-            )
-            missing.clear()
+    def _report_bare_backbone(self, file: WeightFile, fit: Fit, keys: list[str]) -> bool:
+        """Return whether the file fills the backbone only, after one line in the log that says so."""
+        rest = outside_backbone(keys)
+        if not rest or not set(rest) <= set(fit.missing):
+            return False
+        self.logger.info(
+            f"{file.path} fills {len(keys) - len(fit.missing)} parameters of the backbone; "
+            f"the other {len(fit.missing)} parameters of {self._name} start from their initialization."
+        )
+        return True
 
-    def _report(self, fit: Fit) -> None:
-        """A line in the log for each kind of thing that is in the file or in the model alone."""
+    def _report(self, file: WeightFile, fit: Fit) -> None:
+        """Log a line for each kind of thing that only the file or only the model has."""
+        path = file.path
+        keys_of = defaultdict(list)
+        for key, reason in file.dropped.items():
+            keys_of[reason].append(key)
+        for reason, keys in keys_of.items():
+            self.logger.info(f"Left out of {path}: {name_some(keys)} ({reason}).")
         if fit.class_layers:
             self.logger.warning(
-                f"{self._file} was trained on another number of classes: {layers_of(fit.class_layers)} start from "
-                "their initialization, everything else is loaded."
+                f"{path} was trained on another number of classes: {layers_of(fit.class_layers)} start from their "
+                "initialization, everything else is loaded."
             )
         if fit.new_parts:
-            self.logger.warning(
-                f"{self._file} lacks {', '.join(fit.new_parts)}, which start from their initialization."
-            )
+            self.logger.warning(f"{path} lacks {', '.join(fit.new_parts)}, which start from their initialization.")
         if fit.unbuilt_parts:
-            self.logger.warning(
-                f"Left out of {self._file}, because the config does not build it: {', '.join(fit.unbuilt_parts)}."
-            )
-
-
-def _outside_backbone(keys: list[str]) -> list[str]:
-    return [key for key in keys if not key.startswith("backbone.")]
+            parts = ", ".join(fit.unbuilt_parts)
+            self.logger.warning(f"Left out of {path}, because the config does not build it: {parts}.")
 
 
 def _pixel_format_of(model: nn.Module) -> PixelFormat | None:
-    """What a model gives its networks; None if it does not tell."""
+    """Return the pixel format that a model states; None if it states none."""
     channels, mean, std = (getattr(model, name, None) for name in ("input_format", "pixel_mean", "pixel_std"))
     if channels is None or mean is None or std is None:
         return None

@@ -1,101 +1,165 @@
-"""Whether the weights of a file belong to a model, judged by names and shapes."""
+"""How the weights of a file fit a model, from names and shapes: the one rule for loading, inspecting and converting."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ..modeling.systems import is_class_layer, optional_heads
+from ..utils.text import name_some
+from .backbones import OFFSETS, stage_of
+from .sources.source import BACKBONE
+from .weight_file import WeightFile
 
-# What a detector adds inside an ImageNet backbone.
-OFFSETS = re.compile(r".+\bconv\d?_offset\.(?:weight|bias)")
-BOTTOM_UP = "backbone.bottom_up."
-MAX_NAMED = 10  # keys in one message
+# Batch counters, and what the config states: a file or a model may have them alone.
+IGNORED_SUFFIXES = ("num_batches_tracked", "pixel_mean", "pixel_std")
+# An ImageNet file also has a classifier, of one or two layers with at most a weight and a bias each.
+MAX_CLASSIFIER_KEYS = 4
+
+Shape = tuple[int, ...]
 
 
 class Fit(NamedTuple):
-    """What of a file and of a model has no counterpart in the other."""
+    """What a model takes of a file, and what of either has no counterpart in the other.
 
-    class_layers: list[str]  # parameters that are sized for another number of classes in the file
-    new_parts: list[str]  # heads that the model has and the file does not
-    unbuilt_parts: list[str]  # heads, or stages of a backbone, that the file has and the model does not
-    faults: list[str]  # everything else, in words
+    Attributes:
+        weights: Entries of the file that fill a parameter, by its name in the model.
+        missing: Parameters of the model that stay unfilled.
+        left_over: Entries of the file that the model has no parameter for.
+        wrong_shapes: Name, shape in the file and shape in the model where the shapes differ.
+        class_layers: Parameters whose shapes differ in the number of classes only.
+        new_parts: Heads that only the model has.
+        unbuilt_parts: Heads, or stages of a backbone, that only the file has.
+        faults: Everything else that does not fit, in words.
+    """
+
+    weights: dict[str, Any]
+    missing: list[str]
+    left_over: list[str]
+    wrong_shapes: list[tuple[str, Shape, Shape]]
+    class_layers: list[str]
+    new_parts: list[str]
+    unbuilt_parts: list[str]
+    faults: list[str]
 
 
-def judge(
-    model_keys: Sequence[str],
-    missing: Collection[str],
-    left_over: Collection[str],
-    wrong_shapes: Sequence[tuple[str, Sequence[int], Sequence[int]]],
-    *,
-    bare_backbone: bool,
-) -> Fit:
-    """How the weights of a known source fit a model.
+def fit_weights(file: WeightFile, state: Mapping[str, Any]) -> Fit:
+    """Return how the weights of a file fit a model.
 
     Args:
-        model_keys: all names of the model.
-        missing: those that the file does not fill.
-        left_over: names of the file that the model does not have.
-        wrong_shapes: name, shape in the file and shape in the model where these differ.
-        bare_backbone: the file has an ImageNet backbone alone; its names have no prefix where they are left over.
+        file: Weights of a detector, of a bare backbone, which is found wherever it is in the model, or of no known
+            source, which may leave the model's layers unfilled unless it is clearly another model.
+        state: State dict of the model, which may be on the meta device.
     """
-    misshapen = {key for key, _, _ in wrong_shapes}
-    missing = {key for key in missing if key not in misshapen}
-    class_layers = [
-        key for key, there, here in wrong_shapes if is_class_layer(key) and tuple(there[1:]) == tuple(here[1:])
-    ]
-    faults = [
-        f"'{key}' is {tuple(there)} there and {tuple(here)} here"
-        for key, there, here in wrong_shapes
-        if key not in class_layers
-    ]
-    missing, new_parts, unbuilt = (_sort_stages if bare_backbone else _sort_heads)(model_keys, missing, left_over)
-    if missing:
-        faults.append(f"it lacks {name_some(sorted(missing))}")
-    if set(left_over) - unbuilt.keys():
-        faults.append(f"there is no place for {name_some(sorted(set(left_over) - unbuilt.keys()))}")
-    return Fit(class_layers, sorted(new_parts), sorted(set(unbuilt.values())), faults)
+    # Match names and shapes.
+    prefix = _find_prefix(file.weights, state) if file.is_backbone else ""
+    named = {prefix + key: value for key, value in file.weights.items()}
+    pairs = [(key, tuple(named[key].shape), tuple(state[key].shape)) for key in state if key in named]
+    wrong_shapes = [pair for pair in pairs if pair[1] != pair[2]]
+    weights = {key: named[key] for key, there, here in pairs if there == here}
+    keys = parameters_of(state)
+    missing = [key for key in keys if key not in weights]
+    left_over = [key for key in file.weights if prefix + key not in state and not key.endswith(IGNORED_SUFFIXES)]
+
+    # Sort out what may differ.
+    class_layers = [key for key, there, here in wrong_shapes if is_class_layer(key) and there[1:] == here[1:]]
+    new_parts: list[str] = []
+    unbuilt: dict[str, str] = {}
+    if file.source is None:
+        faults = _signs_of_another_model(file, keys, missing, left_over)
+    else:
+        faults = [
+            f"'{key}' is {there} in the file but {here} in the model"
+            for key, there, here in wrong_shapes
+            if key not in class_layers
+        ]
+        absent = set(missing) - {key for key, _, _ in wrong_shapes}
+        if file.is_backbone:
+            absent, unbuilt = _sort_stages(keys, absent, left_over, prefix)
+        else:
+            absent, new_parts, unbuilt = _sort_heads(keys, absent, left_over)
+        if absent:
+            faults.append(f"it lacks {name_some(sorted(absent))}")
+        if set(left_over) > unbuilt.keys():
+            faults.append(f"there is no place for {name_some(sorted(set(left_over) - unbuilt.keys()))}")
+    unbuilt_parts = sorted(set(unbuilt.values()))
+    return Fit(weights, missing, left_over, wrong_shapes, class_layers, new_parts, unbuilt_parts, faults)
+
+
+def parameters_of(state: Mapping[str, Any]) -> list[str]:
+    """Return the names in a model's state dict that a file has to fill."""
+    return [key for key in state if not key.endswith(IGNORED_SUFFIXES)]
+
+
+def _find_prefix(names: Collection[str], state: Mapping[str, Any]) -> str:
+    """Return the prefix that most names of a bare backbone have in a model."""
+    prefixes = Counter(key.removesuffix(tail) for key in state for tail in _tails(key) if tail in names)
+    if prefixes:
+        return prefixes.most_common(1)[0][0]
+    return BACKBONE if any(key.startswith(BACKBONE) for key in state) else "backbone."
+
+
+def _tails(key: str) -> Iterator[str]:
+    """Yield a name, and what is left of it without its first parts."""
+    while key:
+        yield key
+        key = key.partition(".")[2]
 
 
 def _sort_heads(
-    model_keys: Sequence[str], missing: set[str], left_over: Collection[str]
-) -> tuple[set[str], frozenset[str], dict[str, str]]:
-    """Of a detector: what must not be missing, heads that may, and left over names of heads that may be left out."""
-    filled = {_head(key) for key in {*model_keys, *left_over} - missing}
+    keys: Collection[str], missing: Collection[str], left_over: Collection[str]
+) -> tuple[set[str], list[str], dict[str, str]]:
+    """Return the missing parameters outside optional heads, the optional heads that only the model has, and the left
+    over names that belong to optional heads that it lacks, with their heads.
+    """
+    filled = {_head(key) for key in {*keys, *left_over} - set(missing)}
     new = optional_heads() & ({_head(key) for key in missing} - filled)
-    absent = optional_heads() - {_head(key) for key in model_keys}
-    unbuilt = {key: _head(key) for key in left_over if _head(key) in absent}
-    return {key for key in missing if _head(key) not in new}, new, unbuilt
+    unbuilt = optional_heads() - {_head(key) for key in keys}
+    return (
+        {key for key in missing if _head(key) not in new},
+        sorted(new),
+        {key: _head(key) for key in left_over if _head(key) in unbuilt},
+    )
 
 
 def _sort_stages(
-    model_keys: Sequence[str], missing: set[str], left_over: Collection[str]
-) -> tuple[set[str], frozenset[str], dict[str, str]]:
-    """The same of an ImageNet backbone: it need not fill more than the backbone, and may have more stages."""
-    prefix = BOTTOM_UP if any(key.startswith(BOTTOM_UP) for key in model_keys) else "backbone."
-    keys = {key for key in model_keys if key.startswith(prefix) and not OFFSETS.fullmatch(key)}
-    stages = {_stage(key.removeprefix(prefix)) for key in keys}
-    return missing & keys, frozenset(), {key: _stage(key) for key in left_over if _stage(key) not in stages}
+    keys: Collection[str], missing: Collection[str], left_over: Collection[str], prefix: str
+) -> tuple[set[str], dict[str, str]]:
+    """Return a backbone's missing parameters, and the left over names of stages that it lacks, with their stages."""
+    inside = {key for key in keys if key.startswith(prefix) and not OFFSETS.fullmatch(key)}
+    stages = {stage_of(key.removeprefix(prefix)) for key in inside}
+    return inside & set(missing), {key: stage_of(key) for key in left_over if stage_of(key) not in stages}
+
+
+def _signs_of_another_model(
+    file: WeightFile, keys: list[str], missing: Collection[str], left_over: list[str]
+) -> list[str]:
+    """Return what shows that a file of no known source is neither of this kind of model nor of a backbone."""
+    another, missing = "it holds the weights of another model", set(missing)
+    if missing >= set(keys):
+        entry = f"none of its {len(file.weights)} entries (such as '{next(iter(file.weights))}')"
+        return [f"{another}: {entry} is among the {len(keys)} parameters (such as '{keys[0]}')"]
+    rest = outside_backbone(keys)
+    unfilled = [key for key in rest if key in missing]
+    if len(unfilled) > len(rest) / 2 and len(left_over) > MAX_CLASSIFIER_KEYS:
+        return [
+            f"{another}: outside the backbone it lacks {len(unfilled)} of the {len(rest)} parameters (such as "
+            f"'{unfilled[0]}') and has {len(left_over)} of its own (such as '{left_over[0]}')"
+        ]
+    return []
+
+
+def outside_backbone(keys: Collection[str]) -> list[str]:
+    """Return the names of the parameters that are not a backbone's."""
+    return [key for key in keys if not key.startswith("backbone.")]
+
+
+def layers_of(keys: Collection[str]) -> str:
+    """Return the layers that parameters belong to, each once, in their order."""
+    return ", ".join(dict.fromkeys(key.rpartition(".")[0] for key in keys))
 
 
 def _head(key: str) -> str:
-    """The part of a detector that a config adds or leaves out as a whole, such as "roi_heads.mask_head"."""
+    """Return the part of a detector that a config adds or leaves out as a whole, such as "roi_heads.mask_head"."""
     return ".".join(key.split(".")[: 2 if key.startswith("roi_heads.") else 1])
-
-
-def _stage(key: str) -> str:
-    """The same of a backbone: everything up to the first number, such as "res5" or "features.17"."""
-    match = re.match(r".*?\d[^.]*", key)
-    return match[0] if match else key.split(".")[0]
-
-
-def name_some(keys: Sequence[str]) -> str:
-    """The first keys, and how many more there are."""
-    named = ", ".join(keys[:MAX_NAMED])
-    return named if len(keys) <= MAX_NAMED else f"{named} and {len(keys) - MAX_NAMED} more"
-
-
-def layers_of(keys: Sequence[str]) -> str:
-    """The layers that parameters belong to, each once, in their order."""
-    return ", ".join(dict.fromkeys(key.rpartition(".")[0] for key in keys))

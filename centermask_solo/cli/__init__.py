@@ -1,4 +1,7 @@
-"""The command ``centermask-solo``: one module a subcommand, each with ``add_parser`` and ``run``."""
+"""The command ``centermask-solo``: one module per subcommand, each with ``add_parser`` and ``run``.
+
+These modules import what they run only in ``run``, so that ``--help`` loads neither PyTorch nor Detectron2.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import argparse
 from collections.abc import Sequence
 
 from ..utils.errors import reported_errors
-from . import check_dataset, compare, demo, models, predict, train, weights
+from . import check_dataset, compare, config, demo, models, predict, train, weights
 
-SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models, weights)
+SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models, weights, config)
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands; what it returns has ``run``, the subcommand itself."""
+    """Return the parser of all subcommands; what it parses has the subcommand's ``run``."""
     parser = argparse.ArgumentParser(prog="centermask-solo", description="Fast instance segmentation on Detectron2")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in SUBCOMMANDS:
@@ -21,7 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the subcommand that ``argv`` (by default the command line) names."""
+    """Run the subcommand that ``argv`` names (default: the command line of the process)."""
     args = build_parser().parse_args(argv)
     with reported_errors():
         args.run(args)

@@ -1,28 +1,30 @@
-"""``centermask-solo check-dataset``: what a dataset holds and what is wrong with it."""
+"""``centermask-solo check-dataset``: report what a dataset contains and what is wrong with it."""
 
 from __future__ import annotations
 
 import argparse
 
-from ..data.validation.report import check_coco_files, check_dataset
+from ..utils.errors import ConfigError
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """The parser of this subcommand."""
-    parser = subparsers.add_parser("check-dataset", help="what a dataset holds, and everything wrong with it")
+    """Add the parser of this subcommand and return it."""
+    parser = subparsers.add_parser("check-dataset", help="report what a dataset contains and everything wrong with it")
     parser.add_argument("dataset", help="an annotation file in COCO format, or the name of a registered dataset")
-    parser.add_argument("images", nargs="?", help="the folder of the images, for an annotation file")
+    parser.add_argument("images", nargs="?", help="the image folder of an annotation file")
     parser.add_argument("--skip-images", action="store_true", help="do not decode every image")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the report; exit code 1 if there are faults."""
+    """Print the report; exit with code 1 if the dataset has faults."""
+    if args.images is None and args.dataset.endswith(".json"):
+        raise ConfigError(f"give the folder of the images after {args.dataset}")
+    from ..data.validation.report import check_coco_files, check_dataset
+
     open_images = not args.skip_images
     if args.images is not None:
         report = check_coco_files(args.dataset, args.images, open_images=open_images)
-    elif args.dataset.endswith(".json"):
-        raise ValueError(f"give the folder of the images after {args.dataset}")
     else:
         report = check_dataset(args.dataset, open_images)
     print(report)

@@ -5,27 +5,31 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..model_zoo import list_models
-from ..model_zoo.tables import markdown, plain_table, records
+from ..model_zoo.models import list_models
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """The parser of this subcommand."""
-    parser = subparsers.add_parser("models", help="the published models, their figures and their weights")
+    """Add the parser of this subcommand and return it."""
+    parser = subparsers.add_parser("models", help="list the published models, their figures and their weights")
     systems = list(dict.fromkeys(model.system for model in list_models()))
-    parser.add_argument("--system", choices=systems, help="only the models of this one")
+    parser.add_argument("--system", choices=systems, help="list only the models of this system")
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="everything that is known of them, as JSON")
-    form.add_argument("--markdown", action="store_true", help="the text of MODEL_ZOO.md, which has all systems")
+    form.add_argument("--json", action="store_true", help="print everything that is known of them as JSON")
+    form.add_argument("--markdown", action="store_true", help="print the text of MODEL_ZOO.md, which has all systems")
+    form.add_argument("--signatures", action="store_true", help="print the text of model_zoo/signatures.json")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print."""
-    models = list_models(args.system)
-    if args.markdown:
+    """Print the models."""
+    from ..model_zoo.signatures import signatures_text
+    from ..model_zoo.tables import markdown, plain_table, records
+
+    if args.signatures:
+        print(signatures_text(), end="")
+    elif args.markdown:
         print(markdown(), end="")
     elif args.json:
-        print(json.dumps(records(models), indent=2))
+        print(json.dumps(records(list_models(args.system)), indent=2))
     else:
-        print(plain_table(models))
+        print(plain_table(list_models(args.system)))

@@ -1,45 +1,62 @@
-"""``centermask-solo train``: what train_net.py does, where there is no checkout."""
+"""``centermask-solo train``: train or evaluate a model; ``train_net.py`` does the same in a checkout."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
-from detectron2.config import get_cfg
-from detectron2.engine import default_argument_parser
-
-from ..config import add_centermask_solo_config
-from ..training.launch import launch
-from ..training.setup import setup_cfg
-from ..training.trainer import Trainer, evaluate
-from ..utils.errors import reported_errors
+FIRST_PORT = 49152  # of the range that is free for private use
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """The parser of this subcommand: the flags of Detectron2's own tools."""
-    return subparsers.add_parser(
-        "train",
-        help="train or evaluate a model",
-        parents=[default_argument_parser()],
-        conflict_handler="resolve",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    """Add the parser of this subcommand and return it."""
+    parser = subparsers.add_parser("train", help="train or evaluate a model")
+    add_arguments(parser)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch."""
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="a path, or a name in configs such as SOLOv2/solov2_R_50_3x.yaml",
     )
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
+    parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
+    parser.add_argument(
+        "--num-gpus", type=int, default=1, help="GPUs per machine; without a GPU: processes (default: 1)"
+    )
+    parser.add_argument("--num-machines", type=int, default=1, help="number of machines (default: 1)")
+    parser.add_argument("--machine-rank", type=int, default=0, help="rank of this machine, from 0 (default: 0)")
+    parser.add_argument(
+        "--dist-url",
+        default=f"tcp://127.0.0.1:{_default_port()}",
+        metavar="URL",
+        help='address at which the processes meet, or "auto" for a free port (default: a port for each user)',
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
+
+
+def _default_port() -> int:
+    """Return Detectron2's choice, which is the same in every run, so that orphaned processes show as a busy port."""
+    user = os.getuid() if hasattr(os, "getuid") else 1
+    return FIRST_PORT + user % 2**14
 
 
 def run(args: argparse.Namespace) -> None:
     """Start the processes."""
-    del args.run  # a function of the command line, which the processes do not need
-    launch(main, args)
+    from ..training.launch import launch
+
+    launch(main, argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "run"}))
 
 
 def main(args: argparse.Namespace) -> None:
-    """What each process does."""
-    with reported_errors():
-        cfg = get_cfg()
-        add_centermask_solo_config(cfg)
-        setup_cfg(cfg, args)
-        if args.eval_only:
-            evaluate(cfg, resume=args.resume)
-            return
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=args.resume)
-        trainer.train()
+    """Train or evaluate in one of the processes."""
+    from ..training.launch import reported_once
+    from ..training.run import run_training
+    from ..training.setup import setup_cfg
+
+    with reported_once():
+        run_training(setup_cfg(args), resume=args.resume, eval_only=args.eval_only)

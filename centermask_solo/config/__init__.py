@@ -1,6 +1,6 @@
-"""The options that this package adds to Detectron2's config, and how config files are found and merged."""
+"""The options that this package adds to Detectron2's config, and how config files are found, merged and converted."""
 
-from .files import config_dir, config_names, find_config_file, load_config, merge_config, value_of
+from .files import config_dir, config_names, find_config_file, load_config, merge_config, read_config_file, value_of
 from .options import add_centermask_solo_config
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "find_config_file",
     "load_config",
     "merge_config",
+    "read_config_file",
     "value_of",
 ]

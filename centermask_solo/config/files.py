@@ -1,36 +1,44 @@
-"""Config files: where this package's are, and how one is merged with overrides."""
+"""Find config files, read them safely, and merge them with overrides."""
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
 
+from ..utils.errors import ConfigError
+from ..utils.text import nearest, one_line
+from .old_names import OLD_NAMES
+from .trees import keys_of
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_dir() -> Path:
-    """The folder ``configs``: inside the installed package, or beside it in a checkout."""
+    """Return the folder ``configs``: inside an installed package, next to the package in a checkout."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def config_names() -> list[str]:
-    """The names of all config files below ``configs``, in order, such as "SOLOv2/solov2_R_50_3x.yaml"."""
+    """Return the sorted names of all config files in ``configs``, such as "SOLOv2/solov2_R_50_3x.yaml"."""
     root = config_dir()
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.yaml"))
 
 
 def find_config_file(name: str) -> str:
-    """The path of a config file given by its path or by its name below ``configs``, such as "SOLOv2/x.yaml".
+    """Return the path of a config file.
+
+    Args:
+        name: Path of the file, or its name in ``configs``, such as "SOLOv2/solov2_R_50_3x.yaml".
 
     Raises:
-        FileNotFoundError: it is neither; the sentence names the nearest one.
+        ConfigError: There is no such file.
     """
     if Path(name).is_file():
         return name
@@ -38,66 +46,112 @@ def find_config_file(name: str) -> str:
     plain = name.removeprefix("configs/")
     if (root / plain).is_file():
         return str(root / plain)
-    near = difflib.get_close_matches(plain, config_names(), n=1, cutoff=0.0)
-    hint = f"the nearest one is {root / near[0]}" if near else f"there are none in {root} either"
-    raise FileNotFoundError(f"there is no config file {name}; {hint}")
+    near = nearest(plain, config_names())
+    hint = f"the nearest one is {root / near}" if near else f"{root} has none either"
+    raise ConfigError(f"there is no config file {name}; {hint}")
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """Return the options of a config file and of the files that its ``_BASE_`` names, as nested dicts.
+
+    No file can run code: YAML tags of Python objects are an error.
+
+    Raises:
+        ConfigError: A file is missing or not a config, or the chain of ``_BASE_`` has no end.
+    """
+    try:
+        options = CfgNode.load_yaml_with_base(path, allow_unsafe=False)
+    except OSError as error:
+        raise ConfigError(f"{path} needs the config file {error.filename}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is its own _BASE_: remove one of the _BASE_ entries") from error
+    except (yaml.YAMLError, TypeError, AttributeError, AssertionError, UnicodeError) as error:
+        raise ConfigError(f"{path} is not a config file: {one_line(error)}") from error
+    if not isinstance(options, dict):
+        raise ConfigError(f"{path} is not a config file: it has no options")
+    return options
 
 
 def load_config(text: str) -> CfgNode:
-    """The options of a config inside a checkpoint, except for the device, which may be another machine's."""
+    """Return the options of a config inside a checkpoint, without the device, which may be another machine's."""
     config = CfgNode.load_cfg(text)
     config.MODEL.pop("DEVICE", None)
     return config
 
 
 def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None) -> None:
-    """Merge a config (its path, or the name of one of this package's, or its options) and KEY VALUE pairs into ``cfg``.
+    """Merge a config and KEY VALUE overrides into ``cfg``, in place.
+
+    Args:
+        cfg: Config with the options of this package.
+        config: Path of a config file or its name in ``configs``, or options; "" for none.
+        opts: Keys and values in turn.
 
     Raises:
-        ValueError, FileNotFoundError: no such file, not YAML, an unknown key or a value of a wrong type.
+        ConfigError: There is no such file, it is not a config, an option does not exist or has been renamed, or a value
+            has the wrong type.
     """
     opts = list(opts or [])
     if len(opts) % 2:
-        raise ValueError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
-    try:
-        if isinstance(config, CfgNode):
+        raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
+    if isinstance(config, CfgNode):
+        with _explained(cfg, "the config inside the weights"):
             cfg.merge_from_other_cfg(config)
-        elif config:
-            cfg.merge_from_file(find_config_file(config))
+    elif config:
+        path = find_config_file(config)
+        _check_groups(cfg, read_config_file(path))
+        with _explained(cfg, path):
+            cfg.merge_from_file(path, allow_unsafe=False)
+    with _explained(cfg, "the overrides"):
         cfg.merge_from_list(opts)
-    except (yaml.YAMLError, TypeError, AttributeError) as error:
-        name = config if isinstance(config, str) else "what the weights have inside"
-        raise ValueError(f"{name} is not a config file: {' '.join(str(error).split())}") from error
-    except (KeyError, ValueError, AssertionError) as error:
-        raise ValueError(_explain_merge_error(cfg, str(error.args[0] if error.args else error))) from error
 
 
-def _explain_merge_error(cfg: CfgNode, message: str) -> str:
-    """The sentence for what yacs says on a wrong key or value."""
+def _check_groups(cfg: CfgNode, options: Mapping[Any, Any], prefix: str = "") -> None:
+    """Raise ConfigError unless names are strings, and groups of options are groups in ``cfg`` and ``options``."""
+    for name, value in options.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"there is no config key {prefix}{name}; names of options are words")
+        group = cfg.get(name)
+        if isinstance(group, CfgNode):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{prefix}{name} is a group of options, but was given {value}")
+            _check_groups(group, value, f"{prefix}{name}.")
+
+
+@contextmanager
+def _explained(cfg: CfgNode, origin: str) -> Iterator[None]:
+    """Turn what yacs raises on a wrong option or value into a ConfigError."""
+    try:
+        yield
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+        message = one_line(error.args[0] if error.args else error)
+        raise ConfigError(_explain(cfg, origin, message)) from error
+
+
+def _explain(cfg: CfgNode, origin: str, message: str) -> str:
+    """Return the message for the user that corresponds to one of yacs's."""
+    renamed = re.match(r"Key (\S+) was renamed to ", message)
+    old = OLD_NAMES.get(renamed.group(1)) if renamed else None
+    if renamed and old:
+        note = f" ({old.note})" if old.note else ""
+        fix = f"; centermask-solo config convert {origin} OUT.yaml rewrites the file" if Path(origin).is_file() else ""
+        return f"the option {renamed.group(1)} is now {old.new}{note}{fix}"
     unknown = re.match(r"Non-existent (?:config )?key: (\S+)", message)
     if unknown:
         key = unknown.group(1)
-        near = difflib.get_close_matches(key, list(_keys(cfg)), n=1, cutoff=0.0)[0]
-        return f"there is no config key {key}; the nearest one is {near}"
-    pattern = (
-        r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)"
+        return f"there is no config key {key}; the nearest one is {nearest(key, keys_of(cfg))}"
+    wrong_type = re.match(
+        r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)",
+        message,
     )
-    wrong_type = re.match(pattern, message)
     if wrong_type:
-        old_type, new_type, old, new, key = wrong_type.groups()
-        return f"the config key {key} takes a {old_type} such as {old}, but was given {new} ({new_type})"
-    return " ".join(message.split())
-
-
-def _keys(node: CfgNode, prefix: str = "") -> Iterator[str]:
-    for name, value in node.items():
-        yield prefix + name
-        if isinstance(value, CfgNode):
-            yield from _keys(value, f"{prefix}{name}.")
+        old_type, new_type, value, new, key = wrong_type.groups()
+        return f"the config key {key} takes a {old_type} such as {value}, but was given {new} ({new_type})"
+    return f"{origin}: {message}"
 
 
 def value_of(cfg: CfgNode, key: str) -> Any:
-    """The value of an option, such as "MODEL.DEVICE"."""
+    """Return the value of an option, such as "MODEL.DEVICE"."""
     node: Any = cfg
     for part in key.split("."):
         node = node[part]

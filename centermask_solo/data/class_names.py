@@ -1,4 +1,4 @@
-"""Names of classes as a user gives them."""
+"""Read class names from the command line or from a file."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import json
 import os
 from collections.abc import Sequence
 
-FORMS = "a .txt file with a name on each line, or a .json file with a list of names or in COCO format"
+from ..utils.errors import ConfigError
+
+FORMS = "a .txt file with one name per line, or a .json file with a list of names or in COCO format"
 
 
 def read_class_names(given: Sequence[str]) -> list[str]:
-    """The names of classes in the model's order: ``given``, or what is in the one file that it names.
+    """Return class names in the order of the model's classes.
 
     Args:
-        given: names; or the path of a .txt file with a name on each line, or of a .json file with a list of names or in
-            COCO format, whose classes are ordered by id.
+        given: The names themselves, or the path of one file: a .txt file with one name per line, or a .json file with a
+            list of names or in COCO format, whose categories are sorted by id.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no names, or a name stands twice.
+        ConfigError: The file is missing or holds no names, or a name occurs twice.
     """
     names = list(given)
     if len(given) == 1 and given[0].endswith((".txt", ".json")):
         if not os.path.isfile(given[0]):
-            raise FileNotFoundError(f"there is no file {given[0]} with names of classes")
+            raise ConfigError(f"the file of class names {given[0]} is missing: correct the path, or list the names")
         with open(given[0], encoding="utf-8") as file:
-            names = _from_text(given[0], file.read())
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise ValueError(f"the class '{min(twice)}' is named twice: give every class a name of its own")
+            names = _parse(given[0], file.read())
+    duplicates = {name for name in names if names.count(name) > 1}
+    if duplicates:
+        raise ConfigError(f"the class name '{min(duplicates)}' occurs twice: give every class its own name")
     return names
 
 
-def _from_text(path: str, text: str) -> list[str]:
+def _parse(path: str, text: str) -> list[str]:
     if path.endswith(".txt"):
         names = [line.strip() for line in text.splitlines() if line.strip()]
     else:
@@ -41,7 +42,7 @@ def _from_text(path: str, text: str) -> list[str]:
             if isinstance(names, dict):
                 names = [category["name"] for category in sorted(names["categories"], key=lambda x: x["id"])]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} does not name classes: give {FORMS}") from error
+            raise ConfigError(f"{path} holds no class names: give {FORMS}") from error
     if not names or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path} does not name classes: give {FORMS}")
+        raise ConfigError(f"{path} holds no class names: give {FORMS}")
     return names

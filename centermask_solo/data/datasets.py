@@ -1,4 +1,4 @@
-"""The datasets that can be named in a config: the generated shapes, and users' own COCO files."""
+"""The dataset registry: generated shapes, users' own COCO files, and how a registered dataset is found and loaded."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.data.datasets import load_coco_json, register_coco_instances
+from detectron2.utils.file_io import PathManager
 
+from ..utils.errors import ConfigError, DataError, UserError
+from ..utils.packages import missing_package
+from ..utils.text import first_line, nearest
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
 
+Sample = dict[str, Any]  # an image with its annotations, in Detectron2's standard format
+
 
 def shapes_root() -> str:
-    """The folder of the generated shapes: ``shapes`` in the folder of all datasets, as Detectron2 looks for it."""
+    """Return the folder of the generated shapes: ``shapes`` below ``$DETECTRON2_DATASETS``, or below ``datasets``."""
     return os.path.join(os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets")), "shapes")
 
 
 def register_shapes(root: str, split: str) -> None:
-    """Register the split as ``shapes_<split>``; it is generated when it is first used, if it is not there yet."""
+    """Register a split of the generated shapes as ``shapes_<split>``; its images are generated on first use."""
     name, folder = f"shapes_{split}", os.path.join(root, split)
     json_file, image_root = os.path.join(folder, ANNOTATIONS), os.path.join(folder, IMAGES)
 
-    def load() -> list[dict[str, Any]]:
+    def load() -> list[Sample]:
         ensure_shapes(root, split)
         return load_coco_json(json_file, image_root, name)
 
@@ -38,24 +45,17 @@ def register_shapes(root: str, split: str) -> None:
     )
 
 
-def prepare_dataset(name: str) -> None:
-    """Nothing, but afterwards the files of a registered dataset are there, if it is one that is generated."""
-    prepare = MetadataCatalog.get(name).get("prepare")
-    if prepare is not None:
-        prepare()
-
-
 def register_datasets(cfg: CfgNode) -> None:
-    """Register the users' own datasets, ``DATASETS.COCO_JSON``: triples of a name, a json and a folder of images.
+    """Register the entries of ``DATASETS.COCO_JSON``: triples of a name, a json and a folder of images.
 
-    Registering the same once more changes nothing.
+    Registering an entry again is a no-op.
 
     Raises:
-        ValueError: an entry is no such triple, or its name belongs to another dataset.
+        ConfigError: An entry is not such a triple, or its name belongs to another dataset.
     """
     for entry in cfg.DATASETS.COCO_JSON:
         if not isinstance(entry, (list, tuple)) or len(entry) != 3 or not all(isinstance(x, str) and x for x in entry):
-            raise ValueError(
+            raise ConfigError(
                 f"DATASETS.COCO_JSON holds {entry!r}: each entry must be a name, a json and a folder of images, "
                 "as in [['birds_train', 'birds/train.json', 'birds/images']]"
             )
@@ -65,10 +65,76 @@ def register_datasets(cfg: CfgNode) -> None:
             continue
         known = MetadataCatalog.get(name)
         if (known.get("json_file"), known.get("image_root")) != (json_file, image_root):
-            raise ValueError(
+            raise ConfigError(
                 f"DATASETS.COCO_JSON names '{name}', which is already registered with {known.get('json_file')}: "
                 "choose another name"
             )
+
+
+def check_registered(name: str) -> None:
+    """Raise ConfigError, with the nearest name, unless a dataset of this name is registered."""
+    if name in DatasetCatalog:
+        return
+    raise ConfigError(
+        f"the dataset '{name}' is not registered; the nearest name is '{nearest(name, DatasetCatalog)}'; register "
+        f"your own data by DATASETS.COCO_JSON \"[['{name}', 'annotations.json', 'images/']]\""
+    )
+
+
+def prepare_dataset(name: str) -> None:
+    """Generate the files of a registered dataset, if it is a generated one and they are missing."""
+    prepare = MetadataCatalog.get(name).get("prepare")
+    if prepare is not None:
+        prepare()
+
+
+def find_files(name: str) -> Metadata:
+    """Return the metadata of a registered dataset once its json and its folder of images, if it has any, exist.
+
+    Raises:
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing.
+    """
+    check_registered(name)
+    prepare_dataset(name)
+    metadata = MetadataCatalog.get(name)
+    files = {
+        "json_file": "annotation file",
+        "image_root": "folder of images",
+        "sem_seg_root": "folder of label images",
+    }
+    for key, what in files.items():
+        path = metadata.get(key)
+        if path and not PathManager.exists(path):
+            raise DataError(
+                f"the dataset '{name}' lacks its {what} {path}: see datasets/README.md for the layout, and set "
+                "DETECTRON2_DATASETS to the folder of all datasets"
+            )
+    return metadata
+
+
+def load_dataset(name: str) -> list[Sample]:
+    """Return the samples of a registered dataset.
+
+    Raises:
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing, or Detectron2 cannot read its annotation file.
+        UserError: A package that it needs is not installed.
+    """
+    json_file = find_files(name).get("json_file")
+    try:
+        return DatasetCatalog.get(name)
+    except UserError:
+        raise
+    except ModuleNotFoundError as error:
+        raise missing_package(str(error.name).partition(".")[0], name) from error
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
+        if not json_file:
+            raise  # of a function that the user registered
+        raise DataError(
+            f"{json_file} cannot be read as annotations in COCO format ({type(error).__name__}: {first_line(error)}): "
+            "run 'centermask-solo check-dataset' for the details"
+        ) from error
 
 
 for _split in NUM_IMAGES:

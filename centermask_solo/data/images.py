@@ -1,4 +1,4 @@
-"""Reading images, and what to say when one cannot be read."""
+"""Read images, and report those that cannot be read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import zlib
 from detectron2.data.detection_utils import read_image
 from PIL import Image
 
-# What PIL and the file system raise over a missing, cut off or otherwise damaged file
+from ..utils.errors import DataError
+
+# What PIL and the file system raise over a missing, truncated or otherwise damaged file
 IMAGE_ERRORS = (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """(width, height) of an image as it is trained with: turned as its EXIF data says; all of it is decoded.
+    """Decode an image and return its (width, height) after the rotation that its EXIF data asks for.
 
     Raises:
-        FileNotFoundError, ValueError: there is no such file, or it is damaged.
+        DataError: The file is missing or damaged.
     """
     try:
         height, width = read_image(path, "RGB").shape[:2]
@@ -26,18 +28,24 @@ def image_size(path: str) -> tuple[int, int]:
     return width, height
 
 
-def unreadable_image(path: str, error: Exception) -> FileNotFoundError | ValueError:
-    """The error that says which image cannot be read and why."""
+def check_image(path: str, expected: tuple[int, int]) -> None:
+    """Raise DataError unless an image can be decoded and has the ``expected`` (width, height)."""
+    found = image_size(path)
+    if found != expected:
+        raise wrong_size(path, found, expected)
+
+
+def unreadable_image(path: str, error: Exception) -> DataError:
+    """Return the error that names an image that cannot be read and the reason."""
     if isinstance(error, FileNotFoundError) or not os.path.exists(path):
-        return FileNotFoundError(f"the image {path} is missing: put it there, or take it out of the json")
-    return ValueError(f"the image {path} is damaged ({error}): replace it, or take it out of the json")
+        return DataError(f"the image {path} is missing: restore it, or remove it from the json")
+    return DataError(f"the image {path} is damaged ({error}): replace it, or remove it from the json")
 
 
-def wrong_size(path: str, expected: tuple[int, int]) -> ValueError:
-    """The error that says that an image is not of the ``expected`` (width, height)."""
-    width, height = image_size(path)
-    exchanged = ", width and height exchanged" if expected == (height, width) else ""
-    return ValueError(
-        f"the image {path} has {width}x{height} pixels, but the json says {expected[0]}x{expected[1]} "
-        f"(width x height){exchanged}: correct the json"
+def wrong_size(path: str, found: tuple[int, int], expected: tuple[int, int]) -> DataError:
+    """Return the error for an image of another (width, height) than the annotations state."""
+    swapped = ", width and height swapped" if expected == found[::-1] else ""
+    return DataError(
+        f"the image {path} has {found[0]}x{found[1]} pixels, but the json says {expected[0]}x{expected[1]} "
+        f"(width x height){swapped}: correct the json"
     )

@@ -1,4 +1,4 @@
-"""Training batches that are the same however often training is interrupted."""
+"""Training batches that do not depend on interruptions of the training."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, DatasetFromList, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import DatasetFromList, get_detection_dataset_dicts
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-Sample = dict[str, Any]
+from ..utils.errors import ConfigError, DataError
+from .datasets import Sample, load_dataset
+
 Mapper = Callable[[Sample], Sample]
-_Key = tuple[int, int, int]  # index of the image, seed of the training, position in the stream of all processes
+_Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
 
 
 class TrainLoader:
-    """Iterates over the batches of this process: lists of mapped samples, without end, from batch ``start_iter`` on.
+    """An endless iterable of this process's batches, lists of mapped samples, from batch ``start_iter`` on.
 
-    Which images a batch has, and what random augmentation does to each, depends on ``seed``, the number of the batch,
-    the batch size and the number of processes alone: not on when training was interrupted, nor on the worker processes.
-    Both ``seed`` and ``start_iter`` may be set until the iteration begins.
+    The images of a batch and their random augmentation depend only on ``seed``, the index of the batch, the batch size
+    and the number of processes, not on interruptions of the training or on the number of workers. ``seed`` and
+    ``start_iter`` may be set until the iteration begins.
 
-    Differs from Detectron2's loader, whose stream begins anew whenever training is resumed.
+    Differs: Detectron2's loader restarts its stream whenever training is resumed.
     """
 
     def __init__(
@@ -45,14 +46,14 @@ class TrainLoader:
     ) -> None:
         """
         Args:
-            dataset: dicts in Detectron2's standard format.
-            mapper: turns one of them into a sample of the model's input format; random through the global generators
-                of ``random``, ``numpy`` and ``torch`` only.
-            build_sampler: gives the infinite stream of indices of this process for a seed.
-            seed: of the stream and of the augmentation; the same in all processes.
-            batch_size: images a batch of this process.
-            num_workers: worker processes that map samples.
-            aspect_ratio_grouping: a batch has either wide or high images.
+            dataset: Samples in Detectron2's standard format.
+            mapper: Maps a sample to the model's input format; draws random numbers only from the global generators of
+                ``random``, ``numpy`` and ``torch``.
+            build_sampler: Returns the infinite sampler of this process's indices for a seed.
+            seed: Seed of the sampler and of the augmentation; the same in all processes.
+            batch_size: Images per batch of this process.
+            num_workers: Worker processes that map samples.
+            aspect_ratio_grouping: Whether a batch has only landscape or only portrait images.
         """
         self.seed = seed
         self.start_iter = 0
@@ -68,11 +69,11 @@ class TrainLoader:
             batch_sampler=itertools.islice(self._batches(), self.start_iter, None),
             num_workers=self._num_workers,
             collate_fn=trivial_batch_collator,
-            generator=torch.Generator(),  # or else it would draw from the generator of the process
+            generator=torch.Generator(),  # its own, or it would draw from the global one
         )
 
     def _batches(self) -> Iterator[list[_Key]]:
-        """The batches of this process from the first on, as the keys of their samples."""
+        """Yield the batches of this process from the first on, as the keys of their samples."""
         rank, world_size = comm.get_rank(), comm.get_world_size()
         groups: dict[bool, list[_Key]] = {True: [], False: []}
         for k, index in enumerate(self._build_sampler(self.seed)):
@@ -84,7 +85,7 @@ class TrainLoader:
 
 
 class _SeededSamples(Dataset):
-    """Maps the image of a key under random generators seeded with the rest of the key, and leaves others alone."""
+    """Maps the image of a key with the global random generators seeded by the rest of the key, then restores them."""
 
     def __init__(self, dataset: Sequence[Sample], mapper: Mapper) -> None:
         self._dataset = DatasetFromList(list(dataset))
@@ -100,14 +101,14 @@ class _SeededSamples(Dataset):
 
 
 def mix_seeds(*numbers: int) -> int:
-    """A seed below 2**32 that depends on all numbers (not negative); neighbours' seeds have nothing in common."""
+    """Return a seed below 2**32 that depends on all the non-negative numbers; similar numbers give unrelated seeds."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """The CPU's global random generators start from ``seed`` inside, and continue as if nothing had been afterwards."""
-    # The legacy generator of numpy is the one that Detectron2's augmentations use.
+    """Seed the CPU's global random generators inside the context, and restore their states afterwards."""
+    # Detectron2's augmentations use numpy's legacy generator.
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002
@@ -120,44 +121,17 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-@contextmanager
-def _coco_errors(names: Sequence[str]) -> Iterator[None]:
-    """Inside, what goes wrong in reading a dataset becomes one sentence that names its file."""
-    try:
-        yield
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
-        files = ", ".join(str(MetadataCatalog.get(name).get("json_file", f"the dataset {name}")) for name in names)
-        raise ValueError(
-            f"{files} cannot be read as annotations in COCO format ({type(error).__name__}: {error}); "
-            "'centermask-solo check-dataset' tells more"
-        ) from error
-
-
-def load_dataset(name: str) -> list[Sample]:
-    """The dicts of a registered dataset in Detectron2's standard format.
-
-    Raises:
-        ValueError: its file is not in COCO format, in one sentence.
-    """
-    with _coco_errors([name]):
-        return DatasetCatalog.get(name)
-
-
 def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
-    """The loader of ``DATASETS.TRAIN``: options as in Detectron2, samples as ``mapper`` makes them.
+    """Return the loader of ``DATASETS.TRAIN``, with Detectron2's options and samples as ``mapper`` makes them.
 
     Raises:
-        ValueError: the sampler is unknown, or the batch cannot be divided among the processes.
+        ConfigError: A dataset or the sampler is unknown, or the processes cannot share a batch equally.
+        DataError: A dataset cannot be read, or no image has an object to train on.
     """
-    with _coco_errors(cfg.DATASETS.TRAIN):
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-        )
+    dataset = _load_training_data(cfg)
     world_size = comm.get_world_size()
     if cfg.SOLVER.IMS_PER_BATCH % world_size:
-        raise ValueError(
+        raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {world_size} processes cannot share equally: "
             f"choose a multiple of {world_size}"
         )
@@ -172,8 +146,25 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
     )
 
 
+def _load_training_data(cfg: CfgNode) -> list[Sample]:
+    names = cfg.DATASETS.TRAIN
+    try:
+        return get_detection_dataset_dicts(
+            names,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+        )
+    except Exception as error:
+        # Load the datasets one by one, which raises a DataError if the data is at fault.
+        samples = [x for name in names for x in load_dataset(name)]
+        has_objects = any(not x.get("iscrowd", 0) for sample in samples for x in sample.get("annotations", []))
+        if isinstance(error, AssertionError) and not has_objects:
+            raise DataError(f"no image of {', '.join(names)} has an object to train on: correct the json") from error
+        raise
+
+
 def _sampler_builder(cfg: CfgNode, dataset: Sequence[Sample]) -> Callable[[int], Sampler]:
-    """What makes the sampler named in the config for a given seed."""
+    """Return a function that builds the sampler of ``DATALOADER.SAMPLER_TRAIN`` for a seed."""
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name == "TrainingSampler":
         return lambda seed: TrainingSampler(len(dataset), seed=seed)
@@ -185,7 +176,7 @@ def _sampler_builder(cfg: CfgNode, dataset: Sequence[Sample]) -> Callable[[int],
     if name == "RandomSubsetTrainingSampler":
         ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
         return lambda seed: RandomSubsetTrainingSampler(len(dataset), ratio, seed_shuffle=seed, seed_subset=seed)
-    raise ValueError(
-        f"DATALOADER.SAMPLER_TRAIN {name!r} is not known here: use TrainingSampler, RepeatFactorTrainingSampler or "
+    raise ConfigError(
+        f"DATALOADER.SAMPLER_TRAIN {name!r} is not supported: use TrainingSampler, RepeatFactorTrainingSampler or "
         "RandomSubsetTrainingSampler"
     )

@@ -1,4 +1,4 @@
-"""From a dataset's dict to a training sample: Detectron2's mapper, for masks of every kind and faulty files."""
+"""Map a sample of a dataset to a training sample: Detectron2's mapper, for masks of every kind and faulty files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 from torch import Tensor
 
-from ..modeling.yolact.targets import reduced_sizes
 from ..ops.masks import reduce_masks
-from .images import IMAGE_ERRORS, unreadable_image, wrong_size
+from ..utils.errors import ConfigError, DataError
+from .images import IMAGE_ERRORS, image_size, unreadable_image, wrong_size
 from .transforms.ssd import build_ssd_augmentations
 from .transforms.view import View
 
@@ -27,18 +27,19 @@ Annotation = dict[str, Any]
 
 
 class InstanceMapper(DatasetMapper):
-    """Detectron2's DatasetMapper, built from a config as that one: ``InstanceMapper(cfg, is_train)``.
+    """Detectron2's DatasetMapper, built as ``InstanceMapper(cfg, is_train, input_size, mask_sizes)``.
 
     Differs from it:
 
-    * A file that is missing, damaged or of another size than the annotations say is named in one sentence.
+    * An image that is missing, damaged or of another size than the annotations state is named in a one-line error.
     * RLE and polygons work with either ``INPUT.MASK_FORMAT``. "bitmask": every mask becomes a bitmask. "polygon": an
-      image whose objects all have polygons keeps them; one with an RLE, which can have holes that polygons cannot
-      express, or that was cropped, gets bitmasks.
-    * ``gt_masks`` is there without objects, too. Objects without annotated mask are left out where masks are learned.
-    * Bitmasks are made one by one in their final place: 2,000 objects cost no more than their masks.
-    * Crowds may stay, marked by ``gt_is_crowd``; SSD's augmentation can be chosen; YOLACT's masks may come reduced to
-      the sizes that it trains with.
+      image whose objects all have polygons keeps them; one with an RLE, whose holes polygons cannot express, and one
+      that is cropped get bitmasks.
+    * ``gt_masks`` exists for images without objects, too. Objects without an annotated mask are dropped where masks are
+      learned.
+    * Bitmasks are written one by one into the final tensor, so that 2,000 objects need no more memory than their masks.
+    * Crowds can be kept, marked by ``gt_is_crowd``. SSD's augmentation can be used, and masks can be reduced to the
+      sizes that a model trains with.
     """
 
     @configurable
@@ -53,41 +54,55 @@ class InstanceMapper(DatasetMapper):
     ) -> None:
         """
         Args:
-            is_train: whether samples have ``instances``.
-            keep_crowds: whether crowds are among them, with ``gt_is_crowd``, (M,) bool, that tells.
-            min_box_size: objects that are not wider and higher than this are left out, pixels of the sample.
-            mask_sizes: fields that take the place of ``gt_masks``, with the heights and widths of their masks: (M,
-                *size) bool.
-            options: of Detectron2's mapper.
+            is_train: Whether samples have ``instances``.
+            keep_crowds: Whether crowds are among them; ``gt_is_crowd``, (M,) bool, then marks them.
+            min_box_size: Objects whose width or height is not above this are dropped, in pixels of the sample.
+            mask_sizes: Fields that replace ``gt_masks``, with the (height, width) of their masks: (M, *size) bool.
+            options: Arguments of Detectron2's mapper.
         """
         super().__init__(is_train, **options)
         self.keep_crowds, self.min_box_size = keep_crowds, min_box_size
         self.mask_sizes = dict(mask_sizes or {})
 
     @classmethod
-    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict[str, Any]:
-        """The constructor's arguments from a config.
+    def from_config(
+        cls,
+        cfg: CfgNode,
+        is_train: bool = True,
+        input_size: tuple[int, int] | None = None,
+        mask_sizes: Mapping[str, tuple[int, int]] | None = None,
+    ) -> dict[str, Any]:
+        """Return the arguments of the constructor.
+
+        Args:
+            cfg: Config with the options of ``INPUT``.
+            is_train: Whether the samples are for training.
+            input_size: (height, width) that the model resizes every image to; None if it takes images of any size.
+                ``INPUT.AUGMENTATION`` "ssd" needs it.
+            mask_sizes: Reduced masks that the model trains with, which "ssd" provides; see the constructor.
 
         Raises:
-            ValueError: options that are unknown or do not go together.
+            ConfigError: An option is unknown, or options contradict each other or the model.
         """
         options = super().from_config(cfg, is_train)
         options |= {"keep_crowds": cfg.INPUT.KEEP_CROWDS, "min_box_size": cfg.INPUT.MIN_BOX_SIZE}
         if cfg.INPUT.AUGMENTATION not in ("default", "ssd"):
-            raise ValueError(f"INPUT.AUGMENTATION must be 'default' or 'ssd', not {cfg.INPUT.AUGMENTATION!r}")
+            raise ConfigError(f"INPUT.AUGMENTATION must be 'default' or 'ssd', not {cfg.INPUT.AUGMENTATION!r}")
         if is_train and cfg.INPUT.AUGMENTATION == "ssd":
-            options["augmentations"] = build_ssd_augmentations(cfg)
-            if cfg.MODEL.MASK_ON:
-                stride = 2 ** int(cfg.MODEL.YOLACT.PROTO_FEATURE.removeprefix("p"))
-                sizes = reduced_sizes(cfg.MODEL.YOLACT.INPUT_SIZE, stride)
-                options["mask_sizes"] = dict(zip(("gt_prototype_masks", "gt_sem_seg_masks"), sizes, strict=True))
+            if input_size is None:
+                raise ConfigError(
+                    "INPUT.AUGMENTATION 'ssd' needs a model with a fixed input size, which "
+                    f"{cfg.MODEL.META_ARCHITECTURE} does not have: set INPUT.AUGMENTATION default"
+                )
+            options["augmentations"] = build_ssd_augmentations(cfg, input_size)
+            options["mask_sizes"] = mask_sizes if cfg.MODEL.MASK_ON else None
         return options
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """The sample in the model's input format.
+        """Return the sample in the model's input format.
 
         Raises:
-            FileNotFoundError, ValueError: the image cannot be used.
+            DataError: The image or an annotation cannot be used.
         """
         name = str(dataset_dict.get("file_name"))
         try:
@@ -96,13 +111,14 @@ class InstanceMapper(DatasetMapper):
                 mapper.augmentations = _WithBoxes(self.augmentations, dataset_dict.get("annotations", []))
             return DatasetMapper.__call__(mapper, dataset_dict)
         except utils.SizeMismatchError as error:
-            raise wrong_size(name, (dataset_dict["width"], dataset_dict["height"])) from error
+            raise wrong_size(name, image_size(name), (dataset_dict["width"], dataset_dict["height"])) from error
         except IMAGE_ERRORS as error:
             raise unreadable_image(name, error) from error
 
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, image_shape: tuple[int, int]
     ) -> None:
+        # Select the objects
         annotations = [x for x in dataset_dict.pop("annotations") if self.keep_crowds or not x.get("iscrowd", 0)]
         if not self.use_keypoint:
             annotations = [{k: v for k, v in x.items() if k != "keypoints"} for x in annotations]
@@ -111,6 +127,7 @@ class InstanceMapper(DatasetMapper):
         annotations = [x for x in annotations if _is_shown(x, transforms)]
         masks = [x.pop("segmentation", None) for x in annotations]  # of the mapper's own copy
         _check_mask_sizes(masks, dataset_dict)
+        # Transform boxes, classes and masks
         annotations = [
             utils.transform_instance_annotations(
                 x, transforms, image_shape, keypoint_hflip_indices=self.keypoint_hflip_indices
@@ -124,7 +141,8 @@ class InstanceMapper(DatasetMapper):
             instances.gt_masks = self._transform_masks(masks, transforms, image_shape)
             if self.recompute_boxes:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        instances = _without_vanished(instances, self.min_box_size)
+        # Drop what is no longer visible, then reduce the masks
+        instances = _drop_vanished(instances, self.min_box_size)
         for name, size in self.mask_sizes.items():
             instances.set(name, reduce_masks(instances.gt_masks.tensor, size))
         if self.mask_sizes:
@@ -144,7 +162,7 @@ class InstanceMapper(DatasetMapper):
 
 
 class _WithBoxes:
-    """Augmentations that are told where the objects of an image are, crowds excluded."""
+    """Augmentations that receive the boxes of an image's objects, without crowds."""
 
     def __init__(self, augmentations: T.Augmentation, annotations: Sequence[Annotation]) -> None:
         self.augmentations = augmentations
@@ -157,15 +175,15 @@ class _WithBoxes:
 
 
 def _box(annotation: Annotation) -> Any:
-    """The box of an annotation, x0 y0 x1 y1 in pixels."""
+    """Return the box of an annotation, x0 y0 x1 y1 in pixels."""
     return BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
 
 
 def _is_shown(annotation: Annotation, transforms: T.TransformList) -> bool:
-    """Whether every :class:`View` among the transforms shows the centre of an object's box."""
+    """Return whether every :class:`View` among the transforms shows the center of an object's box."""
     box = np.array([_box(annotation)], dtype=np.float64)
     for transform in transforms.transforms:
-        if isinstance(transform, View) and not transform.shows_centre(box[0]):
+        if isinstance(transform, View) and not transform.shows_center(box[0]):
             return False
         box = transform.apply_box(box)
     return True
@@ -175,14 +193,14 @@ def _check_mask_sizes(masks: list[Any], dataset_dict: dict[str, Any]) -> None:
     expected = (dataset_dict["height"], dataset_dict["width"])
     for mask in masks:
         if isinstance(mask, dict) and tuple(mask["size"]) != expected:
-            raise ValueError(
+            raise DataError(
                 f"an RLE of {dataset_dict.get('file_name')} is for {mask['size'][1]}x{mask['size'][0]} pixels, but the "
                 f"image has {expected[1]}x{expected[0]} (width x height): correct the json"
             )
 
 
 def _transform_polygons(polygons: list[Any], transforms: T.TransformList) -> list[NDArray[np.float64]]:
-    # Not apply_polygons: cropping would need another package there, and rasterizing cuts polygons off anyway.
+    # Not apply_polygons: cropping would need another package there, and rasterizing clips polygons anyway
     return [transforms.apply_coords(np.asarray(p, dtype=np.float64).reshape(-1, 2)).reshape(-1) for p in polygons]
 
 
@@ -192,8 +210,8 @@ def _transform_to_bitmask(mask: Any, transforms: T.TransformList, image_shape: t
     return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))))
 
 
-def _without_vanished(instances: Instances, min_box_size: float) -> Instances:
-    """The instances that still have a box, of more than a given size, and, where masks are there, a pixel.
+def _drop_vanished(instances: Instances, min_box_size: float) -> Instances:
+    """Return the instances that still have a box above a given size and, where masks exist, a pixel.
 
     Nothing is copied if all have.
     """

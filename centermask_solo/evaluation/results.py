@@ -1,4 +1,4 @@
-"""Evaluation results as a table for people and as a file for programs."""
+"""Format evaluation results as a table, and write them to files."""
 
 from __future__ import annotations
 
@@ -8,45 +8,59 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-TASK_NAMES = {"segm": "mask", "bbox": "box"}
+from ..utils.files import atomic_write
+
+TASK_NAMES = {"segm": "mask", "bbox": "box", "sem_seg": "semantic", "panoptic_seg": "panoptic"}
 
 
 def format_results(results: Mapping[str, Any]) -> str:
-    """A table of text: one line a task of each dataset, one column a metric; per-class metrics are left out.
+    """Return a text table with one row per task of each dataset and one column per metric, without per-class metrics.
+
+    Tasks that share no metric get tables of their own. "-" is a metric that does not exist, such as the AP of small
+    objects where there are none.
 
     Args:
-        results: what ``DefaultTrainer.test`` returns: {task: {metric: value}}, for several datasets one such dict each;
-            or the same read from ``evaluation.json``.
+        results: Return value of ``DefaultTrainer.test``, {task: {metric: value}} or for several datasets one such dict
+            each, or the same read from ``evaluation.json``.
     """
-    rows = [(label, metrics) for label, metrics in _rows(results) if metrics]
-    if not rows:
-        return "no results"
-    columns = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
-    width = max(len(label) for label, _ in rows)
-    lines = [" " * width + "".join(f"{name:>8}" for name in columns)]
-    for label, metrics in rows:
-        numbers = [math.nan if metrics.get(name) is None else metrics[name] for name in columns]
-        cells = "".join(f"{number:8.2f}" if math.isfinite(number) else f"{'-':>8}" for number in numbers)
-        lines.append(f"{label:<{width}}{cells}")
-    return "\n".join(lines)
+    tables: list[list[tuple[str, dict[str, float]]]] = []
+    for label, metrics in _rows(results):
+        if metrics:
+            shared = (x for x in tables if any(metrics.keys() & others.keys() for _, others in x))
+            table = next(shared, None)
+            if table is None:
+                tables.append(table := [])
+            table.append((label, metrics))
+    return "\n\n".join(map(_format_table, tables)) or "no results"
 
 
 def write_results(results: Mapping[str, Any], output_dir: str) -> str:
-    """The path of ``evaluation.json``, into which ``results`` go; the table goes to ``evaluation.txt`` beside it.
+    """Write ``evaluation.json`` and, with the table, ``evaluation.txt``; return the path of the former.
 
     A metric that cannot be computed is null in the json.
     """
-    os.makedirs(output_dir, exist_ok=True)
     path = os.path.join(output_dir, "evaluation.json")
-    with open(path, "w", encoding="utf-8") as file:
+    with atomic_write(path) as file:
         json.dump(_finite(results), file, indent=1)
-    with open(os.path.join(output_dir, "evaluation.txt"), "w", encoding="utf-8") as file:
+    with atomic_write(os.path.join(output_dir, "evaluation.txt")) as file:
         file.write(format_results(results) + "\n")
     return path
 
 
+def _format_table(rows: list[tuple[str, dict[str, float]]]) -> str:
+    columns = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
+    width = max(len(label) for label, _ in rows)
+    widths = [max(8, len(name) + 2) for name in columns]
+    lines = [" " * width + "".join(f"{name:>{w}}" for name, w in zip(columns, widths, strict=True))]
+    for label, metrics in rows:
+        numbers = [math.nan if metrics.get(name) is None else metrics[name] for name in columns]
+        texts = [f"{number:.2f}" if math.isfinite(number) else "-" for number in numbers]
+        lines.append(f"{label:<{width}}" + "".join(f"{x:>{w}}" for x, w in zip(texts, widths, strict=True)))
+    return "\n".join(lines)
+
+
 def _rows(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, dict[str, float]]]:
-    """(label, {metric: value}) of each task, the dataset's name before the task's where there are several."""
+    """Return (label, {metric: value}) of each task; the label begins with the dataset's name if there are several."""
     rows = []
     for name, value in results.items():
         if not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Proposals by a trained RPN, for Fast R-CNN."""
+"""Proposals from a trained RPN, for Fast R-CNN."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from ..checkpoint import Checkpointer
 from ..data.loader import Sample
 from ..data.mapper import InstanceMapper
 from ..data.proposals import Proposals
+from ..utils.errors import ConfigError
 
 SYSTEMS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork")
 
 
 def rpn_proposals(cfg: CfgNode, dataset: Sequence[Sample]) -> Iterator[Proposals]:
-    """The proposals of each image by the RPN of ``MODEL.WEIGHTS``, ``MODEL.RPN.POST_NMS_TOPK_TEST`` at most.
+    """Return an iterator over the proposals of each image, at most ``MODEL.RPN.POST_NMS_TOPK_TEST``.
 
     Args:
-        cfg: of a model that has an RPN: Faster or Mask R-CNN, or an RPN alone.
-        dataset: dicts in Detectron2's standard format.
+        cfg: Config of a model that has an RPN (Faster or Mask R-CNN, or an RPN alone), with its ``MODEL.WEIGHTS``.
+        dataset: Dicts in Detectron2's standard format.
 
     Raises:
-        ValueError: the model has no RPN, or the weights do not fill it.
-        FileNotFoundError: there are no such weights.
+        ConfigError: The model has no RPN.
+        WeightsError: The weights are missing or do not fill the model.
     """
     system, generator = cfg.MODEL.META_ARCHITECTURE, cfg.MODEL.PROPOSAL_GENERATOR.NAME
     if system not in SYSTEMS or generator != "RPN":
-        raise ValueError(
+        raise ConfigError(
             f"a {system} with MODEL.PROPOSAL_GENERATOR.NAME '{generator}' has no RPN: give the config of a Faster or "
             "Mask R-CNN, or of an RPN"
         )

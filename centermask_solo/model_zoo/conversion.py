@@ -1,138 +1,144 @@
-"""Weights in this package's own layout, which hold class names and config, made of those of any source."""
+"""Convert weights of any source to this package's own layout, with class names and config inside."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
-from torch import Tensor
 
-from ..checkpoint.contents import Contents, read_contents
-from ..checkpoint.fit import name_some
+from ..checkpoint.fit import Fit, fit_weights
 from ..checkpoint.sources import PixelFormat
-from ..config import load_config, merge_config
-from .candidates import adapt, choose_candidate, empty_state, find_candidates, pixel_format
+from ..checkpoint.weight_file import WeightFile, read_weight_file
+from ..config import add_centermask_solo_config, load_config, merge_config, value_of
+from ..modeling.systems import System
+from ..utils.errors import ConfigError, WeightsError
+from ..utils.files import atomic_write
+from ..utils.text import name_some
+from .matching import adapt, match_configs
+from .signatures import empty_state, pixel_format_of
 
 COCO_CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written."""
+    """What was written.
+
+    Attributes:
+        source: Name of the source of the weights.
+        num_entries: Number of parameters written.
+        config: Where the config came from.
+        cfg: The config.
+        thing_classes: Names of the classes; None if they are unknown.
+        images: Images that the config gives the model.
+        left_out: Parts of the file that the config does not build.
+    """
 
     source: str
     num_entries: int
-    config: str  # where the config came from
+    config: str
+    cfg: CfgNode
     thing_classes: list[str] | None
     images: PixelFormat
-    left_out: list[str]  # parts of the file that the config does not build
+    left_out: list[str]
 
 
 def convert_weights(
     path: str,
     target: str,
-    cfg: CfgNode,
     *,
     config_file: str = "",
     thing_classes: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Converted:
-    """Write the weights of a detector of any source in this package's own layout: with class names and config inside.
+    """Write the weights of a detector of any source in this package's own layout.
 
     Args:
-        path: of the weights.
-        target: the file that is written.
-        cfg: the defaults; it becomes the config that is written.
-        config_file: by default the config inside the file, or the one of this package that the weights belong to.
-        thing_classes: by default those inside the file, or COCO's if there are 80.
-        overwrite: whether ``target`` may exist.
+        path: Path or URL of the weights.
+        target: File to write.
+        config_file: Config of the model; by default the one inside the file, or the one of this package that the
+            weights belong to.
+        thing_classes: Names of the classes in order; by default those inside the file, or COCO's if there are 80.
+        overwrite: Replace ``target`` if it exists.
 
     Raises:
-        ValueError, FileNotFoundError: it cannot be done, in one sentence.
+        WeightsError: The weights cannot be read, are not a detector's, or do not fit the config.
+        ConfigError: The target cannot be written, the config cannot be read, or the names do not fit the weights.
     """
     if not target.endswith(".pth"):
-        raise ValueError(f"{target} would be a file of PyTorch: give it a name that ends in .pth")
+        raise ConfigError(f"{target} would be a file of PyTorch: give it a name that ends in .pth")
     if os.path.exists(target) and not overwrite:
-        raise ValueError(f"{target} exists already: give another name, or --overwrite")
-    contents = read_contents(path)
-    if not contents.system:
-        raise ValueError(
-            f"{path} ({contents.source.name}) is a backbone without a detector, in which there is nothing to convert: "
+        raise ConfigError(f"{target} exists already: give another name, or --overwrite")
+    file = read_weight_file(path)
+    if file.system is None:
+        raise WeightsError(
+            f"{path} ({file.source_name}) is a backbone without a detector, which needs no conversion: "
             "give it to a training as it is, as MODEL.WEIGHTS"
         )
-    names = _check_names(contents, thing_classes)
-    config = _merge(cfg, contents, config_file)
-    state, left_out = _check_fit(contents, cfg, config)
-    cfg.MODEL.WEIGHTS = ""
-    weights = {key: torch.as_tensor(value) for key, value in contents.weights.items() if key in state}
+    names = _name_classes(file, thing_classes)
+    cfg, config = _make_config(file, file.system, config_file)
+    fit = _check_fit(file, cfg, config)
+    weights = {key: torch.as_tensor(value) for key, value in fit.weights.items()}
     content = {"model": weights, "config": cfg.dump(), **({"thing_classes": names} if names else {})}
-    os.makedirs(os.path.dirname(target) or ".", exist_ok=True)
-    torch.save(content, f"{target}.tmp")
-    os.replace(f"{target}.tmp", target)
-    return Converted(contents.source.name, len(weights), config, names, pixel_format(cfg), left_out)
+    with atomic_write(target, "wb") as output:
+        torch.save(content, output)
+    return Converted(file.source_name, len(weights), config, cfg, names, pixel_format_of(cfg), fit.unbuilt_parts)
 
 
-def _check_names(contents: Contents, given: Sequence[str] | None) -> list[str] | None:
-    """The names of the classes; None if nothing tells them."""
-    number = contents.num_classes
+def _name_classes(file: WeightFile, given: Sequence[str] | None) -> list[str] | None:
+    """Return the names of the classes, or None if they are unknown."""
+    number = file.num_classes
     if given is None:
-        return contents.thing_classes or (COCO_CLASSES if number == len(COCO_CLASSES) else None)
+        return file.thing_classes or (COCO_CLASSES if number == len(COCO_CLASSES) else None)
     if number is not None and len(given) != number:
-        raise ValueError(f"{contents.path} has {number} classes, but {len(given)} names were given: give all, in order")
+        raise ConfigError(f"{file.path} has {number} classes, but {len(given)} names were given: give all, in order")
     return list(given)
 
 
-def _merge(cfg: CfgNode, contents: Contents, config_file: str) -> str:
-    """Where the config came from that ``cfg`` was merged with; classes and images are then those of the weights."""
-    config: str = config_file
-    if config_file:
-        merge_config(cfg, config_file, [])
-    elif contents.config is not None:
-        config = f"the one inside {contents.path}"
-        merge_config(cfg, load_config(contents.config), [])
-    else:
-        config = _only_config(contents)
-        merge_config(cfg, config, [])
-    adapt(cfg, contents, images=contents.format_is_certain or not config_file)
-    return config
+def _make_config(file: WeightFile, system: System, config_file: str) -> tuple[CfgNode, str]:
+    """Return the config of a file, with the classes and images of the weights, and where it came from."""
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    origin = config_file or (_only_config(file) if file.config is None else f"the one inside {file.path}")
+    merge_config(cfg, load_config(file.config) if file.config is not None and not config_file else origin, [])
+    if system.name != cfg.MODEL.META_ARCHITECTURE:
+        raise WeightsError(
+            f"{file.path} is {file.source_name}, a {system.name}, but {origin} is of a {cfg.MODEL.META_ARCHITECTURE}: "
+            "give one that fits with --config-file"
+        )
+    images = file.format_is_certain or not config_file
+    num_classes = value_of(cfg, system.num_classes_key)
+    for item in adapt(file, num_classes, pixel_format_of(cfg), images=images).items():
+        cfg.merge_from_list(list(item))
+    cfg.MODEL.WEIGHTS = ""
+    return cfg, origin
 
 
-def _only_config(contents: Contents) -> str:
-    candidates = find_candidates(contents)
-    chosen = choose_candidate(contents, candidates)
+def _only_config(file: WeightFile) -> str:
+    candidates, chosen = match_configs(file)
     if chosen is not None:
         return chosen.name
     if not candidates:
-        raise ValueError(f"no config of this package fits {contents.path}: name the right one with --config-file")
-    raise ValueError(
-        f"{len(candidates)} configs fit {contents.path} that predict differently: name the right one with "
+        raise WeightsError(f"no config of this package fits {file.path}: name the right one with --config-file")
+    raise WeightsError(
+        f"{len(candidates)} configs fit {file.path} that predict differently: name the right one with "
         f"--config-file, of {', '.join(candidate.name for candidate in candidates)}"
     )
 
 
-def _check_fit(contents: Contents, cfg: CfgNode, config: str) -> tuple[Mapping[str, Tensor], list[str]]:
-    """The model's state dict without values, and what of the file has no place in it.
-
-    Raises:
-        ValueError: the weights do not fill the model.
-    """
-    if contents.system != cfg.MODEL.META_ARCHITECTURE:
-        raise ValueError(
-            f"{contents.path} is {contents.source.name}, a {contents.system}, but {config} is of a "
-            f"{cfg.MODEL.META_ARCHITECTURE}: give one that fits with --config-file"
-        )
-    state = empty_state(cfg)
-    fit = contents.fit(state)
+def _check_fit(file: WeightFile, cfg: CfgNode, config: str) -> Fit:
+    """Return how the weights fit the model of a config; raise WeightsError unless they fill it."""
+    fit = fit_weights(file, empty_state(cfg))
     faults = [*fit.faults, *(f"it lacks {part}" for part in fit.new_parts)]
     if fit.class_layers:
         faults.append(f"the number of classes differs in {name_some(fit.class_layers)}")
     if faults:
-        raise ValueError(
-            f"{contents.path} ({contents.source.name}) does not fit {config}: {'; '.join(faults)}; "
+        raise WeightsError(
+            f"{file.path} ({file.source_name}) does not fit {config}: {'; '.join(faults)}; "
             "give one that fits with --config-file"
         )
-    return state, fit.unbuilt_parts
+    return fit

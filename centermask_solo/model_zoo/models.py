@@ -1,28 +1,29 @@
-"""The published models, as ``models.yaml`` lists them: every figure is its publisher's, none was measured here."""
+"""The published models in ``models.yaml``: every figure is its publisher's, none was measured here."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
+from ..utils.errors import ConfigError
+from ..utils.text import nearest
+from ..utils.yaml import load_yaml
 
 _TABLE = Path(__file__).with_name("models.yaml")
 
 
 @dataclass(frozen=True)
 class Release:
-    """What the models of one publication have in common; "" is what is not known.
+    """What the models of one publication have in common; "" where something is unknown.
 
     Attributes:
-        source: where the figures stand.
-        split: the images of the AP.
-        speed_unit: of the speeds.
-        hardware: of the speeds.
-        layout: whose key names the weights have.
-        licence: of the repository; none is stated for the weights themselves.
+        source: Where the figures were published.
+        split: Images that the AP was measured on.
+        speed_unit: Unit of the speeds.
+        hardware: Hardware that the speeds were measured on.
+        layout: Code base whose key names the weights have.
+        license: License of the repository; none is stated for the weights themselves.
     """
 
     source: str
@@ -30,7 +31,7 @@ class Release:
     speed_unit: str
     hardware: str = ""
     layout: str = ""
-    licence: str = ""
+    license: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,16 @@ class Model:
     """A published model. Figures are None, and texts empty, where nothing was published or is known.
 
     Attributes:
-        config: the name of its config file below ``configs``.
-        backbone: body and what is special about it.
-        schedule: in Detectron2's words, or iterations x batch.
-        release: what it shares with the others of its publication.
-        mask_ap, box_ap, pq: percentages, of ``release.split``.
-        speed: in ``release.speed_unit``.
-        file: the name of the weights; empty if none were published.
-        addresses: where the file can be had.
-        sha256: of the file.
-        note: what the figures alone do not say.
+        config: Name of its config file below ``configs``.
+        backbone: Body of the backbone, and what is special about it.
+        schedule: Length of the training in Detectron2's words, or iterations x batch size.
+        release: What it shares with the others of its publication.
+        mask_ap, box_ap, pq: Percentages on ``release.split``.
+        speed: Speed in ``release.speed_unit``.
+        file: Name of the file of its weights; empty if none were published.
+        addresses: URLs of the file.
+        sha256: Digest of the file.
+        note: What the figures alone do not say.
     """
 
     config: str
@@ -65,13 +66,13 @@ class Model:
 
     @property
     def system(self) -> str:
-        """SOLOv2, CenterMask or YOLACT: the folder of the config."""
+        """The folder of the config: SOLOv2, CenterMask or YOLACT."""
         return self.config.split("/")[0]
 
 
 @functools.cache
 def _all_models() -> tuple[Model, ...]:
-    releases = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    releases = load_yaml(_TABLE.read_text(encoding="utf-8"))
     models = []
     for entry in releases:
         rows = entry.pop("models")
@@ -83,18 +84,18 @@ def _all_models() -> tuple[Model, ...]:
 
 
 def list_models(system: str | None = None) -> list[Model]:
-    """The published models, or those of one system ("SOLOv2", "CenterMask", "YOLACT"), in the order of the table."""
+    """Return the published models, or those of one system ("SOLOv2", "CenterMask", "YOLACT"), in the table's order."""
     return [model for model in _all_models() if system in (None, model.system)]
 
 
 def find_model(config_path: str) -> Model:
-    """The published model with this config, such as "SOLOv2/solov2_R_50_3x.yaml".
+    """Return the published model with this config, such as "SOLOv2/solov2_R_50_3x.yaml".
 
     Raises:
-        FileNotFoundError: there is none; the sentence names the nearest one.
+        ConfigError: There is none; the message names the nearest one.
     """
     models = {model.config: model for model in list_models()}
     if config_path not in models:
-        near = difflib.get_close_matches(config_path, models, n=1, cutoff=0.0)[0]
-        raise FileNotFoundError(f"{config_path} is not a published model; the nearest one is {near}")
+        near = nearest(config_path, models)
+        raise ConfigError(f"{config_path} is not a published model; the nearest one is {near}")
     return models[config_path]

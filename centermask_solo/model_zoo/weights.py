@@ -1,4 +1,4 @@
-"""From a published model to its weights on this machine."""
+"""The weights of published models on this machine, and ``centermask_solo://``, which stands for them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from detectron2.utils.file_io import PathHandler, PathManager
 
+from ..utils.errors import WeightsError
+from ..utils.text import first_line
 from .models import Model, find_model
 
 PREFIX = "centermask_solo://"
@@ -16,7 +18,7 @@ _BLOCK = 1 << 20  # bytes read at a time
 
 
 def weights_state(model: Model) -> str:
-    """Where the weights are: "local", "address known", "no address" or "not published"."""
+    """Return where the weights are: "local", "address known", "no address" or "not published"."""
     if not model.file:
         return "not published"
     if os.path.isfile(_local_path(model)):
@@ -25,34 +27,34 @@ def weights_state(model: Model) -> str:
 
 
 def find_weights(model: Model) -> str:
-    """The path of the published weights on this machine: in the folder $CENTERMASK_SOLO_WEIGHTS, or downloaded.
+    """Return the path of the published weights: in the folder $CENTERMASK_SOLO_WEIGHTS, or of the download.
 
     Raises:
-        FileNotFoundError: they cannot be had, or the file is not the published one; the sentence says what to do.
+        WeightsError: They cannot be fetched, or the file is not the published one; the message says what to do.
     """
     if not model.file:
-        raise FileNotFoundError(f"no weights of {model.config} were published: train it, or choose another model")
+        raise WeightsError(f"no weights of {model.config} were published: train it, or choose another model")
     local = _local_path(model)
     if os.path.isfile(local):
         fault = _fault(local, model.sha256)
         if fault:
-            raise FileNotFoundError(f"{local} is not the published file: {fault}; replace it")
+            raise WeightsError(f"{local} is not the published file: {fault}; replace it")
         return local
     tried = []
     for address in model.addresses:
         try:
             path = PathManager.get_local_path(address)
         except Exception as error:  # whatever a handler raises
-            tried.append(f"{address} ({(str(error).strip() or type(error).__name__).splitlines()[0]})")
+            tried.append(f"{address} ({first_line(error)})")
             continue
         fault = _fault(path, model.sha256)
         if not fault:
             return path
-        os.remove(path)  # it would come from the cache for ever
+        os.remove(path)  # it would come from the cache forever
         tried.append(f"{address} ({fault})")
-    reason = f"tried {', '.join(tried)}" if tried else "no address of it is known"
+    reason = f"tried {', '.join(tried)}" if tried else "its address is unknown"
     folder = os.environ.get(FOLDER_VARIABLE)
-    raise FileNotFoundError(
+    raise WeightsError(
         f"the weights {model.file} of {model.config} cannot be fetched ({reason}): put the file into the folder that "
         f"the environment variable {FOLDER_VARIABLE} names ({f'now {folder}' if folder else 'it is not set'})"
     )
@@ -64,18 +66,21 @@ def _local_path(model: Model) -> str:
 
 
 def _fault(path: str, sha256: str) -> str:
-    """What shows that a file is not the published one; empty if nothing does."""
+    """Return what shows that a file is not the published one; empty if nothing does."""
+    with open(path, "rb") as file:
+        if file.read(_BLOCK).lstrip().startswith(b"<"):
+            return "it is a web page"  # which hosts send for files that they no longer have
+    digest = sha256_of(path) if sha256 else ""
+    return "" if digest == sha256 else f"its sha256 is {digest} and not {sha256}"
+
+
+def sha256_of(path: str) -> str:
+    """Return the sha256 of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        block = file.read(_BLOCK)
-        if block.lstrip().startswith(b"<"):
-            return "it is a web page"  # as hosts answer for what they no longer have
-        while sha256 and block:
+        while block := file.read(_BLOCK):
             digest.update(block)
-            block = file.read(_BLOCK)
-    if sha256 and digest.hexdigest() != sha256:
-        return f"its sha256 is {digest.hexdigest()} and not {sha256}"
-    return ""
+    return digest.hexdigest()
 
 
 class ZooHandler(PathHandler):

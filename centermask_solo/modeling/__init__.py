@@ -1,5 +1,1 @@
-"""The models; importing this package registers them with Detectron2."""
-
-from . import backbone, centermask, solov2, yolact
-
-__all__ = ["backbone", "centermask", "solov2", "yolact"]
+"""The models. Importing :mod:`.models` registers them with Detectron2; this package itself imports nothing."""

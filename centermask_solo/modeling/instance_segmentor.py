@@ -1,4 +1,4 @@
-"""The base of the one-stage systems: images in, full-image instance masks out."""
+"""Base class of the one-stage systems: from images to full-image instance masks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.modeling import Backbone, build_backbone
@@ -15,7 +16,9 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
+from ..utils.errors import DataError
 from .instance_nms import InstanceNMS
+from .option_checks import check_at_least, check_probability
 
 MAX_VISUALIZED = 20  # predicted instances in a picture of the training, as in Detectron2's dense detectors
 
@@ -23,8 +26,14 @@ MAX_VISUALIZED = 20  # predicted instances in a picture of the training, as in D
 class InstanceSegmentor(nn.Module):
     """A one-stage instance segmentor: ``predict``, ``label``, ``losses``, ``inference``, then ``postprocess``.
 
-    A subclass supplies the five verbs; this class supplies what surrounds them: normalization and padding, the choice
-    between training and inference, and the frame of Detectron2's inputs and outputs.
+    A subclass supplies these five verbs. This class supplies what surrounds them: normalization and padding, the choice
+    between training and inference, and Detectron2's input and output formats.
+
+    Attributes:
+        input_size: (height, width) that the model resizes every image to; None if it takes any size.
+        gt_mask_sizes: Fields that training accepts in place of ``gt_masks``, if all of them are given, with the
+            (height, width) of their masks: bool tensors (M, height, width) of the instances' masks, reduced by
+            ``ops.masks.reduce_masks`` from :attr:`input_size`. Empty if the model needs ``gt_masks``.
     """
 
     pixel_mean: Tensor
@@ -46,30 +55,37 @@ class InstanceSegmentor(nn.Module):
     ) -> None:
         """
         Args:
-            backbone: gives the feature maps; its ``size_divisibility`` decides the padding.
-            pixel_mean: one number a channel, in the channel order of the input, subtracted from the image.
-            pixel_std: one number a channel, which divides the image afterwards.
-            num_classes: foreground classes K.
-            test_nms: suppresses duplicates among the candidates of an image.
-            test_score_thresh: class probability of a candidate, strictly above.
-            test_max_candidates: instances that enter NMS at most.
-            test_max_detections: instances of an image at most; negative for no limit, as in Detectron2.
-            vis_period: iterations between two pictures of the training in the event storage; 0 for none.
-            input_format: the order of the input's channels, which those pictures need to know.
+            backbone: Computes the feature maps; its ``size_divisibility`` determines the padding.
+            pixel_mean: Mean per channel, in the channel order of the input, subtracted from the image.
+            pixel_std: Standard deviation per channel, by which the centered image is divided.
+            num_classes: Number of foreground classes K.
+            test_nms: Suppresses duplicates among the candidates of an image.
+            test_score_thresh: Minimum class probability of a candidate, exclusive.
+            test_max_candidates: Maximum number of candidates of an image.
+            test_max_detections: Maximum number of detections of an image; negative for no limit, as in Detectron2.
+            vis_period: Iterations between two pictures of the training in the event storage; 0 for none.
+            input_format: Channel order of the input, for those pictures.
+
+        Raises:
+            ConfigError: An option is out of range.
         """
         super().__init__()
+        check_probability(f"{self.config_key}.SCORE_THRESH_TEST", test_score_thresh)
+        check_at_least(f"{self.config_key}.PRE_NMS_TOPK_TEST", test_max_candidates, 1)
         self.vis_period, self.input_format = vis_period, input_format
         self.backbone = backbone
         self.num_classes = num_classes
         self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
         self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
-        # Not persistent: published checkpoints do not have them, and the config states them.
+        self.input_size: tuple[int, int] | None = None
+        self.gt_mask_sizes: dict[str, tuple[int, int]] = {}
+        # Not persistent: published checkpoints lack them, and the config has them.
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean, dtype=torch.float32).view(-1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std, dtype=torch.float32).view(-1, 1, 1), False)
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Those of the constructor's arguments that are Detectron2's options; the system's own it adds itself."""
+        """Return the constructor arguments that come from Detectron2's options; subclasses add their own."""
         return {
             "backbone": build_backbone(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -80,29 +96,36 @@ class InstanceSegmentor(nn.Module):
         }
 
     @property
+    def config_key(self) -> str:
+        """The config node with the options of the system, for messages."""
+        return f"MODEL.{type(self).__name__.upper()}"
+
+    @property
     def device(self) -> torch.device:
         """The device of the parameters."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        """The losses in training, the instances in inference, in Detectron2's format.
+        """Return the losses in training and the detections in inference, in Detectron2's format.
 
         Args:
-            batched_inputs: one dict an image: ``image``, (C, H, W) in 0..255; in training ``instances`` with
+            batched_inputs: One dict per image: ``image``, (C, H, W) in 0..255; in training ``instances`` with
                 ``gt_boxes``, ``gt_classes`` and ``gt_masks`` in the frame of ``image``; in inference ``height`` and
                 ``width`` of the output, by default those of ``image``.
 
         Returns:
-            In training a dict of scalar losses. In inference one ``{"instances": Instances}`` an image, of the output
+            In training a dict of scalar losses. In inference one ``{"instances": Instances}`` per image, of the output
             size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
+
+        Raises:
+            DataError: An image has no ``instances`` in training.
         """
+        if self.training:
+            return self._training_losses(batched_inputs)
+        if not batched_inputs:
+            return []
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
-        if self.training:
-            if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
-                self.visualize_training(batched_inputs, predictions, images.image_sizes)
-            gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-            return self.losses(predictions, self.label(predictions, gt_instances))
         results = self.inference(predictions, images.image_sizes)
         outputs = []
         for i, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
@@ -111,68 +134,111 @@ class InstanceSegmentor(nn.Module):
             outputs.append({"instances": self.postprocess(result, predictions, i, output_size)})
         return outputs
 
+    def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
+        """Return the losses of a batch."""
+        for x in batched_inputs:
+            if "instances" not in x:
+                raise DataError(
+                    f'training needs ground truth, but {x.get("file_name", "an image")} has no "instances": '
+                    "use a dataset mapper for training, or call eval() to predict"
+                )
+        images = self.preprocess_image(batched_inputs)
+        predictions = self.predict_for_training(images.tensor)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            self.visualize_training(batched_inputs, predictions, images.image_sizes)
+        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
+        return self.losses(predictions, self.label(predictions, gt_instances))
+
     @torch.no_grad()
     def visualize_training(
         self, batched_inputs: list[dict[str, Any]], predictions: Any, image_sizes: list[tuple[int, int]]
     ) -> None:
-        """Put a picture of the first image into the event storage: the truth above, the best instances below."""
+        """Put a picture of the first image into the event storage: ground truth above, best detections below."""
         image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
         instances = batched_inputs[0]["instances"]
-        truth = Visualizer(image).overlay_instances(
+        drawn_gt = Visualizer(image).overlay_instances(
             boxes=instances.gt_boxes, masks=instances.gt_masks if instances.has("gt_masks") and len(instances) else None
         )
         best = self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED]
         best = self.postprocess(best, predictions, 0, image.shape[:2])
-        found = Visualizer(image).overlay_instances(masks=best.pred_masks.cpu())
-        picture = np.vstack((truth.get_image(), found.get_image())).transpose(2, 0, 1)
-        name = f"Top: GT masks; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
+        shapes = {"masks": best.pred_masks.cpu()} if best.has("pred_masks") else {"boxes": best.pred_boxes.to("cpu")}
+        found = Visualizer(image).overlay_instances(**shapes)
+        picture = np.vstack((drawn_gt.get_image(), found.get_image())).transpose(2, 0, 1)
+        kind = next(iter(shapes))
+        name = f"Top: GT {kind}; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
         get_event_storage().put_image(name, picture)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """The normalized images as one zero-padded batch on the model's device: (N, C, T_h, T_w) float32."""
+        """Return the normalized images as one batch on the model's device, (N, C, T_h, T_w) float32.
+
+        With :attr:`input_size`, images are resized to it bilinearly, without antialiasing and without keeping the
+        aspect ratio. Otherwise they are zero-padded on the right and at the bottom.
+        """
+        if self.input_size is not None:
+            images = [self._resize_and_normalize(x["image"], self.input_size) for x in batched_inputs]
+            return ImageList(torch.stack(images), [self.input_size] * len(images))
         images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
         return ImageList.from_tensors(
             images, self.backbone.size_divisibility, padding_constraints=self.backbone.padding_constraints
         )
 
+    def _resize_and_normalize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return an image (C, h, w) at ``size``, normalized: (C, *size) float32; no resizing if it has that size."""
+        image = image.to(self.device).float()
+        if tuple(image.shape[1:]) != size:
+            image = F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+        return (image - self.pixel_mean) / self.pixel_std
+
     def predict(self, images: Tensor) -> Any:
-        """What the networks compute, as a NamedTuple of tensors, from a normalized batch (N, C, T_h, T_w)."""
+        """Return what the networks compute for a normalized batch (N, C, T_h, T_w): a NamedTuple of tensors.
+
+        The result does not depend on training or evaluation mode, except through layers such as batch norm.
+        """
         raise NotImplementedError
 
+    def predict_for_training(self, images: Tensor) -> Any:
+        """Return what :meth:`predict` returns, and the outputs that only the losses need where a system has any."""
+        return self.predict(images)
+
     def label(self, predictions: Any, gt_instances: list[Instances]) -> Any:
-        """The training targets of ``predictions``, as a NamedTuple of tensors without gradient."""
+        """Return the training targets of ``predictions``: a NamedTuple of tensors without gradient."""
         raise NotImplementedError
 
     def losses(self, predictions: Any, targets: Any) -> dict[str, Tensor]:
-        """The weighted losses: the same keys always, zero but connected to the parameters where nothing applies."""
+        """Return the weighted losses: always the same keys, zero but connected to the parameters if nothing applies.
+
+        Args:
+            predictions: Result of :meth:`predict_for_training`.
+            targets: Result of :meth:`label`.
+        """
         raise NotImplementedError
 
     def inference(self, predictions: Any, image_sizes: list[tuple[int, int]]) -> list[Instances]:
-        """The detections of each image in the network's input frame, best first: all but their full-size masks.
+        """Return the detections of each image in the frame of the network input, best first, without full-size masks.
 
         Args:
-            predictions: what :meth:`predict` returns.
+            predictions: Result of :meth:`predict`.
             image_sizes: (height, width) of each image before padding.
         """
         raise NotImplementedError
 
     def suppress(self, candidates: Instances) -> Instances:
-        """Those of one image's candidates that NMS keeps, best first, no more than there may be."""
+        """Return the candidates of one image that NMS keeps, best first, at most ``test_max_detections``."""
         kept = self.test_nms(candidates)
         return kept if self.test_max_detections < 0 else kept[: self.test_max_detections]
 
     def postprocess(
         self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
     ) -> Instances:
-        """The detections of one image at ``output_size``, with ``pred_masks`` and ``pred_boxes``.
+        """Return the detections of one image at ``output_size``, with ``pred_masks`` and ``pred_boxes``.
 
-        Masks are made here, from what ``inference`` chose and from ``predictions``, so that masks of full size exist
-        for the detections of one image only, and never as floats.
+        Masks are computed here, from the result of :meth:`inference` and from ``predictions``, so that full-size masks
+        exist for one image at a time, and never as floats.
 
         Args:
-            instances: what :meth:`inference` returns for the image.
-            predictions: of the batch.
-            index: the image's place in the batch.
+            instances: Result of :meth:`inference` for the image.
+            predictions: Predictions of the batch.
+            index: Index of the image in the batch.
             output_size: (height, width).
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Small modules that several systems use: deformable convolution, towers of convolutions, a learned scale."""
+"""Layers shared by several systems: deformable convolutions, convolution towers, a learned scale."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 __all__ = [
+    "TOWER_DEFORMABLE",
+    "TOWER_NORMS",
     "ConvNormSequential",
     "DeformConv2d",
     "Scale",
@@ -19,9 +21,12 @@ __all__ = [
     "offset_channels",
 ]
 
+TOWER_NORMS = ("GN", "none")  # of a convolution tower; GN has 32 groups
+TOWER_DEFORMABLE = ("none", "last", "all")  # which convolutions of a tower are deformable
+
 
 def offset_channels(kernel_size: int, deform_groups: int, modulated: bool) -> int:
-    """The number of channels that the offset convolution of a deformable convolution has to give."""
+    """Return the number of output channels of the offset convolution of a deformable convolution."""
     return (3 if modulated else 2) * kernel_size * kernel_size * deform_groups
 
 
@@ -36,22 +41,23 @@ def deform_conv_from_logits(
     dilation: int = 1,
     modulated: bool,
 ) -> Tensor:
-    """The deformable convolution of ``x`` at the offsets (and with the masks) that an offset convolution gave.
+    """Return the deformable convolution of ``x`` with the offsets (and masks) computed by an offset convolution.
 
-    Computed in float32 whatever the precision around it: the operator has no bfloat16 kernel, and sampling positions
-    need more than 8 bits. An offset that is NaN counts as 0, because the operator would read outside of the image
-    there; the NaN in ``x`` that it came from still reaches the output.
+    Computed in float32 also under autocast: the operator has no bfloat16 kernel, and sampling positions need more than
+    8 bits. NaN offsets count as 0, because the operator would read out of bounds; the NaN in ``x`` that caused them
+    still reaches the output.
 
     Args:
         x: (N, C, Hi, Wi), any floating dtype.
-        offset_logits: (N, G * 2kk or G * 3kk, Ho, Wo) for G deformable groups of k x k taps. First the offsets, a pair
-            (y, x) in input pixels for each tap of each group; modulated: then a mask logit for each tap of each group.
+        offset_logits: (N, G * 2kk or G * 3kk, Ho, Wo) for G deformable groups of k x k taps: first the offsets, a pair
+            (y, x) in input pixels per tap and group; if modulated, then a mask logit per tap and group.
         weight: (C_out, C / groups, k, k).
         bias: (C_out,) or None.
-        stride: of the convolution, in input pixels; also ``padding`` and ``dilation``.
-        padding: zeros around the image.
-        dilation: distance between taps.
-        modulated: DCNv2 (each sampled value is multiplied by the sigmoid of its mask logit), else DCN v1.
+        stride: Stride of the convolution, input pixels.
+        padding: Zero padding, input pixels.
+        dilation: Distance between taps, input pixels.
+        modulated: Whether it is DCNv2, where each sampled value is multiplied by the sigmoid of its mask logit, instead
+            of DCN v1.
 
     Returns:
         (N, C_out, Ho, Wo), of the dtype of ``x``.
@@ -82,8 +88,8 @@ def deform_conv_from_logits(
 class DeformConv2d(nn.Module):
     """A deformable convolution that computes its own offsets: keys ``weight``, ``conv_offset.*`` and maybe ``bias``.
 
-    The weight has the name and the shape of an ordinary convolution's, so weights of one load into the other. Offsets
-    start at 0, where the layer is that ordinary convolution (modulated: half of it, as the masks start at 0.5).
+    The weight has the name and shape of an ordinary convolution's, so that weights of one load into the other. Offsets
+    start at 0, which makes the layer that convolution (half of it if modulated, because the masks start at 0.5).
     """
 
     def __init__(
@@ -102,16 +108,16 @@ class DeformConv2d(nn.Module):
     ) -> None:
         """
         Args:
-            in_channels: C of the input.
-            out_channels: C of the output.
-            kernel_size: taps a side.
-            stride: of the convolution and of its offset convolution; also ``padding`` and ``dilation``.
-            padding: zeros around the image.
-            dilation: distance between taps.
-            groups: of the convolution's channels.
-            deform_groups: groups of input channels with offsets of their own.
-            modulated: DCNv2 (offsets and masks), else DCN v1 (offsets alone).
-            bias: whether the convolution has one; the offset convolution always has.
+            in_channels: Number of input channels.
+            out_channels: Number of output channels.
+            kernel_size: Number of taps per side.
+            stride: Stride of the convolution and of its offset convolution, as are ``padding`` and ``dilation``.
+            padding: Zero padding.
+            dilation: Distance between taps.
+            groups: Number of channel groups of the convolution.
+            deform_groups: Number of groups of input channels with their own offsets.
+            modulated: Whether it is DCNv2 (offsets and masks) instead of DCN v1 (offsets only).
+            bias: Whether the convolution has a bias; the offset convolution always has one.
         """
         super().__init__()
         self.stride, self.padding, self.dilation = stride, padding, dilation
@@ -131,7 +137,7 @@ class DeformConv2d(nn.Module):
         nn.init.zeros_(self.conv_offset.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The convolution of ``x`` (N, in_channels, Hi, Wi) at learned positions: (N, out_channels, Ho, Wo)."""
+        """Return the convolution of ``x`` (N, in_channels, Hi, Wi) at learned positions, (N, out_channels, Ho, Wo)."""
         return deform_conv_from_logits(
             x,
             self.conv_offset(x),
@@ -145,14 +151,14 @@ class DeformConv2d(nn.Module):
 
 
 class ConvNormSequential(nn.Sequential):
-    """A Sequential that computes each convolution and the frozen batch norm behind it as one convolution.
+    """A Sequential that computes each convolution and the frozen batch norm after it as one convolution.
 
-    The same numbers to rounding, in training too, as the norm's numbers are constants there: two passes over the
-    features less, which took a fifth of MobileNetV2's time on a CPU.
+    The result is the same up to rounding, also in training, where the norm is constant. It saves two passes over the
+    features, a fifth of MobileNetV2's time on a CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """The output of the last module."""
+        """Return the output of the last module."""
         modules = list(self)
         for i, module in enumerate(modules):
             if _folds(modules, i + 1):
@@ -163,7 +169,7 @@ class ConvNormSequential(nn.Sequential):
 
 
 def _folds(modules: list[nn.Module], i: int) -> bool:
-    """Whether module ``i`` is a frozen batch norm right behind a convolution without bias."""
+    """Return whether module ``i`` is a frozen batch norm right after a convolution without bias."""
     if not 0 < i < len(modules):
         return False
     conv, norm = modules[i - 1], modules[i]
@@ -171,7 +177,7 @@ def _folds(modules: list[nn.Module], i: int) -> bool:
 
 
 def _conv_with_frozen_norm(x: Tensor, conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> Tensor:
-    """The convolution (zero padded, without bias) of ``x``, followed by the norm."""
+    """Return the convolution (zero padded, without bias) of ``x`` followed by the norm."""
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     weight = conv.weight * scale[:, None, None, None]
     bias = norm.bias - norm.running_mean * scale
@@ -184,13 +190,13 @@ class Scale(nn.Module):
     def __init__(self, init_value: float = 1.0) -> None:
         """
         Args:
-            init_value: the scalar at initialization.
+            init_value: Initial value.
         """
         super().__init__()
         self.scale = nn.Parameter(torch.tensor([init_value], dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` times the scalar, of the same shape."""
+        """Return ``x`` times the scalar, of the same shape."""
         return x * self.scale
 
 
@@ -204,26 +210,26 @@ def conv_tower(
     deformable: str = "none",
     modulated: bool = True,
 ) -> nn.Sequential:
-    """A sequence of ``num_convs`` times 3x3 convolution, normalization, ReLU, which keeps the size of its input.
+    """Return ``num_convs`` times 3x3 convolution, normalization and ReLU, which keep the size of their input.
 
-    The indices count every module: convolutions are 0, 3, 6, ... with a norm and 0, 2, 4, ... without.
+    Indices count every module: convolutions are 0, 3, 6, ... with a norm and 0, 2, 4, ... without.
 
     Args:
-        in_channels: C of the input.
-        channels: C of every convolution's output.
-        num_convs: may be 0, which gives an empty sequence.
+        in_channels: Number of input channels.
+        channels: Number of output channels of every convolution.
+        num_convs: Number of convolutions; 0 returns an empty sequence.
         norm: "GN" (32 groups) or "none".
-        bias: whether ordinary convolutions have one; deformable ones never have.
-        deformable: which convolutions are deformable: "none", "last" or "all".
-        modulated: their kind, DCNv2 or v1.
+        bias: Whether ordinary convolutions have a bias; deformable ones never do.
+        deformable: Which convolutions are deformable: "none", "last" or "all".
+        modulated: Whether deformable convolutions are DCNv2 instead of v1.
 
     Raises:
-        ValueError: for an unknown ``norm`` or ``deformable``.
+        ValueError: ``norm`` or ``deformable`` is unknown.
     """
-    if norm not in ("GN", "none"):
-        raise ValueError(f'The normalization of a convolution tower must be "GN" or "none", not {norm!r}.')
-    if deformable not in ("none", "last", "all"):
-        raise ValueError(f'The deformable convolutions of a tower must be "none", "last" or "all", not {deformable!r}.')
+    if norm not in TOWER_NORMS:
+        raise ValueError(f'the normalization of a convolution tower must be "GN" or "none", not {norm!r}')
+    if deformable not in TOWER_DEFORMABLE:
+        raise ValueError(f'the deformable convolutions of a tower must be "none", "last" or "all", not {deformable!r}')
     layers: list[nn.Module] = []
     for i in range(num_convs):
         if deformable == "all" or (deformable == "last" and i == num_convs - 1):
@@ -238,13 +244,13 @@ def conv_tower(
 
 
 def init_convs_normal_(module: nn.Module, std: float = 0.01) -> None:
-    """Initialize every convolution in ``module``, in place: weights normal, biases 0.
+    """Initialize every convolution in ``module`` in place: normal weights, zero biases.
 
-    The offset convolutions of :class:`DeformConv2d` stay at zero, which a loop over ``nn.Conv2d`` would overlook.
+    The offset convolutions of :class:`DeformConv2d` stay at zero.
 
     Args:
-        module: itself and everything below it.
-        std: standard deviation of the weights.
+        module: Module whose convolutions, at any depth, to initialize.
+        std: Standard deviation of the weights.
     """
     offset_convs = {id(m.conv_offset) for m in module.modules() if isinstance(m, DeformConv2d)}
     for m in module.modules():
@@ -255,10 +261,10 @@ def init_convs_normal_(module: nn.Module, std: float = 0.01) -> None:
 
 
 def init_conv_xavier_(conv: nn.Module) -> None:
-    """Initialize one convolution in place: weight uniform by fan in and fan out (Xavier), bias, where it has one, 0.
+    """Initialize one convolution in place: Xavier-uniform weight, zero bias.
 
     Args:
-        conv: with a ``weight`` and maybe a ``bias``.
+        conv: Module with a ``weight`` and a ``bias``, which may be None.
     """
     nn.init.xavier_uniform_(conv.weight)  # type: ignore[arg-type]
     if conv.bias is not None:

@@ -1,4 +1,4 @@
-"""Grids: coordinate channels of a feature map, and the cells of a grid that points fall into."""
+"""Coordinate channels of feature maps."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ from torch import Tensor
 
 
 def coordinate_channels(height: int, width: int, *, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Two channels with each pixel's position, x first: (2, height, width), from -1 to 1 with both ends included.
+    """Return two channels with the position of each pixel, x first: (2, height, width), from -1 to 1 inclusive.
 
     Args:
-        height, width: size of the map in pixels. An axis of one pixel has the coordinate -1.
-        device, dtype: of the result.
+        height, width: Size of the map in pixels. The coordinate along an axis of one pixel is -1.
+        device, dtype: Device and dtype of the result; half precision is rounded from float32.
 
     Source: SOLOv2 (arXiv 2003.10152), section 3.2; CoordConv.
     """
-    x = torch.linspace(-1, 1, width, device=device, dtype=dtype)
-    y = torch.linspace(-1, 1, height, device=device, dtype=dtype)
+    x, y = (_evenly_spaced(n, device, torch.promote_types(dtype, torch.float32)).to(dtype) for n in (width, height))
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))
 
 
+def _evenly_spaced(count: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Return ``count`` numbers from -1 to 1, (count,): ``torch.linspace`` in operations that trace with any size.
+
+    The result is the same on every device; the vectorized ``linspace`` of a CPU may differ in the last bit.
+    """
+    index = torch.arange(count, device=device, dtype=dtype)
+    step = 2 / max(count - 1, 1)
+    return torch.where(index < max(count // 2, 1), step * index - 1, 1 - step * (count - 1 - index))
+
+
 def append_coordinates(features: Tensor) -> Tensor:
-    """``features`` with the two :func:`coordinate_channels` of their own size after the last channel.
+    """Append the two :func:`coordinate_channels` of a feature map to its channels.
 
     Args:
         features: (N, C, Hi, Wi).
@@ -30,4 +39,4 @@ def append_coordinates(features: Tensor) -> Tensor:
         (N, C + 2, Hi, Wi), same dtype and device.
     """
     channels = coordinate_channels(*features.shape[-2:], device=features.device, dtype=features.dtype)
-    return torch.cat((features, channels.expand(len(features), -1, -1, -1)), dim=1)
+    return torch.cat((features, channels.expand(features.shape[0], -1, -1, -1)), dim=1)

@@ -1,4 +1,4 @@
-"""Losses as functions of tensors, all computed in float32 whatever the precision around them."""
+"""Losses as functions of tensors, computed in float32 also under autocast."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-DICE_EPSILON = 0.001  # added to each of the two squared sums: SOLOv2's published code
-DICE_CHUNK_FLOATS = 2**23  # probabilities of one chunk of dice terms: 32 MB, 125 terms at 800 x 1333
+from .chunks import rows_per_chunk
+
+DICE_EPSILON = 0.001  # added to each of the two squared sums, as in SOLOv2's published code
+DICE_CHUNK_FLOATS = 2**23  # probabilities in a chunk of dice terms: 32 MB, 125 terms at 800 x 1333
 
 
 def sigmoid_focal_loss_sum(logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """The sigmoid focal loss summed over all rows and classes: a float32 scalar.
+    """Return the sigmoid focal loss summed over all rows and classes, a float32 scalar.
 
     Args:
         logits: (..., K), any floating dtype.
-        classes: (...), int64; the class of each row, 0..K-1, or K for background.
-        alpha: weight of positive entries; negative ones weigh ``1 - alpha``.
-        gamma: exponent that lowers the weight of what is classified well.
+        classes: (...) int64; class of each row, 0..K-1, or K for background.
+        alpha: Weight of positive entries; negative entries have the weight ``1 - alpha``.
+        gamma: Exponent that down-weights well-classified entries.
 
     Source: Lin et al., arXiv 1708.02002, equation 5.
     """
@@ -38,13 +40,13 @@ def sigmoid_focal_loss_sum(logits: Tensor, classes: Tensor, alpha: float = 0.25,
 
 
 class _DynamicMaskDice(torch.autograd.Function):
-    """:func:`dynamic_mask_dice_loss`, which keeps no probabilities for the backward pass but computes them again."""
+    """:func:`dynamic_mask_dice_loss` that recomputes the probabilities in the backward pass instead of saving them."""
 
     @staticmethod
     def forward(
         ctx: Any, kernels: Tensor, mask_features: Tensor, masks: Tensor, mask_index: Tensor, rows: int
     ) -> Tensor:
-        """The loss of each term, ``rows`` terms at a time."""
+        """Return the loss of each term, computed ``rows`` terms at a time."""
         overlaps, sizes = kernels.new_empty(2, len(kernels))
         for i in range(0, len(kernels), rows):
             chunk = slice(i, i + rows)
@@ -59,7 +61,7 @@ class _DynamicMaskDice(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        """The gradients of kernels and mask features, ``rows`` terms at a time."""
+        """Return the gradients of kernels and mask features, computed ``rows`` terms at a time."""
         kernels, mask_features, masks, mask_index, overlaps, sizes = ctx.saved_tensors
         grad_kernels, grad_features = torch.empty_like(kernels), torch.zeros_like(mask_features)
         # d loss / d p = 4 Σpt p / sizes² - 2 t / sizes, and d p / d logit = p (1 - p).
@@ -81,21 +83,21 @@ def dynamic_mask_dice_loss(
     mask_index: Tensor,
     chunk_floats: int = DICE_CHUNK_FLOATS,
 ) -> Tensor:
-    """The dice loss of each term, a kernel and the mask that it should give: (R,) float32.
+    """Return the dice loss of each term, a kernel and its target mask: (R,) float32.
 
-    With p the sigmoid of a kernel times the mask features and t the mask: 1 - 2 Σpt / (Σp² + ε + Σt² + ε). In both
-    directions terms are taken a chunk at a time, and the probabilities are computed again in the backward pass: memory
-    beyond the inputs and their gradients does not grow with R.
+    With p the sigmoid of a kernel times the mask features and t the mask: 1 - 2 Σpt / (Σp² + ε + Σt² + ε). Both passes
+    process terms in chunks, and the backward pass recomputes the probabilities, so memory beyond the inputs and their
+    gradients does not grow with R.
 
     Args:
-        kernels: (R, E), one a term.
+        kernels: (R, E), one per term.
         mask_features: (E, P), of all P pixels of one image.
         masks: (M, P) bool, target masks.
-        mask_index: (R,) int64, each term's row of ``masks``.
-        chunk_floats: the most probabilities that exist at once (at least one term's); up to three floats for each.
+        mask_index: (R,) int64, row of ``masks`` for each term.
+        chunk_floats: Maximum number of probabilities in a chunk (at least one term); each needs up to three floats.
 
     Source: SOLO (arXiv 1912.04488), equation 4; ε = 0.001 as in the published code.
     """
-    rows = max(chunk_floats // max(mask_features.shape[1], 1), 1)
+    rows = rows_per_chunk(chunk_floats, mask_features.shape[1])
     with torch.autocast(kernels.device.type, enabled=False):
         return _DynamicMaskDice.apply(kernels.float(), mask_features.float(), masks, mask_index, rows)

@@ -1,4 +1,4 @@
-"""Instance masks: their overlaps, their boxes, and their way to another size, in bounded memory."""
+"""Instance masks: overlaps, boxes and resizing, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_FLOATS = 2**22  # of one intermediate tensor of the functions below: 16 MB
-TILE = 256  # output rows and columns that are interpolated together: few source pixels, so a cheap matrix product
+from .chunks import rows_per_chunk
+
+CHUNK_FLOATS = 2**22  # elements of an intermediate tensor: 16 MB
+TILE = 256  # output rows and columns interpolated together: few source pixels, so a cheap matrix product
 
 
 def mask_intersections(masks: Tensor, chunk_floats: int = CHUNK_FLOATS) -> Tensor:
-    """The pixels that each two masks share, (M, M) float32; exact below 2**24 pixels.
+    """Return the number of pixels that every pair of masks shares, (M, M) float32; exact below 2**24 pixels.
 
     Args:
         masks: (M, h, w) bool.
-        chunk_floats: the most pixels of all masks together that exist as floats at once.
+        chunk_floats: Maximum number of mask pixels that are floats at once.
     """
     pixels = masks.flatten(1)
     shared = torch.zeros(len(masks), len(masks), device=masks.device)
     with torch.autocast(masks.device.type, enabled=False):
-        for chunk in pixels.split(max(chunk_floats // max(len(masks), 1), 1), dim=1):
+        for chunk in pixels.split(rows_per_chunk(chunk_floats, len(masks)), dim=1):
             values = chunk.float()
             shared.addmm_(values, values.T)
     return shared
 
 
 def mask_iou(masks: Tensor) -> Tensor:
-    """The IoU of each two masks, (M, M) float32; 0 where both are empty.
+    """Return the IoU of every pair of masks, (M, M) float32; 0 where both are empty.
 
     Args:
         masks: (M, h, w) bool.
@@ -41,36 +43,36 @@ def mask_iou(masks: Tensor) -> Tensor:
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:
-    """The tight boxes of masks, (M, 4) float32 x0, y0, x1, y1 in pixels, right and bottom exclusive; 0 where empty.
+    """Return the tight boxes of masks, (M, 4) float32 x0 y0 x1 y1 in pixels, right and bottom exclusive; 0 if empty.
 
     Args:
         masks: (M, h, w) bool.
     """
-    values = masks.view(torch.uint8)  # whose maximum is many times faster on a CPU than any() of booleans
+    values = masks.view(torch.uint8)  # amax of bytes is many times faster on a CPU than any() of booleans
     x0, x1 = _extent(values.amax(dim=1)) if masks.numel() else (masks.new_zeros(len(masks), dtype=torch.int64),) * 2
     y0, y1 = _extent(values.amax(dim=2)) if masks.numel() else (x0, x1)
     return torch.stack([x0, y0, x1, y1], dim=1).float()
 
 
 def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
-    """The first and one after the last place with a 1 in each row of (M, n) uint8; both 0 where there is none."""
+    """Return the first index of a 1 and one past the last in each row of (M, n) uint8; both 0 if there is none."""
     first = present.argmax(dim=1)
     end = present.shape[1] - present.flip(1).argmax(dim=1)
     return first, torch.where(present.amax(dim=1) > 0, end, 0)
 
 
 def reduce_masks(masks: Tensor, size: tuple[int, int], chunk_floats: int = CHUNK_FLOATS) -> Tensor:
-    """The masks at another size: (M, *size) bool. Interpolated bilinearly without antialiasing, then > 0.5.
+    """Return masks at another size, (M, *size) bool: bilinear interpolation without antialiasing, then > 0.5.
 
     Args:
         masks: (M, h, w) bool.
-        size: height and width of the result.
-        chunk_floats: the most pixels of ``masks`` that exist as floats at once (at least one mask's).
+        size: Height and width of the result.
+        chunk_floats: Maximum number of pixels of ``masks`` that are floats at once (at least one mask).
     """
     if masks.shape[1:] == size:
         return masks
     reduced = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
-    step = max(chunk_floats // max(masks[0].numel(), 1), 1) if len(masks) else 1
+    step = rows_per_chunk(chunk_floats, masks.shape[1] * masks.shape[2])
     for chunk, out in zip(masks.split(step), reduced.split(step), strict=True):
         values = F.interpolate(chunk[:, None].float(), size, mode="bilinear", align_corners=False)
         torch.gt(values[:, 0], 0.5, out=out)
@@ -78,12 +80,12 @@ def reduce_masks(masks: Tensor, size: tuple[int, int], chunk_floats: int = CHUNK
 
 
 class AxisResize(NamedTuple):
-    """How the pixels of one axis become those of another size: by a matrix, each row of which has few entries.
+    """Resizing along one axis as a matrix with few non-zero entries per row.
 
     Attributes:
         weights: (n_out, n_in) float32; each output pixel is the mean of source pixels with these weights.
-        first: for each output pixel the first source pixel that it reads, ascending.
-        last: for each output pixel the last source pixel that it reads, ascending.
+        first: First source pixel that each output pixel reads, ascending.
+        last: Last source pixel that each output pixel reads, ascending.
     """
 
     weights: Tensor
@@ -91,28 +93,28 @@ class AxisResize(NamedTuple):
     last: list[int]
 
     def reached_by(self, start: int, stop: int) -> tuple[int, int]:
-        """The output pixels, first and one after the last, that read any of the source pixels ``start`` .. ``stop``."""
+        """Return the range of output pixels, end exclusive, that read any of the source pixels ``start``..``stop``."""
         return bisect_left(self.last, start), bisect_left(self.first, stop)
 
     def sources(self, start: int, stop: int) -> slice:
-        """The source pixels that the output pixels ``start`` .. ``stop`` (not empty) read."""
+        """Return the source pixels that the output pixels ``start``..``stop`` (not empty) read."""
         return slice(self.first[start], self.last[stop - 1] + 1)
 
 
 def axis_resize(
     size: int, output_size: int, device: torch.device, scale: int = 1, crop: int | None = None
 ) -> AxisResize:
-    """Bilinear resizing along one axis: by ``scale``, cropped to the first ``crop`` pixels, then to ``output_size``.
+    """Return bilinear resizing along one axis: by ``scale``, cropped to ``crop`` pixels, then to ``output_size``.
 
-    The two interpolations in a row are one linear map, found by applying them to each source pixel alone; so it agrees
-    with ``F.interpolate`` (``align_corners=False``, no antialiasing) whatever the sizes.
+    Two interpolations in a row are one linear map, which is found by applying them to each source pixel alone. It
+    therefore agrees with ``F.interpolate`` (``align_corners=False``, no antialiasing) for any size.
 
     Args:
-        size: source pixels.
-        output_size: output pixels.
-        device: where the weights are wanted.
-        scale: factor of the first interpolation.
-        crop: pixels that remain of its result; None: all.
+        size: Number of source pixels.
+        output_size: Number of output pixels.
+        device: Device of the weights.
+        scale: Factor of the first interpolation.
+        crop: Number of pixels to keep of its result; None for all.
     """
     pixels = torch.eye(size)[None]
     if scale != 1:
@@ -135,21 +137,21 @@ def resize_and_threshold_(
     threshold: float,
     chunk_floats: int = CHUNK_FLOATS,
 ) -> None:
-    """Set in ``masks`` the pixels whose resized probability exceeds ``threshold``.
+    """Set the pixels of ``masks`` whose resized probability exceeds ``threshold``, in place.
 
-    A resized pixel is a mean of its source pixels, so only those that read a source pixel above the threshold can
-    exceed it: the others, outside the window around each object, are never computed.
+    A resized pixel is a mean of its source pixels, so it can exceed the threshold only if one of them does. Pixels
+    outside the window around each object are never computed.
 
     Args:
         masks: (M, H, W) bool, all False; written in place.
         probabilities: (M, h, w) float32.
-        rows: from h to H.
-        columns: from w to W.
-        threshold: not negative; compared strictly.
-        chunk_floats: the most interpolated values that exist at once, and as many in between; one tile of one mask
-            is the least.
+        rows: Resizing from h to H.
+        columns: Resizing from w to W.
+        threshold: Non-negative; compared strictly.
+        chunk_floats: Maximum number of interpolated values at once, and of intermediate values; at least one tile of
+            one mask.
     """
-    boxes = masks_to_boxes(probabilities > threshold).int().tolist()  # the one wait for the device
+    boxes = masks_to_boxes(probabilities > threshold).int().tolist()  # the only synchronization with the device
     group = _group_size(probabilities, chunk_floats)
     for start in range(0, len(boxes), group):
         found = [box for box in boxes[start : start + group] if box[2] > box[0]]
@@ -159,7 +161,7 @@ def resize_and_threshold_(
         x0, x1 = columns.reached_by(min(lefts), max(rights))
         y0, y1 = rows.reached_by(min(tops), max(bottoms))
         if x0 >= x1 or y0 >= y1:
-            continue  # all of it is cropped away
+            continue  # cropped away entirely
         here = slice(start, start + group)
         source = rows.sources(y0, y1)
         for x, x_stop in _tiles(x0, x1):
@@ -172,12 +174,12 @@ def resize_and_threshold_(
 
 
 def _tiles(start: int, stop: int) -> list[tuple[int, int]]:
-    """The range in pieces of at most ``TILE``, each with its start and its end."""
+    """Return the range in pieces of at most ``TILE``, as (start, stop) pairs."""
     return [(i, min(i + TILE, stop)) for i in range(start, stop, TILE)]
 
 
 def _group_size(probabilities: Tensor, chunk_floats: int) -> int:
-    """How many masks share one window. On a CPU a loop costs less than pixels around objects, on a GPU the reverse."""
+    """Return how many masks share a window: one on a CPU, where a loop is cheaper than extra pixels; more on a GPU."""
     if probabilities.device.type == "cpu":
         return 1
-    return max(chunk_floats // (max(probabilities.shape[1], TILE) * TILE), 1)
+    return rows_per_chunk(chunk_floats, max(probabilities.shape[1], TILE) * TILE)

@@ -1,4 +1,4 @@
-"""Suppression rules on a matrix of overlaps: which of the ranked instances stay, or with what scores. No policy."""
+"""Non-maximum suppression on tensors: which instances are kept, or with what scores."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from .boxes import pairwise_iou
+from .chunks import rows_per_chunk
 from .topk import stable_topk
 
-FAST_NMS_CHUNK_FLOATS = 2**22  # overlaps, or ranks, that exist at once: 16 MB and 32 MB
+FAST_NMS_CHUNK_FLOATS = 2**22  # overlaps, or ranks, in a chunk: 16 MB and 32 MB
 MATRIX_NMS_KERNELS = ("gaussian", "linear")
 
 
 def competing_overlaps(ious: Tensor, classes: Tensor | None) -> Tensor:
-    """The overlap of each instance (column) with each better one (row) that it competes with, 0 elsewhere: (M, M).
+    """Return the overlap of each instance (column) with each better competitor (row), 0 elsewhere: (M, M).
 
     Args:
         ious: (M, M) float, overlaps in 0..1 of instances ranked best first.
-        classes: (M,) int64, only instances of one class compete; None: all do.
+        classes: (M,) int64; only instances of the same class compete. None: all compete.
     """
     overlaps = ious.triu(diagonal=1)
     return overlaps if classes is None else overlaps * (classes[:, None] == classes)
@@ -27,34 +28,37 @@ def competing_overlaps(ious: Tensor, classes: Tensor | None) -> Tensor:
 def matrix_nms(
     ious: Tensor, classes: Tensor | None, scores: Tensor, kernel: str = "gaussian", sigma: float = 2.0
 ) -> Tensor:
-    """The scores after Matrix NMS, (M,) in the order given: none is higher than before, none is dropped.
+    """Return the scores after Matrix NMS, (M,) in the given order; scores only decrease and no instance is dropped.
 
-    An instance loses by its worst overlap u with a better one, which counts the less the more that one itself overlaps
-    (o) with something still better: the score is multiplied by the smallest ``f(u) / f(o)``, with f(u) =
-    exp(-sigma u²) or 1 - u. Of equal scores the earlier instance counts as the better.
+    The score is multiplied by the smallest ``f(u) / f(o)`` over all better instances, where u is the overlap with the
+    better instance, o is the largest overlap of that instance with one that is better still, and f(u) is
+    exp(-sigma u²) or 1 - u. Ties are broken by order.
 
     Args:
         ious: (M, M) float, overlaps in 0..1 of instances ranked best first.
-        classes: (M,) int64, only instances of one class compete; None: all do.
+        classes: (M,) int64; only instances of the same class compete. None: all compete.
         scores: (M,) float, descending.
         kernel: f, "gaussian" or "linear".
-        sigma: of the Gaussian.
+        sigma: Factor in the exponent of the Gaussian.
 
     Raises:
-        ValueError: an unknown kernel.
+        ValueError: The kernel is unknown.
 
-    Source: SOLOv2 (arXiv 2003.10152), section 3.4 and its listing; with classes, and with ``sigma`` as a factor, as in
-        the published code (the paper divides by 0.5).
-    Differs: with the linear kernel the third of three identical masks gets 0 and not 0 / 0. Both are dropped.
+    Source: SOLOv2 (arXiv 2003.10152), section 3.4 and its listing; per class and with ``sigma`` as a factor, as in the
+        published code (the paper divides by 0.5).
+    Differs: with the linear kernel the third of three identical masks gets 0 instead of 0 / 0; both drop it.
     """
     if kernel not in MATRIX_NMS_KERNELS:
-        raise ValueError(f"The kernel of Matrix NMS must be one of {', '.join(MATRIX_NMS_KERNELS)}, not {kernel!r}.")
+        raise ValueError(f"the Matrix NMS kernel must be one of {', '.join(MATRIX_NMS_KERNELS)}, not {kernel!r}")
     if len(scores) == 0:
         return scores.clone()
+    # u: overlap of each instance (column) with every better one (row).
     overlaps = competing_overlaps(ious, classes)
-    of_better = overlaps.amax(dim=0)[:, None]  # of each row, the largest overlap with what is better than it
+    # o: how strongly each of those better instances (row) is suppressed itself.
+    of_better = overlaps.amax(dim=0)[:, None]
+    # Decay: the smallest f(u) / f(o) over all better instances, at most 1.
     if kernel == "gaussian":
-        # The smallest of all ratios of exponentials is the exponential of the largest difference.
+        # The smallest ratio of exponentials is the exponential of the largest difference.
         decay = torch.exp(-sigma * (overlaps.square() - of_better.square()).amax(dim=0).clamp(min=0))
     else:
         remaining, remaining_of_better = 1 - overlaps, 1 - of_better
@@ -64,14 +68,14 @@ def matrix_nms(
 
 
 def greedy_nms(ious: Tensor, classes: Tensor | None, iou_thresh: float) -> Tensor:
-    """Which instances greedy NMS keeps, (M,) bool: those that no kept better one overlaps by more than the threshold.
+    """Return which instances greedy NMS keeps, (M,) bool: those that overlap no better kept one by too much.
 
     Args:
         ious: (M, M) float, overlaps in 0..1 of instances ranked best first.
-        classes: (M,) int64, only instances of one class compete; None: all do.
-        iou_thresh: an overlap strictly above it suppresses.
+        classes: (M,) int64; only instances of the same class compete. None: all compete.
+        iou_thresh: Overlaps strictly above it suppress.
     """
-    # One step an instance, each depending on the one before: on the host, where a step costs least.
+    # One sequential step per instance: on the host, where a step is cheapest.
     suppresses = (competing_overlaps(ious, classes) > iou_thresh).cpu().numpy()
     keep = torch.ones(len(suppresses), dtype=torch.bool)
     kept = keep.numpy()
@@ -84,25 +88,25 @@ def greedy_nms(ious: Tensor, classes: Tensor | None, iou_thresh: float) -> Tenso
 def fast_nms(
     boxes: Tensor, class_scores: Tensor, iou_thresh: float, topk: int, score_thresh: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The (box, class) pairs that Fast NMS keeps, best first: rows (P,), classes (P,), both int64, and scores (P,).
+    """Return the (box, class) pairs that Fast NMS keeps, best first: rows and classes (P,) int64, scores (P,).
 
-    Each class ranks all boxes by its own scores. A box is dropped where one that is ranked before it overlaps it by
-    more than the threshold, whether that one is itself kept or not. One box can be kept for several classes. Of equal
-    scores the lower class comes first, then the lower row.
+    Each class ranks all boxes by its own scores and drops a box if any box ranked before it overlaps it by more than
+    the threshold, whether that one is itself kept or not. A box can be kept for several classes. Equal scores are
+    ordered by class, then by row.
 
     Args:
         boxes: (M, 4) float, finite, x0 y0 x1 y1.
-        class_scores: (M, K) float, not negative; all M boxes take part in every class, whatever their score.
-        iou_thresh: an overlap strictly above it suppresses.
-        topk: boxes of a class that are compared, and kept at most.
-        score_thresh: a pair's score must be strictly above.
+        class_scores: (M, K) float, non-negative; all M boxes compete in every class, whatever their score.
+        iou_thresh: Overlaps strictly above it suppress.
+        topk: Number of boxes per class that compete, the best ones.
+        score_thresh: Minimum score of a pair, exclusive.
 
     Source: YOLACT (arXiv 1904.02689), section 4; the rule and its top-k as in the published code.
-    Differs: boxes without area overlap nothing; equal scores have an order.
+    Differs: boxes without area overlap nothing; the order of equal scores is defined.
     """
     num_boxes, num_classes = class_scores.shape
     k = min(topk, num_boxes)
-    chunk = max(FAST_NMS_CHUNK_FLOATS // max(k * k, num_boxes, 1), 1)
+    chunk = rows_per_chunk(FAST_NMS_CHUNK_FLOATS, max(k * k, num_boxes))
     kept = []
     for start in range(0, num_classes, chunk):
         scores, rows = stable_topk(class_scores[:, start : start + chunk].T.float(), k)  # (classes, k)
@@ -120,18 +124,18 @@ def fast_nms(
 
 
 def greedy_box_nms(boxes: Tensor, classes: Tensor | None, scores: Tensor, iou_thresh: float) -> Tensor:
-    """The rows that greedy NMS keeps, best first, (P,) int64; of equal scores the lower row comes first.
+    """Return the rows that greedy NMS keeps, best first, (P,) int64; ties by row.
 
     Args:
         boxes: (M, 4) float, x0 y0 x1 y1.
-        classes: (M,) int64, only boxes of one class compete; None: all do.
+        classes: (M,) int64; only boxes of the same class compete. None: all compete.
         scores: (M,) float.
-        iou_thresh: an overlap strictly above it suppresses, in float64.
+        iou_thresh: Overlaps strictly above it suppress, compared in float64.
     """
     order = scores.argsort(descending=True, stable=True)
     ranked = boxes[order].double()
     if classes is not None and len(boxes):
-        ranked = ranked - ranked.min()  # non-negative first, so that no class reaches into the one before
+        ranked = ranked - ranked.min()  # non-negative, so that no class overlaps the previous one
         ranked = ranked + (classes[order] * (ranked.max() + 1))[:, None]
-    kept = nms(ranked, scores[order].double(), iou_thresh).sort().values  # the order above is the stable one
+    kept = nms(ranked, scores[order].double(), iou_thresh).sort().values  # back to the stable order above
     return order[kept]

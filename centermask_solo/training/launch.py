@@ -1,37 +1,45 @@
-"""Starting one process a GPU, or several on the CPU."""
+"""Start one process per GPU, or several on the CPU, and report an error that occurs in all of them once."""
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import detectron2.engine
 import torch
+from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
-from ..utils.errors import EXIT_CODE
+from ..utils.errors import EXIT_CODE, ConfigError, UserError, report
+
+# Most errors occur in all processes at once. The main one reports, and its end terminates the others before they do; it
+# lingers until they have hung up, because they would fail in another way without what it serves to them.
+SECONDS_FOR_THE_MAIN_PROCESS = 30
+SECONDS_FOR_THE_OTHERS = 3
 
 
 def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
-    """Run ``main(args)`` in ``args.num_gpus`` processes on each machine by Detectron2's launcher.
+    """Run ``main(args)`` in ``args.num_gpus`` processes on each machine with Detectron2's launcher.
 
-    Without a usable GPU the processes run on the CPU, speak over gloo and share its cores.
+    Without a usable GPU the processes run on the CPU, communicate over gloo and share its cores.
 
     Args:
-        main: a function of the top level of a module.
-        args: of Detectron2's ``default_argument_parser``.
+        main: A function at the top level of a module.
+        args: Arguments of Detectron2's ``default_argument_parser``.
 
     Raises:
-        ValueError: this machine has fewer GPUs.
-        SystemExit: a process has reported an error of the user's.
+        ConfigError: This machine has fewer GPUs.
+        SystemExit: A process has reported a user error.
     """
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
-        raise ValueError(f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()} usable GPUs")
+        raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()} usable GPUs")
     if args.num_gpus < 1:
-        raise ValueError(f"--num-gpus {args.num_gpus}: give 1 or more, also where there is no GPU")
+        raise ConfigError(f"--num-gpus {args.num_gpus}: give 1 or more, even without a GPU")
     try:
         detectron2.engine.launch(
             partial(_run, main, args.num_gpus),
@@ -51,3 +59,17 @@ def _run(main: Callable[[argparse.Namespace], Any], num_processes: int, args: ar
     if num_processes > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
     main(args)
+
+
+@contextmanager
+def reported_once() -> Iterator[None]:
+    """Report a :class:`UserError` raised inside, once for all processes, and exit with code 2."""
+    try:
+        yield
+    except UserError as error:
+        if not comm.is_main_process():
+            time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
+        report(error)
+        if comm.get_world_size() > 1:
+            time.sleep(SECONDS_FOR_THE_OTHERS)
+        raise SystemExit(EXIT_CODE) from None

@@ -1,4 +1,4 @@
-"""The optimizer of a config: Detectron2's SGD or AdamW, with one more kind of gradient clipping."""
+"""The optimizer of a config: Detectron2's SGD, or AdamW, with one more kind of gradient clipping."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from ..modeling.option_checks import check_choice
+
 CLIP_TYPES = ("value", "norm", "full_model")
 OPTIMIZERS = ("SGD", "AdamW")
 FUSED_ON_CPU_SINCE = "2.4"  # of PyTorch
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """The optimizer that ``SOLVER.OPTIMIZER`` names; ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE`` may also be "full_model".
+    """Return the optimizer that ``SOLVER.OPTIMIZER`` names.
 
-    "norm" and "value", Detectron2's own kinds, clip each parameter's gradient by itself; "full_model" scales all
-    gradients by one number, so that their norm together is at most ``CLIP_VALUE`` and their direction stays.
+    ``SOLVER.CLIP_GRADIENTS.CLIP_TYPE`` may also be "full_model". Detectron2's own "norm" and "value" clip the gradient
+    of each parameter separately; "full_model" scales all gradients by one factor, so that their total norm is at most
+    ``CLIP_VALUE`` and their direction is kept.
 
     Raises:
-        ValueError: an unknown optimizer or kind of clipping.
+        ConfigError: The optimizer or the kind of clipping is unknown.
     """
     name, clip = cfg.SOLVER.OPTIMIZER, cfg.SOLVER.CLIP_GRADIENTS
-    if name not in OPTIMIZERS:
-        raise ValueError(f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {name!r}")
-    if clip.ENABLED and clip.CLIP_TYPE not in CLIP_TYPES:
-        raise ValueError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be one of {', '.join(CLIP_TYPES)}, not {clip.CLIP_TYPE!r}"
-        )
+    check_choice("SOLVER.OPTIMIZER", name, OPTIMIZERS)
+    if clip.ENABLED:
+        check_choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, CLIP_TYPES)
     clip_all = clip.ENABLED and clip.CLIP_TYPE == "full_model"
     if clip_all:
         cfg = cfg.clone()
@@ -46,7 +46,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
 
 
 def _build_adamw(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """AdamW with the rates and the weight decays that Detectron2 gives the parameters in SGD."""
+    """Return AdamW with the learning rates and weight decays that Detectron2 gives the parameters in SGD."""
     solver = cfg.SOLVER
     params = get_default_optimizer_params(
         model,
@@ -56,15 +56,15 @@ def _build_adamw(cfg: CfgNode, model: nn.Module) -> Optimizer:
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
     )
     adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
-    # One pass over all numbers instead of several: a third of the time on a CPU. On a GPU PyTorch's choice, whose
-    # gradients mixed precision unscales before the step and so before they are clipped.
+    # On a CPU, one pass over the parameters instead of several takes a third of the time. On a GPU, PyTorch chooses an
+    # implementation whose gradients mixed precision unscales before the step, and so before clipping.
     on_cpu = all(p.device.type == "cpu" for p in model.parameters())
     fused = True if on_cpu and torch.__version__ >= FUSED_ON_CPU_SINCE else None
     return adamw(params, lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY, fused=fused)
 
 
 def _clip_by_total_norm(max_norm: float, norm_type: float) -> Callable[[Optimizer, Any, Any], None]:
-    def clip(optimizer: Optimizer, args: Any, kwargs: Any) -> None:  # mixed precision has unscaled them by then
+    def clip(optimizer: Optimizer, args: Any, kwargs: Any) -> None:  # the gradients are unscaled by then
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         clip_grad_norm_(parameters, max_norm, norm_type)
 

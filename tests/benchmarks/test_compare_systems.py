@@ -1,4 +1,4 @@
-"""The comparison of all systems: its table from records, and a small run of it."""
+"""The comparison of all systems: its table from records, and a small run."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from benchmarks import compare_systems, system_run
 from benchmarks.compare_systems import BEGIN, END, SYSTEMS, main, read_records, render, steps_of
 from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.demo import demo_configs
+from centermask_solo.utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 MACHINE = {"device": "A CPU, 2 threads", "cores": 2, "torch": "2", "torchvision": "0", "detectron2": "0.6"}
@@ -42,13 +43,13 @@ def write(folder, **records):
 
 
 def rows(text):
-    """The cells of each row of the table by the system's title."""
+    """Return the cells of each row of the table by the system's title."""
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     assert len({len(line) for line in lines}) == 1
     return {line[0]: line[1:] for line in lines[2:]}
 
 
-def test_no_detection_at_all_is_an_ap_of_0_and_no_object_is_none():
+def test_no_detections_give_0_and_no_objects_none():
     nothing = dict.fromkeys(system_run.METRICS, float("nan"))
     assert system_run.scores(None) == system_run.scores(nothing) == dict.fromkeys(system_run.METRICS, 0.0)
     assert system_run.scores({**nothing, "AP": 2.0})["AP"] == 2.0
@@ -65,35 +66,35 @@ def test_table(tmp_path):
     write(tmp_path, yolact=record(40.0, sides=(224, 224)), solov2={"iterations": 7, "opts": [], "train": {}})
     text = render(read_records(tmp_path))
     table = rows(text)
-    assert list(table) == ["YOLACT", "Faster R-CNN", "Fast R-CNN"]  # SOLOv2 is not judged yet
+    assert list(table) == ["YOLACT", "Faster R-CNN", "Fast R-CNN"]  # SOLOv2 is not evaluated yet
     tail = ["3.14 M", "1.5 min (2.5)", "12 ms (20)", "1.23 GB", "0.57 GB"]
     assert table["YOLACT"] == ["30.0", "29.0 / 31.0 / –", "40.0", "39.0 / 41.0 / –", "224 × 224", *tail]
     assert table["Fast R-CNN"] == ["–", "–", "30.2", "29.2 / 31.2 / –", "192 to 256", *tail]
     assert "python -m benchmarks.compare_systems --iterations 7\n" in text
-    assert "7 iterations of 4 images, the same 2000" in text and "judged on 100 others" in text
-    assert "Machine: A CPU, 2 threads, of 2 cores; torch 2," in text and "Measured on 2026-01-02." in text
-    assert "80 ms an image" in text and "ImageNet" in text and "taken 0.32 GB" in text
+    assert "7 iterations of 4 images, the same 2000" in text and "evaluated on 100 others" in text
+    assert "Hardware: A CPU, 2 threads (2 cores in total); torch 2," in text and "Measured on 2026-01-02." in text
+    assert "80 ms per image" in text and "ImageNet" in text and "0.32 GB of it are the libraries" in text
 
 
-def test_what_differs_between_systems_is_told(tmp_path):
+def test_differences_between_systems_are_reported(tmp_path):
     other = record(1.0, opts=["A.B", "('x', 2)"])
     other["train"] |= {"machine": MACHINE | {"device": "A GPU"}, "date": "2026-01-05", "from_scratch": True}
     text = render({"solov2": record(2.0, opts=["A.B", "('x', 2)"]), "yolact": other})
-    assert "A CPU, 2 threads, of 2 cores; torch 2, torchvision 0, Detectron2 0.6; and A GPU" in text
+    assert "A CPU, 2 threads (2 cores in total); torch 2, torchvision 0, Detectron2 0.6; and A GPU" in text
     assert "Measured on 2026-01-02 to 2026-01-05." in text
     assert "from random weights: YOLACT" in text
     assert "--iterations 7 --opts A.B \"('x', 2)\"\n" in text
     write(tmp_path, solov2=record(1.0), yolact=record(1.0, iterations=8))
-    with pytest.raises(ValueError, match="had different budgets"):
+    with pytest.raises(ConfigError, match="had different budgets"):
         read_records(tmp_path)
 
 
-def test_document_keeps_what_is_written_by_hand(tmp_path, capsys):
+def test_handwritten_parts_of_the_document_are_kept(tmp_path, capsys):
     write(tmp_path / "out", solov2=record(50.0))
     document = tmp_path / "comparison.md"
     arguments = ["--table-only", "--output", str(tmp_path / "out"), "--document", str(document)]
     main(arguments)
-    assert document.read_text().endswith("## What it shows\n")
+    assert document.read_text().endswith("## Findings\n")
     document.write_text(document.read_text() + "\nMuch.\n")
     write(tmp_path / "out", solov2=record(60.0))
     main(arguments)
@@ -107,22 +108,22 @@ def test_document_keeps_what_is_written_by_hand(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, sentence",
+    "arguments, message",
     [
-        (["--table-only"], "no system is trained and judged yet"),
+        (["--table-only"], "no system is trained and evaluated yet"),
         (["--iterations", "8", "--systems", "solov2"], "results of another budget, --iterations 7: choose another"),
         (["--iterations", "7", "--opts", "A.B", "1"], "results of another budget, --iterations 7: choose another"),
     ],
 )
-def test_wrong_use_is_told(tmp_path, arguments, sentence):
+def test_invalid_arguments(tmp_path, arguments, message):
     write(tmp_path, solov2={"iterations": 7, "opts": [], "train": {}})
-    with pytest.raises(SystemExit, match=sentence):
+    with pytest.raises(SystemExit, match=message):
         main(["--output", str(tmp_path), "--document", str(tmp_path / "x.md"), *arguments])
     with pytest.raises(SystemExit):
         main([])
 
 
-def test_finished_steps_are_not_repeated_and_a_failure_says_why(tmp_path, monkeypatch, capsys):
+def test_finished_steps_are_not_repeated_and_failures_are_reported(tmp_path, monkeypatch, capsys):
     started = []
 
     def start(command, stdout, stderr):
@@ -135,7 +136,7 @@ def test_finished_steps_are_not_repeated_and_a_failure_says_why(tmp_path, monkey
     with pytest.raises(SystemExit, match="propose faster_rcnn failed: error: no luck"):
         main(["--iterations", "7", "--systems", "faster_rcnn", "fast_rcnn", "--output", str(tmp_path)])
     assert started == [["propose", "faster_rcnn"]]
-    assert "train faster_rcnn: is done" in capsys.readouterr().out
+    assert "train faster_rcnn: done before" in capsys.readouterr().out
     assert steps_of("fast_rcnn") == [
         *(("train", "faster_rcnn"), ("propose", "faster_rcnn"), ("train", "fast_rcnn"), ("predict", "fast_rcnn"))
     ]
@@ -143,7 +144,7 @@ def test_finished_steps_are_not_repeated_and_a_failure_says_why(tmp_path, monkey
 
 @pytest.mark.slow
 def test_whole_comparison(tmp_path):
-    """With proposals and with masks, twice: the second time all is done."""
+    """With proposals and with masks, twice: the second run finds every step done."""
     for split, count in (("train", 6), ("val", 3)):
         generate_shapes(tmp_path / "shapes", split, count, size=128)
     folders = {split: tmp_path / "shapes" / split for split in ("train", "val")}
@@ -162,11 +163,11 @@ def test_whole_comparison(tmp_path):
         "fast_rcnn",
     ]
     command += ["--output", str(tmp_path / "out"), "--document", str(tmp_path / "comparison.md"), "--opts", *opts]
-    for wanted in (0, 6):
+    for expected in (0, 6):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("is done") == wanted
+        assert done.stdout.count("done before") == expected
     table = rows((tmp_path / "comparison.md").read_text())
     assert set(table) == {"YOLACT", "Fast R-CNN"}
     for title, cells in table.items():

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from centermask_solo.checkpoint import Checkpointer
+from centermask_solo.utils.errors import WeightsError
 
 
 class Model(nn.Module):
@@ -75,7 +76,7 @@ class RunsCode:
 @pytest.mark.parametrize("name", ["weights.pkl", "weights.pth"])
 def test_a_file_cannot_run_code(tmp_path, capsys, name):
     path = save(tmp_path, {"model": {"x": RunsCode()}, "__author__": "someone"}, name)
-    with pytest.raises(ValueError, match="could run code"):
+    with pytest.raises(WeightsError, match="could run code"):
         Checkpointer(Model()).load(path)
     assert "has run" not in capsys.readouterr().out
 
@@ -84,35 +85,38 @@ def test_a_file_cannot_run_code(tmp_path, capsys, name):
 def test_a_damaged_file_is_named(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match=rf"{name} cannot be read as a checkpoint"):
+    with pytest.raises(WeightsError, match=rf"{name} cannot be read as a checkpoint"):
         Checkpointer(Model()).load(str(path))
 
 
 @pytest.mark.parametrize("content", [{"model": {}}, {"model": [1, 2]}, {"epoch": 1}])
 def test_a_file_without_weights_is_named(tmp_path, content):
-    with pytest.raises(ValueError, match=r"weights\.pth"):
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
         Checkpointer(Model()).load(save(tmp_path, content))
 
 
 def test_a_missing_file_is_named_and_the_next_load_works(tmp_path):
     checkpointer = Checkpointer(Model())
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*absent\.pth"):
+    with pytest.raises(WeightsError, match=r"there is no file .*absent\.pth"):
         checkpointer.load(str(tmp_path / "absent.pth"))
     checkpointer.load(save(tmp_path, Model().state_dict()))
 
 
 def test_weights_of_another_model_without_a_common_key(tmp_path):
     path = save(tmp_path, {"model": nn.Linear(2, 2).state_dict()})
-    with pytest.raises(
-        ValueError, match=r"weights of another model: none of its 2 keys \(such as 'weight'\) fits Model"
-    ):
+    message = (
+        r"does not fit Model: it holds the weights of another model: none of its 2 entries \(such as 'weight'\) is"
+    )
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(Model()).load(path)
 
 
 def test_weights_of_another_model_with_the_same_backbone(tmp_path):
     state = {key: value for key, value in Model().state_dict().items() if key.startswith("backbone.")}
     state |= {f"box_head.{i}.weight": torch.zeros(2) for i in range(6)}
-    with pytest.raises(ValueError, match=r"another model.* lacks 4 of the 4 .* 6 of its own .*'box_head\.0\.weight'"):
+    with pytest.raises(
+        WeightsError, match=r"another model: .* lacks 4 of the 4 .* 6 of its own .*'box_head\.0\.weight'"
+    ):
         Checkpointer(Model()).load(save(tmp_path, {"model": state}))
 
 
@@ -126,7 +130,7 @@ def test_a_backbone_with_its_classifier_is_one_line_in_the_log(tmp_path, caplog)
     assert torch.equal(model.backbone[0].weight, source.backbone[0].weight)
     assert "fills 6 parameters of the backbone; the other 4 parameters of Model start" in caplog.text
     assert "not found in the checkpoint" not in caplog.text
-    with pytest.raises(ValueError, match=r"lacks 4 of the 10 parameters of Model .* meaningless"):
+    with pytest.raises(WeightsError, match=r"lacks 4 of the 10 parameters of Model .* meaningless"):
         Checkpointer(model, complete=True).load(path)
 
 
@@ -134,7 +138,7 @@ def test_another_number_of_classes_warns_in_training_and_fails_in_prediction(tmp
     path = save(tmp_path, {"model": Model(num_classes=5).state_dict()})
     Checkpointer(Model()).load(path)
     assert "head.1.weight" in caplog.text
-    with pytest.raises(ValueError, match=r"'head\.1\.bias' is \(5,\) there and \(3,\) here"):
+    with pytest.raises(WeightsError, match=r"'head\.1\.bias' is \(5,\) in the file but \(3,\) in the model"):
         Checkpointer(Model(), complete=True).load(path)
 
 
@@ -172,7 +176,7 @@ def test_loads_pycls_files(tmp_path):
     model = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), "head": nn.Conv2d(4, 3, 1)})
     Checkpointer(model).load(save(tmp_path, {"model_state": weights, "epoch": 3}, "weights.pyth"))
     assert torch.equal(model["backbone"][0].weight, weights["0.weight"])
-    with pytest.raises(ValueError, match=r"weights\.pyth cannot be read as a checkpoint"):
+    with pytest.raises(WeightsError, match=r"weights\.pyth cannot be read as a checkpoint"):
         Checkpointer(model).load(save(tmp_path, {"other": weights}, "weights.pyth"))
 
 
@@ -181,6 +185,6 @@ def test_a_file_that_cannot_be_fetched_is_named(monkeypatch):
         raise OSError("no route to host\nmore of it")
 
     monkeypatch.setattr("centermask_solo.checkpoint.files.PathManager.get_local_path", refuse)
-    sentence = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
-    with pytest.raises(FileNotFoundError, match=sentence):
+    message = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(Model()).load("https://nowhere/x.pth?matching_heuristics=True")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from centermask_solo.checkpoint import read_weights
+from centermask_solo.utils.errors import WeightsError
 
 WEIGHTS = {"a.weight": torch.arange(3.0), "b.bias": torch.ones(2, dtype=torch.float16)}
 ARGS = SimpleNamespace(lr=0.1)
@@ -34,7 +35,7 @@ def test_the_way_out_works(name, tmp_path):
         path.write_bytes(pickle.dumps(FILES[name]))
     else:
         torch.save(FILES[name], path)
-    with pytest.raises(ValueError, match="could run code; if you trust whoever made it") as error:
+    with pytest.raises(WeightsError, match="could run code; if you trust its author") as error:
         read_weights(str(path))
     command = str(error.value).partition("give the new file: ")[2]
     python, *arguments = shlex.split(command)  # as a shell does
@@ -50,7 +51,7 @@ def test_the_way_out_works(name, tmp_path):
 def test_the_way_out_of_a_whole_model(tmp_path):
     model = nn.Linear(3, 2)
     torch.save(model, tmp_path / "model.pth")
-    with pytest.raises(ValueError, match=r"holds a torch\.nn\.modules\.linear\.Linear\)") as error:
+    with pytest.raises(WeightsError, match=r"holds a torch\.nn\.modules\.linear\.Linear\)") as error:
         read_weights(str(tmp_path / "model.pth"))
     subprocess.run([sys.executable, *shlex.split(str(error.value).partition("python ")[2])], check=True, timeout=120)
     values, _ = read_weights(str(tmp_path / "model.pth.tensors.pth"))

@@ -8,6 +8,7 @@ import torch
 from detectron2.config import CfgNode
 
 from centermask_solo.checkpoint import Checkpointer
+from centermask_solo.utils.errors import WeightsError
 from tests.checkpoint.sources import detectors
 from tests.checkpoint.sources.backbones import tensors
 from tests.checkpoint.sources.detectors import CenterMask, SOLOv2
@@ -17,6 +18,7 @@ from tests.modeling.models import SYSTEMS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*meta parameter.*:UserWarning")
 CLASS_LAYERS = {
+    "FCOS": ["proposal_generator.fcos_head.cls_logits"],
     "SOLOv2": ["ins_head.cate_pred"],
     "CenterMask": [
         "proposal_generator.fcos_head.cls_logits",
@@ -83,7 +85,7 @@ def test_another_number_of_classes_in_every_layout(name, tmp_path, caplog):
     Checkpointer(model).load(path)
     (line,) = warnings_of(caplog)
     assert all(layer in line for layer in LAYERS[name])
-    with pytest.raises(ValueError, match=r"x\.pth was trained on another number of classes than \w+ has here; '"):
+    with pytest.raises(WeightsError, match=r"x\.pth was trained on another number of classes than \w+ has here; '"):
         Checkpointer(model, complete=True).load(path)
 
 
@@ -93,7 +95,9 @@ def test_other_images_are_an_error_where_the_layout_fixes_them(name, tmp_path, c
     config = R50[name][1]
     model = build(config, "INPUT.FORMAT", "BGR")
     path = save(tmp_path, values)
-    with pytest.raises(ValueError, match=r"trained on other images than the config gives \(INPUT\.FORMAT BGR .*: give"):
+    with pytest.raises(
+        WeightsError, match=r"trained on other images than the config gives \(INPUT\.FORMAT BGR .*: give"
+    ):
         Checkpointer(model, complete=True).load(path)
     Checkpointer(model).load(path)
     (line,) = warnings_of(caplog)
@@ -123,7 +127,7 @@ def test_other_statistics_than_those_of_the_config_inside_the_file(kind, tmp_pat
     recorded.MODEL.PIXEL_STD = [1.0, 1.0, 1.0]
     Checkpointer(model, complete=True).load(save(tmp_path, values, config=recorded.dump()))
     recorded.merge_from_list([kind, [50.0, 60.0, 70.0]])
-    with pytest.raises(ValueError, match=rf"other images than the config gives .*: give .*{kind} '\[50, 60, 70\]'"):
+    with pytest.raises(WeightsError, match=rf"other images than the config gives .*: give .*{kind} '\[50, 60, 70\]'"):
         Checkpointer(model, complete=True).load(save(tmp_path, values, config=recorded.dump()))
 
 
@@ -131,7 +135,7 @@ def test_other_statistics_than_those_of_the_config_inside_the_file(kind, tmp_pat
 @pytest.mark.parametrize("extra", ["mystery.weight", "backbone.mystery.bias", "mask_head.mystery.weight"])
 def test_an_unknown_entry_is_named(name, extra, tmp_path):
     values, model = r50(name)
-    with pytest.raises(ValueError, match=rf"x\.pth.* no place for .*{extra}"):
+    with pytest.raises(WeightsError, match=rf"x\.pth.* no place for .*{extra}"):
         Checkpointer(model).load(save(tmp_path, values | tensors({extra: (1,)})))
 
 
@@ -141,17 +145,20 @@ def test_missing_entries_are_named(name, tmp_path):
     outputs = re.compile(r"backbone\.fpn_output|neck\.fpn_convs|fpn\.pred_layers")  # here; there
     ours = sorted(key for key in model.state_dict() if outputs.match(key))
     values = {key: value for key, value in values.items() if not outputs.match(key)}
-    with pytest.raises(ValueError, match=rf"x\.pth \(.*\) does not fit \w+: it lacks {', '.join(ours)}; give weights"):
+    with pytest.raises(
+        WeightsError, match=rf"x\.pth \(.*\) does not fit \w+: it lacks {', '.join(ours)}; give weights"
+    ):
         Checkpointer(model).load(save(tmp_path, values))
 
 
 def test_other_shapes_are_named(tmp_path):
     values = tensors(detectors.mmdet(SOLOv2(convs=3, width=256)))
-    sentence = r"'ins_head\.cate_tower\.0\.weight' is \(256, 256, 3, 3\) there and \(512, 256, 3, 3\) here; .* it lacks"
-    with pytest.raises(ValueError, match=sentence):
+    there, here = r"\(256, 256, 3, 3\)", r"\(512, 256, 3, 3\)"
+    message = rf"'ins_head\.cate_tower\.0\.weight' is {there} in the file but {here} in the model; .* it lacks"
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(build("SOLOv2/solov2_R_50_rgb_3x")).load(save(tmp_path, values))
     values = tensors(detectors.adelaidet() | {"ins_head.cate_pred.weight": (80, 256, 3, 3)})
-    with pytest.raises(ValueError, match=r"'ins_head\.cate_pred\.weight' is \(80, 256, 3, 3\) there"):
+    with pytest.raises(WeightsError, match=r"'ins_head\.cate_pred\.weight' is \(80, 256, 3, 3\) in the file"):
         Checkpointer(build("SOLOv2/solov2_R_50_3x")).load(save(tmp_path, values))
 
 
@@ -160,7 +167,7 @@ def test_weights_of_another_system(theirs, ours, tmp_path):
     values, _ = r50(theirs)
     _, model = r50(ours)
     with pytest.raises(
-        ValueError, match=r"x\.pth \(.*\) does not fit \w+: it lacks .* there is no place for .* a config"
+        WeightsError, match=r"x\.pth \(.*\) does not fit \w+: it lacks .* there is no place for .* a config"
     ):
         Checkpointer(model).load(save(tmp_path, values))
 
@@ -176,5 +183,5 @@ def test_heads_that_only_one_has(tmp_path, caplog):
     path = save(tmp_path, boxes_only.state_dict())
     Checkpointer(model).load(path)
     assert [f"lacks {heads}, which start from" in line for line in warnings_of(caplog)] == [True]
-    with pytest.raises(ValueError, match=r"lacks 27 of the 351 parameters of CenterMask .* meaningless"):
+    with pytest.raises(WeightsError, match=r"lacks 27 of the 351 parameters of CenterMask .* meaningless"):
         Checkpointer(model, complete=True).load(path)

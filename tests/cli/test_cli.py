@@ -1,5 +1,6 @@
-"""The command line: arguments in, one call, one sentence if it cannot be."""
+"""The command line: arguments in, one call, a one-line message if something is wrong."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from detectron2.engine import default_argument_parser
 
-from centermask_solo.cli import main
+from centermask_solo.cli import build_parser, main, train
 from centermask_solo.demo import demo_configs
 from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
@@ -41,6 +43,9 @@ def test_predict(tmp_path, capsys):
     again = ["predict", "--weights", weights, "--input", data, "--output", results, "--score-threshold", "0.99"]
     main([*again, "--no-pictures", "--batch-size", "2"])
     assert "0 instances" in capsys.readouterr().out
+    code, text = fails(capsys, *again, "--batch-size", "0")
+    assert code == 2
+    assert "a batch of 0 images is impossible" in text
 
 
 def test_compare(tmp_path, capsys):
@@ -81,7 +86,7 @@ def test_check_dataset(tmp_path, capsys):
     assert "2 images" in capsys.readouterr().out
 
 
-def test_check_dataset_needs_to_know_what(tmp_path, capsys):
+def test_check_dataset_without_images_or_with_an_unknown_name(tmp_path, capsys):
     code, text = fails(capsys, "check-dataset", "x.json")
     assert (code, text) == (2, "error: give the folder of the images after x.json\n")
     code, text = fails(capsys, "check-dataset", "nothing_like_it")
@@ -92,7 +97,30 @@ def test_check_dataset_needs_to_know_what(tmp_path, capsys):
 def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
     code, text = fails(capsys, "demo", "--model", "solov3")
     assert code == 2
-    assert text == f"error: there is no demo of 'solov3'; there is one of: {', '.join(demo_configs())}\n"
+    assert text == f"error: there is no demo of 'solov3'; choose one of: {', '.join(demo_configs())}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--config-file", "x.yaml", "--resume", "--eval-only", "--num-gpus", "2", "SOLVER.MAX_ITER", "2"],
+        ["--num-machines", "2", "--machine-rank", "1", "--dist-url", "auto", "A", "--b"],
+    ],
+)
+def test_train_parses_like_detectron2(words):
+    ours = vars(build_parser().parse_args(["train", *words]))
+    assert ours.pop("run") is train.run
+    assert ours == vars(default_argument_parser().parse_args(words))
+
+
+def test_train_has_the_flags_of_detectron2():
+    def flags(parser):
+        return {(*x.option_strings, x.dest, x.nargs, x.type, x.default) for x in parser._actions}
+
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    assert flags(parser) == flags(default_argument_parser())
 
 
 def test_train_takes_the_flags_of_train_net(tmp_path, capsys):

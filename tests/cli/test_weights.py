@@ -1,6 +1,8 @@
-"""``centermask-solo weights``: tell, convert, and predict with what was written."""
+"""``centermask-solo weights``: inspect, convert, and predict with what was written."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,21 @@ def test_inspect(tmp_path, capsys):
     assert [config["name"] for config in found["configs"]] == ["SOLOv2/solov2_R_34_light448_3x.yaml"]
 
 
+def test_inspect_merges_no_config_and_builds_no_model(tmp_path):
+    """Which is what made it slow."""
+    torch.save(tensors(torchvision_shapes("resnet34")), tmp_path / "resnet34.pth")
+    program = """
+import sys
+from centermask_solo.cli import main
+main(["weights", "inspect", sys.argv[1]])
+assert not {"detectron2.config", "detectron2.modeling", "torchvision", "matplotlib"} & set(sys.modules)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "resnet34.pth")]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "backbone  ResNet-34" in result.stdout
+
+
 def test_inspect_by_the_name_of_a_published_model(theirs, tmp_path, capsys, monkeypatch):
     release = model_zoo.find_model("SOLOv2/solov2_R_50_3x.yaml").release
     monkeypatch.setattr(models, "_all_models", lambda: (Model(SMALL, "MobileNetV2", "", release, file="theirs.pth"),))
@@ -68,6 +85,6 @@ def test_errors(theirs, tmp_path, capsys):
     code, text = fails(capsys, "weights", "convert", theirs, theirs)
     assert (code, text) == (2, f"error: {theirs} exists already: give another name, or --overwrite\n")
     code, text = fails(capsys, "weights", "convert", theirs, str(tmp_path / "x.pth"), "--classes", "a", "b", "a")
-    assert (code, text) == (2, "error: the class 'a' is named twice: give every class a name of its own\n")
+    assert (code, text) == (2, "error: the class name 'a' occurs twice: give every class its own name\n")
     code, text = fails(capsys, "weights")
     assert code == 2 and "ACTION" in text

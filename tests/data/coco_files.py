@@ -1,4 +1,4 @@
-"""Small COCO files, sound or with a fault, for the tests of this folder."""
+"""Small COCO files, valid or with a fault, for the tests of this folder."""
 
 import copy
 import json
@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 WIDTH, HEIGHT = 40, 30
-SOUND: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "images": [{"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT} for i in (1, 2, 3)],
     "annotations": [
         {
@@ -44,13 +44,13 @@ SOUND: dict[str, Any] = {
 }
 
 
-def sound() -> dict[str, Any]:
-    """A copy of the sound file's contents, to be spoilt."""
-    return copy.deepcopy(SOUND)
+def valid() -> dict[str, Any]:
+    """Return a copy of the valid file's content, for a test to modify."""
+    return copy.deepcopy(VALID)
 
 
-def write(folder: Path, data: Any = SOUND) -> tuple[str, str]:
-    """Write images and ``data`` into ``folder``; the paths of the json and the images."""
+def write(folder: Path, data: Any = VALID) -> tuple[str, str]:
+    """Write images and ``data`` into ``folder``, and return the paths of the json and of the images."""
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

@@ -1,12 +1,12 @@
-"""What the tests of this folder share."""
+"""Fixtures of this folder."""
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 
 @pytest.fixture(autouse=True)
-def _only_known_datasets():
-    """Forget the datasets that a test registers."""
+def _restore_registry():
+    """Unregister the datasets that a test registers."""
     before = set(DatasetCatalog)
     metadata_before = set(MetadataCatalog)
     yield

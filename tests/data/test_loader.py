@@ -1,4 +1,4 @@
-"""The stream of training batches: exact on resuming, whatever the number of workers."""
+"""The stream of training batches is exact after resuming, for any number of workers."""
 
 import random
 
@@ -10,12 +10,13 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils import comm
 
 from centermask_solo.data.loader import TrainLoader, build_train_loader, mix_seeds
+from centermask_solo.utils.errors import ConfigError, DataError
 
 DATASET = [{"index": i, "width": 20 if i % 3 else 10, "height": 15} for i in range(7)]
 
 
 def noise(sample):
-    """A mapper that is random in all the ways an augmentation may be."""
+    """A mapper that draws from every generator that an augmentation may use."""
     return sample | {"noise": (random.random(), float(np.random.rand()), float(torch.rand(())))}  # noqa: NPY002
 
 
@@ -33,32 +34,32 @@ def take(loader, count, start_iter=0):
 
 @pytest.mark.parametrize("grouping", [False, True])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_resumed_stream_equals_the_unbroken_one(grouping, num_workers):
-    unbroken = take(make(aspect_ratio_grouping=grouping), 9)
-    torch.rand(3)  # generators of the process are elsewhere by then
+def test_resumed_stream_equals_an_uninterrupted_one(grouping, num_workers):
+    uninterrupted = take(make(aspect_ratio_grouping=grouping), 9)
+    torch.rand(3)  # advances a global generator
     resumed = take(make(aspect_ratio_grouping=grouping, num_workers=num_workers), 5, start_iter=4)
-    assert resumed == unbroken[4:]
+    assert resumed == uninterrupted[4:]
 
 
-def test_each_epoch_has_each_image_once_and_each_sample_its_own_noise():
+def test_each_epoch_has_each_image_once_with_its_own_noise():
     samples = [sample for batch in take(make(), 7) for sample in batch]
     assert sorted(sample["index"] for sample in samples[:7]) == list(range(7))
     assert sorted(sample["index"] for sample in samples[7:]) == list(range(7))
     assert len({sample["noise"] for sample in samples}) == 14
 
 
-def test_seed_decides():
+def test_stream_depends_on_the_seed():
     assert take(make(seed=5), 3) == take(make(seed=5), 3)
     assert take(make(seed=5), 3) != take(make(seed=6), 3)
     assert mix_seeds(1, 2) != mix_seeds(2, 1)
 
 
-def test_grouped_batches_are_of_one_orientation():
+def test_grouped_batches_have_one_orientation():
     for batch in take(make(aspect_ratio_grouping=True), 8):
         assert len({sample["width"] > sample["height"] for sample in batch}) == 1
 
 
-def test_generators_of_the_process_are_left_alone():
+def test_global_generators_are_restored():
     def draw():
         return random.random(), float(np.random.rand()), float(torch.rand(()))  # noqa: NPY002
 
@@ -115,11 +116,29 @@ def test_samplers_of_detectron2(cfg, sampler):
 
 def test_unknown_sampler_is_an_error(cfg):
     cfg.DATALOADER.SAMPLER_TRAIN = "Best"
-    with pytest.raises(ValueError, match=r"SAMPLER_TRAIN 'Best' is not known here: use TrainingSampler"):
+    with pytest.raises(ConfigError, match=r"SAMPLER_TRAIN 'Best' is not supported: use TrainingSampler"):
         build_train_loader(cfg, noise)
 
 
-def test_a_batch_that_cannot_be_shared_is_an_error(cfg, monkeypatch):
+def test_batch_size_must_be_divisible_by_the_processes(cfg, monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    with pytest.raises(ValueError, match=r"IMS_PER_BATCH is 3, which 2 processes"):
+    with pytest.raises(ConfigError, match=r"IMS_PER_BATCH is 3, which 2 processes"):
         build_train_loader(cfg, noise)
+
+
+def test_a_dataset_without_objects_is_an_error(cfg):
+    crowd = {"category_id": 0, "iscrowd": 1, "bbox": [0, 0, 5, 5], "bbox_mode": 1}
+    DatasetCatalog.remove("loader_test")
+    DatasetCatalog.register("loader_test", lambda: [sample | {"annotations": [crowd]} for sample in DATASET])
+    with pytest.raises(DataError, match="no image of loader_test has an object to train on"):
+        build_train_loader(cfg, noise)
+
+
+def test_defects_while_loading_keep_their_traceback(cfg, monkeypatch):
+    def fail(*args, **kwargs):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("centermask_solo.data.loader.get_detection_dataset_dicts", fail)
+    with pytest.raises(ValueError, match="a defect") as caught:
+        build_train_loader(cfg, noise)
+    assert type(caught.value) is ValueError

@@ -1,4 +1,4 @@
-"""Masks of every kind reach the model, and faulty files are named."""
+"""Masks of every kind reach the model, and errors name faulty files."""
 
 import copy
 from pathlib import Path
@@ -16,13 +16,14 @@ from pycocotools import mask as rle
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.shapes.generator import generate_shapes
+from centermask_solo.utils.errors import DataError
 from tests.data import coco_files
 
 WIDTH, HEIGHT = 40, 30
 
 
 def mapper(mask_format="bitmask", *, is_train=True, augmentations=(), **options):
-    """Built from a config; the augmentations are put in its place, so that tests decide over them."""
+    """Build a mapper from a config, with the given augmentations instead of the config's."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     cfg.MODEL.MASK_ON = True
@@ -101,7 +102,7 @@ def test_an_rle_among_polygons_makes_bitmasks_of_the_whole_image(image):
 
 
 @pytest.mark.parametrize("mask_format", ["bitmask", "polygon"])
-def test_masks_follow_flips_and_sizes(image, mask_format):
+def test_masks_follow_flips_and_resizes(image, mask_format):
     augmentations = [T.RandomFlip(prob=1.0), T.Resize((2 * HEIGHT, 2 * WIDTH))]
     instances = mapper(mask_format, augmentations=augmentations)(record(image, POLYGON, RING))["instances"]
     expected = [np.kron(m[:, ::-1], np.ones((2, 2))).astype(bool) for m in (square_mask(), ring_mask())]
@@ -110,7 +111,7 @@ def test_masks_follow_flips_and_sizes(image, mask_format):
 
 
 @pytest.mark.parametrize("mask_format", ["bitmask", "polygon"])
-def test_cropping_recomputes_boxes_and_drops_what_vanishes(image, mask_format):
+def test_cropping_recomputes_boxes_and_drops_vanished_objects(image, mask_format):
     away = annotation([[30.0, 22.0, 38.0, 22.0, 38.0, 28.0, 30.0, 28.0]], box=(30, 22, 38, 28))
     crop = T.CropTransform(10, 6, 20, 12)
     made = mapper(mask_format, augmentations=[crop], INPUT__CROP__ENABLED=True)
@@ -122,7 +123,7 @@ def test_cropping_recomputes_boxes_and_drops_what_vanishes(image, mask_format):
     assert instances.gt_boxes.tensor.tolist() == [[0, 0, 10, 12]] * 2
 
 
-def test_mask_that_vanishes_though_its_box_does_not(image):
+def test_object_without_visible_pixels_is_dropped(image):
     corners = np.zeros((HEIGHT, WIDTH), dtype=bool)
     corners[0, 0] = corners[-1, -1] = True
     x = annotation(encoded(corners), box=(0, 0, WIDTH, HEIGHT))
@@ -140,34 +141,34 @@ def test_image_without_objects_has_empty_masks(image, mask_format, kind):
         assert instances.gt_masks.tensor.shape == (0, HEIGHT, WIDTH)
 
 
-def test_crowds_and_objects_without_mask_are_left_out(image):
+def test_crowds_and_objects_without_mask_are_dropped(image):
     unmasked = annotation(None, class_index=3)
     crowd = annotation(encoded(ring_mask()), class_index=5, iscrowd=1)
     instances = mapper()(record(image, unmasked, crowd, POLYGON))["instances"]
     assert instances.gt_classes.tolist() == [1]
 
 
-def test_boxes_alone_where_no_masks_are_learned(image):
+def test_boxes_only_where_no_masks_are_learned(image):
     made = mapper(MODEL__MASK_ON=False)
     instances = made(record(image, annotation(None, class_index=3), RING))["instances"]
     assert instances.gt_classes.tolist() == [3, 2]
     assert not instances.has("gt_masks")
 
 
-def test_inference_has_no_annotations(image):
+def test_inference_samples_have_no_annotations(image):
     sample = mapper(is_train=False)(record(image, POLYGON))
     assert {"instances", "annotations"}.isdisjoint(sample)
     assert (sample["height"], sample["width"]) == (HEIGHT, WIDTH)
 
 
-def test_the_dataset_is_not_changed(image):
+def test_the_dataset_is_not_modified(image):
     x = record(image, POLYGON, RING)
     before = copy.deepcopy(x)
     mapper()(x)
     assert x == before
 
 
-def test_generated_shapes_come_through_exactly(tmp_path):
+def test_generated_shapes_are_mapped_exactly(tmp_path):
     folder = generate_shapes(tmp_path, "train", 10)
     dicts = load_coco_json(str(folder / "annotations.json"), str(folder / "images"), "mine")
     for x in dicts:
@@ -178,44 +179,44 @@ def test_generated_shapes_come_through_exactly(tmp_path):
 
 
 @pytest.mark.parametrize("is_train", [True, False])
-def test_image_that_is_missing(image, is_train):
+def test_missing_image(image, is_train):
     x = record(image.with_name("gone.png"), POLYGON)
-    with pytest.raises(FileNotFoundError, match=r"the image .*gone\.png is missing: put it there, or take it out"):
+    with pytest.raises(DataError, match=r"the image .*gone\.png is missing: restore it, or remove it from the json"):
         mapper(is_train=is_train)(x)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image at all", None])
-def test_image_that_is_damaged(image, content):
+def test_damaged_image(image, content):
     image.write_bytes(image.read_bytes()[:200] if content is None else content)
-    with pytest.raises(ValueError, match=r"the image .*a\.png is damaged \(.*\): replace it") as caught:
+    with pytest.raises(DataError, match=r"the image .*a\.png is damaged \(.*\): replace it") as caught:
         mapper()(record(image, POLYGON))
     assert "\n" not in str(caught.value)
 
 
 def test_image_of_another_size(image):
     x = {**record(image, POLYGON), "width": HEIGHT, "height": WIDTH}
-    with pytest.raises(ValueError, match=r"a\.png has 40x30 pixels, but the json says 30x40 .* exchanged: correct"):
+    with pytest.raises(DataError, match=r"a\.png has 40x30 pixels, but the json says 30x40 .* swapped: correct"):
         mapper()(x)
 
 
 def test_rle_of_another_size(image):
     x = annotation(encoded(ring_mask().T))
-    with pytest.raises(ValueError, match=r"an RLE of .*a\.png is for 30x40 pixels, but the image has 40x30"):
+    with pytest.raises(DataError, match=r"an RLE of .*a\.png is for 30x40 pixels, but the image has 40x30"):
         mapper()(record(image, x))
 
 
-def test_sound_coco_file_end_to_end(tmp_path):
+def test_valid_coco_file_end_to_end(tmp_path):
     dicts = load_coco_json(*coco_files.write(tmp_path), "mine")
     counts = [len(mapper(augmentations=[T.Resize((60, 80))])(x)["instances"]) for x in dicts]
     assert counts == [1, 1, 0]
 
 
 def peak_memory(function):
-    """What ``function`` returns, and the bytes by which it raised the memory of this process at most."""
+    """Return the result of ``function`` and the peak increase of this process's memory, in bytes."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     except OSError:
-        pytest.skip("the peak of memory cannot be measured here")
+        pytest.skip("the peak memory cannot be measured on this system")
 
     def status(key):
         line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(key))
@@ -226,8 +227,8 @@ def peak_memory(function):
     return result, status("VmHWM") - before
 
 
-def test_two_thousand_objects_cost_little_more_than_their_masks(image):
-    """240 MB of masks; a list of them, their stack and its conversion would be three times it."""
+def test_two_thousand_objects_need_little_more_memory_than_their_masks(image):
+    """240 MB of masks; a list of them, its stack and its conversion would need three times as much."""
     x = record(image, *[annotation(encoded(ring_mask())) for _ in range(2000)])
     made = mapper(augmentations=[T.Resize((300, 400))])
     instances, peak = peak_memory(lambda: made(x)["instances"])

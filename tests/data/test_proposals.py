@@ -1,10 +1,9 @@
-"""Files of precomputed proposals: written, read by Detectron2, checked; and selective search, where OpenCV has it."""
+"""Files of precomputed proposals: written, read by Detectron2, and checked."""
 
 import os
 import pickle
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from detectron2.config import get_cfg
@@ -15,7 +14,8 @@ from centermask_solo.data import proposals
 from centermask_solo.data.datasets import register_datasets
 from centermask_solo.data.loader import build_train_loader, load_dataset
 from centermask_solo.data.mapper import InstanceMapper
-from centermask_solo.data.proposals import Proposals, check_proposals, read_proposals, selective_search, write_proposals
+from centermask_solo.data.proposals import Proposals, check_proposals, read_proposals, write_proposals
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.data.coco_files import HEIGHT, write
 
 FOUND = [
@@ -27,7 +27,7 @@ FOUND = [
 
 @pytest.fixture
 def cfg(tmp_path):
-    """Of a Fast R-CNN on three small images whose proposals are there."""
+    """The config of a Fast R-CNN on three small images with proposals."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     cfg.DATASETS.COCO_JSON = [["small", *write(tmp_path)]]
@@ -55,28 +55,29 @@ def test_proposals_reach_training_and_evaluation(cfg):
         assert seen == expected
 
 
-def test_file_keeps_how_it_was_made_and_is_written_whole(cfg, tmp_path):
+def test_file_keeps_its_source_and_is_written_atomically(cfg, tmp_path):
     path = cfg.DATASETS.PROPOSAL_FILES_TEST[0]
     content = read_proposals(path)
     assert content["source"] == "by hand" and content["ids"] == [1, 2, 3]
 
-    def breaks_off():
+    def interrupted():
         yield FOUND[0]
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_proposals(path, load_dataset("small"), breaks_off(), "x")
+        write_proposals(path, load_dataset("small"), interrupted(), "x")
     assert read_proposals(path)["source"] == "by hand"
+    assert os.listdir(os.path.dirname(path)) == ["small.pkl"]
 
 
-def test_files_of_detectron1_are_read(tmp_path):
+def test_files_of_detectron1(tmp_path):
     path = tmp_path / "old.pkl"
     boxes, scores = ([getattr(x, name) for x in FOUND] for name in Proposals._fields)
     path.write_bytes(pickle.dumps({"indexes": ["1", 2, 3], "boxes": boxes, "scores": scores}, protocol=2))
     assert read_proposals(str(path))["ids"] == ["1", 2, 3]
 
 
-def spoil(cfg, path, **changes):
+def overwrite(cfg, path, **changes):
     with open(path, "wb") as file:
         pickle.dump({"ids": [1, 2, 3], "boxes": [x.boxes for x in FOUND]} | changes, file)
 
@@ -85,66 +86,61 @@ LOGITS = [x.objectness_logits for x in FOUND]
 
 
 @pytest.mark.parametrize(
-    "change, sentence",
+    "change, error, message",
     [
-        (lambda cfg, path: os.remove(path), "there is no file of proposals .*small.pkl: datasets/prepare_proposals.py"),
-        (lambda cfg, path: spoil(cfg, path), "small.pkl is no file of proposals .KeyError: 'objectness_logits'"),
-        (lambda cfg, path: spoil(cfg, path, objectness_logits=LOGITS[:2]), "small.pkl is no file of proposals"),
-        (lambda cfg, path: spoil(cfg, path, objectness_logits=LOGITS[::-1]), "does not have 4 numbers a box and one"),
         (
-            lambda cfg, path: spoil(cfg, path, objectness_logits=LOGITS, ids=[1, 7, 3]),
-            "has no proposals for 1 of the 3 images of 'small' .such as the id 2.",
+            lambda cfg, path: os.remove(path),
+            DataError,
+            "the proposal file .*small.pkl is missing: create it with datasets/prepare_proposals.py",
         ),
-        (lambda cfg, path: Path(path).write_text("boxes"), "small.pkl is no file of proposals"),
-        (lambda cfg, path: spoil(cfg, path, source=os.system), "which could run code"),
+        (
+            lambda cfg, path: overwrite(cfg, path),
+            DataError,
+            "small.pkl is not a proposal file .KeyError: 'objectness_logits'",
+        ),
+        (
+            lambda cfg, path: overwrite(cfg, path, objectness_logits=LOGITS[:2]),
+            DataError,
+            "small.pkl is not a proposal file",
+        ),
+        (
+            lambda cfg, path: overwrite(cfg, path, objectness_logits=LOGITS[::-1]),
+            DataError,
+            "does not have 4 numbers per box and one",
+        ),
+        (
+            lambda cfg, path: overwrite(cfg, path, objectness_logits=LOGITS, ids=[1, 7, 3]),
+            DataError,
+            "has no proposals for 1 of the 3 images of 'small' .such as id 2.",
+        ),
+        (lambda cfg, path: Path(path).write_text("boxes"), DataError, "small.pkl is not a proposal file"),
+        (
+            lambda cfg, path: overwrite(cfg, path, source=os.system),
+            DataError,
+            "small.pkl is not loaded .it holds a \\w+.system, which could run code",
+        ),
         (
             lambda cfg, path: cfg.DATASETS.__setattr__("PROPOSAL_FILES_TEST", ()),
+            ConfigError,
             "DATASETS.PROPOSAL_FILES_TEST names 0 files, but DATASETS.TEST 1 datasets",
         ),
         (
             lambda cfg, path: cfg.MODEL.__setattr__("LOAD_PROPOSALS", False),
+            ConfigError,
             "MODEL.PROPOSAL_GENERATOR.NAME is 'PrecomputedProposals', but MODEL.LOAD_PROPOSALS is False",
         ),
     ],
 )
-def test_what_is_wrong_is_said_before_training(cfg, change, sentence):
+def test_faults_are_found_before_training(cfg, change, error, message):
     change(cfg, cfg.DATASETS.PROPOSAL_FILES_TRAIN[0])
-    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+    with pytest.raises(error, match=message):
         check_proposals(cfg, for_training=False)
 
 
-def test_address_that_cannot_be_fetched(monkeypatch):
+def test_url_that_cannot_be_fetched(monkeypatch):
     def unreachable(path):
         raise OSError("no route")
 
     monkeypatch.setattr(proposals.PathManager, "get_local_path", unreachable)
-    with pytest.raises(FileNotFoundError, match=r"detectron2://x\.pkl cannot be fetched: no route"):
+    with pytest.raises(DataError, match=r"detectron2://x\.pkl cannot be fetched \(no route\): create"):
         read_proposals("detectron2://x.pkl")
-
-
-def test_selective_search_needs_the_contrib_build(monkeypatch):
-    monkeypatch.setattr(proposals, "ximgproc", None)
-    with pytest.raises(ValueError, match=r"install opencv-contrib-python-headless .* or name a trained RPN with --rpn"):
-        selective_search([])
-
-
-@pytest.mark.skipif(proposals.ximgproc is None, reason="OpenCV is not its contrib build")
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_selective_search_finds_a_square(tmp_path, num_workers):
-    image = np.full((90, 120, 3), 30, np.uint8)
-    image[20:60, 30:80] = (40, 200, 90)
-    paths = [str(tmp_path / f"{i}.png") for i in range(3)]
-    for path in paths:
-        cv2.imwrite(path, image)
-    results = list(selective_search([{"file_name": path} for path in paths], num_workers))
-    assert len(results) == 3
-    for boxes, logits in results:
-        assert boxes.shape == (len(logits), 4) and (np.diff(logits) < 0).all()
-        assert np.abs(boxes - [30, 20, 80, 60]).max(axis=1).min() <= 2
-        assert (boxes[:, 2:] > boxes[:, :2]).all() and (boxes >= 0).all() and (boxes <= [120, 90, 120, 90]).all()
-
-
-@pytest.mark.skipif(proposals.ximgproc is None, reason="OpenCV is not its contrib build")
-def test_selective_search_names_a_missing_image():
-    with pytest.raises(FileNotFoundError, match=r"the image nowhere\.png is missing"):
-        list(selective_search([{"file_name": "nowhere.png"}]))

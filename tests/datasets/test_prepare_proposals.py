@@ -1,4 +1,4 @@
-"""Proposals by the RPN of a small random Faster R-CNN, and a Fast R-CNN that trains, is judged and drawn with them."""
+"""Proposals by the RPN of a small random Faster R-CNN, and a Fast R-CNN trained, evaluated and drawn with them."""
 
 import importlib.util
 import json
@@ -18,7 +18,9 @@ from centermask_solo.data.datasets import register_datasets
 from centermask_solo.data.proposals import read_proposals
 from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.demo import FROM_SCRATCH
-from centermask_solo.inference.predictor import Predictor, compare_with_truth
+from centermask_solo.inference.comparison import compare_with_ground_truth
+from centermask_solo.inference.predictor import Predictor
+from centermask_solo.utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "configs" / "shapes"
@@ -37,7 +39,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rpn(tmp_path_factory):
-    """The path of random weights of a small Faster R-CNN."""
+    """The path of random weights for a small Faster R-CNN."""
     cfg = make_cfg("faster_rcnn")
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("rpn") / "model_final.pth"
@@ -52,7 +54,7 @@ def make_cfg(system, *opts):
     return cfg
 
 
-def test_by_an_rpn_for_fast_rcnn(data, rpn, tmp_path, capsys):
+def test_proposals_by_an_rpn_for_fast_rcnn(data, rpn, tmp_path, capsys):
     config = str(SHAPES / "faster_rcnn_shapes.yaml")
     folder = str(tmp_path / "proposals")
     prepare_proposals.main(["--coco-json", *data, "--rpn", config, rpn, "--output", folder])
@@ -65,7 +67,7 @@ def test_by_an_rpn_for_fast_rcnn(data, rpn, tmp_path, capsys):
         assert 0 < len(boxes) <= 250 and (np.diff(logits) <= 0).all()
         height, width = images[image_id]["height"], images[image_id]["width"]
         assert (boxes >= 0).all() and (boxes <= [width, height, width, height]).all()
-        assert boxes[:, 2].max() > width / 2  # in the frame of the file, whatever the model's
+        assert boxes[:, 2].max() > width / 2  # in the frame of the file, not of the model's input
 
     opts = ["DATASETS.COCO_JSON", str([data]), "DATASETS.TRAIN", "('few_shapes',)", "DATASETS.TEST", "('few_shapes',)"]
     opts += ["DATASETS.PROPOSAL_FILES_TRAIN", str((path,)), "DATASETS.PROPOSAL_FILES_TEST", str((path,))]
@@ -78,13 +80,13 @@ def test_by_an_rpn_for_fast_rcnn(data, rpn, tmp_path, capsys):
     weights = ["MODEL.WEIGHTS", str(tmp_path / "output" / "model_final.pth")]
     cfg = make_cfg("fast_rcnn", *opts, *weights)
     register_datasets(cfg)
-    sheet = compare_with_truth(cfg, str(tmp_path / "sheet.png"), count=2)
+    sheet = compare_with_ground_truth(cfg, str(tmp_path / "sheet.png"), count=2)
     assert Path(sheet).stat().st_size > 5_000
-    with pytest.raises(ValueError, match="needs precomputed proposals, which images alone do not have"):
+    with pytest.raises(ConfigError, match="needs precomputed proposals, which images alone do not have"):
         Predictor(cfg)(np.zeros((32, 32, 3), np.uint8))
 
 
-def test_a_model_without_rpn(data, rpn, capsys):
+def test_a_model_without_an_rpn(data, rpn, capsys):
     config = str(SHAPES / "centermask_shapes.yaml")
     with pytest.raises(SystemExit) as end:
         prepare_proposals.main(["--coco-json", *data, "--rpn", config, rpn])

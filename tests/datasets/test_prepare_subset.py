@@ -1,3 +1,5 @@
+"""The script that writes a subset of a COCO json."""
+
 import importlib.util
 import json
 import sys
@@ -15,7 +17,7 @@ spec.loader.exec_module(prepare_subset)
 
 @pytest.fixture
 def coco_json(tmp_path):
-    """Four images, of which 3 has no object and 7 a crowd only."""
+    """Four images; 3 has no object, and 7 has only a crowd."""
     images = [{"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 9} for i in (9, 3, 7, 5)]
     boxes = [(9, 0), (9, 0), (7, 1), (5, 0)]
     annotations = [

@@ -9,8 +9,13 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
-from centermask_solo.inference.predictor import Predictor, find_images, predict_to_folder, read_image
+from centermask_solo.inference.comparison import compare_with_ground_truth
+from centermask_solo.inference.predictor import Predictor, default_score_threshold
+from centermask_solo.inference.results import predict_to_folder
+from centermask_solo.inference.sources import find_images, read_image
 from centermask_solo.model_zoo import find_config
+from centermask_solo.modeling import systems
+from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
 from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
 
 
@@ -39,7 +44,7 @@ def test_class_names_come_from_the_checkpoint(cfg):
     assert Predictor(cfg).metadata.thing_classes == ["cow", "horse"]
 
 
-def test_without_names_in_it_from_the_dataset_and_without_that_from_nowhere(cfg):
+def test_otherwise_class_names_come_from_the_dataset_if_it_is_registered(cfg):
     torch.save({"model": TinyModel(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
     from detectron2.data import DatasetCatalog
 
@@ -77,22 +82,22 @@ def test_channels_are_in_the_order_of_the_config(cfg, channels, order):
     assert tensor[:, 0, 0].tolist() == order
 
 
-def test_what_cannot_be_predicted_with_is_an_error(cfg):
+def test_configs_that_cannot_predict(cfg):
     cfg.INPUT.FORMAT = "L"
-    with pytest.raises(ValueError, match=r"INPUT\.FORMAT is 'L'"):
+    with pytest.raises(ConfigError, match=r"INPUT\.FORMAT is 'L'"):
         Predictor(cfg)
     cfg.MODEL.WEIGHTS = ""
-    with pytest.raises(ValueError, match=r"MODEL\.WEIGHTS is empty"):
+    with pytest.raises(ConfigError, match=r"MODEL\.WEIGHTS is empty"):
         Predictor(cfg)
 
 
-def test_images_that_are_none(folder):
+def test_files_that_are_no_images(folder):
     (folder / "x.png").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"x\.png cannot be read as an image"):
+    with pytest.raises(DataError, match=r"x\.png cannot be read as an image"):
         read_image(str(folder / "x.png"))
-    with pytest.raises(FileNotFoundError, match=r"there is no image .*y\.png"):
+    with pytest.raises(DataError, match=r"there is no image .*y\.png"):
         read_image(str(folder / "y.png"))
-    with pytest.raises(FileNotFoundError, match="there is no image"):
+    with pytest.raises(DataError, match="there is no image"):
         find_images([str(folder / "*.jpg")])
 
 
@@ -131,11 +136,41 @@ def test_a_high_threshold_leaves_nothing(cfg, folder):
     assert not list(output.glob("*.jpg"))
 
 
-def test_config_is_found_beside_the_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"there is no file .*x\.pth; correct the path"):
+def test_threshold_is_that_of_the_system(cfg, folder, monkeypatch):
+    """Without an explicit threshold, instances are kept by the record of the system, or by its default."""
+    assert default_score_threshold(cfg) == systems.System.score_threshold == 0.3
+    images, output = [str(folder / "data")], str(folder / "predictions")
+    assert predict_to_folder(cfg, images, output, with_pictures=False) == 3
+    record = systems.System("TinyModel", "MODEL.RETINANET.NUM_CLASSES", (), (), (), score_threshold=0.95)
+    monkeypatch.setitem(systems._SYSTEMS, "TinyModel", record)
+    assert default_score_threshold(cfg) == 0.95
+    assert predict_to_folder(cfg, images, output, with_pictures=False) == 0
+    assert predict_to_folder(cfg, images, output, score_threshold=0.0, with_pictures=False) == 3
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batch_size_must_be_positive(cfg, folder, batch_size):
+    with pytest.raises(ConfigError, match=rf"a batch of {batch_size} images is impossible"):
+        predict_to_folder(cfg, [str(folder / "data")], str(folder / "predictions"), batch_size=batch_size)
+    assert not (folder / "predictions").exists()
+
+
+def test_comparison(cfg, folder):
+    path = str(folder / "new" / "sheet.png")
+    assert compare_with_ground_truth(cfg, path, count=2) == path
+    assert cv2.imread(path).shape[1] <= 1600
+    with pytest.raises(ConfigError, match="a picture of 0 images cannot be drawn"):
+        compare_with_ground_truth(cfg, path, count=0)
+    cfg.DATASETS.TEST = ()
+    with pytest.raises(ConfigError, match=r"DATASETS\.TEST is empty"):
+        compare_with_ground_truth(cfg, path)
+
+
+def test_config_is_found_next_to_the_weights(tmp_path):
+    with pytest.raises(WeightsError, match=r"there is no file .*x\.pth; correct the path"):
         find_config(str(tmp_path / "x.pth"))
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "x.pth")
-    with pytest.raises(FileNotFoundError, match=r"config\.yaml: name the config of these weights with --config-file"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: name the config of these weights with --config-file"):
         find_config(str(tmp_path / "x.pth"))
     (tmp_path / "config.yaml").touch()
     assert find_config(str(tmp_path / "x.pth")) == str(tmp_path / "config.yaml")

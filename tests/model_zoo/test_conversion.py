@@ -1,4 +1,4 @@
-"""Weights of others become a file of this package that predicts by itself."""
+"""Converted weights of any source predict without a config or class names from elsewhere."""
 
 import copy
 
@@ -10,24 +10,17 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
 from centermask_solo import add_centermask_solo_config, model_zoo
-from centermask_solo.checkpoint.contents import read_contents
+from centermask_solo.checkpoint import read_weight_file
 from centermask_solo.config import merge_config
 from centermask_solo.inference.predictor import Predictor
 from centermask_solo.model_zoo import find_config
 from centermask_solo.model_zoo.conversion import COCO_CLASSES, convert_weights
+from centermask_solo.utils.errors import ConfigError, WeightsError
 from tests.checkpoint.sources.backbones import tensors, torchvision_shapes
 from tests.checkpoint.sources.test_yolact import published
 
 SMALL = "shapes/solov2_shapes.yaml"
 CLASSES = list("abcdefghij")
-
-
-@pytest.fixture
-def cfg():
-    """The defaults."""
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
-    return cfg
 
 
 @pytest.fixture
@@ -44,11 +37,11 @@ def save(path, content):
     return str(path)
 
 
-def test_it_predicts_what_the_original_predicts(small_state, cfg, tmp_path):
+def test_it_predicts_what_the_original_predicts(small_state, tmp_path):
     """Without a config and without a dataset; the backbone's statistics and all."""
     original = save(tmp_path / "theirs.pth", {"state_dict": small_state, "meta": {"epoch": 3}, "optimizer": {}})
     target = str(tmp_path / "folder" / "ours.pth")
-    done = convert_weights(original, target, cfg, config_file=SMALL, thing_classes=CLASSES)
+    done = convert_weights(original, target, config_file=SMALL, thing_classes=CLASSES)
     assert (done.config, done.thing_classes, done.left_out) == (SMALL, CLASSES, [])
     (tmp_path / "folder" / "config.yaml").write_text("of: another model\n")
     fresh = get_cfg()
@@ -68,15 +61,15 @@ def test_it_predicts_what_the_original_predicts(small_state, cfg, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["yolact_resnet50", "yolact_darknet53"])
-def test_the_config_and_the_names_of_coco_come_by_themselves(name, cfg, tmp_path):
+def test_the_config_and_the_names_of_coco_come_by_themselves(name, tmp_path):
     path = save(tmp_path / f"{name}_54_800000.pth", tensors(published(name)))
-    done = convert_weights(path, str(tmp_path / "ours.pth"), cfg)
+    done = convert_weights(path, str(tmp_path / "ours.pth"))
     assert (done.source, done.config) == ("YOLACT of the authors", f"YOLACT/{name}.yaml")
-    contents = read_contents(str(tmp_path / "ours.pth"))
-    assert contents.source.name == "YOLACT of this package"
-    assert contents.thing_classes == done.thing_classes == COCO_CLASSES
+    file = read_weight_file(str(tmp_path / "ours.pth"))
+    assert file.source.name == "YOLACT of this package"
+    assert file.thing_classes == done.thing_classes == COCO_CLASSES
     assert COCO_CLASSES[0] == "person" and COCO_CLASSES[-1] == "toothbrush" and len(COCO_CLASSES) == 80
-    assert contents.pixel_format.agrees_with(read_contents(path).pixel_format)
+    assert file.pixel_format.agrees_with(read_weight_file(path).pixel_format)
     fresh = get_cfg()
     add_centermask_solo_config(fresh)
     merge_config(fresh, find_config(str(tmp_path / "ours.pth")), [])
@@ -85,87 +78,98 @@ def test_the_config_and_the_names_of_coco_come_by_themselves(name, cfg, tmp_path
     assert yaml.safe_load(fresh.dump()) == yaml.safe_load(published_cfg.dump())  # in which tuples are lists
 
 
-def test_images_are_those_of_the_weights_whatever_the_config_says(cfg, tmp_path):
+def test_images_are_those_of_the_weights_whatever_the_config_says(tmp_path):
     path = save(tmp_path / "yolact.pth", tensors(published("yolact_resnet50")))
     base = model_zoo.get_config_file("YOLACT/yolact_resnet50.yaml")
     (tmp_path / "mine.yaml").write_text(
         f"_BASE_: {base}\nINPUT: {{FORMAT: BGR, MIN_SIZE_TEST: 123}}\nMODEL: {{PIXEL_STD: [1.0, 1.0, 1.0]}}\n"
     )
-    done = convert_weights(path, str(tmp_path / "ours.pth"), cfg, config_file=str(tmp_path / "mine.yaml"))
+    done = convert_weights(path, str(tmp_path / "ours.pth"), config_file=str(tmp_path / "mine.yaml"))
     assert str(done.images).startswith("INPUT.FORMAT RGB MODEL.PIXEL_MEAN '[123.68, ")
-    assert (cfg.INPUT.FORMAT, cfg.INPUT.MIN_SIZE_TEST, cfg.MODEL.PIXEL_STD[0]) == ("RGB", 123, 58.4)
+    assert (done.cfg.INPUT.FORMAT, done.cfg.INPUT.MIN_SIZE_TEST, done.cfg.MODEL.PIXEL_STD[0]) == ("RGB", 123, 58.4)
 
 
-def test_images_of_a_given_config_stand_where_the_source_is_not_certain(small_state, cfg, tmp_path):
+def test_images_of_a_given_config_stand_where_the_source_is_not_certain(small_state, tmp_path):
     path = save(tmp_path / "adelaidet.pth", {"model": small_state})
-    assert read_contents(path).pixel_format.channels == "BGR"
-    done = convert_weights(path, str(tmp_path / "ours.pth"), cfg, config_file=SMALL)
+    assert read_weight_file(path).pixel_format.channels == "BGR"
+    done = convert_weights(path, str(tmp_path / "ours.pth"), config_file=SMALL)
     assert done.images.channels == "RGB"
 
 
-def test_a_checkpoint_of_a_training_keeps_its_config(small_state, cfg, tmp_path):
+def test_a_checkpoint_of_a_training_keeps_its_config(small_state, tmp_path):
     trained = model_zoo.get_config(SMALL)
     trained.TEST.DETECTIONS_PER_IMAGE = 7
     trained.MODEL.DEVICE = "cuda"
     content = {"model": small_state, "config": trained.dump(), "thing_classes": CLASSES, "optimizer": {}}
     path = save(tmp_path / "model_final.pth", content)
-    done = convert_weights(path, str(tmp_path / "ours.pth"), cfg)
+    done = convert_weights(path, str(tmp_path / "ours.pth"))
     assert done.config == f"the one inside {path}" and done.thing_classes == CLASSES
-    assert cfg.TEST.DETECTIONS_PER_IMAGE == 7
-    assert (cfg.MODEL.DEVICE == "cuda") is torch.cuda.is_available()
+    assert done.cfg.TEST.DETECTIONS_PER_IMAGE == 7
+    assert (done.cfg.MODEL.DEVICE == "cuda") is torch.cuda.is_available()
     assert torch.load(tmp_path / "ours.pth", weights_only=True).keys() == {"model", "config", "thing_classes"}
 
 
-def test_number_of_classes_is_that_of_the_weights(small_state, cfg, tmp_path):
+def test_number_of_classes_is_that_of_the_weights(small_state, tmp_path):
     state = copy.copy(small_state)
     for name in ("weight", "bias"):
         state[f"ins_head.cate_pred.{name}"] = state[f"ins_head.cate_pred.{name}"][:2]
     path = save(tmp_path / "x.pth", {"model": state})
-    done = convert_weights(path, str(tmp_path / "ours.pth"), cfg, config_file=SMALL)
-    assert cfg.MODEL.SOLOV2.NUM_CLASSES == 2
+    done = convert_weights(path, str(tmp_path / "ours.pth"), config_file=SMALL)
+    assert done.cfg.MODEL.SOLOV2.NUM_CLASSES == 2
     assert done.thing_classes is None
     assert "thing_classes" not in torch.load(tmp_path / "ours.pth", weights_only=True)
 
 
-def test_parts_that_the_config_does_not_build_are_left_out(cfg, tmp_path):
+def test_parts_that_the_config_does_not_build_are_left_out(tmp_path):
     shapes = published("yolact_plus_resnet50")
     path = save(tmp_path / "yolact_plus_resnet50_54_800000.pth", tensors(shapes))
     base = model_zoo.get_config_file("YOLACT/yolact_plus_resnet50.yaml")
     (tmp_path / "mine.yaml").write_text(f"_BASE_: {base}\nMODEL: {{YOLACT: {{MASK_IOU: {{ENABLED: False}}}}}}\n")
-    done = convert_weights(path, str(tmp_path / "ours.pth"), cfg, config_file=str(tmp_path / "mine.yaml"))
+    done = convert_weights(path, str(tmp_path / "ours.pth"), config_file=str(tmp_path / "mine.yaml"))
     assert done.left_out == ["mask_iou_head"]
     assert not any("mask_iou" in key for key in torch.load(tmp_path / "ours.pth", weights_only=True)["model"])
 
 
-def test_errors_are_one_sentence_and_leave_nothing(small_state, cfg, tmp_path):
+def test_errors_are_one_line_and_leave_nothing(small_state, tmp_path):
     theirs = save(tmp_path / "theirs.pth", {"model": small_state})
     target = str(tmp_path / "ours.pth")
     cases = [
-        ((theirs, theirs), {}, r"theirs\.pth exists already: give another name, or --overwrite"),
-        ((theirs, str(tmp_path / "ours.pkl")), {}, r"ours\.pkl would be a file of PyTorch: .* ends in \.pth"),
-        ((theirs, target), {"thing_classes": ["a"]}, r"has 10 classes, but 1 names were given"),
-        ((theirs, target), {"config_file": "YOLACT/yolact_base.yaml"}, r"SOLOv2 of AdelaiDet, .* is of a YOLACT"),
+        ((theirs, theirs), {}, ConfigError, r"theirs\.pth exists already: give another name, or --overwrite"),
+        (
+            (theirs, str(tmp_path / "ours.pkl")),
+            {},
+            ConfigError,
+            r"ours\.pkl would be a file of PyTorch: .* ends in \.pth",
+        ),
+        ((theirs, target), {"thing_classes": ["a"]}, ConfigError, r"has 10 classes, but 1 names were given"),
+        (
+            (theirs, target),
+            {"config_file": "YOLACT/yolact_base.yaml"},
+            WeightsError,
+            r"SOLOv2 of AdelaiDet, .* is of a YOLACT",
+        ),
         (
             (theirs, target),
             {"config_file": "SOLOv2/solov2_R_50_3x.yaml"},
+            WeightsError,
             r"does not fit SOLOv2/solov2_R_50_3x\.yaml: ",
         ),
     ]
-    for args, options, message in cases:
-        with pytest.raises(ValueError, match=message) as caught:
-            convert_weights(*args, cfg.clone(), **options)
+    for args, options, kind, message in cases:
+        with pytest.raises(kind, match=message) as caught:
+            convert_weights(*args, **options)
         assert "\n" not in str(caught.value)
     backbone = save(tmp_path / "resnet50.pth", tensors(torchvision_shapes("resnet50")))
-    with pytest.raises(ValueError, match="is a backbone without a detector, in which there is nothing to convert"):
-        convert_weights(backbone, target, cfg)
+    with pytest.raises(WeightsError, match="is a backbone without a detector, which needs no conversion"):
+        convert_weights(backbone, target)
     several = save(tmp_path / "several.pth", tensors(published("yolact_base")))
     with pytest.raises(
-        ValueError, match=r"3 configs fit .*several\.pth .* --config-file, of YOLACT/yolact_base\.yaml, "
+        WeightsError, match=r"3 configs fit .*several\.pth .* --config-file, of YOLACT/yolact_base\.yaml, "
     ):
-        convert_weights(several, target, cfg)
+        convert_weights(several, target)
     none = save(tmp_path / "none.pth", tensors({**published("yolact_base"), "proto_net.10.weight": (64, 256, 1, 1)}))
-    with pytest.raises(ValueError, match=r"no config of this package fits .*none\.pth"):
-        convert_weights(none, target, cfg)
+    with pytest.raises(WeightsError, match=r"no config of this package fits .*none\.pth"):
+        convert_weights(none, target)
     assert not (tmp_path / "ours.pth").exists()
-    convert_weights(theirs, theirs, cfg, config_file=SMALL, overwrite=True)
-    assert read_contents(theirs).source.name == "SOLOv2 of this package"
+    convert_weights(theirs, theirs, config_file=SMALL, overwrite=True)
+    assert read_weight_file(theirs).source.name == "SOLOv2 of this package"

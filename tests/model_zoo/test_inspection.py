@@ -47,7 +47,7 @@ def test_published_detector(tmp_path):
         f"images    {images}",
         "config    YOLACT/yolact_plus_resnet50.yaml",
     ]
-    assert lines[-1].startswith("left out  a bias in front of a batch normalization")
+    assert lines[-1].startswith("left out  a bias in front of a batch norm:")
     assert lines[-1].endswith(f": {folded[0]} and 12 more")
 
 
@@ -65,7 +65,7 @@ def test_several_configs(tmp_path):
 def test_bare_backbone(tmp_path):
     found, lines = inspect(tmp_path / "x.pth", tensors(timm_vovnet("V-39-eSE")))
     assert found["system"] is found["num_classes"] is found["config"] is None
-    assert "system    none: a bare backbone, from which a training can start" in lines
+    assert "system    none: a bare backbone, which training can start from" in lines
     assert "config    CenterMask/centermask_V_39_eSE_FPN_ms_3x.yaml, with the images above" in lines
     assert not any(line.startswith("classes") for line in lines)
     assert "left out  the ImageNet classifier, which a detector does not have: head.fc.weight and 1 more" in lines

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from centermask_solo.cli import main
-from centermask_solo.model_zoo import config_dir, find_model, list_models
+from centermask_solo.config import config_dir, config_names
+from centermask_solo.model_zoo import find_model, list_models
 from centermask_solo.model_zoo.tables import COMMAND, markdown
+from centermask_solo.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = ("SOLOv2", "CenterMask", "YOLACT")
@@ -21,6 +23,11 @@ def test_each_config_of_a_system_is_a_row_and_each_row_has_one():
     assert len(rows) == len(configs)
 
 
+def test_every_config_is_in_one_table_of_model_zoo_md():
+    links = re.findall(r"\]\(configs/([^)]+)\)", markdown())
+    assert sorted(links) == [name for name in config_names() if "Base" not in name]
+
+
 def test_models_of_one_system():
     assert [model for system in SYSTEMS for model in list_models(system)] == list_models()
     assert {model.system for model in list_models("YOLACT")} == {"YOLACT"}
@@ -28,9 +35,7 @@ def test_models_of_one_system():
 
 def test_an_unknown_model_names_the_nearest():
     assert find_model("SOLOv2/solov2_R_50_3x.yaml").mask_ap == 37.6
-    with pytest.raises(
-        FileNotFoundError, match=r"not a published model; the nearest one is SOLOv2/solov2_R_50_3x\.yaml"
-    ):
+    with pytest.raises(ConfigError, match=r"not a published model; the nearest one is SOLOv2/solov2_R_50_3x\.yaml"):
         find_model("SOLOv2/solov2_R50_3x.yaml")
 
 

@@ -8,8 +8,10 @@ import torch
 from detectron2.modeling import build_model
 
 from centermask_solo import model_zoo
+from centermask_solo.config import config_dir
 from centermask_solo.inference.predictor import Predictor
 from centermask_solo.model_zoo import Model, find_config, models
+from centermask_solo.utils.errors import ConfigError, WeightsError
 
 SMALL = "shapes/solov2_shapes.yaml"
 
@@ -29,9 +31,8 @@ def small_weights(tmp_path, monkeypatch):
 
 def test_config_file():
     path = model_zoo.get_config_file("YOLACT/yolact_base.yaml")
-    assert Path(path) == model_zoo.config_dir() / "YOLACT" / "yolact_base.yaml"
-    assert path == model_zoo.find_config_file("YOLACT/yolact_base.yaml")
-    with pytest.raises(FileNotFoundError, match=r"the nearest one is .*yolact_base\.yaml"):
+    assert Path(path) == config_dir() / "YOLACT" / "yolact_base.yaml"
+    with pytest.raises(ConfigError, match=r"the nearest one is .*yolact_base\.yaml"):
         model_zoo.get_config_file("YOLACT/yolact_bass.yaml")
 
 
@@ -44,16 +45,16 @@ def test_config_has_the_options_of_the_file():
 def test_trained_config_names_the_published_weights():
     cfg = model_zoo.get_config("SOLOv2/solov2_R_101_3x.yaml", trained=True)
     assert cfg.MODEL.WEIGHTS == "centermask_solo://SOLOv2/solov2_R_101_3x.yaml"
-    with pytest.raises(FileNotFoundError, match="is not a published model"):
+    with pytest.raises(ConfigError, match="is not a published model"):
         model_zoo.get_config(SMALL, trained=True)
 
 
 def test_checkpoint_url():
     url = model_zoo.get_checkpoint_url("CenterMask/centermask_lite_Mv2_FPN_ms_4x.yaml")
     assert url == "https://dl.dropbox.com/s/8omou546f0n78nj/centermask_lite_Mv2_ms_4x.pth"
-    with pytest.raises(FileNotFoundError, match=r"no address .* SOLOv2/solov2_R_50_3x\.yaml is known \(no address\)"):
+    with pytest.raises(WeightsError, match=r"no address .* SOLOv2/solov2_R_50_3x\.yaml is known \(no address\)"):
         model_zoo.get_checkpoint_url("SOLOv2/solov2_R_50_3x.yaml")
-    with pytest.raises(FileNotFoundError, match=r"is known \(not published\)"):
+    with pytest.raises(WeightsError, match=r"is known \(not published\)"):
         model_zoo.get_checkpoint_url("YOLACT/yolact_im400.yaml")
 
 
@@ -70,13 +71,13 @@ def test_published_weights_must_fill_the_model(small_weights, tmp_path):
     key = next(key for key in small_weights if key.startswith("ins_head"))
     del small_weights[key]
     torch.save({"model": small_weights}, tmp_path / "small.pth")
-    with pytest.raises(ValueError, match=re.escape(key)):
+    with pytest.raises(WeightsError, match=re.escape(key)):
         model_zoo.get(SMALL, trained=True, device="cpu")
 
 
 def test_untrained_model_starts_from_the_weights_of_the_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the file that the config names is not
-    with pytest.raises(FileNotFoundError, match=r"there is no file weights/mobilenet_v2_imagenet\.pth"):
+    with pytest.raises(WeightsError, match=r"there is no file weights/mobilenet_v2_imagenet\.pth"):
         model_zoo.get(SMALL)
 
 

@@ -1,4 +1,4 @@
-"""Published weights: from the local folder, from an address, or a sentence that says what to do."""
+"""Published weights: from the local folder, from an address, or an error that says what to do."""
 
 import dataclasses
 import hashlib
@@ -6,9 +6,9 @@ import hashlib
 import pytest
 from detectron2.utils.file_io import PathManager
 
-from centermask_solo.checkpoint.checkpointer import check_weights_file
+from centermask_solo.checkpoint.files import check_weights_file
 from centermask_solo.model_zoo import find_model, find_weights, weights
-from centermask_solo.utils.errors import user_sentence
+from centermask_solo.utils.errors import ConfigError, WeightsError
 
 WITH_ADDRESS = find_model("CenterMask/centermask_lite_V_39_eSE_FPN_ms_4x.yaml")
 WITHOUT_ADDRESS = find_model("YOLACT/yolact_base.yaml")
@@ -40,11 +40,11 @@ def host(tmp_path, monkeypatch):
 
 
 def failure(model):
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(WeightsError) as caught:
         find_weights(model)
-    sentence = user_sentence(caught.value)
-    assert sentence and "\n" not in sentence
-    return sentence
+    message = str(caught.value)
+    assert message and "\n" not in message
+    return message
 
 
 @pytest.mark.parametrize("model", [WITH_ADDRESS, WITHOUT_ADDRESS], ids=["address", "no address"])
@@ -76,10 +76,10 @@ def test_a_dead_address_is_named_with_the_way_out(folder, host):
 
 def test_without_an_address_the_sentence_says_so(host, monkeypatch):
     monkeypatch.delenv("CENTERMASK_SOLO_WEIGHTS", raising=False)
-    sentence = failure(WITHOUT_ADDRESS)
-    assert "yolact_base_54_800000.pth" in sentence
-    assert "(no address of it is known)" in sentence
-    assert sentence.endswith("CENTERMASK_SOLO_WEIGHTS names (it is not set)")
+    message = failure(WITHOUT_ADDRESS)
+    assert "yolact_base_54_800000.pth" in message
+    assert "(its address is unknown)" in message
+    assert message.endswith("CENTERMASK_SOLO_WEIGHTS names (it is not set)")
 
 
 def test_weights_that_were_never_published():
@@ -113,7 +113,7 @@ def test_the_path_manager_knows_the_name_of_a_model(folder):
     assert PathManager.get_local_path(name) == str(folder / WITHOUT_ADDRESS.file)
     check_weights_file(name)
     (folder / WITHOUT_ADDRESS.file).unlink()
-    with pytest.raises(FileNotFoundError, match=r"^the weights yolact_base_54_800000\.pth of YOLACT/yolact_base"):
+    with pytest.raises(WeightsError, match=r"^the weights yolact_base_54_800000\.pth of YOLACT/yolact_base"):
         check_weights_file(name)
-    with pytest.raises(FileNotFoundError, match=r"the nearest one is YOLACT/yolact_base\.yaml"):
+    with pytest.raises(ConfigError, match=r"the nearest one is YOLACT/yolact_base\.yaml"):
         check_weights_file("centermask_solo://YOLACT/yolact_bass.yaml")

@@ -7,7 +7,7 @@ from detectron2.structures import BitMasks, Boxes, Instances
 
 
 def instances_of(masks: torch.Tensor, classes: list[int]) -> Instances:
-    """Ground truth of masks (M, h, w) bool as Detectron2's mapper gives it, with tight boxes."""
+    """Ground truth with masks (M, h, w) bool and tight boxes, as from Detectron2's mapper."""
     instances = Instances(tuple(masks.shape[-2:]))
     instances.gt_masks = BitMasks(masks)
     instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
@@ -29,7 +29,7 @@ def rectangles(height: int, width: int, *corners: tuple[int, int, int, int]) -> 
 
 
 def input_of(instances: Instances, seed: int = 0) -> dict[str, object]:
-    """A training input: noise, and each object in a colour of its class."""
+    """A training input: noise, and each object in a color of its class."""
     height, width = instances.image_size
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 60 + 90
     if instances.has("gt_masks"):

@@ -1,4 +1,4 @@
-"""One small model of every system, and how it learns an image by heart."""
+"""One small model of every system, and how it overfits an image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
+from centermask_solo.modeling.fcos import FCOS
 from tests.modeling.centermask import helpers as centermask
+from tests.modeling.fcos import tiny as fcos
 from tests.modeling.solov2 import tiny as solov2
 from tests.modeling.yolact import tiny as yolact
 
@@ -25,7 +27,7 @@ class System(NamedTuple):
     score_thresh: str  # the key of that option
     object_losses: set[str]  # those that images without objects leave at zero
     background_loss: str  # the one that they do not
-    steps: int  # in which it learns an image by heart
+    steps: int  # in which it overfits an image
     learning_rate: float
     loss_bound: float  # of the sum of the losses afterwards
 
@@ -49,21 +51,30 @@ class System(NamedTuple):
         return build_model(self.cfg(*overrides, num_classes=num_classes)).train()
 
 
-# The sum of CenterMask's losses cannot go to zero: centerness is a fraction, learnt by cross entropy.
-CENTERMASK_LOSSES = {"loss_fcos_loc", "loss_fcos_ctr", "loss_mask", "loss_maskiou"}
+# The sum of CenterMask's losses cannot reach zero: centerness is a fraction, learned by cross entropy.
+FCOS_LOSSES = {"loss_fcos_loc", "loss_fcos_ctr"}
+CENTERMASK_LOSSES = FCOS_LOSSES | {"loss_mask", "loss_maskiou"}
 YOLACT_LOSSES = {"loss_box", "loss_class", "loss_mask"}
 eager_solov2_cfg = partial(solov2.tiny_cfg, "MODEL.SOLOV2.PRIOR_PROB", 0.2)  # some find something without training
 # Features of random weights are large.
 QUIET = ("MODEL.MASK_ON", True, "MODEL.PIXEL_STD", [600.0] * 3)
 quiet_yolact_cfg, quiet_yolact_plus_cfg = partial(yolact.tiny_cfg, *QUIET), partial(yolact.tiny_plus_cfg, *QUIET)
-FCOS, SOLO, YOLACT = "MODEL.FCOS.SCORE_THRESH_TEST", "MODEL.SOLOV2.", "MODEL.YOLACT."
+FCOS_SCORE, SOLO, YOLACT = "MODEL.FCOS.SCORE_THRESH_TEST", "MODEL.SOLOV2.", "MODEL.YOLACT."
 SYSTEMS = {
     "SOLOv2": System(
         eager_solov2_cfg, SOLO + "NUM_CLASSES", SOLO + "SCORE_THRESH_TEST", {"loss_ins"}, "loss_cate", 30, 3e-3, 0.1
     ),
     "CenterMask": System(
-        centermask.make_cfg, "MODEL.ROI_HEADS.NUM_CLASSES", FCOS, CENTERMASK_LOSSES, "loss_fcos_cls", 50, 3e-3, 1.5
+        centermask.make_cfg,
+        "MODEL.ROI_HEADS.NUM_CLASSES",
+        FCOS_SCORE,
+        CENTERMASK_LOSSES,
+        "loss_fcos_cls",
+        50,
+        3e-3,
+        1.5,
     ),
+    "FCOS": System(fcos.tiny_cfg, "MODEL.FCOS.NUM_CLASSES", FCOS_SCORE, FCOS_LOSSES, "loss_fcos_cls", 50, 3e-3, 1.0),
     "YOLACT": System(
         *(quiet_yolact_cfg, YOLACT + "NUM_CLASSES", YOLACT + "SCORE_THRESH_TEST", YOLACT_LOSSES, "loss_sem_seg"),
         *(40, 2e-3, 5.0),
@@ -98,7 +109,7 @@ def losses_and_gradients(
 
 
 def learn(system: System, inputs: list[dict[str, Any]], num_classes: int) -> tuple[nn.Module, list[float]]:
-    """A model that knows a batch by heart, in evaluation mode, and the sum of its losses in each step."""
+    """Return a model that overfits a batch, in evaluation mode, and the sum of its losses in each step."""
     model = system.model("MODEL.BACKBONE.FREEZE_AT", 5, num_classes=num_classes)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], system.learning_rate)
     history = []
@@ -114,4 +125,6 @@ def learn(system: System, inputs: list[dict[str, Any]], num_classes: int) -> tup
 def detect(model: nn.Module, inputs: list[dict[str, Any]]) -> list[Any]:
     """The detections of each image."""
     with torch.no_grad():
-        return [x["instances"] for x in model.eval()(inputs)]
+        found = [x["instances"] for x in model.eval()(inputs)]
+    assert all(x.has("pred_masks") is not isinstance(model, FCOS) for x in found)
+    return found

@@ -1,62 +1,39 @@
+"""What holds for every rule of NMS, and how rules are registered and built."""
+
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.structures import Boxes, Instances
-from torchvision.ops import box_iou
+from detectron2.structures import Instances
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.modeling.instance_nms import (
-    INSTANCE_NMS,
-    BatchedNMS,
-    FastNMS,
-    MaskNMS,
-    MatrixNMS,
-    TraditionalNMS,
+    INSTANCE_NMS_REGISTRY,
+    InstanceNMS,
+    Kept,
+    NMSOptions,
     build_instance_nms,
+    register_instance_nms,
 )
-from centermask_solo.ops.masks import mask_iou, masks_to_boxes
-from tests import oracles, parity
+from centermask_solo.utils.errors import ConfigError
+from tests.modeling.nms_candidates import make_nms, random_instances
 
-CASE = Path(__file__).parents[1] / "goldens" / "fast_nms.json"
 ALL_FIELDS = ["pred_masks", "pred_boxes"]
 RULES = [
-    pytest.param(BatchedNMS(iou_thresh=0.5), id="BatchedNMS"),
-    pytest.param(MaskNMS(iou_thresh=0.5), id="MaskNMS"),
-    pytest.param(MatrixNMS(score_thresh=0.2), id="MatrixNMS"),
-    pytest.param(FastNMS(iou_thresh=0.5), id="FastNMS"),
-    pytest.param(TraditionalNMS(iou_thresh=0.5), id="TraditionalNMS"),
+    pytest.param(make_nms("BatchedNMS", iou_thresh=0.5), id="BatchedNMS"),
+    pytest.param(make_nms("MaskNMS", iou_thresh=0.5), id="MaskNMS"),
+    pytest.param(make_nms("MatrixNMS", score_thresh=0.2), id="MatrixNMS"),
+    pytest.param(make_nms("FastNMS", iou_thresh=0.5), id="FastNMS"),
+    pytest.param(make_nms("TraditionalNMS", iou_thresh=0.5), id="TraditionalNMS"),
 ]
-
-
-def random_instances(seed=0, count=40, num_classes=3):
-    """Rectangles with their boxes; scores with ties, in no order; ``place`` says where each was."""
-    rng = torch.Generator().manual_seed(seed)
-    masks = torch.zeros(count, 24, 24, dtype=torch.bool)
-    for mask in masks:
-        y, x = torch.randint(0, 12, (2,), generator=rng).tolist()
-        h, w = torch.randint(4, 12, (2,), generator=rng).tolist()
-        mask[y : y + h, x : x + w] = True
-    instances = Instances((24, 24))
-    instances.pred_masks, instances.pred_boxes = masks, Boxes(masks_to_boxes(masks))
-    instances.scores = torch.randint(1, 16, (count,), generator=rng) / 16
-    instances.pred_classes = torch.randint(0, num_classes, (count,), generator=rng)
-    instances.place = torch.arange(count)
-    return instances
-
-
-def order_of(instances):
-    return sorted(range(len(instances)), key=lambda i: -instances.scores[i])
 
 
 @pytest.mark.parametrize("nms", RULES)
 class TestContract:
-    def test_best_first_and_all_fields_ride_along(self, nms):
+    def test_best_first_with_all_other_fields(self, nms):
         instances = random_instances()
         given = instances[torch.arange(len(instances))]
         kept = nms(instances)
@@ -76,15 +53,15 @@ class TestContract:
         apart.pred_classes = torch.arange(3)
         assert nms(apart).place.tolist() == [0, 1, 2]
 
-    def test_classes_do_not_compete_unless_told_to(self, nms):
+    def test_classes_do_not_compete_unless_the_rule_is_class_agnostic(self, nms):
         instances = random_instances()[torch.tensor([3, 3])]
         instances.scores = torch.tensor([0.9, 0.8])
         instances.pred_classes = torch.tensor([0, 1])
         assert nms(instances).scores.tolist() == pytest.approx([0.9, 0.8])
-        agnostic = type(nms)(**{**vars(nms), "class_agnostic": True})
+        agnostic = InstanceNMS(nms.name, replace(nms.options, class_agnostic=True))
         assert agnostic(instances).scores.tolist() == pytest.approx([0.9])
 
-    def test_without_instances_nothing_happens(self, nms):
+    def test_no_instances_is_a_no_op(self, nms):
         empty = nms(random_instances()[torch.zeros(0, dtype=torch.int64)])
         assert len(empty) == 0
         assert empty.pred_masks.shape == (0, 24, 24)
@@ -92,80 +69,11 @@ class TestContract:
 
     def test_a_missing_field_is_named(self, nms):
         instances = Instances((24, 24), scores=torch.ones(2), pred_classes=torch.zeros(2, dtype=torch.int64))
-        wanted = " or ".join(nms.inputs)
-        with pytest.raises(ValueError, match=rf"^{type(nms).__name__} needs instances with {wanted}, which these lack"):
+        inputs = " or ".join(nms.inputs)
+        with pytest.raises(ValueError, match=rf"^{nms.name} needs instances with {inputs}, which these lack"):
             nms(instances)
-        with pytest.raises(ValueError, match=f"with scores and pred_classes and {wanted}"):
+        with pytest.raises(ValueError, match=f"with scores and pred_classes and {inputs}"):
             nms(Instances((24, 24)))
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("shift", [0.0, -500.0], ids=["within the image", "negative coordinates"])
-def test_batched_nms_is_greedy_within_each_class(seed, shift):
-    instances = random_instances(seed, count=60)
-    instances.pred_boxes = Boxes(instances.pred_boxes.tensor + shift)
-    order = order_of(instances)
-    ious = box_iou(*[instances.pred_boxes.tensor[order]] * 2)
-    expected = oracles.greedy_nms(ious, instances.pred_classes[order].tolist(), 0.29)
-    assert BatchedNMS(iou_thresh=0.29)(instances).place.tolist() == [order[i] for i in expected]
-
-
-def test_batched_nms_does_not_depend_on_the_number_of_boxes():
-    """Many classes and large boxes, whose offsets would cost float32 its last bits; few boxes and more than 1000."""
-    rng = torch.Generator().manual_seed(0)
-    corners = torch.rand(600, 2, generator=rng) * 1300
-    boxes = torch.cat((corners, corners + 0.5 + torch.rand(600, 2, generator=rng)), dim=1)
-    few = Instances((1333, 1333), pred_boxes=Boxes(torch.cat((boxes, boxes + 0.25))))
-    few.scores = torch.rand(1200, generator=rng)
-    few.pred_classes = torch.randint(1100, 1200, (600,), generator=rng).repeat(2)
-    few.place = torch.arange(1200)
-    many = Instances.cat([few, few[torch.arange(600)]])
-    many.scores[1200:] = 0.001
-    kept = set(BatchedNMS(iou_thresh=0.29)(few).place.tolist())
-    assert kept == set(BatchedNMS(iou_thresh=0.29)(many).place.tolist())
-    order = order_of(few)
-    ious = box_iou(*[few.pred_boxes.tensor[order].double()] * 2)
-    assert kept == {order[i] for i in oracles.greedy_nms(ious, few.pred_classes[order].tolist(), 0.29)}
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_mask_nms_is_greedy_within_each_class(seed):
-    instances = random_instances(seed)
-    order = order_of(instances)
-    ious = mask_iou(instances.pred_masks)[order][:, order]
-    expected = oracles.greedy_nms(ious, instances.pred_classes[order].tolist(), 0.29)
-    kept = MaskNMS(iou_thresh=0.29)(instances)
-    assert kept.place.tolist() == [order[i] for i in expected]
-    assert torch.equal(kept.scores, instances.scores[kept.place])
-
-
-def test_of_empty_masks_mask_nms_keeps_one():
-    instances = random_instances(count=4, num_classes=1)
-    instances.pred_masks[1:] = False
-    assert len(MaskNMS(iou_thresh=0.9)(instances)) == 2
-
-
-@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
-@pytest.mark.parametrize("field", ["pred_masks", "pred_boxes"])
-def test_matrix_nms_rescores_and_sorts_again(kernel, field):
-    instances = random_instances(4)
-    order = order_of(instances)
-    ious = mask_iou(instances.pred_masks)  # rectangles: the same as their boxes'
-    instances.remove({"pred_masks": "pred_boxes", "pred_boxes": "pred_masks"}[field])
-    scores, classes = instances.scores[order].tolist(), instances.pred_classes[order].tolist()
-    decayed = oracles.matrix_nms(ious[order][:, order], classes, scores, kernel, 1.5)
-    rows = [i for i in sorted(range(len(order)), key=lambda i: -round(decayed[i], 6)) if decayed[i] >= 0.2]
-    kept = MatrixNMS(kernel=kernel, sigma=1.5, score_thresh=0.2)(instances)
-    assert kept.place.tolist() == [order[i] for i in rows]
-    torch.testing.assert_close(kept.scores, torch.tensor([decayed[i] for i in rows]))
-    assert rows != sorted(rows)  # the decay changed the order
-
-
-def test_matrix_nms_keeps_scores_of_exactly_the_threshold():
-    instances = random_instances(count=1)
-    instances.scores[:] = 0.25
-    assert len(MatrixNMS(score_thresh=0.25)(instances)) == 1
-    assert len(MatrixNMS(score_thresh=0.2500001)(instances)) == 0
 
 
 def test_any_rule_is_built_from_the_config():
@@ -176,19 +84,47 @@ def test_any_rule_is_built_from_the_config():
         ["IOU_THRESH", 0.4, "SIGMA", 3.0, "KERNEL", "linear", "SCORE_THRESH", 0.1, "CLASS_AGNOSTIC", True]
     )
     node.merge_from_list(["TOPK", 50, "CLASS_SCORE_THRESH", 0.3])
-    expected = {
-        "BatchedNMS": {"iou_thresh": 0.4},
-        "MaskNMS": {"iou_thresh": 0.4},
-        "MatrixNMS": {"kernel": "linear", "sigma": 3.0, "score_thresh": 0.1},
-        "FastNMS": {"iou_thresh": 0.4, "topk": 50, "class_score_thresh": 0.3},
-        "TraditionalNMS": {"iou_thresh": 0.4, "score_thresh": 0.1},
-    }
-    assert set(INSTANCE_NMS) == set(expected)
-    for name, numbers in expected.items():
+    expected = NMSOptions(
+        iou_thresh=0.4,
+        sigma=3.0,
+        kernel="linear",
+        score_thresh=0.1,
+        topk=50,
+        class_score_thresh=0.3,
+        class_agnostic=True,
+    )
+    assert list(INSTANCE_NMS_REGISTRY) == ["BatchedNMS", "MaskNMS", "MatrixNMS", "FastNMS", "TraditionalNMS"]
+    for name in INSTANCE_NMS_REGISTRY:
         node.NAME = name
         nms = build_instance_nms(node, ALL_FIELDS)
-        assert type(nms).__name__ == name
-        assert vars(nms) == {**numbers, "class_agnostic": True}
+        assert (nms.name, nms.options) == (name, expected)
+
+
+def test_users_can_add_a_rule():
+    """One registration: the rule is built from the config, its numbers come from there, and its input is checked."""
+
+    @register_instance_nms("TopOne", inputs=("pred_boxes",))
+    def top_one(candidates, options):
+        assert candidates.shapes.shape == (40, 4)
+        best = candidates.scores.argmax()[None]
+        return Kept(best, candidates.scores[best] * options.sigma)
+
+    try:
+        cfg = get_cfg()
+        add_centermask_solo_config(cfg)
+        node = cfg.MODEL.YOLACT.NMS
+        node.NAME, node.SIGMA = "TopOne", 0.5
+        nms, instances = build_instance_nms(node, ["pred_boxes"]), random_instances()
+        kept = nms(instances)
+        assert kept.place.tolist() == [instances.scores.argmax().item()]
+        assert kept.scores.item() == instances.scores.max().item() / 2
+        assert not nms.per_class
+        with pytest.raises(ConfigError, match="TopOne needs pred_boxes, but this system has only pred_masks"):
+            build_instance_nms(node, ["pred_masks"])
+        with pytest.raises(ValueError, match="rule named TopOne is already registered"):
+            register_instance_nms("TopOne", inputs=("pred_boxes",))(top_one)
+    finally:
+        del INSTANCE_NMS_REGISTRY["TopOne"]
 
 
 def test_unknown_names_are_errors():
@@ -196,14 +132,14 @@ def test_unknown_names_are_errors():
     add_centermask_solo_config(cfg)
     node = cfg.MODEL.SOLOV2.NMS
     node.KERNEL = "gausian"
-    with pytest.raises(ValueError, match="KERNEL must be one of gaussian, linear, not 'gausian'"):
+    with pytest.raises(ConfigError, match="KERNEL must be one of gaussian, linear, not 'gausian'"):
         build_instance_nms(node, ALL_FIELDS)
     node.NAME, node.TOPK = "FastNMS", 0
-    with pytest.raises(ValueError, match="TOPK must be at least 1, not 0"):
+    with pytest.raises(ConfigError, match="TOPK must be at least 1, not 0"):
         build_instance_nms(node, ALL_FIELDS)
     node.NAME = "SoftNMS"
     with pytest.raises(
-        ValueError, match=r"NAME must be one of BatchedNMS, MaskNMS, MatrixNMS, FastNMS, Tradi.*, not 'SoftNMS'"
+        ConfigError, match=r"NAME must be one of BatchedNMS, MaskNMS, MatrixNMS, FastNMS, Tradi.*, not 'SoftNMS'"
     ):
         build_instance_nms(node, ALL_FIELDS)
 
@@ -213,120 +149,9 @@ def test_a_rule_whose_field_a_system_lacks_is_an_error():
     add_centermask_solo_config(cfg)
     node = cfg.MODEL.FCOS.NMS
     node.NAME = "MaskNMS"
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ConfigError) as error:
         build_instance_nms(node, ["pred_boxes"])
     assert str(error.value) == (
         "NMS.NAME MaskNMS needs pred_masks, but this system has only pred_boxes at that point: "
-        "choose one of BatchedNMS, MatrixNMS, FastNMS, TraditionalNMS."
+        "choose one of BatchedNMS, MatrixNMS, FastNMS, TraditionalNMS"
     )
-
-
-def boxes_with_class_scores(seed=0, count=40, num_classes=3):
-    """Boxes with a score for every class, and the fields of the best one."""
-    instances = random_instances(seed, count, num_classes)
-    rng = torch.Generator().manual_seed(seed)
-    instances.class_scores = torch.rand(count, num_classes, generator=rng)
-    instances.scores, instances.pred_classes = instances.class_scores.max(dim=1)
-    return instances
-
-
-def test_rules_that_judge_each_class_keep_an_instance_for_several():
-    instances = boxes_with_class_scores()
-    fields = (instances.pred_boxes.tensor.tolist(), instances.class_scores.tolist())
-    for thresh in (0.0, 0.6):
-        kept = FastNMS(iou_thresh=0.3, topk=12, class_score_thresh=thresh)(instances)
-        expected = oracles.fast_nms(*fields, 0.3, 12, thresh)
-        assert [(x[1], x[2]) for x in expected] == list(
-            zip(kept.pred_classes.tolist(), kept.place.tolist(), strict=True)
-        )
-        assert kept.scores.tolist() == [x[0] for x in expected]
-        assert not kept.has("class_scores")
-    assert len(kept.place.unique()) < len(kept)  # one of them twice
-    assert instances.has("class_scores")
-
-
-@pytest.mark.parametrize("nms", [FastNMS(iou_thresh=0.3, class_agnostic=True), BatchedNMS(iou_thresh=0.3)])
-def test_other_rules_take_the_best_class_of_each(nms):
-    instances = boxes_with_class_scores()
-    kept = nms(instances)
-    assert not nms.judges_each_class
-    assert len(kept.place.unique()) == len(kept)
-    assert torch.equal(kept.pred_classes, instances.pred_classes[kept.place])
-
-
-def test_cross_class_fast_nms_lets_all_compete():
-    instances = random_instances()
-    order = order_of(instances)
-    boxes, scores = instances.pred_boxes.tensor[order].tolist(), instances.scores[order].tolist()
-    expected = [order[row] for _, _, row in oracles.fast_nms(boxes, [[x] for x in scores], 0.3, 200, 0.0)]
-    assert FastNMS(iou_thresh=0.3, class_agnostic=True)(instances).place.tolist() == expected
-
-
-def test_fast_nms_drops_what_a_dropped_one_overlaps():
-    """Unlike greedy NMS: the third overlaps the second alone."""
-    instances = random_instances(count=3, num_classes=1)
-    instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 10, 10], [4.0, 0, 14, 10], [8.0, 0, 18, 10]]))
-    instances.scores = torch.tensor([0.9, 0.8, 0.7])
-    assert FastNMS(iou_thresh=0.4)(instances).place.tolist() == [0]
-    assert BatchedNMS(iou_thresh=0.4)(instances).place.tolist() == [0, 2]
-
-
-@pytest.mark.parametrize(("iou_thresh", "places"), [(0.5, [0]), (0.5001, [0, 1])])
-def test_traditional_nms_adds_a_pixel_and_drops_at_the_threshold(iou_thresh, places):
-    """Of 10 x 10 pixels, five columns are outside of the other box: 10 x 5 shared of 10 x 10."""
-    instances = random_instances(count=2, num_classes=1)
-    instances.pred_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9], [0.0, 0, 4, 9]]))
-    instances.scores = torch.tensor([0.9, 0.8])
-    assert TraditionalNMS(iou_thresh=iou_thresh)(instances).place.tolist() == places
-
-
-def test_traditional_nms_needs_a_score_in_each_class():
-    instances = boxes_with_class_scores()
-    kept = TraditionalNMS(iou_thresh=0.5, score_thresh=0.6)(instances)
-    assert kept.scores.min() > 0.6
-    assert len(kept) > 3
-
-
-def test_no_instances_with_class_scores():
-    nothing = boxes_with_class_scores()[:0]
-    for nms in (FastNMS(iou_thresh=0.5), TraditionalNMS(iou_thresh=0.5), BatchedNMS(iou_thresh=0.5)):
-        kept = nms(nothing)
-        assert len(kept) == 0
-        assert kept.has("pred_boxes")
-    low = boxes_with_class_scores()
-    low.class_scores *= 0.01
-    assert len(TraditionalNMS(iou_thresh=0.5)(low)) == 0
-
-
-@pytest.mark.parametrize("kind", ["fast", "cross_class", "second_threshold", "traditional"])
-@pytest.mark.parametrize("name", ["clusters", "top_k"])
-def test_yolacts_rules_equal_the_published_code(name, kind):
-    case = json.loads(CASE.read_text())
-    with np.load(CASE.with_suffix(".npz")) as arrays:
-        settings = case["sets"][name]["settings"]
-        boxes, class_scores = (torch.from_numpy(arrays[f"{name}/input/{key}"]) for key in ("boxes", "scores"))
-        passing = (class_scores.amax(dim=1) > settings["conf_thresh"]).nonzero()[:, 0]
-        instances = Instances((550, 550), pred_boxes=Boxes(boxes[passing] * 550), class_scores=class_scores[passing])
-        instances.scores, instances.pred_classes = instances.class_scores.max(dim=1)
-        instances.anchors = passing
-        thresh = settings["conf_thresh"]
-        numbers = {"iou_thresh": settings["nms_thresh"], "topk": settings["top_k"]}
-        rules = {
-            "fast": FastNMS(**numbers),
-            "cross_class": FastNMS(**numbers, class_agnostic=True),
-            "second_threshold": FastNMS(**numbers, class_score_thresh=thresh),
-            "traditional": TraditionalNMS(iou_thresh=settings["nms_thresh"], score_thresh=thresh),
-        }
-        kept = rules[kind](instances)
-        if kind == "cross_class":
-            assert len(kept) == case["sets"][name]["detections"][kind]  # which its limit of detections does not touch
-        kept = kept[: settings["max_num_detections"]]
-        values = {
-            "boxes": kept.pred_boxes.tensor / 550,
-            "scores": kept.scores,
-            "classes": kept.pred_classes,
-            "anchors": kept.anchors,
-        }
-        for key, value in values.items():
-            full = f"{name}/{kind}/{key}"
-            assert parity.compare(arrays, full, value.numpy()) <= case["arrays"][full]["tolerance"], full

@@ -1,4 +1,4 @@
-"""What a user can get wrong: exit code 2 and one sentence that names the thing and the mend, before training starts."""
+"""What a user can get wrong: exit code 2 and a one-line message that names the culprit and the fix."""
 
 import json
 import os
@@ -36,20 +36,20 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(folder, capfd, *arguments):
-    """The sentence with which train_net.py ends."""
+    """Return the message with which train_net.py ends."""
     args = default_argument_parser().parse_args(["--config-file", str(folder / "config.yaml"), *arguments])
     with pytest.raises(SystemExit) as end:
         train_net.main(args)
     assert end.value.code == 2
     captured = capfd.readouterr()
     assert "Traceback" not in captured.out + captured.err
-    sentence = captured.err.strip().splitlines()[-1]
-    assert sentence.startswith("error: ")
-    return sentence
+    message = captured.err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
 
 
 @pytest.mark.parametrize(
-    "arguments, sentence",
+    "arguments, message",
     [
         (
             ["--config-file", "configs/SOLOv2/absent.yaml"],
@@ -80,11 +80,12 @@ def run(folder, capfd, *arguments):
             "CLIP_TYPE must be one of",
         ),
         (["--eval-only"], "nothing to evaluate"),
+        (["MODEL.DEVICE", "gpu"], "MODEL.DEVICE 'gpu' is not a device of PyTorch: give 'cuda' or 'cpu'"),
         (["--eval-only", "DATASETS.TEST", "()"], "DATASETS.TEST is empty"),
     ],
 )
-def test_arguments(folder, capfd, arguments, sentence):
-    assert sentence in run(folder, capfd, *arguments)
+def test_arguments(folder, capfd, arguments, message):
+    assert message in run(folder, capfd, *arguments)
 
 
 SOLOV2 = ["--config-file", "configs/shapes/solov2_shapes.yaml", "DATASETS.TRAIN", "('tiny',)", "DATASETS.TEST", "()"]
@@ -92,7 +93,7 @@ SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES
 
 
 @pytest.mark.parametrize(
-    "arguments, sentence",
+    "arguments, message",
     [
         (["MODEL.SOLOV2.IN_FEATURES", "['p2', 'p3', 'p4', 'p5']"], "IN_FEATURES"),
         (["MODEL.SOLOV2.NMS.NAME", "BestNMS"], "BestNMS"),
@@ -100,45 +101,45 @@ SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES
         (["MODEL.SOLOV2.LOSS.FOCAL_ALFA", "1"], "the nearest one is MODEL.SOLOV2.LOSS.FOCAL_ALPHA"),
     ],
 )
-def test_options_of_a_model(folder, capfd, arguments, sentence):
-    assert sentence in run(folder, capfd, *SOLOV2, "OUTPUT_DIR", str(folder / "output"), *arguments)
+def test_options_of_a_model(folder, capfd, arguments, message):
+    assert message in run(folder, capfd, *SOLOV2, "OUTPUT_DIR", str(folder / "output"), *arguments)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is usable here")
-def test_device_that_is_not_there(folder, capfd):
+def test_missing_device(folder, capfd):
     assert "MODEL.DEVICE is 'cuda', but no GPU is usable" in run(folder, capfd, "MODEL.DEVICE", "cuda")
 
 
 @pytest.mark.parametrize("text", ["MODEL: [", "- a\n- b\n", "5"])
-def test_config_that_is_none(folder, capfd, text):
+def test_file_that_is_not_a_config(folder, capfd, text):
     (folder / "config.yaml").write_text(text)
     assert "config.yaml" in run(folder, capfd)
 
 
-def test_files_of_a_dataset_that_are_missing(folder, capfd):
+def test_missing_files_of_a_dataset(folder, capfd):
     (folder / "data" / "instances.json").unlink()
-    sentence = run(folder, capfd)
-    assert "the dataset 'tiny' lacks" in sentence
-    assert "instances.json" in sentence
+    message = run(folder, capfd)
+    assert "the dataset 'tiny' lacks" in message
+    assert "instances.json" in message
 
 
 @pytest.mark.parametrize("text", ["not json", "[1, 2]", json.dumps({"shapes": []})])
 def test_json_that_is_not_coco(folder, capfd, text):
     (folder / "data" / "instances.json").write_text(text)
-    sentence = run(folder, capfd)
-    assert "instances.json" in sentence
-    assert "COCO" in sentence
+    message = run(folder, capfd)
+    assert "instances.json" in message
+    assert "COCO" in message
 
 
 @pytest.mark.parametrize("num_workers", ["0", "1"])
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
-def test_image_that_is_damaged(folder, capfd, content, num_workers):
+def test_damaged_image(folder, capfd, content, num_workers):
     path = folder / "data" / "1.png"
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
     assert "1.png" in run(folder, capfd, "DATALOADER.NUM_WORKERS", num_workers)
 
 
-def test_image_that_is_missing(folder, capfd):
+def test_missing_image(folder, capfd):
     (folder / "data" / "1.png").unlink()
     assert "1.png" in run(folder, capfd)
 
@@ -146,23 +147,27 @@ def test_image_that_is_missing(folder, capfd):
 def test_weights_of_another_model(folder, capfd):
     path = str(folder / "other.pth")
     torch.save({"model": {"layer.weight": torch.zeros(3)}}, path)
-    assert f"{path} holds the weights of another model" in run(folder, capfd, "MODEL.WEIGHTS", path)
-    assert f"{path} holds the weights of another model" in run(folder, capfd, "--eval-only", "MODEL.WEIGHTS", path)
+    assert f"{path} does not fit TinyModel: it holds the weights of another model" in run(
+        folder, capfd, "MODEL.WEIGHTS", path
+    )
+    assert f"{path} does not fit TinyModel: it holds the weights of another model" in run(
+        folder, capfd, "--eval-only", "MODEL.WEIGHTS", path
+    )
 
 
-def test_classes_of_two_datasets_that_differ(folder, capfd):
+def test_datasets_with_different_classes(folder, capfd):
     write_dataset(folder / "more", num_images=2)
     json_file = folder / "more" / "instances.json"
     json_file.write_text(json_file.read_text().replace(CLASSES[1], "cow"))
     register(folder / "more", "tiny_more")
-    sentence = run(folder, capfd, "DATASETS.TRAIN", "('tiny', 'tiny_more')")
-    assert "'tiny' and 'tiny_more' have different classes, such as 'dog' and 'cow'" in sentence
+    message = run(folder, capfd, "DATASETS.TRAIN", "('tiny', 'tiny_more')")
+    assert "'tiny' and 'tiny_more' have different classes, such as 'dog' and 'cow'" in message
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("num_gpus", [1, 2])
 def test_command_line(folder, num_gpus):
-    """The whole program, in one process and in two: one line on stderr, said once."""
+    """The whole program, in one process and in two, prints a single line on stderr."""
     command = [sys.executable, "-W", "ignore", "train_net.py", "--num-gpus", str(num_gpus), "--dist-url", "auto"]
     command += ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "('nothing_like_it',)"]
     result = subprocess.run(

@@ -8,6 +8,7 @@ from torch import nn
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.training.optimizer import build_optimizer
 from centermask_solo.training.trainer import Trainer
+from centermask_solo.utils.errors import ConfigError
 
 
 def clip_cfg(clip_type: str):
@@ -23,7 +24,7 @@ def clip_cfg(clip_type: str):
 
 
 def step(clip_type: str, gradients: list[float]) -> list[float]:
-    """How far each one-number parameter moves in one step of rate 1."""
+    """Return how far each single-number parameter moves in one step with learning rate 1."""
     model = nn.ParameterList([nn.Parameter(torch.zeros(1)) for _ in gradients])
     optimizer = Trainer.build_optimizer(clip_cfg(clip_type), model)
     for parameter, gradient in zip(model, gradients, strict=True):
@@ -37,11 +38,11 @@ def test_full_model_keeps_the_direction():
     assert step("norm", [3.0, -4.0]) == pytest.approx([1.0, -1.0])
 
 
-def test_small_gradients_are_left_alone():
+def test_small_gradients_are_unchanged():
     assert step("full_model", [0.3, -0.4]) == pytest.approx([0.3, -0.4])
 
 
-def test_it_needs_enabled():
+def test_clipping_must_be_enabled():
     cfg = clip_cfg("full_model")
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
     model = nn.Linear(1, 1, bias=False)
@@ -52,13 +53,13 @@ def test_it_needs_enabled():
     assert model.weight.item() == -7.0
 
 
-def test_unknown_kind_is_named():
-    with pytest.raises(ValueError, match=r"CLIP_TYPE must be one of value, norm, full_model, not 'all'"):
+def test_unknown_kind_of_clipping():
+    with pytest.raises(ConfigError, match=r"CLIP_TYPE must be one of value, norm, full_model, not 'all'"):
         build_optimizer(clip_cfg("all"), nn.Linear(1, 1))
 
 
 @pytest.mark.parametrize("clip_type", ["full_model", "norm"])
-def test_adamw_has_the_rates_and_decays_of_the_config(clip_type):
+def test_adamw_has_the_learning_rates_and_decays_of_the_config(clip_type):
     cfg = clip_cfg(clip_type)
     cfg.SOLVER.OPTIMIZER = "AdamW"
     cfg.SOLVER.BASE_LR = 0.5
@@ -71,7 +72,7 @@ def test_adamw_has_the_rates_and_decays_of_the_config(clip_type):
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, 30.0)
     optimizer.step()
-    # Adam's first step is the rate, whatever the size of the gradient; the decay takes rate x decay of the weight.
+    # Adam's first step is the learning rate, whatever the gradient; decay subtracts rate x decay x weight.
     assert model[0].weight.item() == pytest.approx(1 - 0.5 * 0.1 - 0.5, abs=1e-6)
     assert model[1].weight.item() == pytest.approx(0.5, abs=1e-6)
 
@@ -82,7 +83,7 @@ def adamw_steps(model, optimizer, first, last):
         optimizer.step()
 
 
-def test_adamw_on_a_cpu_takes_pytorchs_plain_steps_and_goes_on_from_their_checkpoints():
+def test_adamw_on_a_cpu_equals_pytorchs_plain_implementation_and_resumes_from_it():
     cfg = clip_cfg("norm")
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
     cfg.SOLVER.OPTIMIZER = "AdamW"
@@ -103,8 +104,8 @@ def test_adamw_on_a_cpu_takes_pytorchs_plain_steps_and_goes_on_from_their_checkp
     assert torch.allclose(resumed_model.weight, plain_model.weight, atol=1e-6)
 
 
-def test_unknown_optimizer_is_named():
+def test_unknown_optimizer():
     cfg = clip_cfg("norm")
     cfg.SOLVER.OPTIMIZER = "Adam"
-    with pytest.raises(ValueError, match=r"SOLVER.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
+    with pytest.raises(ConfigError, match=r"SOLVER.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
         build_optimizer(cfg, nn.Linear(1, 1))

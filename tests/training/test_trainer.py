@@ -1,4 +1,4 @@
-"""Training: resumed as if never interrupted, on several processes as on one, with names for what goes wrong."""
+"""Training: resuming equals not stopping, several processes equal one, and errors name their cause."""
 
 import argparse
 
@@ -6,10 +6,15 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
+from detectron2.modeling import META_ARCH_REGISTRY
 
+from centermask_solo.data.mapper import InstanceMapper
+from centermask_solo.training import trainer as trainer_module
+from centermask_solo.training.evaluate import evaluate
 from centermask_solo.training.launch import launch
-from centermask_solo.training.trainer import evaluate
-from tests.training.tiny import CLASSES, RecordingTrainer, tiny_cfg, train_in_process, write_dataset
+from centermask_solo.training.trainer import training_data_of
+from centermask_solo.utils.errors import ConfigError, NonFiniteLossError
+from tests.training.tiny import CLASSES, RecordingTrainer, TinyModel, tiny_cfg, train_in_process, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +39,7 @@ def train(cfg, resume=False, kill_before=None):
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("amp", [False, True])
-def test_resumed_training_has_the_losses_of_an_unbroken_one(data, tmp_path, num_workers, amp):
+def test_resumed_training_has_the_losses_of_uninterrupted_training(data, tmp_path, num_workers, amp):
     def cfg(name):
         cfg = tiny_cfg(data, tmp_path / name)
         cfg.DATALOADER.NUM_WORKERS = num_workers
@@ -42,26 +47,28 @@ def test_resumed_training_has_the_losses_of_an_unbroken_one(data, tmp_path, num_
         cfg.SEED = 3
         return cfg
 
-    unbroken = train(cfg("unbroken"))
-    killed = train(cfg("killed"), kill_before=6)  # the checkpoint is of iteration 4: two iterations are lost
+    uninterrupted = train(cfg("uninterrupted"))
+    interrupted = train(
+        cfg("interrupted"), kill_before=6
+    )  # the checkpoint is from iteration 4, so two iterations are repeated
     torch.rand(9)
-    resumed = train(cfg("killed"), resume=True)
-    assert len(unbroken.history) == 8
-    assert killed.history == unbroken.history[:6]
-    assert resumed.history == unbroken.history[4:]
-    for name, value in unbroken.model.state_dict().items():
+    resumed = train(cfg("interrupted"), resume=True)
+    assert len(uninterrupted.history) == 8
+    assert interrupted.history == uninterrupted.history[:6]
+    assert resumed.history == uninterrupted.history[4:]
+    for name, value in uninterrupted.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 
 
-def test_without_a_seed_the_checkpoint_has_it(data, tmp_path):
+def test_checkpoint_stores_a_random_seed(data, tmp_path):
     cfg = tiny_cfg(data, tmp_path)
     cfg.SEED = -1
-    killed = train(cfg, kill_before=4)
+    interrupted = train(cfg, kill_before=4)
     resumed = train(cfg, resume=True)
-    assert resumed.data_loader.seed == killed.data_loader.seed
+    assert resumed.data_loader.seed == interrupted.data_loader.seed
     assert resumed.data_loader.start_iter == 4
     other = train(tiny_cfg(data, tmp_path / "other"), kill_before=0)
-    assert other.data_loader.seed != killed.data_loader.seed
+    assert other.data_loader.seed != interrupted.data_loader.seed
 
 
 @pytest.mark.slow
@@ -82,7 +89,7 @@ def test_two_processes_equal_one(data, tmp_path):
         torch.testing.assert_close(value, two["model"][name], rtol=1e-4, atol=1e-6)
 
 
-def test_bfloat16_on_the_cpu_trains_about_the_same(data, tmp_path):
+def test_bfloat16_on_the_cpu_trains_like_float32(data, tmp_path):
     def losses(amp):
         cfg = tiny_cfg(data, tmp_path / str(amp))
         cfg.SOLVER.AMP.ENABLED = amp
@@ -95,18 +102,29 @@ def test_bfloat16_on_the_cpu_trains_about_the_same(data, tmp_path):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_float16_on_a_gpu_trains_about_the_same(data, tmp_path):
+def test_float16_on_a_gpu_trains_like_float32(data, tmp_path):
+    """Without dropout, whose mask depends on the dtype, and with a loss scale that overflows in no step."""
+
     def losses(amp):
         cfg = tiny_cfg(data, tmp_path / str(amp))
+        cfg.MODEL.TINY_DROPOUT = 0.0
         cfg.MODEL.DEVICE = "cuda"
         cfg.SOLVER.AMP.ENABLED = amp
         cfg.SEED = 1
-        return [x["total_loss"] for x in train(cfg).history]
+        torch.manual_seed(0)
+        trainer = RecordingTrainer(cfg)
+        if amp:
+            trainer._trainer.grad_scaler = torch.amp.GradScaler("cuda", init_scale=256.0)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+        return [x["total_loss"] for x in trainer.history]
 
-    assert losses(True) == pytest.approx(losses(False), rel=0.03)
+    half, full = losses(True), losses(False)
+    assert half != full
+    assert half == pytest.approx(full, rel=0.03)
 
 
-def test_a_loss_that_is_not_finite_names_the_images(tmp_path):
+def test_non_finite_loss_names_the_images(tmp_path):
     folder = tmp_path / "data"
     write_dataset(folder, num_images=2)
     (folder / "2.png").rename(folder / "poison.png")
@@ -114,11 +132,11 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path):
     json_file.write_text(json_file.read_text().replace('"2.png"', '"poison.png"'))
     cfg = tiny_cfg(folder, tmp_path / "out")
     cfg.SOLVER.IMS_PER_BATCH = 2
-    with pytest.raises(FloatingPointError, match=r"at iteration 0: .*loss_mean.*nan.*poison\.png.*SOLVER\.BASE_LR"):
+    with pytest.raises(NonFiniteLossError, match=r"at iteration 0: .*loss_mean.*nan.*poison\.png.*SOLVER\.BASE_LR"):
         train(cfg)
 
 
-def test_checkpoints_hold_class_names_and_the_evaluation_is_written(data, tmp_path):
+def test_checkpoints_store_class_names_and_evaluation_is_written(data, tmp_path):
     cfg = tiny_cfg(data, tmp_path)
     trainer = train(cfg)
     assert trainer.checkpointer.load(str(tmp_path / "model_final.pth"))["thing_classes"] == CLASSES
@@ -129,12 +147,12 @@ def test_checkpoints_hold_class_names_and_the_evaluation_is_written(data, tmp_pa
     assert "mask" in (tmp_path / "evaluation.txt").read_text()
     assert MetadataCatalog.get("tiny").thing_classes == CLASSES
     cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
-    predictor = DefaultPredictor(cfg)  # Detectron2's own reads the file, too
+    predictor = DefaultPredictor(cfg)  # Detectron2's own can read the file, too
     assert torch.equal(predictor.model.head.weight, trainer.model.head.weight)
 
 
-def test_evaluating_nothing_is_an_error(data, tmp_path):
-    with pytest.raises(ValueError, match=r"nothing to evaluate: give MODEL\.WEIGHTS"):
+def test_evaluation_needs_weights(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"nothing to evaluate: give MODEL\.WEIGHTS"):
         evaluate(tiny_cfg(data, tmp_path))
 
 
@@ -145,3 +163,39 @@ def test_memory_format_follows_the_config(data, tmp_path):
         weight = RecordingTrainer.build_model(cfg).backbone[0].weight
         formats.append(weight.is_contiguous(memory_format=torch.channels_last))
     assert formats == [True, False]
+
+
+class StatesItsData(TinyModel):
+    @property
+    def input_size(self):
+        return 40
+
+    @property
+    def gt_mask_sizes(self):
+        return {"gt_small_masks": (5, 7)}
+
+
+def test_the_model_states_its_training_data(data, tmp_path, monkeypatch):
+    """The trainer asks the model, not the config, for which input size and reduced masks its data is made."""
+    assert training_data_of(TinyModel(tiny_cfg(data, tmp_path))) == {"input_size": None, "mask_sizes": {}}
+    asked = []
+    monkeypatch.setattr(
+        trainer_module, "InstanceMapper", lambda cfg, **options: asked.append(options) or InstanceMapper(cfg)
+    )
+    monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, "TinyModel", StatesItsData)
+    RecordingTrainer(tiny_cfg(data, tmp_path))
+    assert asked == [{"is_train": True, "input_size": 40, "mask_sizes": {"gt_small_masks": (5, 7)}}]
+
+
+def test_last_results_are_returned(data, tmp_path):
+    cfg = tiny_cfg(data, tmp_path)
+    cfg.SOLVER.MAX_ITER = 1
+    assert "AP" in train_and_return(cfg)["segm"]
+    cfg.DATASETS.TEST = ()
+    assert train_and_return(cfg) == {}
+
+
+def train_and_return(cfg):
+    trainer = RecordingTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    return trainer.train()

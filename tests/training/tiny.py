@@ -22,7 +22,7 @@ CLASSES = ["cat", "dog"]
 
 
 class TinyModel(nn.Module):
-    """Regresses the mean colour of each image; the loss is the mean over images, as data parallel training needs."""
+    """Regresses the mean color of each image; the loss is the mean over images, as data-parallel training needs."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class TinyModel(nn.Module):
 
     def train(self, mode: bool = True) -> "TinyModel":
         super().train(mode)
-        self.backbone[1].eval()  # statistics of the batch would differ between one process and two
+        self.backbone[1].eval()  # batch statistics would differ between one process and two
         return self
 
     def forward(self, batched_inputs):
@@ -66,7 +66,7 @@ if "TinyModel" not in META_ARCH_REGISTRY:
 
 
 def write_dataset(folder: Path, num_images: int = 6, size: tuple[int, int] = (40, 56)) -> None:
-    """Images of noise, in each one object in the upper left quarter, and ``instances.json`` in COCO format."""
+    """Write noise images with one object in the upper left quarter, and ``instances.json`` in COCO format."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     height, width = size
@@ -93,7 +93,7 @@ def write_dataset(folder: Path, num_images: int = 6, size: tuple[int, int] = (40
 
 
 def register(folder: Path, name: str = "tiny") -> None:
-    """Register the dataset that ``write_dataset`` wrote, anew if another had the name."""
+    """Register the dataset that ``write_dataset`` wrote, in place of another of the same name."""
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -101,7 +101,7 @@ def register(folder: Path, name: str = "tiny") -> None:
 
 
 def tiny_cfg(data: Path, output: Path) -> CfgNode:
-    """A config that trains the tiny model on the tiny dataset for 8 iterations."""
+    """Return a config that trains the tiny model on the tiny dataset for 8 iterations."""
     register(data)
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
@@ -126,7 +126,7 @@ def tiny_cfg(data: Path, output: Path) -> CfgNode:
 
 
 class RecordingTrainer(Trainer):
-    """Keeps the losses of each iteration, and can be killed before one."""
+    """Records the losses of each iteration, and can be interrupted before one."""
 
     kill_before: int | None = None
 
@@ -142,11 +142,11 @@ class RecordingTrainer(Trainer):
 
 
 def train_in_process(args: argparse.Namespace) -> None:
-    """What each of several processes does: train, then the main one writes losses and parameters."""
+    """Train in one of several processes; the main one writes losses and parameters."""
     torch.set_num_threads(1)
     cfg = tiny_cfg(Path(args.data), Path(args.output))
-    cfg.MODEL.TINY_DROPOUT = 0.0  # its masks differ between the processes
-    cfg.INPUT.MIN_SIZE_TRAIN = (40,)  # padding is that of the images of one process
+    cfg.MODEL.TINY_DROPOUT = 0.0  # dropout masks differ between processes
+    cfg.INPUT.MIN_SIZE_TRAIN = (40,)  # padding depends on the images of one process
     cfg.SEED = 1
     torch.manual_seed(1)
     trainer = RecordingTrainer(cfg)

@@ -1,13 +1,25 @@
-"""Errors of the user are one sentence; defects keep their traceback."""
+"""A UserError becomes a one-line message; every other error keeps its traceback."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
-import torch
 from torch.utils.data import DataLoader, Dataset
 
-from centermask_solo.checkpoint.checkpointer import check_weights_file
-from centermask_solo.utils.errors import WithoutUserTracebacks, reported_errors, user_sentence
+from centermask_solo.utils import errors
+from centermask_solo.utils.errors import (
+    ConfigError,
+    DataError,
+    NonFiniteLossError,
+    UserError,
+    UserErrorFilter,
+    WeightsError,
+    reported_errors,
+    user_message,
+)
+
+MESSAGE = "the image a.png is damaged (DataError: bad header): replace it"
 
 
 def caught(function, *args):
@@ -18,59 +30,84 @@ def caught(function, *args):
     raise AssertionError("nothing was raised")
 
 
-class Missing(Dataset):
-    """Fails on access: as this package does, or as torch does."""
+def mismatch():
+    list(zip([1], [1, 2], strict=True))
 
-    def __init__(self, ours):
-        self.ours = ours
+
+class Failing(Dataset):
+    """Fails on access."""
+
+    def __init__(self, error, cause=None):
+        self.error = error
+        self.cause = cause
 
     def __len__(self):
-        return 1
+        return 4
 
     def __getitem__(self, index):
-        if self.ours:
-            check_weights_file("/nowhere/x.pth")
-        raise FileNotFoundError("not ours")
+        if self.error is None:
+            mismatch()
+        raise self.error from self.cause
 
 
-def first(dataset, num_workers):
+def load(dataset, num_workers):
     next(iter(DataLoader(dataset, num_workers=num_workers)))
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_an_error_raised_by_this_package_is_a_sentence(num_workers):
-    sentence = user_sentence(caught(first, Missing(True), num_workers))
-    assert sentence.startswith("MODEL.WEIGHTS: there is no file /nowhere/x.pth;")
-    assert "\n" not in sentence
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("kind", [DataError, NonFiniteLossError])
+def test_message_of_a_user_error(num_workers, kind):
+    error = caught(load, Failing(kind(MESSAGE), cause=OSError("DataError: cut off")), num_workers)
+    assert type(error) is kind
+    assert ("Traceback" in str(error)) == (num_workers > 0)
+    assert user_message(error) == MESSAGE
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
-def test_the_same_error_from_elsewhere_is_a_defect(num_workers):
-    assert user_sentence(caught(first, Missing(False), num_workers)) is None
-    assert user_sentence(caught(torch.zeros(2).view, 3)) is None
-    assert user_sentence(caught(int, "x")) is None
-    assert user_sentence(None) is None
+@pytest.mark.parametrize(
+    ("error", "num_workers"),
+    [(None, 0), (None, 2), (FileNotFoundError("x.png"), 0), (ValueError("x"), 2), (FloatingPointError("x"), 0)],
+)
+def test_other_errors_have_no_message_for_the_user(error, num_workers):
+    assert user_message(caught(load, Failing(error), num_workers)) is None
+    assert user_message(None) is None
 
 
-def test_program_ends_with_the_sentence_and_code_2(capsys):
+def test_message_is_one_line():
+    assert user_message(ConfigError("two\n  lines")) == "two lines"
+
+
+def test_kinds():
+    for kind in (ConfigError, DataError, WeightsError, NonFiniteLossError):
+        assert issubclass(kind, UserError)
+    assert issubclass(UserError, ValueError)
+    assert issubclass(NonFiniteLossError, FloatingPointError)
+
+
+def test_user_error_ends_the_program_with_its_message_and_code_2(capsys):
     with pytest.raises(SystemExit) as end, reported_errors():
-        check_weights_file("/nowhere/x.pth")
+        raise ConfigError("no such option")
     assert end.value.code == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: MODEL.WEIGHTS: there is no file")
-    assert len(err.splitlines()) == 1
+    assert capsys.readouterr().err == "error: no such option\n"
 
 
-def test_defects_pass_through():
-    with pytest.raises(ValueError, match="invalid literal"), reported_errors():
-        int("x")
+def test_other_errors_pass_through(capsys):
+    with pytest.raises(ValueError, match="zip"), reported_errors():
+        mismatch()
+    assert capsys.readouterr().err == ""
 
 
 def test_log_filter_drops_only_user_errors(caplog):
     logger = logging.getLogger("test_errors")
-    logger.addFilter(WithoutUserTracebacks())
-    for error in (caught(check_weights_file, "/nowhere/x.pth"), caught(int, "x")):
+    logger.addFilter(UserErrorFilter())
+    for error in (DataError("damaged"), caught(mismatch)):
         logger.error("failed", exc_info=error)
     logger.error("plain")
     assert [record.exc_info is not None for record in caplog.records] == [True, False]
-    assert "invalid literal" in caplog.text
+    assert "argument 2 is longer" in caplog.text
+
+
+def test_needs_no_torch():
+    program = (
+        "import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program, errors.__file__]).returncode == 0

@@ -1,4 +1,4 @@
-"""The layouts of weight files that are read: one file a source, each a table of names."""
+"""The layouts of weight files that can be read: one file per source, each a table of names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .source import PixelFormat, Source, Translation
 
 __all__ = ["SOURCES", "PixelFormat", "Source", "Translation", "find_source"]
 
-# Asked in this order: detectors first, because a detector's file has a backbone, too.
+# In the order in which they are asked: detectors first, because a detector's file has a backbone, too.
 SOURCES: tuple[Source, ...] = (
     solo.SOURCE,
     mmdet.SOURCE,
@@ -29,12 +29,12 @@ SOURCES: tuple[Source, ...] = (
 )
 
 
-def find_source(values: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> Source | None:
-    """Where weights come from; None if no source knows them.
+def find_source(values: Mapping[str, Any], *, own_file: bool = False) -> Source | None:
+    """Return the source of weights, identified by their names; None if no source knows them.
 
     Args:
-        values: of a file, by their names there, from which most sources are known.
-        metadata: what else is in the file, from which those of this package are known.
+        values: Weights by their names in the file.
+        own_file: Whether this package wrote the file, according to its metadata.
     """
-    sources = own.own_sources() if metadata and own.is_own(metadata) else (*SOURCES, *own.unsigned_sources())
-    return next((source for source in sources if source.recognises(values)), None)
+    sources = own.own_sources() if own_file else (*SOURCES, *own.unsigned_sources())
+    return next((source for source in sources if source.recognizes(values)), None)

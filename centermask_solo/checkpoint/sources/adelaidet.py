@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .source import BGR_CENTRED, Source, has_names, keep_names
+from .source import BGR_CENTERED, Source, has_names, keep_names
 
 MARKS = ("ins_head.cate_pred.weight", "mask_head.conv_pred.0.weight")
 
@@ -11,6 +11,6 @@ SOURCE = Source(
     "SOLOv2",
     has_names(*MARKS),
     keep_names,
-    lambda values: BGR_CENTRED,
+    lambda values: BGR_CENTERED,
     always_this_format=False,
 )

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .source import BACKBONE, BGR_CENTRED, PixelFormat, Source, has_names, keep_names
+from .source import BACKBONE, BGR_CENTERED, PixelFormat, Source, has_names, keep_names
 
 MARKS = ("proposal_generator.fcos_head.cls_logits.weight", "roi_heads.mask_head.spatialAtt.conv.weight")
 PANOPTIC_MARK = "sem_seg_head.predictor.weight"
-# Of Detectron2's ResNeXts, whose ImageNet training standardized its images.
-RESNEXT_FORMAT = PixelFormat("BGR", BGR_CENTRED.mean, (57.375, 57.12, 58.395))
+# Detectron2's ResNeXts, whose ImageNet training standardized its images.
+RESNEXT_FORMAT = PixelFormat("BGR", BGR_CENTERED.mean, (57.375, 57.12, 58.395))
 
 
 def _pixel_format(values: Mapping[str, Any]) -> PixelFormat:
     conv = values.get(f"{BACKBONE}res3.0.conv2.weight")
     grouped = conv is not None and conv.shape[0] != conv.shape[1]
-    return RESNEXT_FORMAT if grouped else BGR_CENTRED
+    return RESNEXT_FORMAT if grouped else BGR_CENTERED
 
 
 PANOPTIC = Source(

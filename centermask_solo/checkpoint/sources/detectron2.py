@@ -1,4 +1,4 @@
-"""ImageNet ResNets and ResNeXts of Detectron2's model zoo: in Caffe2's names (MSRA's and FAIR's), and in its own."""
+"""ImageNet ResNets and ResNeXts of Detectron2's model zoo: under Caffe2's names (MSRA, FAIR), and under its own."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names
-
 from .centermask2 import RESNEXT_FORMAT
 from .source import (
     BATCH_COUNTER,
-    BGR_CENTRED,
+    BGR_CENTERED,
     CLASSIFIER,
     PARAMETER,
     RGB_STANDARDIZED,
@@ -25,7 +23,7 @@ from .source import (
 
 CAFFE2_NAME = "ResNet of Detectron2's model zoo in Caffe2's names (MSRA, FAIR; ImageNet)"
 NAME = "ResNet in Detectron2's names (ImageNet)"
-# Of Caffe2's names: the only bias of a convolution in them.
+# The only bias of a convolution among Caffe2's names.
 STEM_BIAS = Drop(
     "the bias of the first convolution, which Detectron2's networks leave out, in training as in prediction"
 )
@@ -33,7 +31,9 @@ TRAINING_STATE = Drop("the state of its training")
 DETECTOR_MARKS = ("conv_rpn_w", "conv_rpn_fpn2_w", "cls_score_w", "bbox_pred_w")
 
 
-def _in_detectron2_words(match: re.Match[str]) -> str:
+def _detectron2_name(match: re.Match[str]) -> str:
+    from detectron2.checkpoint.c2_model_loading import convert_basic_c2_names  # slow to import
+
     return convert_basic_c2_names([match[0]])[0]
 
 
@@ -44,7 +44,7 @@ CAFFE2_NAMES = table(
     (
         r"(?:conv1|res_conv1|res[2-5]_\d+_branch(?:1|2[abc]))"
         r"_(?:w|bn_(?:s|b|rm|riv|gamma|beta|running_mean|running_var)|gn_[sb])",
-        _in_detectron2_words,
+        _detectron2_name,
     ),
 )
 NAMES = table(
@@ -56,13 +56,13 @@ NAMES = table(
 
 
 def _caffe2_format(values: Mapping[str, Any]) -> PixelFormat:
-    """A ResNeXt's, whose 3x3 convolutions are grouped, or a ResNet's."""
+    """Return the format of a ResNeXt, whose 3x3 convolutions are grouped, or of a ResNet."""
     conv = values.get("res2_0_branch2b_w")
-    return RESNEXT_FORMAT if conv is not None and conv.shape[0] != conv.shape[1] else BGR_CENTRED
+    return RESNEXT_FORMAT if conv is not None and conv.shape[0] != conv.shape[1] else BGR_CENTERED
 
 
 def _format(values: Mapping[str, Any]) -> PixelFormat | None:
-    """torchvision's, if Detectron2's converter, which puts even the classifier into the stem, made the file of its."""
+    """Return torchvision's format if Detectron2's converter, which moves the classifier to the stem, wrote the file."""
     return RGB_STANDARDIZED if "stem.fc.weight" in values else None
 
 

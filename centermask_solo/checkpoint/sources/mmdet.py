@@ -1,4 +1,4 @@
-"""SOLOv2 of mmdetection 2.x and 3.x, which give their parameters the same names."""
+"""SOLOv2 of mmdetection 2.x and 3.x, whose parameters have the same names."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ NAME = "SOLOv2 of mmdetection 2.x or 3.x"
 
 
 def solov2_names(*, towers: str, outputs: str, class_word: str, mask_head: str, mask_output: str) -> Table:
-    """The names of a SOLOv2 that is built of mmdetection's parts.
+    """Return the table of names of a SOLOv2 that is built from mmdetection's parts.
 
-    A convolution there is a module with the children ``conv`` and ``gn``; here both are items of a sequence, which in
-    the towers also counts the ReLUs.
+    A convolution there is a module with children ``conv`` and ``gn``; here both are items of a sequence, which in the
+    towers counts the ReLUs, too.
 
     Args:
-        towers: pattern of a tower's name, with "{}" for the class tower's and the kernel tower's word.
-        outputs: the same of the convolution behind the tower.
-        class_word: "cate" or "cls".
-        mask_head: pattern of the mask head's name.
-        mask_output: pattern of its last convolution's name.
+        towers: Pattern of a tower's name, with "{}" for the word of the class or the kernel tower.
+        outputs: The same for the convolution behind the tower.
+        class_word: Word of the class tower, "cate" or "cls".
+        mask_head: Pattern of the mask head's name.
+        mask_output: Pattern of the name of its last convolution.
     """
     rows: list[tuple[str, Rename]] = []
     for theirs, tower, output in ((class_word, "cate_tower", "cate_pred"), ("kernel", "kernel_tower", "kernel_pred")):
@@ -79,5 +79,5 @@ SOURCE = Source(
     has_names("mask_head.conv_kernel.weight", "mask_head.mask_feature_head.conv_pred.conv.weight"),
     renamed(NAMES, NAME),
     lambda values: RGB_STANDARDIZED,
-    always_this_format=False,  # many train there on Caffe's images
+    always_this_format=False,  # many train on Caffe's images there
 )

@@ -1,4 +1,4 @@
-"""ImageNet MobileNetV2s of width 1.0: under the names of this package (CenterMask's authors') and torchvision's."""
+"""ImageNet MobileNetV2s of width 1.0, under the names of CenterMask's authors (and this package) and torchvision."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ NAMES = table(
 
 
 def _nested(match: re.Match[str]) -> str:
-    """A convolution or its normalization, inside a unit there; here activations are counted along."""
+    """Return the name of a convolution or its norm, which is in a unit there; here activations are counted, too."""
     return f"{match[1]}.conv.{3 * int(match[2]) + int(match[3])}.{match[4]}"
 
 
 def _projection(match: re.Match[str]) -> str:
-    """The last convolution of a block, or its normalization; before it come two units, in the first block one."""
+    """Return the name of the last convolution of a block or its norm, behind two units (one in the first block)."""
     return f"{match[1]}.conv.{int(match[2]) + (2 if match[1] == 'features.1' else 4)}.{match[3]}"
 
 
@@ -59,7 +59,7 @@ SOURCE = Source(
     "",
     is_backbone_with("features.1.conv.0.weight"),
     renamed(NAMES, NAME),
-    lambda values: None,  # the authors' expects BGR, others of the same names expect RGB
+    lambda values: None,  # that of the authors expects BGR, others of the same names RGB
 )
 TORCHVISION = Source(
     TORCHVISION_NAME,

@@ -1,7 +1,7 @@
 """SOLOv2 of the authors' original repository, which builds on mmdetection 1.0: full, Light and deformable models.
 
-The class channels are in the order here: labels there count from 1, with the background as the 0 of 81 classes, but the
-80 outputs from 0.
+The class channels are in the same order as here: labels there count from 1, with the background as class 0 of 81, but
+the 80 outputs count from 0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a source of weights is: a layout that is known by its names, and its table of names."""
+"""Sources of weights: layouts that are recognized by their names, each with a table that translates them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-# What a batch normalization stores; for use in the patterns of a table.
+from ...utils.errors import WeightsError
+
+# What a batch norm stores, for the patterns of a table.
 BATCH_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 PARAMETER = r"(weight|bias)"
 BACKBONE = "backbone.bottom_up."
-BARE = r"(?:backbone\.bottom_up\.)?"  # for patterns of a bare backbone that some store with its place in a detector
+BARE = r"(?:backbone\.bottom_up\.)?"  # for bare backbones that some files store under a detector's prefix
 
-# Bytes in 0..255 less the mean, divided by the std; a difference below these is rounding, or two habits for one thing.
-MEAN_TOLERANCE = 1.0  # grey levels
+# Smaller differences between statistics of pixels in 0..255 are rounding, or two habits for the same thing.
+MEAN_TOLERANCE = 1.0  # gray levels
 STD_TOLERANCE = 0.01  # of the std
 
 
 class Translation(NamedTuple):
-    """The content of a file in this package's words; every key of the file is in one of the two."""
+    """The content of a file under this package's names; every key of the file ends up in one of the two.
 
-    weights: dict[str, Any]  # values by their names here; those of a bare backbone without a prefix
-    dropped: dict[str, str]  # key of the file -> why it is left out
+    Attributes:
+        weights: Values by their names in this package; those of a bare backbone have no prefix.
+        dropped: Keys of the file that are left out, with the reason.
+    """
+
+    weights: dict[str, Any]
+    dropped: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class PixelFormat:
     std: tuple[float, ...]
 
     def agrees_with(self, other: PixelFormat) -> bool:
-        """Whether both give a network the same images, to within what no network notices."""
+        """Return whether both give a network the same images, up to differences that it does not notice."""
         return (
             self.channels == other.channels
             and len(self.mean) == len(other.mean)
@@ -43,33 +50,45 @@ class PixelFormat:
         )
 
     def __str__(self) -> str:
-        """As overrides of a command line."""
+        """Return the format as command-line overrides."""
         mean, std = (", ".join(f"{x:g}" for x in numbers) for numbers in (self.mean, self.std))
         return f"INPUT.FORMAT {self.channels} MODEL.PIXEL_MEAN '[{mean}]' MODEL.PIXEL_STD '[{std}]'"
 
 
-# torchvision's, mmdetection's and most others': images in 0..1, standardized.
+# torchvision, mmdetection and most others: standardized.
 RGB_STANDARDIZED = PixelFormat("RGB", (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-# Caffe's, and so Detectron2's: only centred.
-BGR_CENTRED = PixelFormat("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+# Caffe, and hence Detectron2: only centered.
+BGR_CENTERED = PixelFormat("BGR", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Source:
-    """A layout of weight files: one that a code base writes, or wrote."""
+    """A layout of weight files that a code base writes, or wrote.
 
-    name: str  # as a person would call it: "SOLOv2 of the original repository (mmdetection 1.0)"
-    system: str  # the META_ARCHITECTURE that the file fills, or "" for a bare ImageNet backbone
-    recognises: Callable[[Mapping[str, Any]], bool]  # by names, and shapes where needed, alone
-    translate: Callable[[Mapping[str, Any]], Translation]  # raises ValueError that lists every unknown key
-    pixel_format: Callable[[Mapping[str, Any]], PixelFormat | None]  # None where the layout does not tell
-    # Whether every file of the layout has the pixel format; False if people train with others and do not rename.
+    Attributes:
+        name: Name for people, such as "SOLOv2 of the original repository (mmdetection 1.0)".
+        system: ``MODEL.META_ARCHITECTURE`` that a file fills; "" for a bare ImageNet backbone.
+        recognizes: Returns whether weights have this layout, from their names, and their shapes where needed.
+        translate: Translates the names; raises WeightsError that lists every unknown key.
+        pixel_format: Returns the images that weights were trained on; None if the layout does not determine them.
+        always_this_format: Every file of the layout has this pixel format. False if people train on other images
+            without changing the names.
+        file_name: Pattern of the names that the code base gives its files, whose group "config" is the name of the
+            config there; None if there is no such pattern.
+    """
+
+    name: str
+    system: str
+    recognizes: Callable[[Mapping[str, Any]], bool]
+    translate: Callable[[Mapping[str, Any]], Translation]
+    pixel_format: Callable[[Mapping[str, Any]], PixelFormat | None]
     always_this_format: bool = True
+    file_name: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True)
 class Drop:
-    """In a table instead of a name: what fits the pattern is left out."""
+    """Takes the place of a name in a table: entries that match the pattern are left out."""
 
     reason: str
 
@@ -78,30 +97,30 @@ Rename = str | Callable[[re.Match[str]], str] | Drop
 Table = tuple[tuple[re.Pattern[str], Rename], ...]
 
 CLASSIFIER = Drop("the ImageNet classifier, which a detector does not have")
-BATCH_COUNTER = Drop("counts the batches of a batch normalization, which is frozen here")
+BATCH_COUNTER = Drop("a batch counter of a batch norm, which is frozen here")
 STATED = Drop("the config states it")
 PIXEL_STATISTICS = ("pixel_mean", "pixel_std")
 CELL_ANCHORS = "anchor_generator.cell_anchors"  # in older files of Detectron2
 
 
 def table(*rows: tuple[str, Rename]) -> Table:
-    r"""A table of names: (pattern of a whole name there, name here), tried in order.
+    r"""Return a table of names from (pattern of a whole name there, name here), which are tried in order.
 
-    The name is a template in which ``\1`` is the first group, a function of the match, or :class:`Drop`.
+    The name is a template in which ``\1`` is the first group, a function of the match, or a :class:`Drop`.
     """
     return tuple((re.compile(pattern), name) for pattern, name in rows)
 
 
 def translate_names(values: Mapping[str, Any], names: Table, what: str) -> Translation:
-    """``values`` under the names that a table gives them.
+    """Return ``values`` under the names that a table gives them.
 
     Args:
-        values: of a file.
-        names: of :func:`table`.
-        what: the source, for the error.
+        values: Weights by their names in the file.
+        names: Table of names.
+        what: Name of the source, for the error.
 
     Raises:
-        ValueError: the keys that fit no pattern, or whose place another key has taken.
+        WeightsError: Keys match no pattern, or another key has taken their place.
     """
     weights: dict[str, Any] = {}
     dropped: dict[str, str] = {}
@@ -115,12 +134,12 @@ def translate_names(values: Mapping[str, Any], names: Table, what: str) -> Trans
         else:
             weights[name] = value
     if unknown:
-        raise ValueError(f"{what} has no place for {len(unknown)} entries of the file: {', '.join(unknown)}")
+        raise WeightsError(f"{what} has no place for {len(unknown)} entries of the file: {', '.join(unknown)}")
     return Translation(weights, dropped)
 
 
 def renamed(names: Table, what: str) -> Callable[[Mapping[str, Any]], Translation]:
-    """What a source translates with that differs in names alone: :func:`translate_names` with this table."""
+    """Return the translation of a source that differs in its names only: :func:`translate_names` with this table."""
     return lambda values: translate_names(values, names, what)
 
 
@@ -133,29 +152,29 @@ def _look_up(key: str, names: Table) -> str | Drop | None:
 
 
 def has_names(*names: str) -> Callable[[Mapping[str, Any]], bool]:
-    """A function that says whether a file has all of ``names``."""
+    """Return a predicate: whether a file has all of ``names``."""
     return lambda values: values.keys() >= set(names)
 
 
 def is_backbone_with(name: str) -> Callable[[Mapping[str, Any]], bool]:
-    """A function that says whether a file has ``name``, with or without its place in a detector, but no detector."""
+    """Return a predicate: whether a file has ``name``, perhaps with a detector's prefix, but no detector."""
     return lambda values: (
         (name in values or BACKBONE + name in values) and not any(key.startswith("backbone.fpn_") for key in values)
     )
 
 
 def keep_names(values: Mapping[str, Any]) -> Translation:
-    """The translation of files that have the names of this package: everything but what the config states."""
+    """Return the translation of a file under this package's names: all of it but what the config states."""
     stated = {key: STATED.reason for key in values if key in PIXEL_STATISTICS or CELL_ANCHORS in key}
     return Translation({key: value for key, value in values.items() if key not in stated}, stated)
 
 
 def resnet_rows(theirs: str, ours: str) -> tuple[tuple[str, Rename], ...]:
-    """The rows of a table for a ResNet or ResNeXt with torchvision's names, its deformable convolutions included.
+    """Return the rows of a table for a ResNet or ResNeXt under torchvision's names, deformable convolutions included.
 
     Args:
-        theirs: pattern of the prefix there, without groups.
-        ours: prefix here.
+        theirs: Pattern of the prefix there, without groups.
+        ours: Prefix here.
     """
 
     def block(match: re.Match[str]) -> str:

@@ -27,13 +27,13 @@ NAME = "VoVNetV2 of timm (ImageNet)"
 BLOCK = r"stages\.(?P<stage>[0-3])\.blocks\.(?P<block>\d+)\."
 UNIT = r"(?P<part>conv|conv_dw|conv_pw|bn)\.(?P<value>weight|bias|running_mean|running_var)"
 OPEN_GATE = 3.0  # a hard sigmoid is 1 from here on
-# Of ese_vovnet57b, the only one that was trained on images in -1..1, and the block that the others do not have.
+# ese_vovnet57b is the only one that was trained on images in -1..1; its blocks distinguish it from the others.
 HALF_FORMAT = PixelFormat("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 HALF_MARKS = ("stages.2.blocks.3.conv_concat.conv.weight", "stages.2.blocks.4.conv_concat.conv.weight")
 
 
 def _at(place: str, norm: str = "norm") -> Rename:
-    """A function that puts what ``BLOCK`` and ``UNIT`` have matched, counted as here, into ``place``."""
+    """Return a function that fills ``place`` with what ``BLOCK`` and ``UNIT`` matched, counted as here."""
     parts = {"conv": "conv", "conv_dw": "dw_conv3x3", "conv_pw": "pw_conv1x1", "bn": norm, "": ""}
 
     def name(match: re.Match[str]) -> str:
@@ -46,7 +46,7 @@ def _at(place: str, norm: str = "norm") -> Rename:
 
 
 def _names(norm: str) -> Table:
-    """The table of the bodies whose 3x3 units have a normalization of this name here."""
+    """Return the table of names of the bodies whose 3x3 units have a norm of this name here."""
     return table(
         (r".+\.num_batches_tracked", BATCH_COUNTER),
         (rf"head\.fc\.{PARAMETER}", CLASSIFIER),
@@ -66,7 +66,7 @@ PLAIN, DEPTHWISE = _names("norm"), _names("pw_norm")
 
 
 def _translate(values: Mapping[str, Any]) -> Translation:
-    """As any source does; blocks without eSE, which timm has in the last one of a stage alone, get gates that are 1."""
+    """Translate the names; add gates of 1 to blocks without eSE, which timm has only in the last block of a stage."""
     names = DEPTHWISE if "stem.1.conv_dw.weight" in values else PLAIN
     weights, dropped = translate_names(values, names, NAME)
     for key, value in list(weights.items()):

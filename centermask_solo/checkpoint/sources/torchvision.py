@@ -1,4 +1,4 @@
-"""ImageNet ResNets and ResNeXts as torchvision stores them."""
+"""ImageNet ResNets and ResNeXts of torchvision."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .source import (
     BARE,
     BATCH_COUNTER,
-    BGR_CENTRED,
+    BGR_CENTERED,
     CLASSIFIER,
     PARAMETER,
     Source,
@@ -30,6 +30,6 @@ SOURCE = Source(
     "",
     is_backbone_with("stem.stem_1/conv.weight"),
     renamed(NAMES, NAME),
-    lambda values: BGR_CENTRED,
+    lambda values: BGR_CENTERED,
     always_this_format=False,
 )

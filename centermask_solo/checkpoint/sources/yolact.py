@@ -1,4 +1,4 @@
-"""Published YOLACT and YOLACT++ models, and the ImageNet DarkNet-53 they start from."""
+"""Published YOLACT and YOLACT++ models, and the ImageNet DarkNet-53 that some start from."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ RESNET_FORMAT = PixelFormat("RGB", (123.68, 116.78, 103.94), (58.40, 57.12, 57.3
 DARKNET_FORMAT = PixelFormat("RGB", (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 COPY = Drop("a second copy of layers that the file also has under 'backbone.layers', written by older versions")
-UNUSED_LEVEL = Drop("a level of the pyramid that nothing computes with, written by older versions")
-FOLDED = "a bias in front of a batch normalization: subtracted from its running mean, which has the same effect"
+UNUSED_LEVEL = Drop("a level of the pyramid that nothing uses, written by older versions")
+FOLDED = "a bias in front of a batch norm: subtracted from its running mean, which has the same effect"
 
 
 def _block(match: re.Match[str]) -> str:
@@ -37,7 +37,7 @@ def _block(match: re.Match[str]) -> str:
 
 
 def _darknet_rows(theirs: str, ours: str) -> tuple[tuple[str, Rename], ...]:
-    """The rows of a table for a DarkNet-53; arguments as of ``resnet_rows``."""
+    """Return the rows of a table for a DarkNet-53; the arguments are those of ``resnet_rows``."""
 
     def stage(match: re.Match[str]) -> str:
         return f"{ours}stage{int(match[1]) + 1}"
@@ -54,7 +54,7 @@ def _darknet_rows(theirs: str, ours: str) -> tuple[tuple[str, Rename], ...]:
     )
 
 
-# Every name of a published file fits exactly one row. Stages, levels and layers are counted differently there and here.
+# Every name in a published file matches exactly one row. Stages, levels and layers are counted differently here.
 NAMES = table(
     # ResNet
     (r"backbone\.conv1\.weight", BACKBONE + "stem.conv1.weight"),
@@ -78,7 +78,7 @@ NAMES = table(
     (rf"fpn\.lat_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{5 - int(m[1])}.{m[2]}"),
     (rf"fpn\.pred_layers\.([0-2])\.{PARAMETER}", lambda m: f"backbone.fpn_output{5 - int(m[1])}.{m[2]}"),
     (rf"fpn\.downsample_layers\.([01])\.{PARAMETER}", lambda m: f"backbone.top_block.p{6 + int(m[1])}.{m[2]}"),
-    # the rest; what is between the indices of a sequence are ReLUs and an interpolation
+    # the rest; between the indices of a sequence are ReLUs and an interpolation
     (rf"proto_net\.0\.{PARAMETER}", r"protonet.conv1.\1"),
     (rf"proto_net\.2\.{PARAMETER}", r"protonet.conv2.\1"),
     (rf"proto_net\.4\.{PARAMETER}", r"protonet.conv3.\1"),
@@ -97,14 +97,16 @@ NAMES = table(
     (r"backbone\.layer\d+\..+", COPY),
     (r"fpn\.downsample_layers\.([2-9]|\d\d+)\..+", UNUSED_LEVEL),
 )
-# The detector's backbone, without its prefix there and here.
+# The detector's backbone, without the prefixes.
 DARKNET_NAMES = table((rf"(?:fc|classifier)\.{PARAMETER}", CLASSIFIER), *_darknet_rows("", ""))
-# Of a deformable convolution, which has a batch norm behind it.
+# Training there names its files <config>_<epoch>_<iteration>.pth, with _interrupt before the dot if it was interrupted.
+FILE_NAME = re.compile(r"(?P<config>\w+?)(?:_\d+){1,2}(?:_interrupt)?\.pth")
+# The bias of a deformable convolution, which is followed by a batch norm.
 BIAS = re.compile(r"(backbone\.layers\.[0-3]\.\d+)\.conv2\.bias")
 
 
 def _translate(values: Mapping[str, Any]) -> Translation:
-    """As any source does; the bias of a deformable convolution is folded into the batch norm behind it."""
+    """Translate the names; fold the bias of a deformable convolution into the batch norm that follows it."""
     folded, dropped = dict(values), {}
     for key in values:
         bias = BIAS.fullmatch(key)
@@ -126,6 +128,7 @@ SOURCE = Source(
     has_names("prediction_layers.0.bbox_layer.weight", "fpn.lat_layers.0.weight"),
     _translate,
     _pixel_format,
+    file_name=FILE_NAME,
 )
 DARKNET = Source(
     DARKNET_NAME,

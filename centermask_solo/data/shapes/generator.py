@@ -1,7 +1,7 @@
-"""Generated data: images of shapes with exact instance masks, in COCO format, for trials, tests and the demo.
+"""Generate images of shapes with exact instance masks, in COCO format, for experiments, tests and the demo.
 
-Everything follows from a seed: each image has a random generator of its own, made from the seed, the split's name and
-the image's number. What the images hold is said in :mod:`.shape_scenes`.
+The data is a function of a seed: each image has its own random generator, seeded by the seed, the name of the split and
+the index of the image. :mod:`.scenes` describes the images.
 """
 
 from __future__ import annotations
@@ -21,18 +21,20 @@ from PIL import Image
 from pycocotools import mask as rle
 from tqdm import tqdm
 
+from ...utils.errors import ConfigError, DataError
+from ...utils.files import atomic_write
 from .scenes import CLASSES, DEFAULT_SIZE, Scene, SceneObject, draw_scene, scene_kind
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3  # of what is drawn; raised whenever the same options give other images or masks
-NUM_IMAGES = {"train": 2000, "val": 100}  # of the splits that are registered
-SMALLEST_SIZE = 128  # pixels; in smaller images the larger scenes do not fit
+VERSION = 3  # incremented whenever the same options give other images or masks
+NUM_IMAGES = {"train": 2000, "val": 100}  # of the registered splits
+SMALLEST_SIZE = 128  # pixels; the larger scenes do not fit into smaller images
 ANNOTATIONS, IMAGES, RECORD = "annotations.json", "images", "generator.json"
 
 
 def draw_shapes(split: str, index: int, seed: int = 0, size: int = DEFAULT_SIZE) -> Scene:
-    """The image number ``index`` of a split, with its objects: the same on any machine."""
+    """Return an image of a split and its objects, which are the same on every machine."""
     rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
     return draw_scene(rng, scene_kind(index), size)
 
@@ -44,20 +46,21 @@ def generate_shapes(
     seed: int = 0,
     size: int = DEFAULT_SIZE,
 ) -> Path:
-    """The folder ``root/split`` with ``images/``, ``annotations.json`` (COCO) and ``generator.json``, made if need be.
+    """Generate ``root/split`` with ``images/``, ``annotations.json`` (COCO) and ``generator.json``; return its path.
 
-    A folder that holds the same images already is left alone, one made with other options is replaced. The new one
-    appears under its name only when it is whole. Processes that call this at the same time wait for each other.
+    A folder with the same images is kept; one made with other options is replaced. The new folder appears under its
+    name only once it is complete. Concurrent calls wait for each other.
 
     Args:
-        root: the folder of all splits.
-        split: the name of the split; it enters the seed, so that splits share no image.
-        num_images: how many; a smaller split is the beginning of a larger one.
-        seed: of all chance, 0 or larger.
-        size: longer side of the largest images, pixels.
+        root: Folder of all splits.
+        split: Name of the split, which enters the seed, so that splits share no images.
+        num_images: Number of images; a smaller split is a prefix of a larger one.
+        seed: Seed of all randomness, at least 0.
+        size: Longer side of the largest images, pixels.
 
     Raises:
-        ValueError: an option makes no sense, or the folder holds something else.
+        ConfigError: An option is out of range.
+        DataError: The folder holds other files.
     """
     _check_options(split, num_images, seed, size)
     folder = Path(root) / split
@@ -69,14 +72,15 @@ def generate_shapes(
         if found == record:
             return folder
         if found is None and folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} holds files that the generator did not write: choose another folder or split")
+            raise DataError(f"{folder} holds files that the generator did not write: choose another folder or split")
         if found is not None:
-            logger.warning("%s was generated with %s; it is replaced by one with %s", folder, found, record)
+            logger.warning("%s was generated with %s and is replaced by images of %s", folder, found, record)
         partial, old = folder.with_name(f".{split}.partial"), folder.with_name(f".{split}.old")
         for leftover in (partial, old):
             shutil.rmtree(leftover, ignore_errors=True)
         _write(partial, split, num_images, seed, size)
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        with atomic_write(partial / RECORD) as file:
+            file.write(json.dumps(record, indent=2) + "\n")
         if folder.exists():
             folder.rename(old)
         partial.rename(folder)
@@ -85,10 +89,10 @@ def generate_shapes(
 
 
 def ensure_shapes(root: str | os.PathLike[str], split: str) -> Path:
-    """The folder of a split as it lies there, generated with its own or the default options where it is missing or old.
+    """Return the folder of a split; generate it if it is missing, or again with its own options if it is outdated.
 
     Raises:
-        ValueError: the folder holds something else, or nobody has said how many images this split has.
+        DataError: The folder holds other files, or is missing and has no default number of images.
     """
     folder = Path(root) / split
     found = read_record(folder)
@@ -97,14 +101,12 @@ def ensure_shapes(root: str | os.PathLike[str], split: str) -> Path:
     if found is not None:
         return generate_shapes(root, **found["options"])
     if split not in NUM_IMAGES:
-        raise ValueError(
-            f"{folder} is missing: generate it with datasets/prepare_shapes.py --split {split} --count ..."
-        )
+        raise DataError(f"{folder} is missing: generate it with datasets/prepare_shapes.py --split {split} --count ...")
     return generate_shapes(root, split, NUM_IMAGES[split])
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """What the generator wrote about a folder: ``version`` and ``options``; None if it did not make it."""
+    """Return the ``version`` and ``options`` that a folder was generated with; None if it was not generated."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
@@ -114,17 +116,17 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def _check_options(split: str, num_images: int, seed: int, size: int) -> None:
     if not split or split != os.path.basename(split) or split.startswith("."):
-        raise ValueError(f"'{split}' cannot name a split: take a plain word such as 'train'")
+        raise ConfigError(f"'{split}' cannot name a split: use a plain word such as 'train'")
     if num_images < 1:
-        raise ValueError(f"{num_images} images are no data set: give 1 or more")
+        raise ConfigError(f"cannot generate {num_images} images: ask for at least 1")
     if seed < 0:
-        raise ValueError(f"the seed {seed} is negative: give 0 or more")
+        raise ConfigError(f"the seed {seed} is negative: use 0 or more")
     if size < SMALLEST_SIZE:
-        raise ValueError(f"images of {size} pixels are too small for the scenes: give {SMALLEST_SIZE} or more")
+        raise ConfigError(f"images of {size} pixels are too small for the scenes: use at least {SMALLEST_SIZE}")
 
 
 def _write(folder: Path, split: str, num_images: int, seed: int, size: int) -> None:
-    """Draw all images into ``folder``; drawing and compressing overlap in two threads."""
+    """Draw all images into ``folder``, in two threads so that drawing and compressing overlap."""
     (folder / IMAGES).mkdir(parents=True)
 
     def draw(index: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -151,7 +153,8 @@ def _write(folder: Path, split: str, num_images: int, seed: int, size: int) -> N
         "annotations": annotations,
         "categories": [{"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(CLASSES, 1)],
     }
-    (folder / ANNOTATIONS).write_text(json.dumps(data))
+    with atomic_write(folder / ANNOTATIONS) as file:
+        json.dump(data, file)
 
 
 def _annotation(x: SceneObject, image_id: int) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The outlines of the generated shapes, as signed distances: exact masks and smooth edges come from the same numbers.
+"""Outlines of the generated shapes as signed distances, which give exact masks and smooth edges alike.
 
-An outline is a function of coordinates in the shape's own frame, where the shape fits the circle of radius ``REACH``
-around the origin. It gives the distance to the shape's edge, negative inside. Only what NumPy computes alike on every
-machine decides a pixel.
+An outline is a function of coordinates in the shape's own frame, where the shape fits into the circle of radius
+``REACH`` around the origin. It returns the distance to the shape's edge, negative inside. Pixels depend only on
+operations whose results NumPy guarantees on every machine.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _LETTERS: dict[str, Sequence[Points]] = {
 
 
 def disc(rng: Generator) -> Outline:
-    """A filled circle or mild ellipse."""
+    """Return a filled circle or mild ellipse."""
     return _ellipse(rng.uniform(0.75, 1.0))
 
 
 def ring(rng: Generator) -> Outline:
-    """A circle or mild ellipse with a hole in the middle."""
+    """Return a circle or mild ellipse with a hole in the middle."""
     half_width = rng.uniform(0.15, 0.24)
     edge = _ellipse(rng.uniform(0.8, 1.0))
     return lambda x, y: np.abs(edge(x, y) + half_width) - half_width
 
 
 def star(rng: Generator) -> Outline:
-    """A star of four to seven rays."""
+    """Return a star of four to seven points."""
     rays = int(rng.integers(4, 8))
     radii, angles = np.ones(2 * rays), np.linspace(0.0, 2 * np.pi, 2 * rays, endpoint=False)
     radii[1::2] = rng.uniform(0.38, 0.5)
@@ -58,19 +58,19 @@ def star(rng: Generator) -> Outline:
 
 
 def polygon(rng: Generator) -> Outline:
-    """A filled polygon of three to six corners, somewhat irregular."""
+    """Return a filled, slightly irregular polygon of three to six corners."""
     return _polygon(_corners(rng))
 
 
 def frame(rng: Generator) -> Outline:
-    """The outline of a polygon of three to six corners: a hole in the middle."""
+    """Return the border of a polygon of three to six corners, with a hole in the middle."""
     half_width = rng.uniform(0.14, 0.19)
     edge = _polygon(_corners(rng))
     return lambda x, y: np.abs(edge(x, y) + half_width) - half_width
 
 
 def blob(rng: Generator) -> Outline:
-    """A soft lump: a few discs around the middle that flow into each other."""
+    """Return a soft blob: a few discs around the middle that blend into each other."""
     count = int(rng.integers(3, 6))
     turns = (np.arange(count) + rng.uniform(-0.25, 0.25, count)) * (2 * np.pi / count)
     centers = _around(rng.uniform(0.38, 0.56, count), turns)
@@ -88,7 +88,7 @@ def blob(rng: Generator) -> Outline:
 
 
 def cross(rng: Generator) -> Outline:
-    """Two bars of one length that cross in their middles."""
+    """Return two bars of equal length that cross in their middles."""
     arm = rng.uniform(0.2, 0.32)
     reach = 0.95
 
@@ -100,13 +100,13 @@ def cross(rng: Generator) -> Outline:
 
 
 def crescent(rng: Generator) -> Outline:
-    """A moon: a circle without another that covers one side of it."""
+    """Return a crescent: a circle minus another that covers one side of it."""
     shift, bite = rng.uniform(0.45, 0.65), rng.uniform(0.72, 0.85)
     return lambda x, y: np.maximum(np.hypot(x, y) - 1.0, bite - np.hypot(x - shift, y))
 
 
 def word(rng: Generator) -> Outline:
-    """Two or three letters in a row: one object of several parts."""
+    """Return two or three letters in a row, one object of several parts."""
     count = int(rng.integers(2, 4))
     names = sorted(_LETTERS)
     advance = 1.62 / (count + 0.3 * (count - 1))  # letters with gaps of 0.3 of their width between them
@@ -120,7 +120,7 @@ def word(rng: Generator) -> Outline:
 
 
 def squiggle(rng: Generator) -> Outline:
-    """A thick zigzag line of three to five legs."""
+    """Return a thick zigzag line of three to five segments."""
     legs = int(rng.integers(3, 6))
     height = rng.uniform(0.32, 0.46)
     xs = np.linspace(-0.76, 0.76, legs + 1)
@@ -158,7 +158,7 @@ def _ellipse(ratio: float) -> Outline:
 
 
 def _segment(x: Array, y: Array, start: tuple[float, float], end: tuple[float, float]) -> Array:
-    """The distance to a line segment."""
+    """Return the distance to a line segment."""
     ex, ey = end[0] - start[0], end[1] - start[1]
     px, py = x - start[0], y - start[1]
     along = np.clip((px * ex + py * ey) / (ex * ex + ey * ey), 0.0, 1.0)
@@ -166,7 +166,7 @@ def _segment(x: Array, y: Array, start: tuple[float, float], end: tuple[float, f
 
 
 def _polygon(points: Points) -> Outline:
-    """A closed polygon, filled by the even-odd rule."""
+    """Return a closed polygon, filled by the even-odd rule."""
 
     def distance(x: Array, y: Array) -> Array:
         nearest = np.full(x.shape, np.inf)
@@ -182,7 +182,7 @@ def _polygon(points: Points) -> Outline:
 
 
 def _strokes(lines: Sequence[Points], half_width: float) -> Outline:
-    """Lines of a given thickness with round ends."""
+    """Return lines of a given thickness with round ends."""
 
     def distance(x: Array, y: Array) -> Array:
         nearest = np.full(x.shape, np.inf)

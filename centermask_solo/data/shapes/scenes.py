@@ -1,20 +1,20 @@
-"""Scenes of generated shapes: what lies where in an image, painted back to front with exact visible masks.
+"""Scenes of generated shapes, painted back to front with exact masks of the visible pixels.
 
-The mixture repeats every 100 images, so that any 100 consecutive ones hold every kind of scene:
+The mixture repeats every 100 images, so that any 100 consecutive images contain every kind of scene:
 
 =============  ===  ==========================================================================================
 ordinary        79  2 to 6 objects of 36 px up to 0.75 of the shorter side, at least 0.6 of each visible, some
-                    cut by the border
+                    truncated by the border
 big              4  one object over most of the image, up to three small ones on it
 empty            4  no object at all
-pile             4  9 to 14 objects on one heap: slivers, parts, hidden objects
+pile             4  9 to 14 objects in one pile: slivers, parts, hidden objects
 tiny             2  4 to 7 objects of 8 to 16 px
-faint            4  as ordinary, but the objects' colours are close to the background's
-crowd region     2  a heap of clutter of one class, annotated as a crowd, with 2 to 4 ordinary objects
+faint            4  as ordinary, but in colors close to the background's
+crowd region     2  a cluster of one class, annotated as a crowd, with 2 to 4 ordinary objects
 packed           1  61 to 66 objects of 8 to 28 px
 =============  ===  ==========================================================================================
 
-(Pixels for images of the default size; in larger ones the objects grow along, but for the smallest.)
+(Pixels of images of the default size; all but the smallest objects scale with the image.)
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from .textures import Color, contrasting_color, fill, random_color
 CLASSES: tuple[str, ...] = tuple(OUTLINES)
 DEFAULT_SIZE = 256  # longer side of the largest images, pixels
 SMALLEST = 8.0  # extent of the smallest objects, pixels
-MIN_VISIBLE_PIXELS = 12  # an object shows at least so many pixels, or none at all
-# Below their extent, pixels, these shapes are mush
+MIN_VISIBLE_PIXELS = 12  # of an object that is not completely hidden
+# Smallest recognizable extent of some shapes, pixels
 _SMALLEST_OF_CLASS = {"word": 22.0, "squiggle": 12.0, "frame": 11.0, "ring": 10.0}
 _BACKGROUND = -1
 
@@ -46,16 +46,16 @@ class SceneObject(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """An image and what can be seen in it."""
+    """An image and its visible objects."""
 
     kind: str
     image: NDArray[np.uint8]  # (H, W, 3), RGB
     objects: list[SceneObject]  # back to front; their masks are disjoint and not empty
-    num_hidden: int  # objects that others cover completely
+    num_hidden: int  # objects that are completely covered by others
 
 
 def scene_kind(index: int) -> str:
-    """The kind of scene of the image number ``index``, from 0: see the table above."""
+    """Return the kind of scene of the image at ``index``, counted from 0; see the table above."""
     if index % 100 == 7:
         return "packed"
     if index % 50 == 5:
@@ -66,12 +66,12 @@ def scene_kind(index: int) -> str:
 
 
 def draw_scene(rng: Generator, kind: str, size: int = DEFAULT_SIZE) -> Scene:
-    """A scene of the given kind; the same for the same generator state on any machine.
+    """Return a random scene, which is the same on every machine for the same state of the generator.
 
     Args:
-        rng: where all chance comes from.
-        kind: a kind of the table above.
-        size: the longer side is 0.75 to 1 times it, pixels.
+        rng: Source of all randomness.
+        kind: Kind of scene, as in the table above.
+        size: Upper bound of the longer side, which is at least 0.75 of it, pixels.
     """
     long_side = round(size * rng.uniform(0.75, 1.0))
     short_side = round(long_side / (1.0, 4 / 3, 3 / 2)[rng.integers(3)])
@@ -82,7 +82,7 @@ def draw_scene(rng: Generator, kind: str, size: int = DEFAULT_SIZE) -> Scene:
 
 
 class _Painter:
-    """An image in the making, with the topmost object of each pixel."""
+    """An unfinished image, with the topmost object of each pixel."""
 
     def __init__(self, rng: Generator, height: int, width: int, scale: float, faint: bool) -> None:
         self.rng, self.height, self.width, self.scale, self.faint = rng, height, width, scale, faint
@@ -102,13 +102,13 @@ class _Painter:
         may_hide: bool = False,
         around: tuple[float, float, float] | None = None,
     ) -> bool:
-        """Paint one object of a random class on top at a free place; False if none was found.
+        """Paint one object of a random class on top, and return whether a valid place was found.
 
         Args:
-            extent: smallest and largest diameter, pixels; small ones are as likely as large ones.
-            min_visible: this share of every object below must stay visible.
-            may_hide: objects below may also vanish completely.
-            around: (column, row, radius) of the disc in which the middle lies; by default the whole image.
+            extent: Smallest and largest diameter, pixels; the logarithm is distributed uniformly.
+            min_visible: Share of every object below that must stay visible.
+            may_hide: Whether objects below may also be hidden completely.
+            around: (column, row, radius) of the disc that contains the center; by default the whole image.
         """
         class_index = int(self.rng.integers(len(CLASSES)))
         for _ in range(12):
@@ -148,14 +148,14 @@ class _Painter:
             column, row, radius = around
             angle, along = self.rng.uniform(0.0, 2 * np.pi), radius * np.sqrt(self.rng.random())
             return float(column + along * np.cos(angle)), float(row + along * np.sin(angle))
-        # One in six may reach over the border, by less than half of its extent
+        # One in six may extend beyond the border, by less than half of its extent
         margin = 0.1 * diameter if self.rng.random() < 1 / 6 else min(0.55 * diameter, 0.5 * self.short_side)
         return self.rng.uniform(margin, self.width - margin), self.rng.uniform(margin, self.height - margin)
 
     def _outline(
         self, class_index: int, middle: tuple[float, float], radius: float
     ) -> tuple[tuple[slice, slice], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """The window that an object needs, and in it the signed distance to its edge and the coordinates, in pixels."""
+        """Return the window of an object, and in it the signed distance to its edge and the coordinates, in pixels."""
         reach = REACH * radius + 2
         left, top = (max(int(np.floor(c - reach)), 0) for c in middle)
         right, bottom = (max(int(np.ceil(c + reach)), 0) for c in middle)
@@ -194,14 +194,14 @@ class _Painter:
         color: Color,
     ) -> None:
         surface = fill(self.rng, columns, rows, color, variation=40.0 if self.faint else 90.0)
-        if self.rng.random() < 0.5:  # a darker or brighter seam along the edge
-            seam = np.clip(2.0 + distance, 0.0, 1.0)[..., None] * (-0.5 if self.rng.random() < 0.7 else 0.35)
-            surface = np.clip(surface * (1.0 + seam), 0.0, 255.0)
+        if self.rng.random() < 0.5:  # a darker or brighter rim along the edge
+            rim = np.clip(2.0 + distance, 0.0, 1.0)[..., None] * (-0.5 if self.rng.random() < 0.7 else 0.35)
+            surface = np.clip(surface * (1.0 + rim), 0.0, 255.0)
         coverage = np.clip(0.5 - distance, 0.0, 1.0)[..., None]
         self.image[window] += (surface - self.image[window]) * coverage
 
     def add_crowd(self, middle: tuple[float, float], radius: float, count: int) -> None:
-        """Paint clutter: many small objects of one class over each other, as a single crowd."""
+        """Paint many small, overlapping objects of one class as a single crowd."""
         class_index = int(self.rng.integers(len(CLASSES)))
         color, crowd = self._color(), len(self.classes)
         self.classes.append(class_index)
@@ -243,14 +243,14 @@ def _big(rng: Generator, painter: _Painter) -> None:
 
 
 def _empty(rng: Generator, painter: _Painter) -> None:
-    """Nothing: the background is the picture."""
+    """Add no object to the background."""
 
 
 def _pile(rng: Generator, painter: _Painter) -> None:
-    heap = (painter.width / 2, painter.height / 2, 0.3 * painter.short_side)
+    pile = (painter.width / 2, painter.height / 2, 0.3 * painter.short_side)
     for _ in range(rng.integers(9, 15)):
         extent = (28.0 * painter.scale, 0.5 * painter.short_side)
-        painter.add(extent, min_visible=0.05, may_hide=True, around=heap)
+        painter.add(extent, min_visible=0.05, may_hide=True, around=pile)
 
 
 def _tiny(rng: Generator, painter: _Painter) -> None:
@@ -267,11 +267,11 @@ def _crowd_region(rng: Generator, painter: _Painter) -> None:
 
 
 def _packed(rng: Generator, painter: _Painter) -> None:
-    wanted = int(rng.integers(61, 67))
+    count = int(rng.integers(61, 67))
     smallest, largest = 12.0, 28.0
-    while len(painter.classes) < wanted:
+    while len(painter.classes) < count:
         if not painter.add((smallest, largest)):
-            smallest, largest = max(0.95 * smallest, SMALLEST), max(0.95 * largest, SMALLEST)  # it gets narrow
+            smallest, largest = max(0.95 * smallest, SMALLEST), max(0.95 * largest, SMALLEST)  # little space is left
 
 
 _COMPOSERS = {

@@ -1,4 +1,4 @@
-"""Colours and textures of the generated images: what fills the objects and what lies behind them."""
+"""Colors and textures of the objects and backgrounds of generated images."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Color = NDArray[np.float64]  # (3,), RGB, 0..255
-Pattern = Callable[[Generator, Array, Array], Array]  # pixel columns and rows -> share of the second colour, 0..1
+Pattern = Callable[[Generator, Array, Array], Array]  # pixel columns and rows -> share of the second color, 0..1
 
 
 def random_color(rng: Generator) -> Color:
-    """A colour of any hue, from pale to full and from dark to bright: (3,) RGB in 0..255."""
+    """Return a color of any hue, from pale to saturated and from dark to bright: (3,) RGB in 0..255."""
     hue, saturation, value = rng.uniform(0.0, 6.0), rng.uniform(0.1, 1.0), rng.uniform(0.25, 1.0)
     wheel = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6.0 - 3.0) - 1.0, 0.0, 1.0)
     return 255.0 * value * (1.0 - saturation * (1.0 - wheel))
 
 
 def contrasting_color(rng: Generator, other: Color, least: float, most: float = 765.0) -> Color:
-    """A colour whose difference from ``other``, summed over the channels, lies in [``least``, ``most``] if possible."""
+    """Return a color whose L1 distance from ``other`` lies in [``least``, ``most``] if possible."""
     color = random_color(rng)
     for _ in range(30):
         if least <= np.abs(color - other).sum() <= most:
@@ -31,12 +31,13 @@ def contrasting_color(rng: Generator, other: Color, least: float, most: float = 
 
 
 def fill(rng: Generator, columns: Array, rows: Array, color: Color, variation: float) -> Array:
-    """A textured surface, (h, w, 3) in 0..255.
+    """Return a textured surface, (h, w, 3) in 0..255.
 
     Args:
-        columns, rows: the pixels' coordinates, (h, w).
-        color: the main colour.
-        variation: how far the second colour may lie from it, a channel.
+        rng: Source of all randomness.
+        columns, rows: Coordinates of the pixels, (h, w).
+        color: Main color.
+        variation: Bound of the second color's difference from it, per channel.
     """
     shift = rng.uniform(0.3, 1.0) * variation
     second = color + np.where(color.mean() > 127.5, -shift, shift) * rng.uniform(0.6, 1.4, 3)
@@ -72,7 +73,7 @@ def _speckles(rng: Generator, columns: Array, rows: Array) -> Array:
 
 
 def _clouds(rng: Generator, columns: Array, rows: Array) -> Array:
-    """Smooth noise: a coarse grid of random numbers, interpolated."""
+    """Return smooth noise: a coarse grid of random numbers, interpolated."""
     period = rng.uniform(12.0, 40.0)
     x, y = (columns - columns.min()) / period, (rows - rows.min()) / period
     left, top = np.floor(x).astype(np.intp), np.floor(y).astype(np.intp)

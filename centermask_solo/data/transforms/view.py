@@ -1,4 +1,4 @@
-"""A rectangle of an image as an image of another size, sampled at once."""
+"""A view: a rectangle of an image, flipped or not, resampled in one pass."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ Array = NDArray[Any]
 
 
 class _Axis(NamedTuple):
-    """Where the output pixels of one axis come from: each from two neighbours, by weights; outside they are 0.
+    """The source of each output pixel along one axis: two neighbors and their weights, which are 0 outside the image.
 
     Attributes:
-        seen: the output pixels, n of them in a row, that show any of the source; the other attributes are theirs.
-        low: (n,) int64, source pixels, counted from ``first`` on.
-        high: (n,) int64, likewise.
-        low_weight: (n,) float32.
-        high_weight: (n,) float32.
-        first: first source pixel that any output pixel reads.
-        stop: one after the last.
+        seen: Output pixels, n consecutive ones, that show a part of the source; the other attributes are theirs.
+        low: Lower source pixels, counted from ``first``, (n,) int64.
+        high: Upper source pixels, likewise.
+        low_weight: Weights of the lower source pixels, (n,) float32.
+        high_weight: Weights of the upper source pixels, (n,) float32.
+        first: First source pixel that any output pixel reads.
+        stop: One past the last.
     """
 
     seen: slice
@@ -38,13 +38,13 @@ class _Axis(NamedTuple):
 
     @classmethod
     def between(cls, start: float, stop: float, n_in: int, n_out: int, flipped: bool) -> _Axis:
-        """The part ``start`` .. ``stop`` of an axis of ``n_in`` pixels as ``n_out``; its ends are not looked beyond."""
+        """Map ``start`` .. ``stop`` of an axis of ``n_in`` pixels to ``n_out``; its end pixels are replicated."""
         length = stop - start
         at = (np.arange(n_out) + 0.5) * (length / n_out) - 0.5
         at = start + at.clip(0, max(length - 1, 0))
         if flipped:
             at = at[::-1]
-        (shown,) = np.nonzero((at > -1) & (at < n_in))  # the neighbour below or above is inside
+        (shown,) = np.nonzero((at > -1) & (at < n_in))  # the lower or the upper neighbor is inside
         seen = slice(int(shown[0]), int(shown[-1]) + 1) if len(shown) else slice(0, 0)
         at = at[seen]
         low = np.floor(at).astype(np.int64)
@@ -59,9 +59,9 @@ class _Axis(NamedTuple):
 
 
 class View(T.Transform):
-    """A rectangle of an image, maybe mirrored, as an image of another size; beyond the image it shows ``fill``.
+    """A rectangle of an image, flipped or not, resized to another size; beyond the image it shows ``fill``.
 
-    Sampled bilinearly with half-pixel centres and without antialiasing, in float32, as YOLACT's published code does.
+    Sampling is bilinear, in float32, with half-pixel centers and without antialiasing, as in YOLACT's published code.
     """
 
     def __init__(
@@ -75,18 +75,18 @@ class View(T.Transform):
     ) -> None:
         """
         Args:
-            source_size: height and width of the image.
-            rectangle: x0 y0 x1 y1 in its pixels; may reach beyond it.
-            output_size: height and width of the result.
-            flipped: horizontally.
-            fill: one number a channel, or one for all.
+            source_size: (height, width) of the image.
+            rectangle: x0 y0 x1 y1 in pixels of the image; may extend beyond it.
+            output_size: (height, width) of the result.
+            flipped: Whether it is flipped horizontally.
+            fill: One number per channel, or one for all.
         """
         super().__init__()
         self.source_size, self.rectangle, self.output_size = source_size, rectangle, output_size
         self.flipped, self.fill = flipped, tuple(fill)
 
     def then(self, other: View) -> View:
-        """The view that ``other`` has of this one's result, as one view; what lies beyond the image is this one's."""
+        """Return this view followed by ``other`` as one view, with this one's fill beyond the image."""
         x0, y0, x1, y1 = self.rectangle
         scale_x, scale_y = (x1 - x0) / self.output_size[1], (y1 - y0) / self.output_size[0]
         left, top, right, bottom = other.rectangle
@@ -98,15 +98,15 @@ class View(T.Transform):
         )
 
     def apply_image(self, img: Array) -> Array:
-        """The view of an image (H, W, C): float32, (*output_size, C)."""
+        """Return the view of an image (H, W, C): float32, (*output_size, C)."""
         return self._sample(img, np.array(self.fill, dtype=np.float32))
 
     def apply_segmentation(self, segmentation: Array) -> Array:
-        """The view of a mask of zeros and ones, (H, W), rounded to zeros and ones; 0 beyond the image."""
+        """Return the view of a mask of zeros and ones, (H, W), rounded to zeros and ones; 0 beyond the image."""
         return (self._sample(segmentation[..., None], np.float32(0))[..., 0] > 0.5).astype(segmentation.dtype)
 
     def apply_coords(self, coords: Array) -> Array:
-        """Points (N, 2) of the image, x and y, in the frame of the view."""
+        """Return points (N, 2) of the image, x and y, in the frame of the view."""
         x0, y0, x1, y1 = self.rectangle
         height, width = self.output_size
         moved = (np.asarray(coords, dtype=np.float64) - (x0, y0)) * (width / (x1 - x0), height / (y1 - y0))
@@ -114,19 +114,20 @@ class View(T.Transform):
             moved[:, 0] = width - moved[:, 0]
         return moved
 
-    def shows_centre(self, box: Array) -> bool:
-        """Whether the centre of a box (4,), x0 y0 x1 y1 in the image's pixels, lies strictly inside the rectangle."""
+    def shows_center(self, box: Array) -> bool:
+        """Return whether the center of a box (4,), x0 y0 x1 y1 in pixels, lies strictly inside the rectangle."""
         x0, y0, x1, y1 = self.rectangle
         x, y = (box[:2] + box[2:]) / 2
         return bool(x0 < x < x1 and y0 < y < y1)
 
     def _sample(self, image: Array, fill: Any) -> Array:
-        """See :meth:`apply_image`; as the sum of what is inside, relative to ``fill``, one axis after the other."""
+        """Return the view of an image: one resize for a part of it, otherwise what is inside, over ``fill``."""
         part = self._part(image)
         if part is not None:
             height, width = self.output_size
             out = cv2.resize(part.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
             return np.ascontiguousarray(out[:, ::-1] if self.flipped else out).reshape(height, width, -1)
+        # Source pixels that are visible, relative to the fill, then rows, then columns
         x0, y0, x1, y1 = self.rectangle
         rows = _Axis.between(y0, y1, self.source_size[0], self.output_size[0], False)
         columns = _Axis.between(x0, x1, self.source_size[1], self.output_size[1], self.flipped)
@@ -138,7 +139,7 @@ class View(T.Transform):
         return out + fill
 
     def _part(self, image: Array) -> Array | None:
-        """The rectangle of the image, if it consists of whole pixels of it."""
+        """Return the pixels of the rectangle; None unless it consists of whole pixels of the image."""
         x0, y0, x1, y1 = (int(x) for x in self.rectangle)
         height, width = self.source_size
         if (x0, y0, x1, y1) != self.rectangle or x0 < 0 or y0 < 0 or x1 > width or y1 > height:

@@ -1,4 +1,4 @@
-"""A full account of a dataset: what it holds, and everything that looks wrong with it."""
+"""A full report on a dataset: statistics and every fault."""
 
 from __future__ import annotations
 
@@ -14,45 +14,46 @@ from detectron2.utils.file_io import PathManager
 from pycocotools import mask as rle
 from tqdm import tqdm
 
+from ...utils.errors import DataError
+from ..datasets import find_files
 from ..formats.coco import CocoData, Record, read_coco_json
-from ..images import image_size, wrong_size
-from .checks import find_files
+from ..images import check_image
 
-MAX_EXAMPLES = 5  # of each kind of fault that the report names
-TOLERANCE = 1.0  # pixels by which coordinates may lie outside of the image
+MAX_EXAMPLES = 5  # per kind of fault in the text
+TOLERANCE = 1.0  # pixels by which coordinates may exceed the image
 
 
 @dataclass
 class DatasetReport:
-    """What a dataset holds, and its faults; as text, it is the whole account."""
+    """Statistics of a dataset and its faults; ``str()`` formats the report."""
 
     name: str
     num_images: int
-    num_empty_images: int  # without a single annotation
+    num_empty_images: int  # without any annotation
     num_annotations: int
     num_crowds: int
     num_polygons: int  # annotations with polygons
     num_rles: int
     num_without_mask: int
-    objects_of_class: dict[str, int]  # crowds are left out
-    faults: dict[str, list[str]] = field(default_factory=dict)  # kind of fault -> where
+    objects_of_class: dict[str, int]  # without crowds
+    faults: dict[str, list[str]] = field(default_factory=dict)  # kind of fault -> locations
 
     @property
     def ok(self) -> bool:
-        """Whether no fault was found; unused classes are none."""
+        """Whether no fault was found; an unused class is not a fault."""
         return not self.faults
 
     @property
     def unused_classes(self) -> list[str]:
-        """Classes without any object."""
+        """The classes that have no object."""
         return [name for name, count in self.objects_of_class.items() if count == 0]
 
     def __str__(self) -> str:
         lines = [
             f"{self.name}: {self.num_images} images ({self.num_empty_images} without annotations), "
-            f"{self.num_annotations} annotations ({self.num_crowds} of crowds)",
+            f"{self.num_annotations} annotations ({self.num_crowds} crowds)",
             f"masks: {self.num_polygons} as polygons, {self.num_rles} as RLE, {self.num_without_mask} missing",
-            f"classes: {len(self.objects_of_class)}; objects of each: "
+            f"classes: {len(self.objects_of_class)}; objects per class: "
             + ", ".join(f"{name} {count}" for name, count in self.objects_of_class.items()),
         ]
         if self.unused_classes:
@@ -60,30 +61,31 @@ class DatasetReport:
         for kind, where in self.faults.items():
             more = f" and {len(where) - MAX_EXAMPLES} more" if len(where) > MAX_EXAMPLES else ""
             lines.append(f"FAULT, {len(where)} x {kind}: {'; '.join(where[:MAX_EXAMPLES])}{more}")
-        lines.append("no fault found" if self.ok else f"{sum(map(len, self.faults.values()))} faults found")
+        lines.append("no faults found" if self.ok else f"{sum(map(len, self.faults.values()))} faults found")
         return "\n".join(lines)
 
 
 def check_dataset(name: str, open_images: bool = True) -> DatasetReport:
-    """The account of a registered dataset in COCO format.
+    """Return the report on a registered dataset in COCO format.
 
     Args:
-        name: of the dataset.
-        open_images: decode every image, to find damaged ones and those of another size than the json says.
+        name: Name of the dataset.
+        open_images: Whether to decode every image, which finds damaged ones and those of another size than the json's.
 
     Raises:
-        ValueError, FileNotFoundError: it is not registered, has no json, or its json is not COCO at all.
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing, it has no json, or the json is not COCO at all.
     """
     json_file = find_files(name).get("json_file")
     if not json_file:
-        raise ValueError(f"the dataset '{name}' has no annotation file in COCO format that could be checked")
+        raise DataError(f"the dataset '{name}' has no annotation file in COCO format to check")
     return check_coco_files(json_file, MetadataCatalog.get(name).image_root, name, open_images)
 
 
 def check_coco_files(
     json_file: str, image_root: str, name: str | None = None, open_images: bool = True
 ) -> DatasetReport:
-    """The account of an annotation file and its folder of images, as :func:`check_dataset` gives it."""
+    """Return the report on an annotation file and its folder of images; see :func:`check_dataset`."""
     data = read_coco_json(json_file)
     segmentations = [x.get("segmentation") for x in data.annotations]
     counts = Counter(x["category_id"] for x in data.annotations if not x.get("iscrowd"))
@@ -112,19 +114,19 @@ def _annotation_faults(data: CocoData) -> Iterator[tuple[str, str]]:
     names = Counter(x["name"] for x in data.categories)
     for name, count in names.items():
         if count > 1:
-            yield "class name that several categories have", name
+            yield "class name of several categories", name
     for x in tqdm(data.annotations, "annotations", unit_scale=True, mininterval=1.0, leave=False):
         where = f"annotation {x['id']}"
         image = images.get(x["image_id"])
         if image is None:
-            yield "annotation of an image that the json lacks", f"{where} (image {x['image_id']})"
+            yield "annotation of an image that is not in the json", f"{where} (image {x['image_id']})"
             continue
         where += f" ({image['file_name']})"
         left, top, width, height = x["bbox"]
         if width <= 0 or height <= 0:
             yield "box without area", where
         elif not _inside([left, left + width], image["width"]) or not _inside([top, top + height], image["height"]):
-            yield "box that reaches out of the image", where
+            yield "box that extends beyond the image", where
         for kind in _mask_faults(x.get("segmentation"), image):
             yield kind, where
 
@@ -141,20 +143,20 @@ def _mask_faults(segmentation: Any, image: Record) -> Iterator[str]:
             yield "RLE that cannot be decoded"
             return
         if area == 0:
-            yield "RLE without a pixel"
+            yield "RLE without any pixels"
     else:
         yield from dict.fromkeys(fault for p in segmentation for fault in _polygon_faults(p, image))
 
 
 def _polygon_faults(polygon: list[float], image: Record) -> Iterator[str]:
     if len(polygon) < 6 or len(polygon) % 2:
-        yield "polygon of fewer than 3 points, or with half a point"
+        yield "polygon of fewer than 3 points or an odd number of values"
         return
     x, y = np.asarray(polygon, dtype=np.float64).reshape(-1, 2).T
     if abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) / 2 < 1e-3:
         yield "polygon without area"
     if not _inside(x, image["width"]) or not _inside(y, image["height"]):
-        yield "polygon that reaches out of the image"
+        yield "polygon that extends beyond the image"
 
 
 def _inside(coordinates: Any, limit: int) -> bool:
@@ -165,13 +167,11 @@ def _image_faults(data: CocoData, image_root: str, open_images: bool) -> Iterato
     for x in tqdm(data.images, "images", unit_scale=True, mininterval=1.0, leave=False):
         path = os.path.join(image_root, x["file_name"])
         if not PathManager.isfile(path):
-            yield "image that is missing", path
+            yield "missing image", path
             continue
         if not open_images:
             continue
-        expected = (x["width"], x["height"])
         try:
-            if image_size(PathManager.get_local_path(path)) != expected:
-                raise wrong_size(path, expected)
-        except (ValueError, FileNotFoundError) as error:
-            yield "image that cannot be used", str(error)
+            check_image(PathManager.get_local_path(path), (x["width"], x["height"]))
+        except DataError as error:
+            yield "unusable image", str(error)

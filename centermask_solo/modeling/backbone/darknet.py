@@ -12,6 +12,7 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec, get_norm
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor, nn
 
+from ...utils.errors import ConfigError
 from ..layers import init_conv_xavier_
 from .fpn import YOLACTFPN, build_yolact_fpn
 from .norms import BN_FROM_6, norm_for_batch
@@ -19,13 +20,13 @@ from .norms import BN_FROM_6, norm_for_batch
 __all__ = ["DarkNet", "DarkNetBlock", "build_darknet_backbone", "build_darknet_yolact_fpn_backbone"]
 
 STEM_CHANNELS = 32
-BLOCKS = (1, 2, 8, 8, 4)  # of stages 1 to 5; each stage has half the size and twice the channels of what it reads
+BLOCKS = (1, 2, 8, 8, 4)  # of stages 1 to 5; each stage halves the size and doubles the channels
 NORMS = ("FrozenBN", "BN", "SyncBN")
 NEGATIVE_SLOPE = 0.1
 
 
 def _unit(in_channels: int, out_channels: int, kernel_size: int, *, norm: str, stride: int = 1) -> Conv2d:
-    """Convolution without bias, normalization, leaky ReLU: keys ``weight`` and ``norm.*``."""
+    """Return a convolution without bias, normalization and leaky ReLU: keys ``weight`` and ``norm.*``."""
     conv = Conv2d(
         in_channels,
         out_channels,
@@ -46,20 +47,20 @@ class DarkNetBlock(nn.Module):
     def __init__(self, channels: int, *, norm: str) -> None:
         """
         Args:
-            channels: of the input and the output.
-            norm: name of a normalization in Detectron2's ``get_norm``.
+            channels: Number of input and output channels.
+            norm: Name of a normalization in Detectron2's ``get_norm``.
         """
         super().__init__()
         self.conv1 = _unit(channels, channels // 2, 1, norm=norm)
         self.conv2 = _unit(channels // 2, channels, 3, norm=norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's features, of the shape of ``x``."""
+        """Return the features of the block, of the shape of ``x``."""
         return x + self.conv2(self.conv1(x))
 
 
 def _stage(in_channels: int, num_blocks: int, *, norm: str) -> nn.Sequential:
-    """A unit of stride 2, key ``downsample``, and blocks, keys ``0``, ``1``, ..."""
+    """Return a unit of stride 2, key ``downsample``, and blocks, keys ``0``, ``1``, ..."""
     channels = 2 * in_channels
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         downsample=_unit(in_channels, channels, 3, norm=norm, stride=2),
@@ -80,20 +81,20 @@ class DarkNet(Backbone):
     ) -> None:
         """
         Args:
-            in_channels: of the image.
-            out_features: which of stage1 .. stage5 to give; nothing beyond the last of them is built.
+            in_channels: Number of channels of the image.
+            out_features: Which of stage1..stage5 to return; nothing beyond the last of them is built.
             norm: "FrozenBN", "BN" or "SyncBN".
-            freeze_at: how many parts to freeze, of the stem and the five stages.
+            freeze_at: Number of parts to freeze, of the stem and the five stages.
 
         Raises:
-            ValueError: an unknown output, or none; an unknown norm.
+            ConfigError: An output or the norm is unknown, or there is no output.
         """
         super().__init__()
         known = [f"stage{i + 1}" for i in range(len(BLOCKS))]
-        if norm not in NORMS:
-            raise ValueError(f"MODEL.DARKNET.NORM must be one of {', '.join((*NORMS, BN_FROM_6))}, not {norm!r}")
+        if norm not in NORMS:  # the builder resolves BNFrom6
+            raise ConfigError(f"MODEL.DARKNET.NORM must be one of {', '.join((*NORMS, BN_FROM_6))}, not {norm!r}")
         if not out_features or not set(out_features) <= set(known):
-            raise ValueError(f"DarkNet gives {', '.join(known)}, not {', '.join(out_features) or 'none'}")
+            raise ConfigError(f"DarkNet gives {', '.join(known)}, not {', '.join(out_features) or 'none'}")
         self._out_features = [name for name in known if name in out_features]
         self._out_feature_channels: dict[str, int] = {}
         self._out_feature_strides: dict[str, int] = {}
@@ -110,7 +111,7 @@ class DarkNet(Backbone):
             FrozenBatchNorm2d.convert_frozen_batchnorm(part)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, in order of stride, from images (N, in_channels, T_h, T_w)."""
+        """Return the outputs by name, in order of stride, from images (N, in_channels, T_h, T_w)."""
         x = self.stem(x)
         outputs = {}
         for name in self.stages:
@@ -122,7 +123,7 @@ class DarkNet(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DarkNet:
-    """DarkNet-53 with the outputs that ``MODEL.DARKNET.OUT_FEATURES`` names (stage1..stage5)."""
+    """Return DarkNet-53 with the outputs that ``MODEL.DARKNET.OUT_FEATURES`` names (stage1..stage5)."""
     return DarkNet(
         in_channels=input_shape.channels,
         out_features=cfg.MODEL.DARKNET.OUT_FEATURES,
@@ -133,5 +134,5 @@ def build_darknet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DarkNet:
 
 @BACKBONE_REGISTRY.register()
 def build_darknet_yolact_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLACTFPN:
-    """The pyramid of YOLACT on DarkNet-53."""
+    """Return the pyramid of YOLACT on DarkNet-53."""
     return build_yolact_fpn(cfg, build_darknet_backbone(cfg, input_shape))

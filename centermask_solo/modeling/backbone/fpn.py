@@ -1,4 +1,4 @@
-"""Feature pyramids on any bottom-up network: Detectron2's FPN, with the top levels that each system needs."""
+"""Feature pyramids on any bottom-up network: Detectron2's FPN with the top levels of each system."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelP6P7
 from torch import Tensor, nn
 
+from ...utils.errors import ConfigError
 from ..layers import init_conv_xavier_
 
 __all__ = ["YOLACTFPN", "LastLevelP6", "build_fcos_fpn", "build_fpn", "build_yolact_fpn"]
 
 
 class LastLevelP6(nn.Module):
-    """One further level for Detectron2's FPN: a 3x3 convolution of stride 2, key ``p6``."""
+    """One additional level for Detectron2's FPN: a 3x3 convolution of stride 2, key ``p6``."""
 
     num_levels = 1
 
     def __init__(self, in_channels: int, out_channels: int, in_feature: str) -> None:
         """
         Args:
-            in_channels: C of the level that it reads.
-            out_channels: C of the new level.
-            in_feature: name of the level that it reads.
+            in_channels: Number of channels of the level that it reads.
+            out_channels: Number of channels of the new level.
+            in_feature: Name of the level that it reads.
         """
         super().__init__()
         self.in_feature = in_feature
@@ -35,26 +36,26 @@ class LastLevelP6(nn.Module):
         weight_init.c2_xavier_fill(self.p6)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The new level, (N, out_channels, ceil(Hi / 2), ceil(Wi / 2)), as a list of one."""
+        """Return the new level, (N, out_channels, ceil(Hi / 2), ceil(Wi / 2)), as a list of one."""
         return [self.p6(x)]
 
 
 def check_in_features(cfg: CfgNode, bottom_up: Backbone) -> None:
-    """Raise a ValueError unless ``MODEL.FPN.IN_FEATURES`` names features that ``bottom_up`` gives, at least one."""
+    """Raise ConfigError unless ``MODEL.FPN.IN_FEATURES`` names features of ``bottom_up``, at least one."""
     given = list(bottom_up.output_shape())
     for name in cfg.MODEL.FPN.IN_FEATURES or ["(nothing)"]:
         if name not in given:
-            raise ValueError(
+            raise ConfigError(
                 f"MODEL.FPN.IN_FEATURES names {name}, but the backbone gives {', '.join(given)}: name some of these, "
-                "or add it to the backbone's OUT_FEATURES"
+                "or add it to the OUT_FEATURES of the backbone"
             )
 
 
 def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:
-    """Detectron2's FPN over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
+    """Return Detectron2's FPN over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
 
     Raises:
-        ValueError: ``bottom_up`` does not give one of these features, or none is named.
+        ConfigError: ``bottom_up`` lacks one of these features, or none is named.
     """
     check_in_features(cfg, bottom_up)
     return FPN(
@@ -68,12 +69,12 @@ def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) ->
 
 
 def build_fcos_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
-    """The FPN of FCOS: ``MODEL.FCOS.TOP_LEVELS`` (2, 1 or 0) levels P6 and P7 computed from the P5 output.
+    """Return the FPN of FCOS: with ``MODEL.FCOS.TOP_LEVELS`` (2, 1 or 0) levels P6 and P7 computed from P5.
 
-    P7 is computed from ReLU(P6), but P6 itself is given without the ReLU.
+    P7 is computed from ReLU(P6), but P6 itself is returned without the ReLU.
 
     Raises:
-        ValueError: any other number of levels.
+        ConfigError: The number of levels is not 0, 1 or 2, or the features are wrong.
     """
     shapes, channels = bottom_up.output_shape(), cfg.MODEL.FPN.OUT_CHANNELS
     strides = [shapes[name].stride for name in cfg.MODEL.FPN.IN_FEATURES if name in shapes]
@@ -85,23 +86,23 @@ def build_fcos_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
         return build_fpn(cfg, bottom_up, LastLevelP6(channels, channels, in_feature=last))
     if num_levels == 0:
         return build_fpn(cfg, bottom_up, None)
-    raise ValueError(f"MODEL.FCOS.TOP_LEVELS must be 2 (P6 and P7), 1 (P6) or 0, not {num_levels}")
+    raise ConfigError(f"MODEL.FCOS.TOP_LEVELS must be 2 (P6 and P7), 1 (P6) or 0, not {num_levels}")
 
 
 class YOLACTTopLevels(LastLevelP6P7):
     """The levels P6 and P7 of YOLACT: Detectron2's convolutions ``p6`` and ``p7``, without a ReLU between them."""
 
     def forward(self, c5: Tensor) -> list[Tensor]:
-        """P6 and P7, (N, C, ceil(Hi / 2), ceil(Wi / 2)) and half of that, from ``c5``, which is P5 after its ReLU."""
+        """Return P6 and P7, (N, C, ceil(Hi / 2), ceil(Wi / 2)) and half of that, from ``c5``, P5 after its ReLU."""
         p6 = self.p6(c5)
         return [p6, self.p7(p6)]
 
 
 class YOLACTFPN(FPN):
-    """The pyramid of YOLACT on the parameters of Detectron2's FPN.
+    """The pyramid of YOLACT, with the parameters of Detectron2's FPN.
 
-    Coarser maps are enlarged bilinearly to the exact size of the finer one, which need not be twice as large; a ReLU
-    follows the output convolutions; and the input is not padded. P6 and P7 come from P5.
+    Coarser maps are upsampled bilinearly to the exact size of the finer one, which need not be twice as large; a ReLU
+    follows the output convolutions; and the input is not padded. P6 and P7 are computed from P5.
 
     Source: YOLACT (arXiv 1904.02689), section 4, and its published code.
     """
@@ -109,9 +110,9 @@ class YOLACTFPN(FPN):
     def __init__(self, bottom_up: Backbone, in_features: list[str], out_channels: int) -> None:
         """
         Args:
-            bottom_up: the network below.
-            in_features: names of its maps, finest first; for all published models strides 8, 16 and 32.
-            out_channels: C of every level.
+            bottom_up: The network below.
+            in_features: Names of its maps, finest first; strides 8, 16 and 32 in all published models.
+            out_channels: Number of channels of every level.
         """
         last = f"p{int(math.log2(bottom_up.output_shape()[in_features[-1]].stride))}"
         top_block = YOLACTTopLevels(out_channels, out_channels, in_feature=last)
@@ -125,7 +126,7 @@ class YOLACTFPN(FPN):
         return 0
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The levels of a batch (N, 3, T_h, T_w) by name: (N, C, Hi, Wi) each."""
+        """Return the levels of a batch (N, 3, T_h, T_w) by name: (N, C, Hi, Wi) each."""
         features = self.bottom_up(x)
         levels: list[Tensor] = []
         merged: Tensor | None = None
@@ -141,10 +142,10 @@ class YOLACTFPN(FPN):
 
 
 def build_yolact_fpn(cfg: CfgNode, bottom_up: Backbone) -> YOLACTFPN:
-    """The pyramid of YOLACT over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
+    """Return the pyramid of YOLACT over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
 
     Raises:
-        ValueError: ``bottom_up`` does not give one of these features, or none is named.
+        ConfigError: ``bottom_up`` lacks one of these features, or none is named.
     """
     check_in_features(cfg, bottom_up)
     return YOLACTFPN(bottom_up, cfg.MODEL.FPN.IN_FEATURES, cfg.MODEL.FPN.OUT_CHANNELS)

@@ -1,4 +1,4 @@
-"""MobileNetV2 of width 1.0, with the parameter names of the widely spread ImageNet weights."""
+"""MobileNetV2 of width 1.0, with the parameter names of the widely used ImageNet weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from detectron2.modeling.backbone import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
+from ...utils.errors import ConfigError
 from ..layers import ConvNormSequential
+from ..option_checks import check_choice
 from .fpn import YOLACTFPN, build_fcos_fpn, build_fpn, build_yolact_fpn
 
 __all__ = [
@@ -42,6 +44,7 @@ OUTPUTS = {3: "res2", 6: "res3", 13: "res4", 17: "res5"}  # index in ``features`
 def _conv_norm(
     in_channels: int, out_channels: int, kernel_size: int, *, norm: str, stride: int = 1, groups: int = 1
 ) -> list[nn.Module]:
+    """Return a convolution without bias and its normalization."""
     conv = nn.Conv2d(
         in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, groups=groups, bias=False
     )
@@ -50,16 +53,16 @@ def _conv_norm(
 
 
 class InvertedResidual(nn.Module):
-    """1x1 expansion, depthwise 3x3, linear 1x1 projection; added to its input where both have one shape."""
+    """1x1 expansion, depthwise 3x3, linear 1x1 projection; added to its input if both have the same shape."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int, expansion: int, norm: str) -> None:
         """
         Args:
-            in_channels: C of the input.
-            out_channels: C of the output.
-            stride: of the depthwise convolution.
-            expansion: the width inside, relative to ``in_channels``; 1 leaves out the first convolution.
-            norm: name of a normalization in Detectron2's ``get_norm``.
+            in_channels: Number of input channels.
+            out_channels: Number of output channels.
+            stride: Stride of the depthwise convolution.
+            expansion: Inner width relative to ``in_channels``; 1 omits the first convolution.
+            norm: Name of a normalization in Detectron2's ``get_norm``.
         """
         super().__init__()
         width = in_channels * expansion
@@ -72,7 +75,7 @@ class InvertedResidual(nn.Module):
         self.skip = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's features, (N, out_channels, ceil(Hi / stride), ceil(Wi / stride))."""
+        """Return the features of the block, (N, out_channels, ceil(Hi / stride), ceil(Wi / stride))."""
         return x + self.conv(x) if self.skip else self.conv(x)
 
 
@@ -87,19 +90,18 @@ class MobileNetV2(Backbone):
     ) -> None:
         """
         Args:
-            in_channels: of the image.
-            out_features: which of res2, res3, res4, res5 to give; nothing beyond the last of them is built.
+            in_channels: Number of channels of the image.
+            out_features: Which of res2, res3, res4, res5 to return; nothing beyond the last of them is built.
             norm: "FrozenBN", "BN" or "SyncBN".
-            freeze_at: how many of the 18 entries of ``features`` to freeze.
+            freeze_at: Number of the 18 entries of ``features`` to freeze.
 
         Raises:
-            ValueError: an unknown output, or none; an unknown norm.
+            ConfigError: An output or the norm is unknown, or there is no output.
         """
         super().__init__()
-        if norm not in NORMS:
-            raise ValueError(f"MODEL.MOBILENETV2.NORM must be one of {', '.join(NORMS)}, not {norm!r}")
+        check_choice("MODEL.MOBILENETV2.NORM", norm, NORMS)
         if not out_features or not set(out_features) <= set(OUTPUTS.values()):
-            raise ValueError(
+            raise ConfigError(
                 f"MobileNetV2 gives {', '.join(OUTPUTS.values())}, not {', '.join(out_features) or 'none'}"
             )
         self._out_feature_channels: dict[str, int] = {}
@@ -127,7 +129,7 @@ class MobileNetV2(Backbone):
             FrozenBatchNorm2d.convert_frozen_batchnorm(module)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The outputs by name, in order of stride, from images (N, in_channels, T_h, T_w)."""
+        """Return the outputs by name, in order of stride, from images (N, in_channels, T_h, T_w)."""
         outputs = {}
         for index, module in enumerate(self.features):
             x = module(x)
@@ -139,7 +141,7 @@ class MobileNetV2(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenetv2_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNetV2:
-    """MobileNetV2 with the outputs that ``MODEL.RESNETS.OUT_FEATURES`` names (res2..res5)."""
+    """Return MobileNetV2 with the outputs that ``MODEL.RESNETS.OUT_FEATURES`` names (res2..res5)."""
     return MobileNetV2(
         in_channels=input_shape.channels,
         out_features=cfg.MODEL.RESNETS.OUT_FEATURES,
@@ -150,17 +152,17 @@ def build_mobilenetv2_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MobileNe
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's FPN, with a P6 that is P5 subsampled, on MobileNetV2."""
+    """Return Detectron2's FPN, whose P6 is a subsampled P5, on MobileNetV2."""
     return build_fpn(cfg, build_mobilenetv2_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_fcos_mobilenetv2_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """The FPN of FCOS (``MODEL.FCOS.TOP_LEVELS`` levels on top) on MobileNetV2."""
+    """Return the FPN of FCOS (``MODEL.FCOS.TOP_LEVELS`` additional levels) on MobileNetV2."""
     return build_fcos_fpn(cfg, build_mobilenetv2_backbone(cfg, input_shape))
 
 
 @BACKBONE_REGISTRY.register()
 def build_mobilenetv2_yolact_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLACTFPN:
-    """The pyramid of YOLACT on MobileNetV2."""
+    """Return the pyramid of YOLACT on MobileNetV2."""
     return build_yolact_fpn(cfg, build_mobilenetv2_backbone(cfg, input_shape))

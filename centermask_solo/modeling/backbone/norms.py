@@ -1,4 +1,4 @@
-"""Batch normalization that is trained or frozen by the size of the batch."""
+"""Batch normalization that is trained or frozen depending on the batch size."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from detectron2.utils import comm
 __all__ = ["BN_FROM_6", "norm_for_batch"]
 
 BN_FROM_6 = "BNFrom6"
-MIN_IMAGES = 6  # of a process, for statistics that are worth training with
+MIN_IMAGES = 6  # per process, for statistics that are good enough to train with
 
 
 def norm_for_batch(cfg: CfgNode, norm: str) -> str:
-    """The name of a normalization in Detectron2's ``get_norm``: ``norm``, where it is not "BNFrom6".
+    """Return ``norm`` as a name of Detectron2's ``get_norm``, with "BNFrom6" resolved.
 
-    "BNFrom6" is "BN" if every process has at least 6 images of a batch (``SOLVER.IMS_PER_BATCH``), else "FrozenBN".
+    "BNFrom6" is "BN" if each process has at least 6 images per batch (``SOLVER.IMS_PER_BATCH``), else "FrozenBN": the
+    statistics of few images are noisier than those of ImageNet.
 
-    Source: the training of YOLACT's published code. Why: statistics of few images are too noisy to train with, while
-        those of ImageNet are good ones.
+    Source: the training of YOLACT's published code.
     """
     if norm != BN_FROM_6:
         return norm

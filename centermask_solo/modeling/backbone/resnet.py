@@ -1,4 +1,4 @@
-"""Detectron2's ResNet with deformable stages that need no compiled extension and also run on a CPU."""
+"""Detectron2's ResNet with deformable stages that need no compiled extension and run on a CPU, too."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from detectron2.modeling.backbone import FPN, BottleneckBlock, ResNet, build_res
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
+from ...utils.errors import ConfigError
 from ..layers import deform_conv_from_logits, offset_channels
 from .fpn import YOLACTFPN, build_fcos_fpn, build_fpn, build_yolact_fpn
 from .norms import norm_for_batch
@@ -27,18 +28,18 @@ FIXED_STATS_BN = "FixedStatsBN"
 
 
 class DeformBottleneckBlock(CNNBlockBase):
-    """A bottleneck block whose 3x3 convolution is deformable, made of an ordinary block.
+    """A bottleneck block whose 3x3 convolution is deformable, built from an ordinary block.
 
-    Parameters are named as in Detectron2's block of this name: those of the ordinary block, so that its weights load,
+    Parameters have the names of Detectron2's block of this name: those of the ordinary block, so that its weights load,
     and ``conv2_offset.{weight,bias}``, which start at 0.
     """
 
     def __init__(self, block: BottleneckBlock, *, modulated: bool, deform_groups: int = 1) -> None:
         """
         Args:
-            block: whose convolutions this one takes over.
-            modulated: DCNv2 (offsets and masks), else DCN v1.
-            deform_groups: groups of channels with offsets of their own.
+            block: Block whose convolutions to use.
+            modulated: Whether it is DCNv2 (offsets and masks) instead of DCN v1.
+            deform_groups: Number of channel groups with their own offsets.
         """
         super().__init__(block.in_channels, block.out_channels, block.stride)
         self.modulated = modulated
@@ -55,7 +56,7 @@ class DeformBottleneckBlock(CNNBlockBase):
         nn.init.zeros_(self.conv2_offset.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features of the block: (N, out_channels, Hi / stride, Wi / stride) from (N, in_channels, Hi, Wi)."""
+        """Return the features of the block, (N, out_channels, Hi / stride, Wi / stride), from (N, C, Hi, Wi)."""
         out = F.relu_(self.conv1(x))
         out = deform_conv_from_logits(
             out,
@@ -75,22 +76,22 @@ class DeformBottleneckBlock(CNNBlockBase):
 
 
 class FixedStatsBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalization by its running statistics in training too, with a trained scale and shift.
+    """Batch normalization that uses its running statistics in training too, with a trained scale and shift.
 
-    What the original SOLO training does; ``FrozenBN`` differs in not training the scale and the shift.
+    As in the original training of SOLO; ``FrozenBN`` does not train the scale and the shift.
     """
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d) -> FixedStatsBatchNorm2d:
-        """The same normalization with fixed statistics; parameters and buffers are shared with ``norm``."""
+        """Return the same normalization with fixed statistics; it shares parameters and buffers with ``norm``."""
         fixed = cls(norm.num_features, eps=norm.eps)
         fixed.weight, fixed.bias = norm.weight, norm.bias
         fixed.running_mean, fixed.running_var = norm.running_mean, norm.running_var
-        fixed.num_batches_tracked = None  # nothing counts
+        fixed.num_batches_tracked = None  # nothing to count
         return fixed.train(norm.training)
 
     def train(self, mode: bool = True) -> FixedStatsBatchNorm2d:
-        """This module, which never leaves evaluation mode."""
+        """Return this module; it never leaves evaluation mode."""
         super().train(False)
         return self
 
@@ -98,7 +99,7 @@ class FixedStatsBatchNorm2d(nn.BatchNorm2d):
 def fix_batch_norm_statistics(module: nn.Module) -> None:
     """Turn every batch norm below ``module`` into a :class:`FixedStatsBatchNorm2d`, in place.
 
-    The entries of the state dict are then those of a model with ``FrozenBN``, the frozen stages' included.
+    The state dict then has the entries of a model with ``FrozenBN``, also in frozen stages.
     """
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
@@ -111,44 +112,44 @@ def fix_batch_norm_statistics(module: nn.Module) -> None:
 
 @BACKBONE_REGISTRY.register()
 def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet:
-    """Detectron2's ResNet, deformable in the stages that ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` names (res2..res5).
+    """Return Detectron2's ResNet, deformable in the stages of ``MODEL.RESNETS.DEFORM_ON_PER_STAGE`` (res2..res5).
 
-    In these stages every ``MODEL.RESNETS.DEFORM_INTERVAL``-th block is deformable, the first one included.
-    ``MODEL.RESNETS.NORM`` may also be "FixedStatsBN", see :class:`FixedStatsBatchNorm2d`, or "BNFrom6", see
-    :func:`norm_for_batch`; stages that ``MODEL.BACKBONE.FREEZE_AT`` freezes are frozen entirely.
+    In these stages every ``MODEL.RESNETS.DEFORM_INTERVAL``-th block is deformable, starting with the first.
+    ``MODEL.RESNETS.NORM`` may also be "FixedStatsBN" (:class:`FixedStatsBatchNorm2d`) or "BNFrom6"
+    (:func:`norm_for_batch`); stages that ``MODEL.BACKBONE.FREEZE_AT`` freezes are frozen entirely.
 
     Raises:
-        ValueError: deformable stages in a ResNet without bottleneck blocks, or not one word for each stage; an
-            interval below 1.
+        ConfigError: A ResNet without bottleneck blocks has deformable stages, there is not one entry per stage,
+            or the interval is below 1.
     """
     options = cfg.MODEL.RESNETS
     deformable = options.DEFORM_ON_PER_STAGE
     if options.DEFORM_INTERVAL < 1:
-        raise ValueError(
+        raise ConfigError(
             f"MODEL.RESNETS.DEFORM_INTERVAL must be 1 (every block) or more, not {options.DEFORM_INTERVAL}; "
             "MODEL.RESNETS.DEFORM_ON_PER_STAGE turns deformable blocks off"
         )
     if len(deformable) != 4:
-        raise ValueError(
+        raise ConfigError(
             f"MODEL.RESNETS.DEFORM_ON_PER_STAGE must have 4 entries, for res2..res5, but has {len(deformable)}"
         )
     if any(deformable) and options.DEPTH in (18, 34):
-        raise ValueError(
+        raise ConfigError(
             f"MODEL.RESNETS.DEFORM_ON_PER_STAGE: only bottleneck blocks can be deformable, and ResNet-{options.DEPTH} "
-            "has none; set it to four times False, or MODEL.RESNETS.DEPTH to 50 or more"
+            "has none; set all four to False, or MODEL.RESNETS.DEPTH to 50 or more"
         )
     plain = cfg.clone()
     plain.defrost()
-    plain.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4  # Detectron2's own need its compiled extension
+    plain.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4  # Detectron2's need its compiled extension
     plain.MODEL.RESNETS.NORM = "BN" if options.NORM == FIXED_STATS_BN else norm_for_batch(cfg, options.NORM)
     resnet = build_resnet_backbone(plain, input_shape)
-    for stage, deform in zip(resnet.stages, deformable, strict=False):  # stages that no output needs are not built
+    for stage, deform in zip(resnet.stages, deformable, strict=False):  # stages without outputs are not built
         if deform:
             for i in range(0, len(stage), options.DEFORM_INTERVAL):
                 stage[i] = DeformBottleneckBlock(
                     stage[i], modulated=options.DEFORM_MODULATED, deform_groups=options.DEFORM_NUM_GROUPS
                 )
-    resnet.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)  # the offset convolutions, too
+    resnet.freeze(cfg.MODEL.BACKBONE.FREEZE_AT)  # includes the offset convolutions
     if options.NORM == FIXED_STATS_BN:
         fix_batch_norm_statistics(resnet)
     return resnet
@@ -156,17 +157,17 @@ def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
 
 @BACKBONE_REGISTRY.register()
 def build_deform_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """Detectron2's FPN, with a P6 that is P5 subsampled, on :func:`build_deform_resnet_backbone`."""
+    """Return Detectron2's FPN, whose P6 is a subsampled P5, on :func:`build_deform_resnet_backbone`."""
     return build_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_fcos_resnet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """The FPN of FCOS (``MODEL.FCOS.TOP_LEVELS`` levels on top) on :func:`build_deform_resnet_backbone`."""
+    """Return the FPN of FCOS (``MODEL.FCOS.TOP_LEVELS`` additional levels) on :func:`build_deform_resnet_backbone`."""
     return build_fcos_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape))
 
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_yolact_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLACTFPN:
-    """The pyramid of YOLACT on :func:`build_deform_resnet_backbone`."""
+    """Return the pyramid of YOLACT on :func:`build_deform_resnet_backbone`."""
     return build_yolact_fpn(cfg, build_deform_resnet_backbone(cfg, input_shape))

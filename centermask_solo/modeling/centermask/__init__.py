@@ -1,21 +1,17 @@
-"""CenterMask: FCOS boxes, a spatial attention-guided mask head on each of them, and the masks' predicted IoU."""
+"""CenterMask: FCOS boxes, a mask head with spatial attention on each of them, and the predicted IoU of the masks."""
 
-from .fcos import FCOS, DecodeOptions
-from .heads import FCOSHead, FCOSPredictions, MaskIoUHead, SpatialAttentionMaskHead
-from .meta_arch import CenterMask
+from .heads import MaskIoUHead, SpatialAttentionMaskHead
+from .meta_arch import CenterMask, CenterMaskPredictions
 from .pooler import AdaptiveROIPooler
 from .roi_heads import CenterROIHeads
 from .tta import CenterMaskWithTTA
 
 __all__ = [
-    "FCOS",
     "AdaptiveROIPooler",
     "CenterMask",
+    "CenterMaskPredictions",
     "CenterMaskWithTTA",
     "CenterROIHeads",
-    "DecodeOptions",
-    "FCOSHead",
-    "FCOSPredictions",
     "MaskIoUHead",
     "SpatialAttentionMaskHead",
 ]

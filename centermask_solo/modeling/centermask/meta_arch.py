@@ -2,71 +2,204 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, overload
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
 from detectron2.structures import Instances, ROIMasks
+from detectron2.utils.events import get_event_storage
+from torch import Tensor
 
-_MASK_THRESHOLD = 0.5  # probability from which a pixel belongs to a mask; Detectron2's
+from ...utils.errors import ConfigError, DataError
+from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from .roi_heads import CenterROIHeads, RoITargets
+
+_MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to a mask, as in Detectron2
+
+
+class CenterMaskPredictions(NamedTuple):
+    """The outputs of CenterMask's networks that depend on the images alone."""
+
+    fcos: FCOSPredictions
+    features: dict[str, Tensor]  # of the backbone by name, (N, C, Hi, Wi) each; the RoI heads pool from them
+
+
+class CenterMaskTargets(NamedTuple):
+    """The training targets of a batch."""
+
+    fcos: FCOSTargets
+    roi: RoITargets
 
 
 @META_ARCH_REGISTRY.register()
 class CenterMask(GeneralizedRCNN):
-    """FCOS, then masks and their predicted IoU: a ``GeneralizedRCNN`` that knows a second way of pasting masks.
+    """FCOS, followed by masks and their predicted IoU.
 
-    A config may also name ``GeneralizedRCNN`` (as the authors' files do) or ``PanopticFPN``: all that makes the model
-    is in its proposal generator and its RoI heads.
+    It has the verbs of the one-stage systems, which :meth:`forward` is made of: :meth:`predict`, :meth:`label`,
+    :meth:`losses`, :meth:`inference`. The second stage depends on boxes, so its networks are not part of
+    :meth:`predict`: :meth:`losses` and :meth:`inference` run them, through ``CenterROIHeads.predict``.
+
+    It is also a ``GeneralizedRCNN``, whose :meth:`inference` takes input dicts, which Detectron2's test-time
+    augmentation and export call. The method accepts both: ``(predictions, image_sizes)``, which is the verb, and
+    Detectron2's ``(batched_inputs, detected_instances, do_postprocess)``, which calls the verb. The type of the first
+    argument decides.
+
+    The same parts also work, with the same results, in a plain ``GeneralizedRCNN`` (which the authors' files name) and
+    in ``PanopticFPN``.
     """
 
     @configurable
     def __init__(self, *, paste_unclipped: bool = False, **kwargs: Any) -> None:
         """
         Args:
-            paste_unclipped: paste the mask of a box that leaves the image into the whole box, the frame in which it was
-                predicted. Detectron2 squeezes it into the part within the image; so do the published figures.
-            kwargs: of ``GeneralizedRCNN``.
+            paste_unclipped: Paste the mask of a box that extends beyond the image into the whole box, the frame in
+                which it was predicted. Detectron2, and the published figures, squeeze it into the visible part.
+            kwargs: Arguments of ``GeneralizedRCNN``.
+
+        Raises:
+            ConfigError: The proposal generator is not FCOS, or the RoI heads are not ``CenterROIHeads``.
         """
         super().__init__(**kwargs)
         self.paste_unclipped = paste_unclipped
+        if not isinstance(self.proposal_generator, FCOSProposalGenerator) or not isinstance(
+            self.roi_heads, CenterROIHeads
+        ):
+            raise ConfigError(
+                'MODEL.META_ARCHITECTURE CenterMask needs MODEL.PROPOSAL_GENERATOR.NAME "FCOS" and '
+                'MODEL.ROI_HEADS.NAME "CenterROIHeads": set MODEL.META_ARCHITECTURE "GeneralizedRCNN" for other parts'
+            )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """The constructor's arguments, from a config."""
+        """Return the constructor's arguments from a config."""
         return {**super().from_config(cfg), "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED}
 
+    def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
+        """Return the losses in training and the detections at inference; see ``GeneralizedRCNN.forward``.
+
+        Raises:
+            DataError: Ground truth is missing in training.
+        """
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        if not all("instances" in x for x in batched_inputs):
+            raise DataError('training needs ground truth for every image, but the input has no "instances"')
+        predictions = self.predict(images.tensor)
+        if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
+            proposals = self.proposal_generator.propose(predictions.fcos, images.image_sizes)
+            self.visualize_training(batched_inputs, proposals)
+        return self.losses(predictions, self.label(predictions, [x["instances"] for x in batched_inputs]))
+
+    def predict(self, images: Tensor) -> CenterMaskPredictions:
+        """Return FCOS's outputs and the backbone's features for a normalized, padded batch (N, C, T_h, T_w)."""
+        features = self.backbone(images)
+        return CenterMaskPredictions(self.proposal_generator.predict(features), features)
+
+    @torch.no_grad()
+    def label(self, predictions: CenterMaskPredictions, gt_instances: list[Instances]) -> CenterMaskTargets:
+        """Return the targets of FCOS, the RoIs sampled from its proposals, and their targets.
+
+        Args:
+            predictions: Result of :meth:`predict`.
+            gt_instances: ``gt_boxes``, ``gt_classes`` and, with masks, ``gt_masks`` of each image, in the frame of the
+                network's input.
+
+        Raises:
+            DataError: A class is outside 0..K-1, or masks are missing.
+        """
+        gt_instances = [x.to(self.device) for x in gt_instances]
+        fcos_targets = self.proposal_generator.label(predictions.fcos, gt_instances)
+        proposals = self.proposal_generator.propose(predictions.fcos, [x.image_size for x in gt_instances])
+        return CenterMaskTargets(fcos_targets, self.roi_heads.label(proposals, gt_instances))
+
+    def losses(self, predictions: CenterMaskPredictions, targets: CenterMaskTargets) -> dict[str, Tensor]:
+        """Return the weighted losses of both stages; runs the RoI heads on the RoIs of ``targets``."""
+        return {
+            **self.proposal_generator.losses(predictions.fcos, targets.fcos),
+            **self.roi_heads.losses(predictions.features, targets.roi),
+        }
+
+    @overload
+    def inference(
+        self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]], /
+    ) -> list[Instances]: ...
+
+    @overload
     def inference(
         self,
         batched_inputs: list[dict[str, Any]],
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
-    ) -> list[dict[str, Instances]] | list[Instances]:
-        """The detections of each image; see ``GeneralizedRCNN.inference``.
+    ) -> Any: ...
+
+    def inference(self, batched_inputs: Any, detected_instances: Any = None, do_postprocess: bool = True) -> Any:
+        """Return the detections of each image, from predictions or from input dicts.
+
+        Args:
+            batched_inputs: Result of :meth:`predict`; or the input dicts of ``GeneralizedRCNN``.
+            detected_instances: With predictions, (height, width) of each image before padding; with input dicts, known
+                ``pred_boxes`` and ``pred_classes`` to complete instead of detecting, or None.
+            do_postprocess: With input dicts, whether to return results of the output size.
 
         Returns:
-            For each image ``{"instances": Instances}`` of the output size, best box score first: ``pred_boxes``
-            (clipped), ``scores``, ``pred_classes``, ``pred_masks`` (M, height, width) bool, ``mask_scores`` if the mask
-            IoU is on, and ``locations`` in the frame of the network's input. Without ``do_postprocess`` the Instances
-            in that frame, with ``pred_masks`` (M, 1, 28, 28) probabilities.
+            From predictions, and without ``do_postprocess``: Instances in the frame of the network's input, best box
+            score first, with ``pred_boxes`` (not clipped), ``scores``, ``pred_classes``, ``locations``, ``pred_masks``
+            (M, 1, 28, 28), probabilities, and ``mask_scores`` with a mask IoU head. Otherwise
+            ``{"instances": Instances}`` with the result of :meth:`postprocess`.
         """
-        results = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+        if isinstance(batched_inputs, CenterMaskPredictions):
+            return self._detect(batched_inputs, detected_instances)
+        if detected_instances is None:
+            images = self.preprocess_image(batched_inputs)
+            predictions = self.predict(images.tensor)
+            results = self._detect(predictions, images.image_sizes)
+        else:
+            results = super().inference(batched_inputs, detected_instances, do_postprocess=False)
         if not do_postprocess:
             return results
         outputs = []
         for result, x in zip(results, batched_inputs, strict=True):
             height, width = x.get("height", result.image_size[0]), x.get("width", result.image_size[1])
-            paste = paste_into_whole_boxes if self.paste_unclipped else detector_postprocess
-            outputs.append({"instances": paste(result, height, width)})
+            outputs.append({"instances": self._paste(result, (height, width))})
         return outputs
+
+    @torch.no_grad()
+    def _detect(self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+        proposals = self.proposal_generator.inference(predictions.fcos, image_sizes)
+        return self.roi_heads.forward_with_given_boxes(predictions.features, proposals)
+
+    def postprocess(
+        self, instances: Instances, predictions: CenterMaskPredictions, index: int, output_size: tuple[int, int]
+    ) -> Instances:
+        """Return the detections of one image at ``output_size``, with clipped boxes and full-size masks.
+
+        Args:
+            instances: Result of :meth:`inference` for the image.
+            predictions: Not used: the masks are already in ``instances``.
+            index: Not used.
+            output_size: (height, width).
+
+        Returns:
+            ``pred_masks`` (M, height, width) bool; the other fields as in ``instances``, with ``locations`` still in
+            the frame of the network's input. Boxes outside the image are dropped.
+        """
+        del predictions, index
+        return self._paste(instances, output_size)
+
+    def _paste(self, instances: Instances, output_size: tuple[int, int]) -> Instances:
+        paste = paste_into_whole_boxes if self.paste_unclipped else detector_postprocess
+        return paste(instances, *output_size)
 
 
 def paste_into_whole_boxes(results: Instances, output_height: int, output_width: int) -> Instances:
-    """As ``detector_postprocess``, but each mask is pasted into its box before that is clipped to the image.
+    """Return what ``detector_postprocess`` does, with each mask pasted into its box before the box is clipped.
 
     Args:
-        results: in the frame of the network's input, with ``pred_boxes`` and maybe ``pred_masks`` (M, 1, h, w).
-        output_height: pixels.
-        output_width: pixels.
+        results: Detections in the frame of the network's input: ``pred_boxes`` and maybe ``pred_masks`` (M, 1, h, w).
+        output_height: In pixels.
+        output_width: In pixels.
     """
     height, width = results.image_size
     fields = dict(results.get_fields())

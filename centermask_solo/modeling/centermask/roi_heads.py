@@ -1,8 +1,9 @@
-"""CenterMask's second stage: masks, their predicted IoU and keypoints of boxes that are final already."""
+"""CenterMask's second stage: masks, their predicted IoU, and keypoints of final boxes."""
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -10,28 +11,37 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_keypoint_head, build_mask_head
 from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
-from detectron2.structures import BitMasks, Boxes, ImageList, Instances, PolygonMasks
-from detectron2.utils.events import get_event_storage
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils.events import EventStorage, get_event_storage, has_event_storage
 from torch import Tensor, nn
 
-from .heads import build_mask_iou_head, predict_class_masks
+from ...ops.precision import at_least_float32
+from ...utils.errors import ConfigError, DataError
+from .heads import MaskIoUHead, predict_class_masks
 from .losses import mask_iou_loss, mask_loss
-from .pooler import AdaptiveROIPooler
-from .targets import (
-    MaskTargets,
-    bitmask_mask_targets,
-    mask_iou_targets,
-    polygon_mask_targets,
-)
+from .pooler import build_roi_pooler, pool
+from .targets import MaskTargets, mask_iou_targets, mask_targets
 
-_POOLERS = {"ratio": AdaptiveROIPooler, "area": ROIPooler}
+
+class RoIPredictions(NamedTuple):
+    """The outputs of the mask heads for R RoIs, in at least float32."""
+
+    mask_logits: Tensor  # (R, side, side), of each RoI's class
+    mask_ious: Tensor | None  # (R,), predicted IoU of these masks; None without a mask IoU head
+
+
+class RoITargets(NamedTuple):
+    """The RoIs that train masks and keypoints, and the targets of their masks."""
+
+    rois: list[Instances]  # for each image ``proposal_boxes``, ``gt_classes``, ``gt_index`` and maybe ``gt_keypoints``
+    masks: MaskTargets | None  # None without masks
 
 
 @ROI_HEADS_REGISTRY.register()
 class CenterROIHeads(ROIHeads):
-    """RoI heads without a box head: the proposals of inference are the detections.
+    """RoI heads without a box head: the proposals are the detections.
 
-    Without masks and keypoints they hand them through, and training is that of the proposal generator alone.
+    Without masks and keypoints the proposals pass through, and only the proposal generator is trained.
     """
 
     @configurable
@@ -50,44 +60,43 @@ class CenterROIHeads(ROIHeads):
     ) -> None:
         """
         Args:
-            mask_in_features: names of the levels that masks are pooled from, finest first; None without masks.
-            mask_pooler: pools them, for the mask and the mask IoU head together.
-            mask_head: any of Detectron2's mask heads.
-            maskiou_head: None without mask scores.
-            maskiou_loss_weight: of ``loss_maskiou``.
-            keypoint_in_features: as for masks; None without keypoints.
-            keypoint_pooler: as for masks.
-            keypoint_head: any of Detectron2's keypoint heads.
-            kwargs: of ``ROIHeads``: matching and sampling.
+            mask_in_features: Names of the levels to pool masks from, finest first; None without masks.
+            mask_pooler: Pools them, for both the mask and the mask IoU head.
+            mask_head: Any of Detectron2's mask heads whose masks have twice the pooled size.
+            maskiou_head: Predicts the IoU of the masks; None without mask scores.
+            maskiou_loss_weight: Weight of ``loss_maskiou``.
+            keypoint_in_features: Like ``mask_in_features``; None without keypoints.
+            keypoint_pooler: Like ``mask_pooler``.
+            keypoint_head: Any of Detectron2's keypoint heads.
+            kwargs: Arguments of ``ROIHeads``: matching and sampling.
         """
         super().__init__(**kwargs)
         self.mask_on = mask_in_features is not None
-        self.mask_in_features, self.mask_pooler = mask_in_features, mask_pooler
+        self.mask_in_features, self.mask_pooler = mask_in_features or [], mask_pooler
         self.mask_head: Any = mask_head
         self.maskiou_head, self.maskiou_loss_weight = maskiou_head, maskiou_loss_weight
         self.keypoint_on = keypoint_in_features is not None
-        self.keypoint_in_features, self.keypoint_pooler = keypoint_in_features, keypoint_pooler
+        self.keypoint_in_features, self.keypoint_pooler = keypoint_in_features or [], keypoint_pooler
         self.keypoint_head: Any = keypoint_head
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        """The constructor's arguments, from a config and the shapes of the backbone's features."""
-        if cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT != 1.0:
-            raise ValueError(
-                f"MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT is {cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT}, but "
-                "CenterROIHeads have no box losses that it could weigh: leave it at 1.0 and set "
-                "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT instead."
-            )
+        """Return the constructor's arguments from a config and the shapes of the backbone's features.
+
+        Raises:
+            ConfigError: Options contradict each other or the backbone.
+        """
+        _check_config(cfg)
         ret = super().from_config(cfg)
         if cfg.MODEL.MASK_ON:
             features = cfg.MODEL.ROI_HEADS.IN_FEATURES
             pooler, shape = _build_pooler(cfg.MODEL.ROI_MASK_HEAD, features, input_shape)
             ret |= {"mask_in_features": features, "mask_pooler": pooler, "mask_head": build_mask_head(cfg, shape)}
             if cfg.MODEL.CENTERMASK.MASK_IOU.ENABLED:
-                ret["maskiou_head"] = build_mask_iou_head(cfg, shape)
+                ret["maskiou_head"] = MaskIoUHead(cfg, shape)
                 ret["maskiou_loss_weight"] = cfg.MODEL.CENTERMASK.LOSS.MASK_IOU_WEIGHT
         if cfg.MODEL.KEYPOINT_ON:
-            features = cfg.MODEL.ROI_KEYPOINT_HEAD.IN_FEATURES
+            features = cfg.MODEL.ROI_HEADS.IN_FEATURES
             pooler, shape = _build_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, features, input_shape)
             ret |= {"keypoint_in_features": features, "keypoint_pooler": pooler}
             ret["keypoint_head"] = build_keypoint_head(cfg, shape)
@@ -100,161 +109,182 @@ class CenterROIHeads(ROIHeads):
         proposals: list[Instances],
         targets: list[Instances] | None = None,
     ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """The losses in training, the detections with masks and mask scores in inference; see ``ROIHeads.forward``."""
+        """Return the RoIs and losses in training, the completed detections at inference; see ``ROIHeads.forward``."""
         del images
         if not self.training:
             return self.forward_with_given_boxes(features, proposals), {}
         if targets is None:
-            raise ValueError('Training needs the ground truth of each image: its input has no "instances".')
-        losses: dict[str, Tensor] = {}
-        if self.mask_on or self.keypoint_on:
-            proposals = self.label_positives(proposals, targets)
-        if self.mask_on:
-            losses.update(self._mask_losses(features, proposals, targets))
-        if self.keypoint_on:
-            losses.update(self._keypoint_losses(features, proposals, targets))
-        return proposals, losses
+            raise DataError('training needs ground truth for every image, but the input has no "instances"')
+        labeled = self.label(proposals, targets)
+        return labeled.rois, self.losses(features, labeled)
 
     def forward_with_given_boxes(self, features: dict[str, Tensor], instances: list[Instances]) -> list[Instances]:
-        """The same instances with masks, mask scores and keypoints added, as far as these are on.
+        """Add masks, mask scores and keypoints to ``instances``, as far as they are on, and return them.
 
         Args:
-            features: of the backbone.
-            instances: for each image ``pred_boxes`` and ``pred_classes``, in the frame of the network's input.
+            features: Features of the backbone by name.
+            instances: For each image ``pred_boxes`` and ``pred_classes``, in the frame of the network's input.
 
         Returns:
-            With ``pred_masks`` (M, 1, 28, 28) probabilities, and ``mask_scores`` (M,) = ``scores`` x predicted IoU, the
-            IoU alone for instances without ``scores``; both also where there is no instance at all.
+            With ``pred_masks`` (M, 1, 28, 28), probabilities, and ``mask_scores`` (M,), ``scores`` x predicted IoU, or
+            the IoU itself for instances without ``scores``; also for images without instances.
         """
         if self.mask_on:
             self._add_masks(features, instances)
         if self.keypoint_on:
-            boxes = [x.pred_boxes for x in instances]
-            x = self._pool(self.keypoint_pooler, self.keypoint_in_features, features, boxes, instances)
-            instances = self.keypoint_head(x, instances)
+            pooled = self._pool_keypoints(features, [x.pred_boxes for x in instances], instances)
+            instances = self.keypoint_head(pooled, instances)
         return instances
 
-    @torch.no_grad()
-    def label_positives(self, proposals: list[Instances], targets: list[Instances]) -> list[Instances]:
-        """The RoIs that train masks and keypoints: for each image ``proposal_boxes``, ``gt_classes``, ``gt_index``.
+    def predict(
+        self, features: dict[str, Tensor], boxes: list[Boxes], classes: Tensor, image_sizes: list[tuple[int, int]]
+    ) -> RoIPredictions:
+        """Return the outputs of the mask heads for RoIs, independent of the mode.
 
-        Detectron2's matching and sampling, on boxes and classes alone: ``gt_index`` (R,) int64 says which object is
-        meant, so that neither background RoIs nor positives carry copies of ground-truth masks.
+        Args:
+            features: Features of the backbone by name.
+            boxes: The RoIs of each image in the frame of the network's input.
+            classes: (R,) int64, class of each RoI, of all images.
+            image_sizes: (height, width) of each image before padding.
+        """
+        assert self.mask_pooler is not None
+        pooled = pool(self.mask_pooler, self.mask_in_features, features, boxes, image_sizes)
+        logits = at_least_float32(predict_class_masks(self.mask_head, pooled, classes))
+        if self.maskiou_head is None:
+            return RoIPredictions(logits, None)
+        return RoIPredictions(logits, at_least_float32(self.maskiou_head(pooled, logits.sigmoid(), classes)))
+
+    @torch.no_grad()
+    def label(self, proposals: list[Instances], gt_instances: list[Instances]) -> RoITargets:
+        """Return the RoIs to train on and their mask targets.
+
+        Args:
+            proposals: ``proposal_boxes`` and ``objectness_logits`` of each image.
+            gt_instances: Ground truth of each image in the frame of the network's input.
+
+        Raises:
+            DataError: Masks are on and an image with positives has none.
+        """
+        if not (self.mask_on or self.keypoint_on):
+            return RoITargets(proposals, None)
+        rois = self.label_positives(proposals, gt_instances)
+        if not self.mask_on:
+            return RoITargets(rois, None)
+        assert self.mask_pooler is not None
+        parts = []
+        for x, gt in zip(rois, gt_instances, strict=True):
+            if len(x) > 0 and not gt.has("gt_masks"):
+                raise DataError(
+                    "the instances have no gt_masks: train with data that has masks, or MODEL.MASK_ON False"
+                )
+            gt_masks = gt.gt_masks if len(x) > 0 else None
+            parts.append(
+                mask_targets(gt_masks, x.proposal_boxes.tensor, x.gt_index, 2 * self.mask_pooler.output_size[0])
+            )
+        return RoITargets(rois, MaskTargets(*(torch.cat(x) for x in zip(*parts, strict=True))))
+
+    @torch.no_grad()
+    def label_positives(self, proposals: list[Instances], gt_instances: list[Instances]) -> list[Instances]:
+        """Return the RoIs of each image to train on: ``proposal_boxes``, ``gt_classes``, ``gt_index``, and keypoints.
+
+        Detectron2's matching and sampling, on boxes and classes only: ``gt_index`` (R,) int64 refers to the object, so
+        that no RoI carries a copy of a ground-truth mask. Background RoIs are dropped.
         """
         light = []
-        for x in targets:
+        for x in gt_instances:
             index = torch.arange(len(x), device=x.gt_classes.device)
             light.append(Instances(x.image_size, gt_boxes=x.gt_boxes, gt_classes=x.gt_classes, gt_index=index))
         positives = []
-        for sampled in self.label_and_sample_proposals(proposals, light):
+        with nullcontext() if has_event_storage() else EventStorage():  # Detectron2's sampling logs unconditionally
+            labeled = self.label_and_sample_proposals(proposals, light)
+        for sampled, gt in zip(labeled, gt_instances, strict=True):
             classes = sampled.gt_classes
             rows = ((classes >= 0) & (classes < self.num_classes)).nonzero()[:, 0]
             rois = Instances(sampled.image_size)
             rois.proposal_boxes, rois.gt_classes = sampled.proposal_boxes[rows], classes[rows]
-            # An image without objects has no such field, and no positive.
+            # An image without objects has neither the field nor a positive.
             rois.gt_index = sampled.gt_index[rows] if sampled.has("gt_index") else rows
+            if self.keypoint_on and len(rois) > 0:
+                rois.gt_keypoints = gt.gt_keypoints[rois.gt_index]
             positives.append(rois)
         return positives
 
-    def _mask_losses(
-        self, features: dict[str, Tensor], rois: list[Instances], targets: list[Instances]
-    ) -> dict[str, Tensor]:
-        """``loss_mask`` and, with a mask IoU head, ``loss_maskiou``. The latter's gradient reaches the masks too."""
-        boxes = [x.proposal_boxes for x in rois]
-        pooled = self._pool(self.mask_pooler, self.mask_in_features, features, boxes, rois)
-        classes = torch.cat([x.gt_classes for x in rois])
-        logits = predict_class_masks(self.mask_head, pooled, classes).float()
-        wanted = mask_targets_of_rois(rois, targets, logits.shape[-1])
-        _log_mask_accuracy(logits, wanted.masks)
-        losses = {"loss_mask": mask_loss(logits, wanted.masks) * self.mask_head.loss_weight}
-        if self.maskiou_head is not None:
-            predicted = self.maskiou_head(pooled, logits.sigmoid(), classes)
-            loss = mask_iou_loss(predicted, mask_iou_targets(logits, wanted))
+    def losses(self, features: dict[str, Tensor], targets: RoITargets) -> dict[str, Tensor]:
+        """Run the heads on the RoIs of ``targets`` and return their weighted losses.
+
+        ``loss_mask`` and, with a mask IoU head, ``loss_maskiou``, whose gradient also reaches the masks;
+        ``loss_keypoint`` with keypoints.
+        """
+        losses: dict[str, Tensor] = {}
+        rois = targets.rois
+        if targets.masks is not None:
+            boxes, sizes = [x.proposal_boxes for x in rois], [x.image_size for x in rois]
+            predictions = self.predict(features, boxes, torch.cat([x.gt_classes for x in rois]), sizes)
+            losses |= self._mask_losses(predictions, targets.masks)
+        if self.keypoint_on:
+            visible = select_proposals_with_visible_keypoints(rois)
+            pooled = self._pool_keypoints(features, [x.proposal_boxes for x in visible], visible)
+            losses |= self.keypoint_head(pooled, visible)
+        return losses
+
+    def _mask_losses(self, predictions: RoIPredictions, targets: MaskTargets) -> dict[str, Tensor]:
+        logits, ious = predictions
+        _log_mask_accuracy(logits, targets.masks)
+        losses = {"loss_mask": mask_loss(logits, targets.masks) * self.mask_head.loss_weight}
+        if ious is not None:
+            loss = mask_iou_loss(ious, mask_iou_targets(logits, targets))
             losses["loss_maskiou"] = loss * self.maskiou_loss_weight
         return losses
 
     def _add_masks(self, features: dict[str, Tensor], instances: list[Instances]) -> None:
-        boxes = [x.pred_boxes for x in instances]
-        pooled = self._pool(self.mask_pooler, self.mask_in_features, features, boxes, instances)
-        classes = torch.cat([x.pred_classes for x in instances])
-        masks = predict_class_masks(self.mask_head, pooled, classes).float().sigmoid()
+        """Set ``pred_masks`` and, with a mask IoU head, ``mask_scores``, in float32."""
+        boxes, sizes = [x.pred_boxes for x in instances], [x.image_size for x in instances]
+        logits, ious = self.predict(features, boxes, torch.cat([x.pred_classes for x in instances]), sizes)
         counts = [len(x) for x in instances]
-        for x, masks_of_image in zip(instances, masks.split(counts), strict=True):
+        for x, masks_of_image in zip(instances, logits.float().sigmoid().split(counts), strict=True):
             x.pred_masks = masks_of_image[:, None]
-        if self.maskiou_head is not None:
-            ious = self.maskiou_head(pooled, masks, classes).float()
-            for x, ious_of_image in zip(instances, ious.split(counts), strict=True):
+        if ious is not None:
+            for x, ious_of_image in zip(instances, ious.float().split(counts), strict=True):
                 x.mask_scores = x.scores * ious_of_image if x.has("scores") else ious_of_image
 
-    def _keypoint_losses(
-        self, features: dict[str, Tensor], rois: list[Instances], targets: list[Instances]
-    ) -> dict[str, Tensor]:
-        """Detectron2's keypoint loss, of the positives with a visible keypoint in their box."""
-        for x, target in zip(rois, targets, strict=True):
-            if len(x) > 0:
-                x.gt_keypoints = target.gt_keypoints[x.gt_index]
-        rois = select_proposals_with_visible_keypoints(rois)
-        boxes = [x.proposal_boxes for x in rois]
-        pooled = self._pool(self.keypoint_pooler, self.keypoint_in_features, features, boxes, rois)
-        return self.keypoint_head(pooled, rois)
+    def _pool_keypoints(self, features: dict[str, Tensor], boxes: list[Boxes], instances: list[Instances]) -> Tensor:
+        assert self.keypoint_pooler is not None
+        sizes = [x.image_size for x in instances]
+        return pool(self.keypoint_pooler, self.keypoint_in_features, features, boxes, sizes)
 
-    @staticmethod
-    def _pool(
-        pooler: ROIPooler | None,
-        in_features: list[str] | None,
-        features: dict[str, Tensor],
-        boxes: list[Boxes],
-        instances: list[Instances],
-    ) -> Tensor:
-        """The pooled features (R, C, h, w) of all images' boxes, in float32: half precision cannot hold coordinates."""
-        assert pooler is not None and in_features is not None
-        maps = [features[f].float() for f in in_features]
-        if isinstance(pooler, AdaptiveROIPooler):
-            return pooler(maps, boxes, [x.image_size for x in instances])
-        return pooler(maps, boxes)
+
+def _check_config(cfg: CfgNode) -> None:
+    """Raise ConfigError unless the options shared with FCOS and Panoptic FPN agree with these heads."""
+    own, of_fcos = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.FCOS.NUM_CLASSES
+    if of_fcos not in (0, own):
+        raise ConfigError(
+            f"MODEL.FCOS.NUM_CLASSES is {of_fcos} but MODEL.ROI_HEADS.NUM_CLASSES is {own}: set the former to 0, which "
+            "means the latter"
+        )
+    if cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT != 1.0:
+        raise ConfigError(
+            f"MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT is {cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT}, but "
+            "CenterROIHeads has no box losses to weight: leave it at 1.0 and set MODEL.SEM_SEG_HEAD.LOSS_WEIGHT instead"
+        )
 
 
 def _build_pooler(
     node: CfgNode, in_features: list[str], input_shape: dict[str, ShapeSpec]
 ) -> tuple[ROIPooler, ShapeSpec]:
-    """The pooler that a head's options ask for, and the shape of what it gives."""
-    if node.LEVEL_ASSIGNMENT not in _POOLERS:
-        raise ValueError(f'LEVEL_ASSIGNMENT of an RoI head must be "ratio" or "area", not {node.LEVEL_ASSIGNMENT!r}.')
-    missing = [f for f in in_features if f not in input_shape]
-    if missing:
-        raise ValueError(
-            f"An RoI head's IN_FEATURES names {', '.join(missing)}, but there are {', '.join(input_shape)}."
-        )
-    pooler = _POOLERS[node.LEVEL_ASSIGNMENT](
-        output_size=node.POOLER_RESOLUTION,
-        scales=[1.0 / input_shape[f].stride for f in in_features],
+    """Return the pooler that the options of a head select, and the shape of its output."""
+    return build_roi_pooler(
+        node.LEVEL_ASSIGNMENT,
+        in_features,
+        input_shape,
+        resolution=node.POOLER_RESOLUTION,
         sampling_ratio=node.POOLER_SAMPLING_RATIO,
         pooler_type=node.POOLER_TYPE,
     )
-    side = node.POOLER_RESOLUTION
-    return pooler, ShapeSpec(channels=input_shape[in_features[0]].channels, height=side, width=side)
-
-
-def mask_targets_of_rois(rois: list[Instances], targets: list[Instances], side: int) -> MaskTargets:
-    """The mask targets of all images' RoIs, whether their ground truth is polygons or bitmasks."""
-    parts = []
-    for x, target in zip(rois, targets, strict=True):
-        boxes = x.proposal_boxes.tensor
-        if len(x) == 0:
-            empty = torch.zeros((0, side, side), dtype=torch.bool, device=boxes.device)
-            parts.append(MaskTargets(empty, boxes.new_zeros(0)))
-        elif isinstance(target.gt_masks, PolygonMasks):
-            parts.append(polygon_mask_targets(target.gt_masks.polygons, boxes, x.gt_index, side))
-        elif isinstance(target.gt_masks, BitMasks):
-            parts.append(bitmask_mask_targets(target.gt_masks.tensor, boxes, x.gt_index, side))
-        else:
-            raise ValueError(f"gt_masks must be PolygonMasks or BitMasks, not {type(target.gt_masks).__name__}.")
-    return MaskTargets(*(torch.cat(x) for x in zip(*parts, strict=True)))
 
 
 def _log_mask_accuracy(mask_logits: Tensor, target_masks: Tensor) -> None:
-    """Put the shares of wrong cells into the event storage, under Detectron2's names, with one wait for the device."""
-    if mask_logits.numel() == 0:
+    """Log the error rates of the masks' cells under Detectron2's names, with one host synchronization."""
+    if mask_logits.numel() == 0 or not has_event_storage():
         return
     wrong = (mask_logits > 0) != target_masks
     counts = torch.stack([wrong.sum(), target_masks.sum(), (wrong & target_masks).sum()]).tolist()

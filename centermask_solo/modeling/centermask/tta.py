@@ -12,17 +12,18 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..instance_nms import BatchedNMS
+from ...utils.errors import ConfigError
+from ..instance_nms import InstanceNMS, NMSOptions
 
 
 class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
-    """CenterMask over several sizes and flips of an image (``TEST.AUG``): boxes merged, masks and their IoUs averaged.
+    """CenterMask with test-time augmentation (``TEST.AUG``): boxes merged, masks and their IoUs averaged.
 
-    Two passes, as in Detectron2: boxes without masks first, brought back to the original image, clipped and merged;
-    then the masks of the merged boxes in every augmented image. Merging goes by the options of Detectron2's class, not
-    by FCOS's: ``MODEL.ROI_HEADS.NMS_THRESH_TEST`` (0.5) and ``TEST.DETECTIONS_PER_IMAGE`` (100).
+    Two passes, as in Detectron2: first boxes without masks, mapped back to the original image, clipped and merged; then
+    the masks of the merged boxes in every augmented image. Merging uses the options of Detectron2's class, not FCOS's:
+    ``MODEL.ROI_HEADS.NMS_THRESH_TEST`` (0.5) and ``TEST.DETECTIONS_PER_IMAGE`` (100).
 
-    Differs: mask scores are averaged too, where Detectron2's class has none; boxes are merged without a loop over them.
+    Differs: mask scores are averaged too, which Detectron2's class does not know; boxes are merged without a loop.
     """
 
     def __init__(
@@ -34,22 +35,25 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
     ) -> None:
         """
         Args:
-            cfg: of the model; ``TEST.AUG`` says which augmentations.
-            model: CenterMask, or another ``GeneralizedRCNN``, which has no mask scores; not a panoptic one.
-            tta_mapper: gives the augmented versions of an input; by default Detectron2's.
-            batch_size: augmented images that run at once.
+            cfg: Config of the model; ``TEST.AUG`` sets the augmentations.
+            model: CenterMask, or another ``GeneralizedRCNN`` (without mask scores); not a panoptic model.
+            tta_mapper: Returns the augmented versions of an input; Detectron2's by default.
+            batch_size: Number of augmented images that run at once.
+
+        Raises:
+            ConfigError: The model is of another kind.
         """
         if isinstance(model, DistributedDataParallel):
             model = model.module
         if not isinstance(model, GeneralizedRCNN) or isinstance(model, PanopticFPN):
-            raise ValueError(
-                f"There is no test-time augmentation of {type(model).__name__}: set TEST.AUG.ENABLED to False."
+            raise ConfigError(
+                f"test-time augmentation does not support {type(model).__name__}: set TEST.AUG.ENABLED to False"
             )
         super().__init__(cfg, model, tta_mapper, batch_size)
-        self.nms = BatchedNMS(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST)
+        self.nms = InstanceNMS("BatchedNMS", NMSOptions(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST))
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
-        """The detections of one image, of its original size."""
+        """Return the detections of one image at its original size."""
         original_size = (input["height"], input["width"])
         augmented, transforms = self._get_augmented_inputs(input)
         with self._turn_off_roi_heads(["mask_on", "keypoint_on"]):
@@ -66,7 +70,7 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
     def _merge_detections(
         self, all_boxes: Tensor, all_scores: list[Tensor], all_classes: list[Tensor], shape_hw: tuple[int, int]
     ) -> Instances:
-        """The best boxes of all augmented images together, clipped, in the frame of the original image."""
+        """Return the best boxes of all augmented images, clipped, in the frame of the original image."""
         merged = Instances(shape_hw)
         merged.pred_boxes = Boxes(all_boxes)
         merged.pred_boxes.clip(shape_hw)

@@ -1,7 +1,6 @@
-"""The two heads of SOLOv2: one for the cells of the grids, one for the mask features.
+"""The networks of SOLOv2 on top of the pyramid: the instance head of the grid cells, and the mask head.
 
-Submodules carry the names of AdelaiDet's checkpoints (``cate_tower``, ``convs_all_levels``, ...), so that its files
-load as they are.
+Submodules have the names of AdelaiDet's checkpoints (``cate_tower``, ``convs_all_levels``, ...), which load unchanged.
 """
 
 from __future__ import annotations
@@ -10,20 +9,40 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.grids import append_coordinates
-from ..layers import DeformConv2d, conv_tower, init_convs_normal_
+from ...utils.errors import ConfigError
+from ..layers import TOWER_DEFORMABLE, TOWER_NORMS, DeformConv2d, conv_tower, init_convs_normal_
+from ..option_checks import check_at_least, check_choice, check_groups, check_length
+from .ground_truth import MASK_STRIDE
+
+KEY = "MODEL.SOLOV2"
+
+
+class SOLOv2Predictions(NamedTuple):
+    """What SOLOv2's networks compute for a batch.
+
+    Attributes:
+        class_logits: L x (N, K, S, S).
+        kernels: L x (N, E, S, S).
+        mask_features: (N, E, T_h / 4, T_w / 4); the mask logits of a cell are its kernel times these.
+    """
+
+    class_logits: list[Tensor]
+    kernels: list[Tensor]
+    mask_features: Tensor
 
 
 class SOLOv2InstanceHead(nn.Module):
-    """Class logits and mask kernels for each cell of each level's grid, by two towers that all levels share.
+    """Class logits and mask kernels of each cell of each level's grid, from two towers shared by all levels.
 
     Source: SOLOv2 (arXiv 2003.10152), section 3.1; sizes and order of operations as in AdelaiDet.
-    Differs: the level sizes follow from the strides, which for P2..P6 and strides 8, 8, 16, 32, 32 gives AdelaiDet's
-    (P2 halved, P6 enlarged to P5's size) and allows any other number of levels.
+    Differs: level sizes follow from the strides. For P2..P6 and strides 8, 8, 16, 32, 32 they are AdelaiDet's (P2
+        halved, P6 enlarged to the size of P5); any other number of levels works, too.
     """
 
     def __init__(
@@ -44,23 +63,30 @@ class SOLOv2InstanceHead(nn.Module):
     ) -> None:
         """
         Args:
-            in_channels: channels of every input feature map.
-            in_strides: strides of the input feature maps, in pixels.
-            level_strides: strides that they are resized to before the coordinates are appended, in pixels.
-            num_grids: cells a side S of each level's grid.
-            num_classes: foreground classes K.
-            kernel_length: length E of a kernel.
-            channels: width of both towers.
-            num_convs: convolutions in each tower.
+            in_channels: Number of channels of every input feature map.
+            in_strides: Strides of the input feature maps, input pixels.
+            level_strides: Strides to which they are resized before the coordinates are appended, input pixels.
+            num_grids: Cells per side S of each level's grid.
+            num_classes: Number of foreground classes K.
+            kernel_length: Length E of a kernel.
+            channels: Width of both towers.
+            num_convs: Number of convolutions in each tower.
             norm: "GN" (32 groups) or "none".
-            deformable: which convolutions of each tower are deformable: "none", "last" or "all".
-            modulated: deformable convolutions are v2 (with modulation) rather than v1.
-            prior_prob: class probability of a cell at initialization.
+            deformable: Which convolutions of each tower are deformable: "none", "last" or "all".
+            modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
+            prior_prob: Class probability of a cell at initialization.
 
         Raises:
-            ValueError: an unknown ``norm`` or ``deformable``, or channels that 32 groups cannot share.
+            ConfigError: An argument is out of range, or the numbers of levels differ.
         """
         super().__init__()
+        check_length(f"{KEY}.NUM_GRIDS", num_grids, f"{KEY}.IN_FEATURES", len(in_strides))
+        check_length(f"{KEY}.STRIDES", level_strides, f"{KEY}.IN_FEATURES", len(in_strides))
+        check_at_least(f"{KEY}.NUM_CLASSES", num_classes, 1)
+        check_at_least(f"{KEY}.NUM_INSTANCE_CONVS", num_convs, 1)
+        check_choice(f"{KEY}.NORM", norm, TOWER_NORMS)
+        check_choice(f"{KEY}.DEFORM_IN_INSTANCE", deformable, TOWER_DEFORMABLE)
+        check_groups(f"{KEY}.INSTANCE_CHANNELS", channels, norm)
         self.in_strides = list(in_strides)
         self.level_strides = list(level_strides)
         self.num_grids = list(num_grids)
@@ -82,7 +108,7 @@ class SOLOv2InstanceHead(nn.Module):
         nn.init.constant_(self.cate_pred.bias, -math.log((1 - prior_prob) / prior_prob))  # type: ignore[arg-type]
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """The class logits and the kernels of all cells.
+        """Return the class logits and the kernels of all cells.
 
         Args:
             features: L feature maps (N, C, Hi, Wi) with the strides ``in_strides``.
@@ -92,14 +118,14 @@ class SOLOv2InstanceHead(nn.Module):
         """
         class_logits, kernels = [], []
         for level, size in zip(self._resize_levels(features), self.num_grids, strict=True):
-            # The coordinates are appended first and resized with the features, as the published weights expect.
+            # Coordinates are appended before resizing, as the published weights expect.
             cells = F.interpolate(append_coordinates(level), (size, size), mode="bilinear", align_corners=False)
             kernels.append(self.kernel_pred(self.kernel_tower(cells)))
             class_logits.append(self.cate_pred(self.cate_tower(cells[:, : level.shape[1]])))
         return class_logits, kernels
 
     def _resize_levels(self, features: list[Tensor]) -> list[Tensor]:
-        """The feature maps at ``level_strides``: one whose stride is right already stays as it is."""
+        """Return the feature maps at ``level_strides``; those that already have the right stride are unchanged."""
         height, width = (side * self.in_strides[0] for side in features[0].shape[-2:])
         levels = []
         for x, in_stride, stride in zip(features, self.in_strides, self.level_strides, strict=True):
@@ -112,9 +138,7 @@ class SOLOv2InstanceHead(nn.Module):
 def _conv_norm_relu(
     in_channels: int, out_channels: int, *, kernel_size: int, norm: str, deformable: bool, modulated: bool
 ) -> nn.Sequential:
-    """Convolution, normalization ("GN" or "none"), ReLU: keeps the size of its input."""
-    if norm not in ("GN", "none"):
-        raise ValueError(f'The normalization of the mask head must be "GN" or "none", not {norm!r}.')
+    """Return a convolution, normalization ("GN" or "none") and ReLU that keep the size of their input."""
     padding = kernel_size // 2
     layers: list[nn.Module] = []
     if deformable:
@@ -129,7 +153,7 @@ def _conv_norm_relu(
 
 
 class SOLOv2MaskHead(nn.Module):
-    """The mask features: all levels brought to the first one's size and added, then one 1x1 convolution.
+    """The mask features: all levels upsampled to the size of the first one and added, then a 1x1 convolution.
 
     Source: SOLOv2 (arXiv 2003.10152), section 3.2.
     """
@@ -138,7 +162,7 @@ class SOLOv2MaskHead(nn.Module):
         self,
         *,
         in_channels: int,
-        num_levels: int,
+        in_strides: Sequence[int],
         channels: int = 128,
         kernel_length: int = 256,
         norm: str = "GN",
@@ -147,18 +171,26 @@ class SOLOv2MaskHead(nn.Module):
     ) -> None:
         """
         Args:
-            in_channels: channels of every input feature map.
-            num_levels: input feature maps, each with twice the stride of the one before.
-            channels: width of the head.
-            kernel_length: channels E of the mask features.
+            in_channels: Number of channels of every input feature map.
+            in_strides: Strides of the input feature maps: 4, 8, 16, ... input pixels.
+            channels: Width of the head.
+            kernel_length: Number of channels E of the mask features.
             norm: "GN" (32 groups) or "none".
-            deformable: all convolutions are deformable, the last 1x1 included.
-            modulated: deformable convolutions are v2 (with modulation) rather than v1.
+            deformable: Whether all convolutions are deformable, including the last 1x1.
+            modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
 
         Raises:
-            ValueError: an unknown ``norm``, or channels that 32 groups cannot share.
+            ConfigError: An argument is out of range.
         """
         super().__init__()
+        num_levels = len(in_strides)
+        if list(in_strides) != [MASK_STRIDE * 2**i for i in range(num_levels)]:
+            raise ConfigError(
+                f"{KEY}.MASK_IN_FEATURES must name feature maps of strides 4, 8, 16, ... in order, not {in_strides}"
+            )
+        check_choice(f"{KEY}.NORM", norm, TOWER_NORMS)
+        check_groups(f"{KEY}.MASK_CHANNELS", channels, norm)
+        check_groups(f"{KEY}.NUM_MASKS", kernel_length, norm)
 
         step = partial(_conv_norm_relu, norm=norm, deformable=deformable, modulated=modulated)
         self.convs_all_levels = nn.ModuleList()
@@ -174,10 +206,10 @@ class SOLOv2MaskHead(nn.Module):
         init_convs_normal_(self)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """The mask features, (N, E, H0, W0) and non-negative, of the first feature map's size.
+        """Return the mask features, (N, E, H0, W0) and non-negative, at the size of the first feature map.
 
         Args:
-            features: maps (N, C, Hi, Wi), finest first; each must be exactly half as large as the one before.
+            features: Maps (N, C, Hi, Wi), finest first; each must be exactly half as large as the previous one.
         """
         inputs = [*features[:-1], append_coordinates(features[-1])]
         levels = [chain(x) for chain, x in zip(self.convs_all_levels, inputs, strict=True)]

@@ -3,44 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
 from ...ops.masks import masks_to_boxes
-from ..ground_truth import mask_chunks
 from ..instance_nms import build_instance_nms
 from ..instance_segmentor import InstanceSegmentor
-from .decode import decode_full_masks, decode_image
-from .heads import SOLOv2InstanceHead, SOLOv2MaskHead
+from ..option_checks import check_length, check_probability, select_shapes
+from .decode import Candidates, decode_batch, decode_full_masks
+from .ground_truth import MASK_STRIDE, convert_ground_truth
+from .heads import KEY, SOLOv2InstanceHead, SOLOv2MaskHead, SOLOv2Predictions
 from .losses import class_loss, mask_loss
-from .targets import MASK_STRIDE, SOLOv2Targets, build_targets, summarize_masks
-
-
-class SOLOv2Predictions(NamedTuple):
-    """What SOLOv2's networks compute for a batch.
-
-    Attributes:
-        class_logits: L x (N, K, S, S).
-        kernels: L x (N, E, S, S).
-        mask_features: (N, E, T_h / 4, T_w / 4); a cell's mask logits are its kernel times these.
-    """
-
-    class_logits: list[Tensor]
-    kernels: list[Tensor]
-    mask_features: Tensor
+from .targets import SOLOv2Targets, build_targets
 
 
 @META_ARCH_REGISTRY.register()
 class SOLOv2(InstanceSegmentor):
-    """SOLOv2. See :class:`InstanceSegmentor` for inputs and outputs; ``docs/systems/solov2.md`` for the method."""
+    """SOLOv2. See :class:`InstanceSegmentor` for inputs and outputs, ``docs/systems/solov2.md`` for the method."""
 
     @configurable
     def __init__(
@@ -61,20 +46,25 @@ class SOLOv2(InstanceSegmentor):
     ) -> None:
         """
         Args:
-            instance_head: class logits and kernels; its ``num_grids`` are those of the targets.
-            mask_head: mask features, at stride 4.
-            instance_in_features: names of the feature maps of ``instance_head``.
-            mask_in_features: names of the feature maps of ``mask_head``, finest first.
-            scale_ranges: smallest and largest sqrt(box area) that each level is trained on, in input pixels.
-            sigma: side of the region whose cells an instance claims, relative to its box.
-            focal_alpha: weight of positive entries in the class loss.
-            focal_gamma: exponent of the class loss.
-            class_loss_weight: of ``loss_cate``.
-            mask_loss_weight: of ``loss_ins``.
-            test_mask_thresh: probability of a mask's pixels, strictly above.
-            kwargs: see :class:`InstanceSegmentor`.
+            instance_head: Computes class logits and kernels; its ``num_grids`` are also those of the targets.
+            mask_head: Computes the mask features, at stride 4.
+            instance_in_features: Names of the feature maps of ``instance_head``.
+            mask_in_features: Names of the feature maps of ``mask_head``, finest first.
+            scale_ranges: Smallest and largest sqrt(box area) on which each level is trained, input pixels.
+            sigma: Side of the region whose cells an instance claims, relative to its box.
+            focal_alpha: Weight of positive entries in the class loss.
+            focal_gamma: Exponent of the class loss.
+            class_loss_weight: Weight of ``loss_cate``.
+            mask_loss_weight: Weight of ``loss_ins``.
+            test_mask_thresh: Minimum probability of a mask's pixels, exclusive.
+            kwargs: Arguments of :class:`InstanceSegmentor`.
+
+        Raises:
+            ConfigError: An option is out of range.
         """
         super().__init__(**kwargs)
+        check_length(f"{KEY}.SCALE_RANGES", scale_ranges, f"{KEY}.IN_FEATURES", len(instance_in_features))
+        check_probability(f"{KEY}.MASK_THRESH_TEST", test_mask_thresh)
         self.ins_head = instance_head  # both named as in AdelaiDet's checkpoints
         self.mask_head = mask_head
         self.instance_in_features = list(instance_in_features)
@@ -87,22 +77,22 @@ class SOLOv2(InstanceSegmentor):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """The constructor's arguments from a config.
+        """Return the constructor arguments from a config.
 
         Raises:
-            ValueError: options that contradict each other or the backbone.
+            ConfigError: Options contradict each other or the backbone.
         """
         node = cfg.MODEL.SOLOV2
         common = super().from_config(cfg)
-        feature_shapes = common["backbone"].output_shape()
-        _check_config(node, feature_shapes)
-        shapes = [feature_shapes[f] for f in node.IN_FEATURES]
-        modulated = node.TYPE_DCN == "DCNv2"
+        shapes = common["backbone"].output_shape()
+        levels = select_shapes(shapes, node.IN_FEATURES, f"{KEY}.IN_FEATURES")
+        mask_levels = select_shapes(shapes, node.MASK_IN_FEATURES, f"{KEY}.MASK_IN_FEATURES")
+        modulated = node.DEFORM_MODULATED
         return {
             **common,
             "instance_head": SOLOv2InstanceHead(
-                in_channels=shapes[0].channels,
-                in_strides=[s.stride for s in shapes],
+                in_channels=levels[0].channels,
+                in_strides=[s.stride for s in levels],
                 level_strides=node.STRIDES,
                 num_grids=node.NUM_GRIDS,
                 num_classes=node.NUM_CLASSES,
@@ -110,17 +100,17 @@ class SOLOv2(InstanceSegmentor):
                 channels=node.INSTANCE_CHANNELS,
                 num_convs=node.NUM_INSTANCE_CONVS,
                 norm=node.NORM,
-                deformable=node.DCN_IN_INSTANCE,
+                deformable=node.DEFORM_IN_INSTANCE,
                 modulated=modulated,
                 prior_prob=node.PRIOR_PROB,
             ),
             "mask_head": SOLOv2MaskHead(
-                in_channels=feature_shapes[node.MASK_IN_FEATURES[0]].channels,
-                num_levels=len(node.MASK_IN_FEATURES),
+                in_channels=mask_levels[0].channels,
+                in_strides=[s.stride for s in mask_levels],
                 channels=node.MASK_CHANNELS,
                 kernel_length=node.NUM_MASKS,
                 norm=node.NORM,
-                deformable=node.DCN_IN_MASK,
+                deformable=node.DEFORM_IN_MASK,
                 modulated=modulated,
             ),
             "instance_in_features": node.IN_FEATURES,
@@ -139,7 +129,7 @@ class SOLOv2(InstanceSegmentor):
         }
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:
-        """Class logits, kernels and mask features of a normalized, padded batch (N, C, T_h, T_w)."""
+        """Return class logits, kernels and mask features of a normalized, padded batch (N, C, T_h, T_w)."""
         features = self.backbone(images)
         class_logits, kernels = self.ins_head([features[f] for f in self.instance_in_features])
         mask_features = self.mask_head([features[f] for f in self.mask_in_features])
@@ -147,23 +137,18 @@ class SOLOv2(InstanceSegmentor):
 
     @torch.no_grad()
     def label(self, predictions: SOLOv2Predictions, gt_instances: list[Instances]) -> SOLOv2Targets:
-        """The targets of a batch.
+        """Return the targets of a batch.
 
         Args:
-            predictions: of the batch; their mask features say how large the padded input is.
-            gt_instances: N ``Instances`` with ``gt_boxes``, ``gt_classes`` and ``gt_masks`` (``BitMasks``,
-                ``PolygonMasks`` or a bool tensor (M, h, w)) in the frame of the unpadded input.
+            predictions: Predictions of the batch; their mask features determine the size of the padded input.
+            gt_instances: N ``Instances`` as :func:`convert_ground_truth` takes them.
 
         Raises:
-            ValueError: a class outside 0..K-1.
+            DataError: A class is outside 0..K-1, or masks are missing.
         """
-        device = predictions.mask_features.device
-        map_size = (predictions.mask_features.shape[2], predictions.mask_features.shape[3])
-        chunks = chain.from_iterable(mask_chunks(x, torch.arange(len(x), device=device)) for x in gt_instances)
+        features = predictions.mask_features
         return build_targets(
-            summarize_masks(chunks, sum(len(x) for x in gt_instances), map_size, device),
-            [x.gt_boxes.tensor.to(device) for x in gt_instances],
-            [x.gt_classes.to(device, torch.int64) for x in gt_instances],
+            convert_ground_truth(gt_instances, (features.shape[2], features.shape[3]), features.device),
             num_classes=self.num_classes,
             num_grids=self.ins_head.num_grids,
             scale_ranges=self.scale_ranges,
@@ -171,9 +156,9 @@ class SOLOv2(InstanceSegmentor):
         )
 
     def losses(self, predictions: SOLOv2Predictions, targets: SOLOv2Targets) -> dict[str, Tensor]:
-        """``loss_ins`` (masks, dice) and ``loss_cate`` (classes, focal): float32 scalars, already weighted.
+        """Return ``loss_ins`` (masks, dice) and ``loss_cate`` (classes, focal): weighted float32 scalars.
 
-        The keys are AdelaiDet's, which its users have in their logs.
+        The keys are AdelaiDet's, so that logs can be compared.
         """
         if has_event_storage():
             storage = get_event_storage()
@@ -185,28 +170,28 @@ class SOLOv2(InstanceSegmentor):
 
     @torch.no_grad()
     def inference(self, predictions: SOLOv2Predictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
-        """The detections of each image, best first: ``scores``, ``pred_classes`` and ``kernels``, (M, E) float32, from
-        which :meth:`postprocess` makes the masks.
+        """Return the detections of each image, best first, without masks.
 
         Args:
-            predictions: of the batch.
-            image_sizes: (height, width) of each image before padding, in the frame of the network's input.
-        """
-        return [self._inference_single_image(predictions, i, size) for i, size in enumerate(image_sizes)]
+            predictions: Predictions of the batch.
+            image_sizes: (height, width) of each image before padding, in the frame of the network input.
 
-    def _inference_single_image(
-        self, predictions: SOLOv2Predictions, index: int, image_size: tuple[int, int]
-    ) -> Instances:
-        """The detections of one image; on return the masks of its candidates are gone."""
-        candidates = decode_image(
-            [x[index] for x in predictions.class_logits],
-            [x[index] for x in predictions.kernels],
-            predictions.mask_features[index],
+        Returns:
+            For each image ``scores``, ``pred_classes`` and ``kernels``, (M, E) float32, from which :meth:`postprocess`
+            computes the masks.
+        """
+        candidates = decode_batch(
+            *predictions,
             strides=self.ins_head.level_strides,
             score_thresh=self.test_score_thresh,
             mask_thresh=self.test_mask_thresh,
             max_candidates=self.test_max_candidates,
         )
+        # Unlike a loop variable, map keeps no reference to the masks of one image while it decodes the next.
+        return list(map(self._inference_single_image, candidates, image_sizes))
+
+    def _inference_single_image(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:
+        """Return the detections of one image."""
         instances = Instances((int(image_size[0]), int(image_size[1])), **candidates._asdict())
         if "pred_masks" not in self.test_nms.inputs:
             instances.pred_boxes = Boxes(masks_to_boxes(candidates.pred_masks) * MASK_STRIDE)
@@ -217,10 +202,10 @@ class SOLOv2(InstanceSegmentor):
     def postprocess(
         self, instances: Instances, predictions: SOLOv2Predictions, index: int, output_size: tuple[int, int]
     ) -> Instances:
-        """The detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`.
+        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`.
 
-        Differs: detections whose mask has no pixel at this size, or none within the image, are left out, as their
-        boxes would have no area. The published code keeps them.
+        Differs: detections whose mask has no pixel at this size or within the image are dropped, because their boxes
+            would be empty. The published code keeps them.
         """
         masks = decode_full_masks(
             instances.kernels,
@@ -234,7 +219,7 @@ class SOLOv2(InstanceSegmentor):
         kept = (boxes[:, 2] > 0).nonzero().flatten()
         if len(kept) < len(masks):
             for to, row in enumerate(kept.tolist()):
-                masks[to] = masks[row]  # in place: a copy of all would double the memory
+                masks[to] = masks[row]  # in place, as a copy would double the memory
             masks = masks[: len(kept)]
         return Instances(
             output_size,
@@ -243,45 +228,3 @@ class SOLOv2(InstanceSegmentor):
             pred_classes=instances.pred_classes[kept],
             pred_masks=masks,
         )
-
-
-def _check_config(node: CfgNode, shapes: dict[str, ShapeSpec]) -> None:
-    """Raise a ValueError where ``node`` (MODEL.SOLOV2) contradicts itself or the backbone's feature maps."""
-    prefix = "MODEL.SOLOV2."
-    for key in ("IN_FEATURES", "MASK_IN_FEATURES"):
-        unknown = [f for f in node[key] if f not in shapes]
-        if unknown:
-            raise ValueError(f"{prefix}{key} names {unknown[0]}, but the backbone gives {', '.join(shapes)}.")
-        channels = {f: shapes[f].channels for f in node[key]}
-        if len(set(channels.values())) != 1:
-            raise ValueError(
-                f"{prefix}{key} must name feature maps of equally many channels, but they have {channels}."
-            )
-
-    num_levels = len(node.IN_FEATURES)
-    for key in ("NUM_GRIDS", "STRIDES", "SCALE_RANGES"):
-        if len(node[key]) != num_levels:
-            raise ValueError(
-                f"{prefix}{key} has {len(node[key])} entries, but {prefix}IN_FEATURES has {num_levels}: "
-                "give one for each level."
-            )
-
-    strides = [shapes[f].stride for f in node.MASK_IN_FEATURES]
-    if strides != [MASK_STRIDE * 2**i for i in range(len(strides))]:
-        raise ValueError(
-            f"{prefix}MASK_IN_FEATURES must name feature maps of strides 4, 8, 16, ... in order, not {strides}."
-        )
-    choices = {"NORM": ("GN", "none"), "DCN_IN_INSTANCE": ("none", "last", "all"), "TYPE_DCN": ("DCN", "DCNv2")}
-    for key, known in choices.items():
-        if node[key] not in known:
-            raise ValueError(f"{prefix}{key} is {node[key]!r}: it must be one of {', '.join(known)}.")
-    if node.NUM_INSTANCE_CONVS < 1:
-        raise ValueError(f"{prefix}NUM_INSTANCE_CONVS is {node.NUM_INSTANCE_CONVS}: a tower needs at least 1.")
-    for key in ("SCORE_THRESH_TEST", "MASK_THRESH_TEST"):
-        if not 0 <= node[key] < 1:
-            raise ValueError(f"{prefix}{key} is {node[key]}: it is a probability, from 0 to less than 1.")
-    if node.PRE_NMS_TOPK_TEST < 1:
-        raise ValueError(f"{prefix}PRE_NMS_TOPK_TEST is {node.PRE_NMS_TOPK_TEST}: at least 1 mask must enter NMS.")
-    for key in ("INSTANCE_CHANNELS", "MASK_CHANNELS", "NUM_MASKS"):
-        if node.NORM == "GN" and node[key] % 32:
-            raise ValueError(f"{prefix}{key} is {node[key]}: with NORM GN it must be a multiple of 32, the groups.")

@@ -1,7 +1,7 @@
 """YOLACT and YOLACT++: instance masks as combinations of prototypes."""
 
-from .heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
-from .meta_arch import YOLACT, YOLACTPredictions
+from .heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTPredictions, YOLACTProtonet, YOLACTSemSegHead
+from .meta_arch import YOLACT
 
 __all__ = [
     "YOLACT",

@@ -1,7 +1,7 @@
-"""From YOLACT's outputs to candidates, and from chosen coefficients to masks of the output size. No Instances.
+"""From YOLACT's outputs to candidates, and from kept coefficients to masks of the output size.
 
-In float32 whatever the precision of the networks. Memory stays bounded: masks are resized within their boxes only,
-straight into booleans.
+Everything is computed in float32. Memory is bounded: masks are resized only around their objects, straight into
+booleans.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
 from ...ops.boxes import inside_boxes
+from ...ops.chunks import rows_per_chunk
 from ...ops.masks import axis_resize, resize_and_threshold_
 
-MASK_PADDING = 1.0  # prototype pixels around a box that still belong to its mask
-MASK_THRESH = 0.5  # probability of a mask's pixels, strictly above
-CHUNK_FLOATS = 2**22  # mask probabilities that exist at once: 16 MB, 220 masks of 138 x 138
-
-FARTHEST = 2.0**32  # input sides; boxes farther away would overflow when they are scaled to pixels
+MAX_COORDINATE = 1e6  # of a box, fractions of the input; beyond, its size in pixels or its area can overflow
+MASK_PADDING = 1.0  # border of a box that still belongs to its mask, prototype pixels
+MASK_THRESH = 0.5  # minimum probability of a mask's pixels, exclusive
+CHUNK_FLOATS = 2**22  # mask probabilities in a chunk: 16 MB, 220 masks of 138 x 138
 
 
 class Candidates(NamedTuple):
-    """What enters NMS: the anchors of one image that are probably something, in their order.
+    """What enters NMS for one image: the anchors above the score threshold, in their order.
 
     Attributes:
         scores: (M,) float32, the highest class probability.
         pred_classes: (M,) int64, its class.
-        class_scores: (M, K) float32, the probabilities of all classes.
+        class_scores: (M, K) float32, probabilities of all classes.
         boxes: (M, 4) float32, fractions of the input, finite, not clipped.
         anchors: (M,) int64.
     """
@@ -44,17 +44,17 @@ class Candidates(NamedTuple):
 def decode_batch(
     class_logits: Tensor, box_deltas: Tensor, anchors: Tensor, box_transform: Box2BoxTransform, score_thresh: float
 ) -> list[Candidates]:
-    """The candidates of each image of a batch.
+    """Return the candidates of each image of a batch.
 
-    Probabilities are computed for those anchors alone whose best class passes; those with logits or boxes that are not
-    finite are left out.
+    Probabilities are only computed for anchors whose best class passes. Anchors with non-finite logits or with boxes
+    beyond ``MAX_COORDINATE`` are dropped.
 
     Args:
         class_logits: (N, R, K + 1), background first.
         box_deltas: (N, R, 4).
         anchors: (R, 4) float32, fractions of the input.
-        box_transform: what deltas mean.
-        score_thresh: probability of an anchor's best class, strictly above.
+        box_transform: Conversion of deltas to boxes.
+        score_thresh: Minimum probability of an anchor's best class, exclusive.
 
     Source: YOLACT's published code: softmax over classes and background.
     """
@@ -63,17 +63,17 @@ def decode_batch(
     passes = (logits[:, :, 1:].amax(dim=2) - normalizers).exp() > score_thresh  # False where not finite
     images, rows = passes.nonzero(as_tuple=True)
     boxes = box_transform.apply_deltas(box_deltas[images, rows].float(), anchors[rows])
-    finite = (boxes.abs() < FARTHEST).all(dim=1)  # False where not finite
-    images, rows, boxes = images[finite], rows[finite], boxes[finite]
+    valid = (boxes.abs() < MAX_COORDINATE).all(dim=1)  # False where not finite
+    images, rows, boxes = images[valid], rows[valid], boxes[valid]
     class_scores = (logits[images, rows, 1:] - normalizers[images, rows, None]).exp()
     scores, classes = class_scores.max(dim=1)
-    numbers = images.bincount(minlength=len(logits)).tolist()
+    numbers = images.bincount(minlength=logits.shape[0]).tolist()
     parts = (x.split(numbers) for x in (scores, classes, class_scores, boxes, rows))
     return [Candidates(*x) for x in zip(*parts, strict=True)]
 
 
 def mask_probabilities(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:
-    """The masks of boxes at the prototypes' size, (M, h, w) float32 probabilities, 0 outside of box and border.
+    """Return the masks of boxes at the size of the prototypes, (M, h, w) float32 probabilities, 0 outside the border.
 
     Args:
         coefficients: (M, E).
@@ -96,20 +96,20 @@ def decode_full_masks(
     boxes: Tensor,
     output_size: tuple[int, int],
 ) -> Tensor:
-    """The masks of boxes at ``output_size``: (M, H, W) bool. Probabilities are cropped, resized, then thresholded.
+    """Return the masks of boxes at ``output_size``, (M, H, W) bool: probabilities are cropped, resized, thresholded.
 
     Args:
         coefficients: (M, E).
-        prototypes: (E, h, w), which span the whole input.
+        prototypes: (E, h, w), spanning the whole input.
         boxes: (M, 4) float32, fractions of the input, not clipped.
         output_size: H and W.
 
-    Source: the published code, which resizes straight from the prototypes' size.
+    Source: the published code, which resizes directly from the size of the prototypes.
     """
     size, device = prototypes.shape[1:], prototypes.device
     rows, columns = (axis_resize(n, out, device) for n, out in zip(size, output_size, strict=True))
     masks = torch.zeros(len(coefficients), *output_size, dtype=torch.bool, device=device)
-    step = max(CHUNK_FLOATS // max(size.numel(), 1), 1)
+    step = rows_per_chunk(CHUNK_FLOATS, size.numel())
     for chunk, chunk_boxes, out in zip(coefficients.split(step), boxes.split(step), masks.split(step), strict=True):
         probabilities = mask_probabilities(chunk, prototypes, chunk_boxes)
         with torch.autocast(device.type, enabled=False):
@@ -118,6 +118,6 @@ def decode_full_masks(
 
 
 def frame_of(size: tuple[int, int], boxes: Tensor) -> Tensor:
-    """Width, height, width, height of ``size`` (height, width): what fractions (M, 4) are multiplied with."""
+    """Return width, height, width, height of ``size`` (height, width), by which boxes in fractions are multiplied."""
     height, width = size
     return boxes.new_tensor([width, height, width, height])

@@ -1,19 +1,43 @@
-"""The networks of YOLACT on top of its pyramid: prototypes, the head of all levels, and two that help training."""
+"""The networks of YOLACT on top of its pyramid: prototypes, shared head, semantic segmentation, mask IoU."""
 
 from __future__ import annotations
 
-import torch
+from typing import NamedTuple
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...ops.levels import flatten_levels
 from ..layers import init_conv_xavier_
+from ..option_checks import check_at_least
 
-MASK_IOU_CHANNELS = (8, 16, 32, 64, 128)  # of YOLACT++'s mask IoU head, each layer halving the size
-INITIAL_MASK_IOU = 0.5  # that an untrained head predicts, about
+KEY = "MODEL.YOLACT"
+MASK_IOU_CHANNELS = (8, 16, 32, 64, 128)  # of YOLACT++'s mask IoU head; each layer halves the size
+INITIAL_MASK_IOU = 0.5  # what an untrained head predicts, approximately
+
+
+class YOLACTPredictions(NamedTuple):
+    """What YOLACT's networks compute for a batch.
+
+    Attributes:
+        class_logits: (N, R, K + 1), background first; anchors by level, row, column, anchor of the cell.
+        box_deltas: (N, R, 4), relative to ``anchors``.
+        mask_coefficients: (N, R, E), in -1..1.
+        prototypes: (N, E, h, w); the mask logits of an anchor are its coefficients times these.
+        anchors: (R, 4) float32, x0 y0 x1 y1 in fractions of the input.
+        sem_seg_logits: (N, K, Hi, Wi), only for training; else None.
+    """
+
+    class_logits: Tensor
+    box_deltas: Tensor
+    mask_coefficients: Tensor
+    prototypes: Tensor
+    anchors: Tensor
+    sem_seg_logits: Tensor | None = None
 
 
 class YOLACTProtonet(nn.Module):
-    """The prototypes of an image, never negative, at twice the size of the feature map that they come from.
+    """The prototypes of an image, non-negative, at twice the size of the feature map that they are computed from.
 
     Source: YOLACT (arXiv 1904.02689), section 3.1 and figure 3.
     """
@@ -21,11 +45,12 @@ class YOLACTProtonet(nn.Module):
     def __init__(self, *, in_channels: int, num_prototypes: int = 32, channels: int = 256) -> None:
         """
         Args:
-            in_channels: C of the feature map.
+            in_channels: Number of channels of the feature map.
             num_prototypes: E.
-            channels: width of the network.
+            channels: Width of the network.
         """
         super().__init__()
+        check_at_least(f"{KEY}.NUM_PROTOTYPES", num_prototypes, 1)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.conv3 = nn.Conv2d(channels, channels, 3, padding=1)
@@ -35,7 +60,7 @@ class YOLACTProtonet(nn.Module):
             init_conv_xavier_(conv)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """The prototypes, (N, E, 2 Hi, 2 Wi), from ``feature`` (N, C, Hi, Wi)."""
+        """Return the prototypes, (N, E, 2 Hi, 2 Wi), from ``feature`` (N, C, Hi, Wi)."""
         x = F.relu(self.conv1(feature))
         x = F.relu(self.conv2(x))
         x = F.relu(self.conv3(x))
@@ -45,7 +70,7 @@ class YOLACTProtonet(nn.Module):
 
 
 class YOLACTHead(nn.Module):
-    """Box, classes and mask coefficients of every anchor, by convolutions that all levels share.
+    """Box, classes and mask coefficients of every anchor, from convolutions shared by all levels.
 
     Source: YOLACT (arXiv 1904.02689), section 3.2 and figure 4.
     """
@@ -53,12 +78,13 @@ class YOLACTHead(nn.Module):
     def __init__(self, *, in_channels: int, num_classes: int, num_anchors: int, num_prototypes: int = 32) -> None:
         """
         Args:
-            in_channels: C of the levels, and the width of the head.
-            num_classes: foreground classes K; the background comes on top, as index 0.
-            num_anchors: of each cell.
+            in_channels: Number of channels of the levels, and width of the head.
+            num_classes: Number of foreground classes K; the background is an additional class with index 0.
+            num_anchors: Number of anchors per cell.
             num_prototypes: E.
         """
         super().__init__()
+        check_at_least(f"{KEY}.NUM_CLASSES", num_classes, 1)
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
         self.box_pred = nn.Conv2d(in_channels, num_anchors * 4, 3, padding=1)
         self.class_logits = nn.Conv2d(in_channels, num_anchors * (num_classes + 1), 3, padding=1)
@@ -68,7 +94,7 @@ class YOLACTHead(nn.Module):
             init_conv_xavier_(conv)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Box deltas (N, R, 4), class logits (N, R, K + 1), the background first, and coefficients (N, R, E).
+        """Return box deltas (N, R, 4), class logits (N, R, K + 1), background first, and coefficients (N, R, E).
 
         Anchors run through levels, rows, columns and the anchors of a cell, the last fastest.
 
@@ -77,18 +103,18 @@ class YOLACTHead(nn.Module):
         """
         shared = [F.relu(self.conv(x)) for x in features]
         deltas, logits, coefficients = (
-            torch.cat([self._by_anchor(layer(x)) for x in shared], dim=1)
+            self._by_anchor(flatten_levels([layer(x) for x in shared]))
             for layer in (self.box_pred, self.class_logits, self.mask_coefficients)
         )
         return deltas, logits, coefficients.tanh()
 
-    def _by_anchor(self, x: Tensor) -> Tensor:
-        """A map (N, A * C, Hi, Wi) as (N, Hi * Wi * A, C)."""
-        return x.permute(0, 2, 3, 1).reshape(len(x), -1, x.shape[1] // self.num_anchors)
+    def _by_anchor(self, rows: Tensor) -> Tensor:
+        """Reshape rows of cells (N, cells, A * C) into rows of anchors (N, cells * A, C)."""
+        return rows.reshape(rows.shape[0], -1, rows.shape[2] // self.num_anchors)
 
 
 class YOLACTSemSegHead(nn.Module):
-    """Class logits of every pixel of a feature map, for a loss that improves the features; used in training alone.
+    """Class logits of every pixel of a feature map, for a loss that improves the features; only used in training.
 
     Source: YOLACT (arXiv 1904.02689), section 5.
     """
@@ -96,30 +122,29 @@ class YOLACTSemSegHead(nn.Module):
     def __init__(self, *, in_channels: int, num_classes: int) -> None:
         """
         Args:
-            in_channels: C of the feature map.
-            num_classes: foreground classes K.
+            in_channels: Number of channels of the feature map.
+            num_classes: Number of foreground classes K.
         """
         super().__init__()
         self.predictor = nn.Conv2d(in_channels, num_classes, 1)
         init_conv_xavier_(self.predictor)
 
     def forward(self, feature: Tensor) -> Tensor:
-        """The logits, (N, K, Hi, Wi), from ``feature`` (N, C, Hi, Wi)."""
+        """Return the logits, (N, K, Hi, Wi), from ``feature`` (N, C, Hi, Wi)."""
         return self.predictor(feature)
 
 
 class YOLACTMaskIoUHead(nn.Module):
-    """Predicts the IoU of a mask with the truth from the mask alone.
+    """Predicts the IoU of a mask with the ground truth from the mask alone.
 
     Source: YOLACT++ (arXiv 1912.06218), section 3.4; layers, the last ReLU and the maximum as in the published code.
-    Differs: at the beginning the head predicts about 0.5, not 0, where a first step too many closes a class's last ReLU
-        for good.
+    Differs: an untrained head predicts about 0.5 instead of 0, where one bad step closes a class's last ReLU for good.
     """
 
     def __init__(self, *, num_classes: int) -> None:
         """
         Args:
-            num_classes: foreground classes K.
+            num_classes: Number of foreground classes K.
         """
         super().__init__()
         in_channels = 1
@@ -134,15 +159,15 @@ class YOLACTMaskIoUHead(nn.Module):
 
     @property
     def smallest_mask(self) -> int:
-        """Pixels a side of the smallest mask that the convolutions, which are not padded, leave something of."""
+        """Side of the smallest mask that the unpadded convolutions can process, pixels."""
         return 2 ** (self.num_convs + 1) - 1
 
     def forward(self, masks: Tensor, classes: Tensor) -> Tensor:
-        """The predicted IoU of each mask, (M,), not negative, but not limited to 1.
+        """Return the predicted IoU of each mask, (M,), non-negative but not limited to 1.
 
         Args:
-            masks: (M, h, w) probabilities, 0 outside of the mask's box; at least :attr:`smallest_mask` pixels a side.
-            classes: (M,) int64, the class of each mask.
+            masks: (M, h, w) probabilities, 0 outside of the mask's box; at least :attr:`smallest_mask` pixels per side.
+            classes: (M,) int64, class of each mask.
         """
         x = masks[:, None]
         for i in range(self.num_convs):

@@ -1,6 +1,12 @@
-"""The losses of YOLACT: sums, which the caller divides and weights. All float32, whatever the precision around them."""
+"""The losses of YOLACT: means in float32 also under autocast, not weighted.
+
+All but :func:`sem_seg_loss` are sums over their terms divided by the number of positive anchors in the batch.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,97 +15,114 @@ from torch import Tensor
 
 from ...ops.boxes import inside_boxes
 from .decode import MASK_PADDING, MASK_THRESH, mask_probabilities
-from .heads import YOLACTMaskIoUHead
 from .targets import YOLACTTargets
 
 
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the losses in the meta-architecture."""
+
+    box: float = 1.5
+    classes: float = 1.0
+    mask: float = 6.125
+    sem_seg: float = 1.0
+    mask_iou: float = 25.0
+
+
 def box_loss(box_deltas: Tensor, anchors: Tensor, targets: YOLACTTargets, box_transform: Box2BoxTransform) -> Tensor:
-    """The smooth L1 loss of the positives' deltas, summed: a float32 scalar.
+    """Return the smooth L1 loss of the positives' deltas, a float32 scalar.
 
     Args:
         box_deltas: (N, R, 4).
         anchors: (R, 4) float32, in the frame of the targets' boxes.
-        targets: of the batch.
-        box_transform: what deltas mean.
+        targets: Targets of the batch.
+        box_transform: Conversion of boxes to deltas.
     """
-    wanted = box_transform.get_deltas(anchors[targets.anchors], targets.boxes[targets.instances])
-    return F.smooth_l1_loss(box_deltas[targets.images, targets.anchors].float(), wanted, reduction="sum")
+    target_deltas = box_transform.get_deltas(anchors[targets.anchors], targets.boxes[targets.instances])
+    pred_deltas = box_deltas[targets.images, targets.anchors].float()
+    return _per_positive(F.smooth_l1_loss(pred_deltas, target_deltas, reduction="sum"), targets)
 
 
 def class_loss(class_logits: Tensor, targets: YOLACTTargets) -> Tensor:
-    """The cross entropy of the positives and of the mined negatives, summed: a float32 scalar.
+    """Return the cross entropy of the positives and of the mined negatives, a float32 scalar.
 
     Args:
         class_logits: (N, R, K + 1), background first.
-        targets: of the batch.
+        targets: Targets of the batch.
     """
-    seen = targets.negatives | (targets.labels > 0)
-    return F.cross_entropy(class_logits[seen].float(), targets.labels[seen], reduction="sum")
+    used = targets.negatives | (targets.labels > 0)
+    loss = F.cross_entropy(class_logits[used].float(), targets.labels[used], reduction="sum")
+    return _per_positive(loss, targets)
 
 
 def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTargets) -> Tensor:
-    """The binary cross entropy of the mask terms inside their objects' boxes, over the boxes' areas, summed.
+    """Return the binary cross entropy of the mask terms inside their objects' boxes, relative to the boxes' areas.
 
-    The pixels of a box and of a border of one around it count; the area is that of the box alone. Terms are weighted
-    by how many positives they stand for.
+    The pixels of a box and of a border of one pixel around it count; the area is that of the box alone. Terms are
+    weighted by the number of positives that they represent.
 
     Args:
         mask_coefficients: (N, R, E).
         prototypes: (N, E, h, w).
-        targets: of the batch.
+        targets: Targets of the batch.
 
     Source: YOLACT (arXiv 1904.02689), section 3.1; the border as in the published code.
-    Differs: the loss of logits, not of clamped probabilities, so it has a gradient beyond logits of 17; pixels outside
-        of the border count nothing, where the published code adds 100 for those that the object's mask has.
+    Differs: computed from logits instead of clamped probabilities, so that it has a gradient beyond logits of 17.
+        Pixels outside of the border do not count, where the published code adds 100 for those of the object's mask.
     """
     size = (prototypes.shape[2], prototypes.shape[3])
-    terms = _terms(targets)
     total = prototypes.new_zeros((), dtype=torch.float32)
     with torch.autocast(prototypes.device.type, enabled=False):
-        for i, (rows, weights) in enumerate(terms):
+        for i, (rows, weights) in enumerate(_terms(targets)):
             instances = targets.instances[rows]
             boxes = targets.boxes[instances]
             inside = inside_boxes(boxes, size, MASK_PADDING).flatten(1)
             logits = mask_coefficients[i, targets.anchors[rows]].float() @ prototypes[i].float().flatten(1)
             areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) * (size[0] * size[1])
-            # Only what is inside is kept for the backward pass.
-            truth = targets.masks[instances].flatten(1)[inside]
+            # Only pixels inside are kept for the backward pass.
+            gt_pixels = targets.masks[instances].flatten(1)[inside]
             pixel_weights = (weights / areas)[:, None].expand_as(inside)[inside]
-            losses = F.binary_cross_entropy_with_logits(logits[inside], truth.float(), reduction="none")
+            losses = F.binary_cross_entropy_with_logits(logits[inside], gt_pixels.float(), reduction="none")
             total = total + (losses * pixel_weights).sum()
-    return total
+    return _per_positive(total, targets)
 
 
 def sem_seg_loss(sem_seg_logits: Tensor, targets: YOLACTTargets) -> Tensor:
-    """The binary cross entropy of all classes and pixels, summed over classes and images, a mean over pixels.
+    """Return the binary cross entropy of all classes and pixels: a mean over images and pixels, a sum over classes.
 
     Args:
         sem_seg_logits: (N, K, Hi, Wi).
-        targets: of the batch.
+        targets: Targets of the batch.
     """
-    logits, truth = sem_seg_logits.float(), targets.sem_seg
-    # Written out, as it needs no targets of floats: softplus(x) - x where the class is, softplus(x) elsewhere.
-    losses = F.softplus(torch.where(truth, -logits, logits))
-    return losses.sum() / (truth.shape[2] * truth.shape[3])
+    logits = sem_seg_logits.float()
+    # Written out to avoid float targets: softplus(x) - x = softplus(-x) where the class is, softplus(x) elsewhere.
+    losses = F.softplus(torch.where(targets.sem_seg, -logits, logits))
+    num_images, _, height, width = logits.shape
+    return losses.sum() / (height * width) / num_images
 
 
-def mask_iou_loss(
-    mask_iou_head: YOLACTMaskIoUHead,
-    mask_coefficients: Tensor,
-    prototypes: Tensor,
-    targets: YOLACTTargets,
-    min_area: float,
-) -> Tensor:
-    """The smooth L1 loss of the predicted IoU of the mask terms with a large enough truth, summed.
+class MaskIoUTerms(NamedTuple):
+    """The predicted masks whose IoU is learned.
 
-    Its gradient reaches prototypes and coefficients too, through the masks that the head sees.
+    Attributes:
+        masks: (T, h, w) float32 probabilities, 0 outside of the objects' boxes; the input of the mask IoU head.
+        instances: (T,) int64, object of each mask, among those of the batch.
+    """
+
+    masks: Tensor
+    instances: Tensor
+
+
+def mask_iou_terms(
+    mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTargets, min_area: float
+) -> MaskIoUTerms:
+    """Return the predicted masks of the mask terms whose objects are large enough; gradients pass through them.
 
     Args:
-        mask_iou_head: predicts the IoU.
         mask_coefficients: (N, R, E).
         prototypes: (N, E, h, w).
-        targets: of the batch.
-        min_area: true masks must have more pixels, at the prototypes' size.
+        targets: Targets of the batch.
+        min_area: Minimum area of the ground-truth mask, exclusive, pixels at the size of the prototypes.
 
     Source: YOLACT++ (arXiv 1912.06218), section 3.4, and its published code.
     """
@@ -110,17 +133,30 @@ def mask_iou_loss(
         instances.append(targets.instances[large])
         coefficients = mask_coefficients[i, targets.anchors[large]]
         masks.append(mask_probabilities(coefficients, prototypes[i], targets.boxes[instances[-1]]))
-    index = torch.cat(instances)
-    probabilities = torch.cat(masks)
-    predicted = mask_iou_head(probabilities, targets.classes[index]).float()
+    return MaskIoUTerms(torch.cat(masks), torch.cat(instances))
+
+
+def mask_iou_loss(pred_ious: Tensor, terms: MaskIoUTerms, targets: YOLACTTargets) -> Tensor:
+    """Return the smooth L1 loss of the predicted IoU of masks, a float32 scalar.
+
+    Args:
+        pred_ious: (T,), output of the mask IoU head for ``terms.masks`` and the classes of their objects.
+        terms: Masks from :func:`mask_iou_terms`.
+        targets: Targets of the batch.
+    """
     with torch.no_grad():
-        found, truth = (probabilities > MASK_THRESH).flatten(1), targets.masks[index].flatten(1)
-        unions = (found | truth).sum(dim=1)
-        wanted = (found & truth).sum(dim=1) / unions.clamp(min=1)
-    return F.smooth_l1_loss(predicted, wanted, reduction="sum")
+        found, gt_masks = (terms.masks > MASK_THRESH).flatten(1), targets.masks[terms.instances].flatten(1)
+        unions = (found | gt_masks).sum(dim=1)
+        target_ious = (found & gt_masks).sum(dim=1) / unions.clamp(min=1)
+    return _per_positive(F.smooth_l1_loss(pred_ious.float(), target_ious, reduction="sum"), targets)
+
+
+def _per_positive(total: Tensor, targets: YOLACTTargets) -> Tensor:
+    """Return ``total`` divided by the number of positive anchors in the batch, or by 1 if there are none."""
+    return total / max(len(targets.anchors), 1)
 
 
 def _terms(targets: YOLACTTargets) -> list[tuple[Tensor, Tensor]]:
-    """The mask terms of each image: rows of the positives, and their weights."""
+    """Return the mask terms of each image: rows of the positives, and their weights."""
     rows, weights = (x.split(targets.terms_per_image) for x in (targets.mask_terms, targets.mask_weights))
     return list(zip(rows, weights, strict=True))

@@ -8,8 +8,10 @@ from detectron2.modeling import build_model
 
 from centermask_solo import model_zoo
 from centermask_solo.checkpoint import SOURCES, Checkpointer
-from centermask_solo.checkpoint.fit import OFFSETS
+from centermask_solo.checkpoint.backbones import OFFSETS
 from centermask_solo.checkpoint.sources import detectron2, mobilenetv2, source, timm, torchvision, vovnet, yolact
+from centermask_solo.config import config_dir
+from centermask_solo.utils.errors import WeightsError
 from tests.checkpoint.sources import backbones
 from tests.checkpoint.sources.backbones import (
     caffe2_resnet,
@@ -65,9 +67,7 @@ FILES = {
     "mobilenet_v2_imagenet.pth": "MobileNetV2",
 }
 CONFIGS = sorted(
-    str(path.relative_to(model_zoo.config_dir()))
-    for path in model_zoo.config_dir().rglob("*.yaml")
-    if not path.name.startswith("Base")
+    str(path.relative_to(config_dir())) for path in config_dir().rglob("*.yaml") if not path.name.startswith("Base")
 )
 
 
@@ -75,7 +75,7 @@ CONFIGS = sorted(
 def test_one_source_knows_it_and_has_a_place_for_every_entry(name):
     expected, shapes = PUBLISHED[name]
     values = tensors(shapes())
-    assert [found.name for found in SOURCES if found.recognises(values)] == [expected.name]
+    assert [found.name for found in SOURCES if found.recognizes(values)] == [expected.name]
     weights, dropped = expected.translate(values)
     added = sum(not value.is_meta for value in weights.values())
     assert len(weights) - added + len(dropped) == len(values)
@@ -87,7 +87,7 @@ def test_one_source_knows_it_and_has_a_place_for_every_entry(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_what_has_no_place_is_named(name):
     found, shapes = PUBLISHED[name]
-    with pytest.raises(ValueError, match=r"no place for 2 entries of the file: mystery, stage9\.weight$"):
+    with pytest.raises(WeightsError, match=r"no place for 2 entries of the file: mystery, stage9\.weight$"):
         found.translate({**tensors(shapes()), "mystery": torch.zeros(1), "stage9.weight": torch.zeros(1)})
 
 

@@ -14,6 +14,7 @@ from centermask_solo import model_zoo
 from centermask_solo.checkpoint import SOURCES, Checkpointer, find_source
 from centermask_solo.checkpoint.sources import adelaidet, centermask2, mmdet, solo, yolact
 from centermask_solo.checkpoint.sources.source import BATCH_COUNTER, STATED
+from centermask_solo.config import config_dir
 from tests.checkpoint.sources import detectors
 from tests.checkpoint.sources.backbones import tensors
 from tests.checkpoint.sources.detectors import CenterMask, SOLOv2
@@ -23,7 +24,7 @@ GOLDENS = Path(__file__).parents[2] / "goldens"
 LIGHT = {"convs": 2, "width": 256, "kernels": 128}
 DEFORMABLE = {"backbone_dcn": "DCNv2", "deformable_convs": (0, 1, 2, 3), "deformable_masks": True}
 LIGHT_DCN = {**LIGHT, "convs": 3, "deformable_convs": (2,)}
-DCNV2 = ("MODEL.RESNETS.DEFORM_MODULATED", True, "MODEL.SOLOV2.TYPE_DCN", "DCNv2")
+DCNV2 = ("MODEL.RESNETS.DEFORM_MODULATED", True, "MODEL.SOLOV2.DEFORM_MODULATED", True)
 # Of the original repository and, but for the last, of mmdetection.
 SOLOV2 = {
     "solov2_R_50_rgb_1x": SOLOv2(),
@@ -66,7 +67,7 @@ CENTERMASK = {
     "panoptic_centermask_V_57_eSE_FPN_ms_3x": (CenterMask("V-57-eSE", panoptic=True), 416, 71.218),
     "panoptic_centermask_V_99_eSE_FPN_ms_3x": (CenterMask("V-99-eSE", panoptic=True), 640, 99.310),
 }
-YOLACT = {path.stem: path.stem for path in (model_zoo.config_dir() / "YOLACT").glob("yolact_*.yaml")}
+YOLACT = {path.stem: path.stem for path in (config_dir() / "YOLACT").glob("yolact_*.yaml")}
 YOLACT |= {"yolact_im400": "yolact_base", "yolact_im700": "yolact_base"}  # the same but for sizes
 
 
@@ -132,7 +133,7 @@ def shapes_of(values):
 def test_one_source_knows_a_file_and_fills_its_config(name, tmp_path, caplog):
     source, make, *config = FILES[name]
     values = tensors(make())
-    assert [found.name for found in SOURCES if found.recognises(values)] == [source.name]
+    assert [found.name for found in SOURCES if found.recognizes(values)] == [source.name]
     weights, dropped = source.translate(values)
     assert len(weights) + len(dropped) == len(values)
     assert set(dropped.values()) <= REASONS
@@ -151,7 +152,7 @@ def test_every_config_has_its_file():
     configs = {
         f"{folder}/{path.stem}"
         for folder in ("SOLOv2", "CenterMask", "YOLACT")
-        for path in (model_zoo.config_dir() / folder).glob("*.yaml")
+        for path in (config_dir() / folder).glob("*.yaml")
         if not path.name.startswith("Base-")
     }
     assert {config for _, _, config, *_ in FILES.values()} == configs
@@ -201,7 +202,7 @@ def test_number_of_entries_of_solov2():
 def test_what_knows_the_names_of_this_package(config, expected):
     model = build(config)
     values = model.state_dict()
-    assert [source.name for source in SOURCES if source.recognises(values)] == [source.name for source in expected]
+    assert [source.name for source in SOURCES if source.recognizes(values)] == [source.name for source in expected]
     assert find_source(values).system == type(model).__name__
 
 

@@ -6,7 +6,7 @@ import torch
 
 from centermask_solo.checkpoint import find_source, read_weights
 from centermask_solo.checkpoint.sources.detectron2 import CAFFE2, SOURCE
-from centermask_solo.checkpoint.sources.source import BGR_CENTRED, RGB_STANDARDIZED
+from centermask_solo.checkpoint.sources.source import BGR_CENTERED, RGB_STANDARDIZED
 from centermask_solo.checkpoint.sources.torchvision import SOURCE as TORCHVISION
 from tests.checkpoint.sources.backbones import caffe2_resnet, in_detectron2_words, tensors, torchvision_shapes
 
@@ -40,8 +40,8 @@ def test_older_names_of_normalizations():
 
 def test_images_that_are_expected():
     resnet, resnext = (CAFFE2.pixel_format(tensors(caffe2_resnet(101, groups=g, width=8))) for g in (1, 32))
-    assert resnet == BGR_CENTRED
-    assert (resnext.channels, resnext.mean, resnext.std) == ("BGR", BGR_CENTRED.mean, (57.375, 57.12, 58.395))
+    assert resnet == BGR_CENTERED
+    assert (resnext.channels, resnext.mean, resnext.std) == ("BGR", BGR_CENTERED.mean, (57.375, 57.12, 58.395))
     converted = tensors(in_detectron2_words(torchvision_shapes("resnet18")))
     assert SOURCE.pixel_format(converted) == RGB_STANDARDIZED
     del converted["stem.fc.weight"]  # then anybody may have made it
@@ -51,8 +51,8 @@ def test_images_that_are_expected():
 def test_a_pkl_is_read_and_known(tmp_path):
     arrays = {key: np.zeros(shape, np.float32) for key, shape in caffe2_resnet(50).items()}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"blobs": {**arrays, "conv1_w_momentum": np.zeros(1)}}))
-    values, metadata = read_weights(str(tmp_path / "R-50.pkl"))
-    assert find_source(values, metadata) is CAFFE2
+    values, _ = read_weights(str(tmp_path / "R-50.pkl"))
+    assert find_source(values) is CAFFE2
 
 
 def test_a_detector_of_caffe2_is_no_backbone():

@@ -3,7 +3,8 @@ import torch
 
 from centermask_solo.checkpoint.sources.source import RGB_STANDARDIZED
 from centermask_solo.checkpoint.sources.timm import HALF_FORMAT, SOURCE
-from centermask_solo.modeling.backbone.vovnet import BODIES, ESE, VoVNet
+from centermask_solo.modeling.backbone.vovnet import BODIES, VoVNet
+from centermask_solo.modeling.backbone.vovnet_blocks import ESE
 from tests.checkpoint.sources.backbones import tensors, timm_vovnet
 
 # Entries of the state dicts of timm 1.0.31, to whose layout this was compared: names, shapes, and features of random

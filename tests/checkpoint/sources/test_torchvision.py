@@ -35,7 +35,7 @@ def test_every_name_and_shape_has_its_place(name):
     with torch.device("meta"):
         theirs = getattr(torchvision.models, name)().state_dict()
         ours = build(**MODELS[name]).state_dict()
-    assert SOURCE.recognises(theirs) and not SOURCE.recognises(ours)
+    assert SOURCE.recognizes(theirs) and not SOURCE.recognizes(ours)
     converted = {k: tuple(v.shape) for k, v in SOURCE.translate(theirs).weights.items()}
     assert converted == {k: tuple(v.shape) for k, v in ours.items()}
 

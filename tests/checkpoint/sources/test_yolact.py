@@ -13,6 +13,7 @@ from torch import nn
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.checkpoint.sources.yolact import DARKNET, FOLDED, SOURCE
+from centermask_solo.utils.errors import WeightsError
 
 CASE = Path(__file__).parents[2] / "goldens" / "yolact_resnet50.json"
 CONFIGS = Path(__file__).parents[3] / "configs" / "YOLACT"
@@ -129,11 +130,11 @@ def test_description_agrees_with_the_recorded_file():
 @pytest.mark.parametrize("name", NUM_ENTRIES)
 def test_every_name_and_shape_has_its_place(name):
     theirs = published(name)
-    assert len(theirs) == NUM_ENTRIES[name] and SOURCE.recognises(theirs)
+    assert len(theirs) == NUM_ENTRIES[name] and SOURCE.recognizes(theirs)
     converted = {k: tuple(v.shape) for k, v in SOURCE.translate(tensors(theirs)).weights.items()}
     ours = {k: tuple(v.shape) for k, v in build(name).state_dict().items()}
     assert converted == ours
-    assert not SOURCE.recognises(ours)
+    assert not SOURCE.recognizes(ours)
 
 
 def test_older_files_hold_more():
@@ -163,7 +164,7 @@ def test_older_files_hold_more():
     ],
 )
 def test_what_has_no_place_is_named(name):
-    with pytest.raises(ValueError, match=rf"no place for 2 entries of the file: {name}, other$"):
+    with pytest.raises(WeightsError, match=rf"no place for 2 entries of the file: {name}, other$"):
         SOURCE.translate({**tensors(published("yolact_resnet50")), name: torch.zeros(1), "other": torch.zeros(1)})
 
 
@@ -185,7 +186,7 @@ def test_bias_of_a_deformable_convolution_is_folded():
 
 
 def test_a_bias_without_its_norm_is_left_over():
-    with pytest.raises(ValueError, match=r"backbone\.layers\.2\.5\.conv2\.bias"):
+    with pytest.raises(WeightsError, match=r"backbone\.layers\.2\.5\.conv2\.bias"):
         SOURCE.translate({"backbone.layers.2.5.conv2.bias": torch.zeros(4)})
 
 
@@ -203,7 +204,7 @@ def darknet():
 @pytest.mark.slow
 def test_imagenet_darknet_fills_the_backbone(tmp_path, caplog):
     shapes = darknet_entries()
-    assert DARKNET.recognises(shapes) and not DARKNET.recognises(published("yolact_darknet53"))
+    assert DARKNET.recognizes(shapes) and not DARKNET.recognizes(published("yolact_darknet53"))
     generator = torch.Generator().manual_seed(0)
     values = {k: torch.rand(v, generator=generator) for k, v in shapes.items()}
     torch.save({**values, "fc.weight": torch.zeros(2, 2)}, tmp_path / "darknet53.pth")

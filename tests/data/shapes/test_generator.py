@@ -1,4 +1,4 @@
-"""The generated shapes: the same for a seed, exact masks, and every kind of scene that is promised."""
+"""The generated shapes are reproducible, have exact masks, and cover every documented kind of scene."""
 
 import json
 import multiprocessing
@@ -17,16 +17,16 @@ from pycocotools.coco import COCO
 from centermask_solo.data.shapes import generator as shapes
 from centermask_solo.data.shapes import scenes as shape_scenes
 from centermask_solo.data.shapes.generator import draw_shapes, ensure_shapes, generate_shapes, read_record
-from centermask_solo.data.shapes.outlines import OUTLINES, REACH
 from centermask_solo.data.shapes.scenes import CLASSES, draw_scene, scene_kind
+from centermask_solo.utils.errors import ConfigError, DataError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = 264416169  # of the images' and masks' bytes
 
 
 @pytest.fixture(scope="module")
 def scenes():
-    """One of each hundred images of the default training data."""
+    """The first 100 images of the default training data."""
     return [draw_shapes("train", i) for i in range(100)]
 
 
@@ -35,32 +35,12 @@ def of_kind(scenes, kind):
 
 
 def extent(mask):
-    """The longer side of the tight box around a mask, pixels."""
+    """Return the longer side of the tight box around a mask, pixels."""
     return max(np.ptp(x) + 1 for x in np.nonzero(mask))
 
 
-@pytest.mark.parametrize("name", OUTLINES)
-@pytest.mark.parametrize("seed", range(20))
-def test_outline_is_a_signed_distance_within_the_circle(name, seed):
-    outline = OUTLINES[name](np.random.default_rng(seed))
-    rows, columns = np.mgrid[-1.5:1.5:121j, -1.5:1.5:121j]
-    distance = outline(columns, rows)
-    inside = distance <= 0
-    assert inside.sum() > 300  # of 5,027 in the whole circle
-    assert (np.hypot(columns, rows)[inside] <= REACH).all()
-    # No faster than the way: 0.025 a step (blends of discs may exceed it a little)
-    assert np.abs(np.diff(distance, axis=0)).max() <= 0.025 * 1.3
-    assert np.abs(np.diff(distance, axis=1)).max() <= 0.025 * 1.3
-
-
-@pytest.mark.parametrize(("name", "holes"), [("ring", True), ("frame", True), ("disc", False), ("polygon", False)])
-def test_what_has_a_hole(name, holes):
-    middle = OUTLINES[name](np.random.default_rng(0))(np.zeros((1, 1)), np.zeros((1, 1)))
-    assert (middle.item() > 0) == holes
-
-
-def test_same_seed_same_image_on_any_machine():
-    """A figure computed elsewhere: if it changes, so does what everybody's data hold, and VERSION must rise."""
+def test_images_are_the_same_on_every_machine():
+    """A checksum from another machine: if it changes, so does everyone's data, and VERSION must be incremented."""
     check = 0
     for index in (0, 1, 5, 7, 9, 13):
         scene = draw_shapes("train", index, seed=3)
@@ -70,7 +50,7 @@ def test_same_seed_same_image_on_any_machine():
     assert (shapes.VERSION, check) == (3, GOLDEN)
 
 
-def test_other_seeds_splits_and_numbers_give_other_images():
+def test_other_seeds_splits_and_indices_give_other_images():
     images = [draw_shapes(*x).image for x in [("train", 0, 0), ("train", 0, 1), ("val", 0, 0), ("train", 2, 0)]]
     for i, image in enumerate(images):
         for other in images[:i]:
@@ -85,17 +65,17 @@ def test_visible_masks_are_disjoint_and_not_empty(scenes):
 
 
 @pytest.mark.parametrize("kind", ["ordinary", "pile", "packed", "crowd region"])
-def test_masks_and_pixels_are_what_a_literal_painter_paints(monkeypatch, kind):
-    """Each object is painted in a grey of its own; the masks follow from painting whole shapes back to front."""
+def test_masks_and_pixels_equal_those_of_a_literal_painter(monkeypatch, kind):
+    """Each object has its own gray value; painting whole shapes back to front gives the masks."""
     strokes = []
     paint = shape_scenes._Painter._paint
 
     def record(self, window, distance, columns, rows, color):
-        grey = 20.0 + len(strokes)
+        gray = 20.0 + len(strokes)
         whole = np.full((self.height, self.width), np.inf)
         whole[window] = distance
-        strokes.append((len(self.classes) - 1, grey, whole))
-        monkeypatch.setattr(shape_scenes, "fill", lambda *a, **k: np.full((*columns.shape, 3), grey))
+        strokes.append((len(self.classes) - 1, gray, whole))
+        monkeypatch.setattr(shape_scenes, "fill", lambda *a, **k: np.full((*columns.shape, 3), gray))
         paint(self, window, distance, columns, rows, color)
 
     painted = []
@@ -105,34 +85,34 @@ def test_masks_and_pixels_are_what_a_literal_painter_paints(monkeypatch, kind):
         shape_scenes._Painter, "finished_image", lambda self: (painted.append(self.image.copy()), finish(self))[1]
     )
     scene = draw_scene(np.random.default_rng(1), kind)
-    owner, grey_of = np.full(scene.image.shape[:2], -1), np.full(scene.image.shape[:2], np.nan)
-    for i, grey, distance in strokes:
+    owner, gray_of = np.full(scene.image.shape[:2], -1), np.full(scene.image.shape[:2], np.nan)
+    for i, gray, distance in strokes:
         owner[distance <= 0] = i
-        grey_of[distance < 0.5] = np.nan  # seams and smooth edges are mixtures
-        grey_of[distance <= -2] = grey
+        gray_of[distance < 0.5] = np.nan  # rims and smooth edges are mixtures
+        gray_of[distance <= -2] = gray
     expected = [owner == i for i in sorted(set(owner[owner >= 0]))]
     assert len(expected) == len(scene.objects) > 1
     for mask, x in zip(expected, scene.objects, strict=True):
         np.testing.assert_array_equal(x.mask, mask)
-    known = ~np.isnan(grey_of)
+    known = ~np.isnan(gray_of)
     assert known.sum() > 100
-    np.testing.assert_allclose(painted[0][known], grey_of[known][:, None].repeat(3, axis=1))
+    np.testing.assert_allclose(painted[0][known], gray_of[known][:, None].repeat(3, axis=1))
 
 
 def test_hidden_objects_are_dropped():
-    heaps = [draw_shapes("train", 9 + 25 * i) for i in range(20)]
-    assert sum(x.num_hidden for x in heaps) > 0
-    assert {x.kind for x in heaps} == {"pile"}
+    piles = [draw_shapes("train", 9 + 25 * i) for i in range(20)]
+    assert sum(x.num_hidden for x in piles) > 0
+    assert {x.kind for x in piles} == {"pile"}
 
 
-def test_every_hundred_images_hold_every_kind_of_scene(scenes):
+def test_any_hundred_images_contain_every_kind_of_scene(scenes):
     counts = {"ordinary": 79, "packed": 1, "crowd region": 2, "tiny": 2}
     counts |= dict.fromkeys(("big", "empty", "pile", "faint"), 4)
     assert Counter(x.kind for x in scenes) == counts
     assert Counter(scene_kind(i) for i in range(137, 237)) == counts
 
 
-def test_scenes_are_as_promised(scenes):
+def test_scenes_are_as_documented(scenes):
     assert all(len(x.objects) > 60 for x in of_kind(scenes, "packed"))
     assert all(not x.objects for x in of_kind(scenes, "empty"))
     assert all(sum(o.is_crowd for o in x.objects) == (x.kind == "crowd region") for x in scenes)
@@ -146,7 +126,7 @@ def test_scenes_are_as_promised(scenes):
     assert len(parts) > 20
 
 
-def test_objects_are_cut_by_the_border_and_cover_each_other(scenes):
+def test_objects_are_truncated_and_overlap(scenes):
     ordinary = of_kind(scenes, "ordinary")
     objects = [x.mask for scene in ordinary for x in scene.objects]
     cut = sum(m[0].any() or m[-1].any() or m[:, 0].any() or m[:, -1].any() for m in objects)
@@ -161,7 +141,7 @@ def test_objects_are_cut_by_the_border_and_cover_each_other(scenes):
     assert touching > 0.3 * len(ordinary)
 
 
-def test_every_class_is_about_as_frequent(scenes):
+def test_classes_are_about_equally_frequent(scenes):
     counts = Counter(x.class_index for s in scenes for x in s.objects)
     assert len(CLASSES) == 10
     assert set(counts) == set(range(10))
@@ -197,7 +177,7 @@ def contents(folder):
     return {x.name: x.read_bytes() for x in sorted(folder.rglob("*")) if x.is_file()}
 
 
-def test_generating_again_changes_nothing_and_other_options_replace(tmp_path, caplog):
+def test_generating_again_is_a_no_op_and_other_options_replace(tmp_path, caplog):
     folder = generate_shapes(tmp_path, "train", 3)
     first, stamp = contents(folder), (folder / "annotations.json").stat().st_mtime_ns
     assert generate_shapes(tmp_path, "train", 3) == folder
@@ -210,7 +190,7 @@ def test_generating_again_changes_nothing_and_other_options_replace(tmp_path, ca
     assert [x.name for x in tmp_path.iterdir() if x.is_dir()] == ["train"]
 
 
-def test_killed_generation_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
+def test_interrupted_generation_leaves_no_folder(tmp_path, monkeypatch):
     original = shapes.draw_shapes
 
     def fail(split, index, *args):
@@ -227,7 +207,7 @@ def test_killed_generation_leaves_nothing_that_looks_whole(tmp_path, monkeypatch
     assert not (tmp_path / ".train.partial").exists()
 
 
-def test_ensure_keeps_what_is_there_and_renews_what_is_old(tmp_path, monkeypatch):
+def test_ensure_keeps_valid_folders_and_renews_outdated_ones(tmp_path, monkeypatch):
     folder = generate_shapes(tmp_path, "val", 3, seed=5)
     first = contents(folder)
     assert ensure_shapes(tmp_path, "val") == folder
@@ -242,32 +222,32 @@ def test_ensure_keeps_what_is_there_and_renews_what_is_old(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
-        ({"num_images": 0}, "0 images are no data set"),
+        ({"num_images": 0}, "cannot generate 0 images"),
         ({"seed": -1}, "the seed -1 is negative"),
         ({"size": 64}, "images of 64 pixels are too small"),
         ({"split": "a/b"}, "'a/b' cannot name a split"),
         ({"split": ".."}, "'..' cannot name a split"),
     ],
 )
-def test_options_that_make_no_sense(tmp_path, options, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_options_out_of_range(tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
         generate_shapes(**{"root": tmp_path, "split": "train", "num_images": 1, **options})
 
 
-def test_folder_of_somebody_else_is_left_alone(tmp_path):
+def test_folders_with_other_files_are_not_touched(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "holiday.png").write_bytes(b"dear")
     for call in (lambda: generate_shapes(tmp_path, "train", 1), lambda: ensure_shapes(tmp_path, "train")):
-        with pytest.raises(ValueError, match="holds files that the generator did not write"):
+        with pytest.raises(DataError, match="holds files that the generator did not write"):
             call()
-    with pytest.raises(ValueError, match="prepare_shapes"):
+    with pytest.raises(DataError, match="prepare_shapes"):
         ensure_shapes(tmp_path, "unheard_of")
     assert (tmp_path / "train" / "holiday.png").read_bytes() == b"dear"
 
 
-def generate_and_tell(root, queue):
+def generate_and_report(root, queue):
     drawn = []
     original = shapes.draw_shapes
     shapes.draw_shapes = lambda *args: (drawn.append(args), original(*args))[1]
@@ -275,16 +255,16 @@ def generate_and_tell(root, queue):
     queue.put((len(drawn), len(list((root / "train" / "images").iterdir()))))
 
 
-def test_of_several_processes_one_generates(tmp_path):
+def test_only_one_of_several_processes_generates(tmp_path):
     context = multiprocessing.get_context("fork")
     queue = context.Queue()
-    processes = [context.Process(target=generate_and_tell, args=(tmp_path, queue)) for _ in range(3)]
+    processes = [context.Process(target=generate_and_report, args=(tmp_path, queue)) for _ in range(3)]
     for process in processes:
         process.start()
-    told = [queue.get(timeout=60) for _ in processes]
+    reports = [queue.get(timeout=60) for _ in processes]
     for process in processes:
         process.join(timeout=60)
-    assert sorted(told) == [(0, 6), (0, 6), (6, 6)]
+    assert sorted(reports) == [(0, 6), (0, 6), (6, 6)]
 
 
 @pytest.mark.slow
@@ -297,4 +277,4 @@ def test_command_line(tmp_path):
     assert read_record(tmp_path / "mine") == {"version": shapes.VERSION, "options": options}
     result = subprocess.run([*command, "--count", "-3"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode != 0
-    assert result.stderr.strip() == "error: -3 images are no data set: give 1 or more"
+    assert result.stderr.strip() == "error: cannot generate -3 images: ask for at least 1"

@@ -1,4 +1,4 @@
-"""A view is what cutting a canvas and resizing it by OpenCV gives."""
+"""A view equals a crop of a canvas that OpenCV resizes."""
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ def image():
 
 
 def literal(image, rectangle, output_size, flipped, fill=FILL):
-    """The rectangle cut out of a canvas around the image, then mirrored, then resized."""
+    """Crop the rectangle from a canvas around the image, then flip it, then resize it."""
     x0, y0, x1, y1 = rectangle
     around = 200
     canvas = np.empty((HEIGHT + 2 * around, WIDTH + 2 * around, 3), np.float32)
@@ -70,7 +70,7 @@ def test_coordinates_and_boxes():
 
 @pytest.mark.parametrize("first_flipped", [False, True])
 @pytest.mark.parametrize("second_flipped", [False, True])
-def test_views_in_a_row_are_one(image, first_flipped, second_flipped):
+def test_composed_views_equal_views_in_sequence(image, first_flipped, second_flipped):
     first = View((HEIGHT, WIDTH), (-7, -3, 60, 50), (53, 67), flipped=first_flipped, fill=FILL)
     second = View((53, 67), (4, 8, 40, 45), (37, 36), flipped=second_flipped)
     third = View((37, 36), (0, 0, 36, 37), (50, 40))
@@ -83,8 +83,8 @@ def test_views_in_a_row_are_one(image, first_flipped, second_flipped):
     assert (one.output_size, one.fill) == ((50, 40), FILL)
 
 
-def test_parts_of_pixels():
-    """A rectangle that starts inside a pixel is sampled between its neighbours."""
+def test_fractional_rectangles_are_interpolated():
+    """A rectangle that starts inside a pixel is sampled between its neighbors."""
     ramp = np.arange(8, dtype=np.float32)[None, :, None].repeat(4, axis=0)
     out = View((4, 8), (1.25, 0, 5.25, 4), (4, 4)).apply_image(ramp)
     np.testing.assert_allclose(out[..., 0], np.tile([1.25, 2.25, 3.25, 4.25], (4, 1)))

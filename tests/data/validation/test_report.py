@@ -1,4 +1,4 @@
-"""The full account of a dataset names what it holds and every fault."""
+"""The report on a dataset has its statistics and names every fault."""
 
 import json
 
@@ -8,28 +8,29 @@ from detectron2.data.datasets import register_coco_instances
 from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.data.validation import report as report_module
 from centermask_solo.data.validation.report import MAX_EXAMPLES, check_coco_files, check_dataset
+from centermask_solo.utils.errors import DataError
 from tests.data import coco_files
 
 
-def account(folder, data=coco_files.SOUND, **options):
+def report_on(folder, data=coco_files.VALID, **options):
     register_coco_instances("mine", {}, *coco_files.write(folder, data))
     return check_dataset("mine", **options)
 
 
-def test_sound_data(tmp_path):
-    report = account(tmp_path)
+def test_valid_data(tmp_path):
+    report = report_on(tmp_path)
     assert report.ok
     assert (report.num_images, report.num_empty_images) == (3, 1)
     assert (report.num_annotations, report.num_crowds) == (3, 1)
     assert (report.num_polygons, report.num_rles, report.num_without_mask) == (2, 1, 0)
-    assert report.objects_of_class == {"dog": 1, "cat": 1, "emu": 0}  # the crowd is no object
+    assert report.objects_of_class == {"dog": 1, "cat": 1, "emu": 0}  # the crowd is not an object
     assert report.unused_classes == ["emu"]
     text = str(report)
     assert "classes without objects: emu" in text
-    assert text.endswith("no fault found")
+    assert text.endswith("no faults found")
 
 
-def test_shapes_have_no_fault(tmp_path):
+def test_shapes_have_no_faults(tmp_path):
     folder = generate_shapes(tmp_path, "train", 12)
     report = check_coco_files(str(folder / "annotations.json"), str(folder / "images"))
     assert report.ok
@@ -38,7 +39,7 @@ def test_shapes_have_no_fault(tmp_path):
 
 
 def box(*corners):
-    """A rectangle as a polygon."""
+    """Return a rectangle as a polygon."""
     left, top, right, bottom = corners
     return [left, top, right, top, right, bottom, left, bottom]
 
@@ -46,25 +47,25 @@ def box(*corners):
 @pytest.mark.parametrize(
     ("change", "kinds"),
     [
-        ({"image_id": 99}, ["annotation of an image that the json lacks"]),
+        ({"image_id": 99}, ["annotation of an image that is not in the json"]),
         ({"bbox": [2, 3, 0, 8]}, ["box without area"]),
-        ({"bbox": [2, 3, 10, 80]}, ["box that reaches out of the image"]),
-        ({"bbox": [-0.5, 3, 10, 8]}, []),  # half a pixel is nothing
+        ({"bbox": [2, 3, 10, 80]}, ["box that extends beyond the image"]),
+        ({"bbox": [-0.5, 3, 10, 8]}, []),  # half a pixel is tolerated
         ({"segmentation": []}, ["object without mask"]),
-        ({"segmentation": [[1, 2, 3, 4]]}, ["polygon of fewer than 3 points, or with half a point"]),
-        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, ["polygon of fewer than 3 points, or with half a point"]),
+        ({"segmentation": [[1, 2, 3, 4]]}, ["polygon of fewer than 3 points or an odd number of values"]),
+        ({"segmentation": [[1, 2, 3, 4, 5, 6, 7]]}, ["polygon of fewer than 3 points or an odd number of values"]),
         ({"segmentation": [[1, 1, 5, 5, 9, 9]]}, ["polygon without area"]),
-        ({"segmentation": [box(1, 1, 60, 9)]}, ["polygon that reaches out of the image"]),
-        ({"segmentation": [box(1, -5, 9, 9), box(1, -6, 9, 9)]}, ["polygon that reaches out of the image"]),
-        ({"segmentation": {"size": [30, 40], "counts": [1200]}}, ["RLE without a pixel"]),
+        ({"segmentation": [box(1, 1, 60, 9)]}, ["polygon that extends beyond the image"]),
+        ({"segmentation": [box(1, -5, 9, 9), box(1, -6, 9, 9)]}, ["polygon that extends beyond the image"]),
+        ({"segmentation": {"size": [30, 40], "counts": [1200]}}, ["RLE without any pixels"]),
         ({"segmentation": {"size": [30, 40], "counts": [10, "a"]}}, ["RLE that cannot be decoded"]),
         ({"segmentation": {"size": [30, 40], "counts": "04XT1"}}, []),  # compressed
     ],
 )  # fmt: skip
 def test_faults_of_annotations(tmp_path, change, kinds):
-    data = coco_files.sound()
+    data = coco_files.valid()
     data["annotations"][0].update(change)
-    report = account(tmp_path, data)
+    report = report_on(tmp_path, data)
     assert list(report.faults) == kinds
     assert report.ok == (not kinds)
     for kind in kinds:
@@ -73,14 +74,14 @@ def test_faults_of_annotations(tmp_path, change, kinds):
         assert f"FAULT, 1 x {kind}: annotation 1" in str(report)
 
 
-def test_classes_of_one_name(tmp_path):
-    data = coco_files.sound()
+def test_categories_of_the_same_name(tmp_path):
+    data = coco_files.valid()
     data["categories"][0]["name"] = "emu"
-    assert account(tmp_path, data).faults == {"class name that several categories have": ["emu"]}
+    assert report_on(tmp_path, data).faults == {"class name of several categories": ["emu"]}
 
 
 def test_images(tmp_path):
-    data = coco_files.sound()
+    data = coco_files.valid()
     data["images"][0].update(width=41)
     data["annotations"] = []
     json_file, images = coco_files.write(tmp_path, data)
@@ -88,28 +89,28 @@ def test_images(tmp_path):
     path = tmp_path / "images" / "3.png"
     path.write_bytes(path.read_bytes()[:300])
     report = check_coco_files(json_file, images)
-    assert report.faults["image that is missing"] == [f"{images}/2.png"]
-    wrong, damaged = report.faults["image that cannot be used"]
+    assert report.faults["missing image"] == [f"{images}/2.png"]
+    wrong, damaged = report.faults["unusable image"]
     assert "1.png has 40x30 pixels, but the json says 41x30" in wrong
     assert "3.png is damaged" in damaged
     assert str(report).endswith("3 faults found")
-    assert list(check_coco_files(json_file, images, open_images=False).faults) == ["image that is missing"]
+    assert list(check_coco_files(json_file, images, open_images=False).faults) == ["missing image"]
 
 
-def test_many_faults_are_counted_and_some_named(tmp_path):
-    data = coco_files.sound()
+def test_many_faults_are_counted_and_abbreviated(tmp_path):
+    data = coco_files.valid()
     data["annotations"] = [{**data["annotations"][0], "id": i, "bbox": [0, 0, 0, 0]} for i in range(20)]
-    text = str(account(tmp_path, data))
+    text = str(report_on(tmp_path, data))
     assert "FAULT, 20 x box without area: annotation 0 (1.png)" in text
     assert f"and {20 - MAX_EXAMPLES} more" in text
 
 
-def test_json_that_is_not_coco_is_told_as_before_training(tmp_path):
-    with pytest.raises(ValueError, match="lacks the list 'images'"):
-        account(tmp_path, json.dumps({"shapes": []}))
+def test_json_that_is_not_coco_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="lacks the list 'images'"):
+        report_on(tmp_path, json.dumps({"shapes": []}))
 
 
 def test_dataset_without_json(monkeypatch):
     monkeypatch.setattr(report_module, "find_files", lambda name: {})
-    with pytest.raises(ValueError, match="has no annotation file in COCO format"):
+    with pytest.raises(DataError, match="has no annotation file in COCO format"):
         check_dataset("mine")

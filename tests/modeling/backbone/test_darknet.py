@@ -8,6 +8,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.modeling.backbone.darknet import DarkNet, DarkNetBlock
+from centermask_solo.utils.errors import ConfigError
 
 ALL = ["stage1", "stage2", "stage3", "stage4", "stage5"]
 
@@ -99,9 +100,9 @@ def test_nothing_is_built_beyond_the_last_output():
 
 
 def test_wrong_options_are_named():
-    with pytest.raises(ValueError, match=r"gives stage1, .*stage5, not res5"):
+    with pytest.raises(ConfigError, match=r"gives stage1, .*stage5, not res5"):
         build(OUT_FEATURES=["res5"])
-    with pytest.raises(ValueError, match="not none"):
+    with pytest.raises(ConfigError, match="not none"):
         build(OUT_FEATURES=[])
-    with pytest.raises(ValueError, match=r"MODEL.DARKNET.NORM must be one of .*BNFrom6, not 'GN'"):
+    with pytest.raises(ConfigError, match=r"MODEL.DARKNET.NORM must be one of .*BNFrom6, not 'GN'"):
         build(NORM="GN")

@@ -6,6 +6,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.utils.errors import ConfigError
 
 
 def fcos_cfg(top_levels: int, in_features=("res3", "res4", "res5")):
@@ -62,12 +63,12 @@ def test_panoptic_has_p2_and_no_other_change():
 
 
 def test_impossible_options_are_named():
-    with pytest.raises(ValueError, match=r"TOP_LEVELS must be 2 .* not 3"):
+    with pytest.raises(ConfigError, match=r"TOP_LEVELS must be 2 .* not 3"):
         build(fcos_cfg(3))
     cfg = fcos_cfg(2, in_features=("stage3", "stage4", "stage5"))
-    with pytest.raises(ValueError, match="names stage3, but the backbone gives res2, res3, res4, res5"):
+    with pytest.raises(ConfigError, match="names stage3, but the backbone gives res2, res3, res4, res5"):
         build(cfg)
-    with pytest.raises(ValueError, match=r"names \(nothing\)"):
+    with pytest.raises(ConfigError, match=r"names \(nothing\)"):
         build(fcos_cfg(2, in_features=()))
 
 
@@ -111,5 +112,5 @@ def test_yolacts_pyramid_starts_as_published():
 
 
 def test_yolacts_pyramid_names_features_that_are_missing():
-    with pytest.raises(ValueError, match=r"FPN\.IN_FEATURES names res6, but the backbone gives"):
+    with pytest.raises(ConfigError, match=r"FPN\.IN_FEATURES names res6, but the backbone gives"):
         yolact_fpn(in_features=["res4", "res5", "res6"])

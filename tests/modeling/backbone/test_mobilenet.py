@@ -7,6 +7,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.modeling.backbone.mobilenet import MobileNetV2
+from centermask_solo.utils.errors import ConfigError
 
 ALL = ["res2", "res3", "res4", "res5"]
 
@@ -109,9 +110,9 @@ def test_fpn_builders(name, levels):
 
 
 def test_impossible_options_are_named():
-    with pytest.raises(ValueError, match="gives res2, res3, res4, res5, not stage2, res3"):
+    with pytest.raises(ConfigError, match="gives res2, res3, res4, res5, not stage2, res3"):
         MobileNetV2(out_features=["stage2", "res3"])
-    with pytest.raises(ValueError, match="not none"):
+    with pytest.raises(ConfigError, match="not none"):
         MobileNetV2(out_features=[])
-    with pytest.raises(ValueError, match=r"MOBILENETV2.NORM must be one of .* not 'GN'"):
+    with pytest.raises(ConfigError, match=r"MOBILENETV2.NORM must be one of .* not 'GN'"):
         MobileNetV2(out_features=ALL, norm="GN")

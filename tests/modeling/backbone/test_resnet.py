@@ -7,6 +7,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.modeling.backbone.resnet import DeformBottleneckBlock, FixedStatsBatchNorm2d
+from centermask_solo.utils.errors import ConfigError
 
 
 def resnet_cfg(**resnets) -> CfgNode:
@@ -145,11 +146,11 @@ def test_outputs_decide_what_is_built():
 
 
 def test_impossible_options_are_named():
-    with pytest.raises(ValueError, match="ResNet-34 has none"):
+    with pytest.raises(ConfigError, match="ResNet-34 has none"):
         build(resnet_cfg(DEPTH=34, RES2_OUT_CHANNELS=64, **DEFORM))
-    with pytest.raises(ValueError, match=r"DEFORM_ON_PER_STAGE must have 4 entries.*has 3"):
+    with pytest.raises(ConfigError, match=r"DEFORM_ON_PER_STAGE must have 4 entries.*has 3"):
         build(resnet_cfg(DEPTH=50, DEFORM_ON_PER_STAGE=[False, True, True]))
-    with pytest.raises(ValueError, match=r"DEFORM_INTERVAL must be 1 .* not 0"):
+    with pytest.raises(ConfigError, match=r"DEFORM_INTERVAL must be 1 .* not 0"):
         build(resnet_cfg(DEPTH=50, DEFORM_INTERVAL=0))
 
 

@@ -7,7 +7,9 @@ from detectron2.modeling import build_backbone
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.modeling.backbone.vovnet import BODIES, ESE, DeformOptions, OSABlock, VoVNet, VoVNetBody
+from centermask_solo.modeling.backbone.vovnet import BODIES, VoVNet, VoVNetBody
+from centermask_solo.modeling.backbone.vovnet_blocks import ESE, DeformOptions, OSABlock
+from centermask_solo.utils.errors import ConfigError
 
 STAGES = ["stage2", "stage3", "stage4", "stage5"]
 TINY = VoVNetBody((8, 8, 16), (8, 8, 16, 16), (16, 16, 32, 32), 2, (1, 1, 2, 2))
@@ -57,7 +59,7 @@ def test_sizes_are_the_published_ones(body):
 
 @pytest.mark.parametrize("body", DEFORMABLE_SIZES)
 def test_deformable_sizes_are_the_published_ones(body):
-    model = build_meta(CONV_BODY=body, STAGE_WITH_DCN=[False, True, True, True], WITH_MODULATED_DCN=True)
+    model = build_meta(CONV_BODY=body, DEFORM_ON_PER_STAGE=[False, True, True, True], DEFORM_MODULATED=True)
     assert size_of(model) == DEFORMABLE_SIZES[body]
 
 
@@ -121,7 +123,7 @@ def test_keys_of_depthwise_and_deformable_parts():
     plain = {k: tuple(v.shape) for k, v in build_meta().state_dict().items()}
     for modulated, channels in ((True, 54), (False, 36)):
         state = build_meta(
-            STAGE_WITH_DCN=[False, False, True, False], WITH_MODULATED_DCN=modulated, DEFORMABLE_GROUPS=2
+            DEFORM_ON_PER_STAGE=[False, False, True, False], DEFORM_MODULATED=modulated, DEFORM_NUM_GROUPS=2
         ).state_dict()
         extra = {k: tuple(v.shape) for k, v in state.items() if k not in plain}
         assert plain.items() <= {k: tuple(v.shape) for k, v in state.items()}.items()
@@ -246,19 +248,19 @@ def test_fpn_builders(name, levels):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"CONV_BODY": "V-27-eSE"}, r"CONV_BODY must be one of V-19-slim-dw-eSE, .* not 'V-27-eSE'"),
         ({"OUT_FEATURES": ["res2"]}, r"OUT_FEATURES may name stem, stage2, .* not res2"),
         ({"OUT_FEATURES": []}, r"OUT_FEATURES may name .* not nothing"),
         ({"NORM": "LN"}, r"NORM must be one of .* not 'LN'"),
-        ({"STAGE_WITH_DCN": [True]}, r"STAGE_WITH_DCN must have 4 entries.* has 1"),
+        ({"DEFORM_ON_PER_STAGE": [True]}, r"DEFORM_ON_PER_STAGE must have 4 entries.* has 1"),
         (
-            {"CONV_BODY": "V-19-dw-eSE", "STAGE_WITH_DCN": [False, False, False, True]},
+            {"CONV_BODY": "V-19-dw-eSE", "DEFORM_ON_PER_STAGE": [False, False, False, True]},
             r"layers of V-19-dw-eSE are depthwise and cannot be deformable",
         ),
     ],
 )
-def test_impossible_options_are_named(options, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_impossible_options_are_named(options, message):
+    with pytest.raises(ConfigError, match=message):
         build_meta(**options)

@@ -1,4 +1,4 @@
-"""A CenterMask-Lite of a thirtieth of the size, and inputs for it."""
+"""A CenterMask-Lite with a thirtieth of the parameters, and inputs for it."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ SMALL = [
     *["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.ROI_HEADS.NUM_CLASSES", K, "MODEL.FPN.OUT_CHANNELS", 64],
     *["MODEL.FCOS.NUM_CLASS_CONVS", 1, "MODEL.FCOS.NUM_BOX_CONVS", 1, "MODEL.FCOS.PRIOR_PROB", 0.2],
     *["MODEL.ROI_MASK_HEAD.NUM_CONV", 1, "MODEL.ROI_MASK_HEAD.CONV_DIM", 16],
-    *["MODEL.CENTERMASK.MASK_IOU.NUM_CONV", 1, "MODEL.CENTERMASK.MASK_IOU.CONV_DIM", 16],
+    *["MODEL.CENTERMASK.MASK_IOU.NUM_CONVS", 1, "MODEL.CENTERMASK.MASK_IOU.CONV_DIM", 16],
 ]
 
 
 def read_config(name: str) -> CfgNode:
-    """The config of that file."""
+    """Return the config of a file in configs/CenterMask."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     cfg.merge_from_file(str(CONFIGS / f"{name}.yaml"))
@@ -32,14 +32,14 @@ def read_config(name: str) -> CfgNode:
 
 
 def make_cfg(*overrides) -> CfgNode:
-    """The config of the small model."""
+    """Return the config of the small model, with ``overrides``."""
     cfg = read_config("centermask_lite_Mv2_FPN_ms_4x")
     cfg.merge_from_list(SMALL + list(overrides))
     return cfg
 
 
 def make_model(*overrides, seed=0) -> nn.Module:
-    """A model of :func:`make_cfg` whose boxes are some strides wide and whose scores differ."""
+    """Return a model of :func:`make_cfg` whose boxes are some strides wide and whose scores differ."""
     torch.manual_seed(seed)
     model = build_model(make_cfg(*overrides))
     head = model.proposal_generator.fcos_head
@@ -50,7 +50,7 @@ def make_model(*overrides, seed=0) -> nn.Module:
 
 
 def make_gt(boxes=(), classes=None, size=SIZE, masks="polygon") -> Instances:
-    """Ground truth whose masks are the boxes' lower right triangles."""
+    """Return ground truth whose masks are the lower right triangles of the boxes."""
     instances = Instances(size)
     instances.gt_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
     instances.gt_classes = torch.tensor([i % K for i in range(len(boxes))] if classes is None else classes).long()
@@ -66,7 +66,7 @@ def make_gt(boxes=(), classes=None, size=SIZE, masks="polygon") -> Instances:
 
 
 def make_input(gt=None, size=SIZE, seed=0, **more):
-    """An input dict of a model, whose image is noise."""
+    """Return an input dict with an image of noise."""
     generator = torch.Generator().manual_seed(seed)
     x = {"image": torch.randint(0, 256, (3, *size), generator=generator).float(), **more}
     return x if gt is None else x | {"instances": gt}

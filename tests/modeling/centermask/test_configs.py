@@ -1,4 +1,4 @@
-"""The published recipes, whichever base file a number stands in. That the models build: ``tests/test_configs.py``."""
+"""The configs are the published recipes. ``tests/test_configs.py`` checks that the models build."""
 
 import pytest
 

@@ -2,12 +2,13 @@ import copy
 
 import pytest
 import torch
-from detectron2.modeling import GeneralizedRCNN, PanopticFPN
+from detectron2.modeling import GeneralizedRCNN, PanopticFPN, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
 from centermask_solo.modeling.centermask.meta_arch import CenterMask, paste_into_whole_boxes
-from tests.modeling.centermask.helpers import BOXES, SIZE, make_gt, make_input, make_model
+from centermask_solo.utils.errors import ConfigError, DataError
+from tests.modeling.centermask.helpers import BOXES, SIZE, make_cfg, make_gt, make_input, make_model
 
 LOSSES = {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr", "loss_mask", "loss_maskiou"}
 FIELDS = {"pred_boxes", "scores", "pred_classes", "locations", "pred_masks", "mask_scores"}
@@ -21,6 +22,101 @@ def losses_of(model, inputs):
 def predict(model, inputs):
     with torch.no_grad():
         return [x["instances"] for x in model.eval()(inputs)]
+
+
+def test_the_verbs_are_what_the_model_does():
+    model, inputs = make_model(), [make_input(make_gt(BOXES)), make_input(make_gt(), size=(80, 96))]
+    inputs[1]["instances"] = make_gt(size=(80, 96))
+    images, gt = model.preprocess_image(inputs), [x["instances"] for x in inputs]
+    predictions = model.predict(images.tensor)
+    torch.manual_seed(0)
+    losses = model.losses(predictions, model.label(predictions, gt))  # no event storage needed
+    torch.manual_seed(0)
+    expected = losses_of(model, inputs)
+    assert losses.keys() == expected.keys() == LOSSES
+    assert all(torch.equal(losses[k], expected[k]) for k in LOSSES)
+
+    raw = model.inference(predictions, images.image_sizes)
+    model.eval()
+    with torch.no_grad():
+        assert_equal(model.predict(images.tensor), predictions)
+        for x, y in zip(raw, model.inference(inputs, do_postprocess=False), strict=True):
+            assert set(x.get_fields()) == set(y.get_fields()) == FIELDS and len(x) > 0
+            assert torch.equal(x.scores, y.scores) and torch.equal(x.pred_masks, y.pred_masks)
+        for i, expected_result in enumerate(predict(model, inputs)):
+            size = tuple(inputs[i]["image"].shape[1:])
+            result = model.postprocess(raw[i], predictions, i, size)
+            assert torch.equal(result.pred_masks, expected_result.pred_masks)
+
+
+def assert_equal(a, b):
+    """The same tensors in the same places."""
+    a, b = torch.utils._pytree.tree_leaves(a), torch.utils._pytree.tree_leaves(b)
+    assert len(a) == len(b) > 0
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_training_equals_that_of_a_plain_generalized_rcnn():
+    losses = []
+    for name in ("CenterMask", "GeneralizedRCNN"):
+        model = make_model("MODEL.META_ARCHITECTURE", name)
+        torch.manual_seed(0)
+        losses.append(losses_of(model, [make_input(make_gt(BOXES)), make_input(make_gt())]))
+    assert losses[0].keys() == losses[1].keys() == LOSSES
+    assert all(torch.equal(losses[0][k], losses[1][k]) for k in LOSSES)
+
+
+def test_given_boxes_are_completed():
+    model, x = make_model().eval(), make_input()
+    with torch.no_grad():
+        found = model.inference([x], do_postprocess=False)[0]
+        given = Instances(found.image_size, pred_boxes=found.pred_boxes, pred_classes=found.pred_classes)
+        completed = model.inference([x], [given], do_postprocess=False)[0]
+    assert torch.equal(completed.pred_masks, found.pred_masks)
+
+
+def test_training_visualizes_proposals():
+    with EventStorage() as storage:
+        make_model("VIS_PERIOD", 1)([make_input(make_gt(BOXES))])
+        assert [name for name, *_ in storage._vis_data] == ["Left: GT bounding boxes;  Right: Predicted proposals"]
+
+
+@pytest.mark.parametrize("option", ["MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.ROI_HEADS.NAME"])
+def test_other_parts_are_an_error_that_names_the_fix(option):
+    other = {"MODEL.PROPOSAL_GENERATOR.NAME": "RPN", "MODEL.ROI_HEADS.NAME": "StandardROIHeads"}[option]
+    needed = ["MODEL.RPN.IN_FEATURES", ["p3"], "MODEL.ANCHOR_GENERATOR.SIZES", [[32]]]
+    needed += ["MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead", "MODEL.ROI_BOX_HEAD.NUM_FC", 1]
+    with pytest.raises(ConfigError, match=r'set MODEL\.META_ARCHITECTURE "GeneralizedRCNN" for other parts$'):
+        build_model(make_cfg(option, other, *needed))
+
+
+@pytest.mark.parametrize("wrong", [-1, 4, 80])
+def test_a_class_out_of_range_is_an_error(wrong):
+    with pytest.raises(DataError, match=rf"class {wrong}, but MODEL\.ROI_HEADS\.NUM_CLASSES is 4"):
+        losses_of(make_model(), [make_input(make_gt(BOXES, [0, wrong, 1]))])
+
+
+def test_training_without_ground_truth_is_an_error():
+    with pytest.raises(DataError, match='no "instances"'):
+        losses_of(make_model(), [make_input(make_gt(BOXES)), make_input()])
+
+
+def test_double_precision_agrees_with_single():
+    inputs = [make_input(make_gt(BOXES), height=200, width=300)]
+    single, double = make_model(), make_model().double()
+    losses = {}
+    for model in (single, double):
+        torch.manual_seed(0)
+        losses[model] = losses_of(model, inputs)
+        sum(losses[model].values()).backward()
+        assert all(p.grad is not None and p.grad.dtype == p.dtype for p in model.parameters())
+    for name, value in losses[double].items():
+        assert value.item() == pytest.approx(losses[single][name].item(), rel=1e-4), name
+    a, b = predict(single, inputs)[0], predict(double, inputs)[0]
+    assert len(a) == len(b) > 0
+    torch.testing.assert_close(b.scores, a.scores, rtol=0, atol=1e-4)
+    torch.testing.assert_close(b.mask_scores, a.mask_scores, rtol=0, atol=1e-4)
+    assert (a.pred_masks != b.pred_masks).float().mean() < 1e-3
 
 
 def test_the_same_model_by_either_name():
@@ -73,7 +169,7 @@ def test_no_detections(unclipped):
 
 
 def corner_detection(scale=1):
-    """A box of 40 x 40 of which the right lower quarter lies within the image; the mask is its lower right half."""
+    """Return a box of 40 x 40 whose lower right quarter lies in the image; the mask is the lower right half."""
     x = Instances((50 * scale, 60 * scale))
     x.pred_boxes = Boxes(torch.tensor([[-20.0, -20.0, 20.0, 20.0], [10.0, 10.0, 30.0, 30.0]]) * scale)
     x.scores, x.pred_classes = torch.tensor([0.9, 0.8]), torch.tensor([0, 1])
@@ -82,7 +178,7 @@ def corner_detection(scale=1):
     return x
 
 
-def test_unclipped_pasting_keeps_the_masks_place():
+def test_unclipped_pasting_keeps_the_masks_in_place():
     from detectron2.modeling import detector_postprocess
 
     squeezed = detector_postprocess(copy.deepcopy(corner_detection()), 100, 120)
@@ -90,7 +186,7 @@ def test_unclipped_pasting_keeps_the_masks_place():
     assert set(whole.get_fields()) == set(squeezed.get_fields())
     assert torch.equal(whole.pred_boxes.tensor, squeezed.pred_boxes.tensor)  # clipped in both
     assert torch.equal(whole.pred_masks[1], squeezed.pred_masks[1])  # inside the image: the same
-    assert whole.pred_masks[0, :40, :40].float().mean() > 0.95  # the quarter is foreground altogether
+    assert whole.pred_masks[0, :40, :40].float().mean() > 0.95  # the whole quarter is foreground
     assert squeezed.pred_masks[0, :40, :40].float().mean() == pytest.approx(0.5, abs=0.05)  # a squeezed half
 
 

@@ -1,4 +1,4 @@
-"""Every figure of the recorded cases: what the authors' CenterMask computes on the same weights and images."""
+"""The recorded cases: what the authors' CenterMask computes on the same weights and images."""
 
 import fnmatch
 import json
@@ -10,13 +10,13 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.modeling.centermask.heads import predict_class_masks
-from centermask_solo.modeling.centermask.roi_heads import mask_targets_of_rois
 from centermask_solo.modeling.centermask.targets import mask_iou_targets
 from tests import parity
 from tests.modeling.centermask.helpers import read_config
@@ -26,7 +26,6 @@ CONFIGS = {
     "centermask_lite_V_19_eSE": "centermask_lite_V_19_eSE_FPN_ms_4x",
     "centermask_V_39_eSE": "centermask_V_39_eSE_FPN_ms_3x",
 }
-RENAMED = {"ASSIGN_CRITERION": "LEVEL_ASSIGNMENT", "NMS_TH": "NMS.IOU_THRESH"}  # options with another name here
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 
 
@@ -36,9 +35,9 @@ def case(request, tmp_path_factory):
     path = GOLDENS / f"{request.param}.json"
     spec = json.loads(path.read_text())
     cfg = read_config(CONFIGS[request.param])
+    renamed = cfg.__dict__[CfgNode.RENAMED_KEYS]
     for key, value in spec["settings"].items():
-        parents, _, leaf = key.rpartition(".")
-        cfg.merge_from_list([f"{parents}.{RENAMED.get(leaf, leaf)}", value])
+        cfg.merge_from_list([renamed.get(key, key), value])
     cfg.MODEL.DEVICE = "cpu"
     weights = tmp_path_factory.mktemp("centermask") / "weights.pth"
     torch.save({"model": {k: torch.from_numpy(v) for k, v in parity.checkpoint(path).items()}}, weights)
@@ -84,7 +83,7 @@ def inference(case):
     with torch.no_grad():
         images = model.preprocess_image(inputs)
         bottom_up, features = model.backbone.bottom_up(images.tensor), model.backbone(images.tensor)
-        predictions = fcos.predict([features[f] for f in LEVELS])
+        predictions = fcos.predict(features)
         proposals = fcos.inference(predictions, images.image_sizes)
         values |= {"input": images.tensor} | {f"backbone/{k}": v for k, v in bottom_up.items()}
         values |= {f"fpn/{f}": features[f] for f in LEVELS}
@@ -111,7 +110,7 @@ def detections_of(x):
 
 
 def regions_of(case, heads, features, image_sizes):
-    """The RoI branch by itself, with the masks and IoUs of all classes."""
+    """The RoI branch alone, with the masks and IoUs of all classes."""
     regions = case.spec["regions"]["images"]
     boxes = [Boxes(torch.tensor(x["boxes"])) for x in regions]
     classes = torch.cat([torch.tensor(x["classes"]) for x in regions])
@@ -174,16 +173,15 @@ def training(case):
         with EventStorage(), in_order:
             images = model.preprocess_image(inputs)
             features = model.backbone(images.tensor)
-            predictions = fcos.predict([features[f] for f in LEVELS])
+            predictions = fcos.predict(features)
             targets = fcos.label(predictions, gt)
-            detected = fcos.inference(predictions, images.image_sizes)
-            rois = heads.label_positives(fcos(images, features, gt)[0], gt)
+            detected = fcos.inference(predictions, images.image_sizes, fcos.train_limits)
+            rois, roi_targets = heads.label(fcos(images, features, gt)[0], gt)
             losses = model(inputs)
             sum(losses.values()).backward()
         boxes = [x.proposal_boxes for x in rois]
         pooled = heads.mask_pooler([features[f] for f in heads.mask_in_features], boxes, images.image_sizes)
         logits = predict_class_masks(heads.mask_head, pooled, torch.cat([x.gt_classes for x in rois]))
-        wanted = mask_targets_of_rois(rois, gt, 28)
         parameters = dict(model.named_parameters())
         norms = [parameters[n].grad.norm().item() for n in case.spec["training"]["trainable"]]
     finally:
@@ -193,8 +191,8 @@ def training(case):
     values["train/gradient_norms"] = np.log(np.array(norms) + 1e-6)
     values["train/rois/levels"] = heads.mask_pooler.assign_levels(boxes, images.image_sizes)
     values["train/rois/mask_prob"] = logits.sigmoid()[:, None]
-    values["train/rois/mask_target_areas"] = wanted.masks.sum((1, 2))
-    values["train/rois/mask_iou_targets"] = mask_iou_targets(logits, wanted)
+    values["train/rois/mask_target_areas"] = roi_targets.masks.sum((1, 2))
+    values["train/rois/mask_iou_targets"] = mask_iou_targets(logits, roi_targets)
     counts = torch.tensor([x[0, 0].numel() for x in predictions.class_logits])
     for n in range(len(inputs)):
         rows = (targets.classes[n] < fcos.num_classes).nonzero()[:, 0]

@@ -12,7 +12,7 @@ SIZES = [(96, 128), (64, 64)]
 
 
 def maps():
-    """Levels that tell by their values which they are."""
+    """Return levels filled with their own number."""
     return [torch.full((2, 3, 16 // s, 16 // s), float(level)) for level, s in ((3, 1), (4, 2), (5, 4))]
 
 
@@ -22,7 +22,7 @@ def square(area):
 
 
 @pytest.mark.parametrize("pooler_type", ["ROIAlign", "ROIAlignV2", "ROIPool"])
-def test_boxes_are_pooled_from_the_level_of_their_share_of_their_own_image(pooler_type):
+def test_the_level_depends_on_the_share_of_the_boxs_own_image(pooler_type):
     pooler = AdaptiveROIPooler(**(OPTIONS | {"pooler_type": pooler_type}))
     shares = [[0.9, 0.1, 0.4], [0.3, 0.7]]
     boxes = [
@@ -45,7 +45,7 @@ def test_values_are_those_of_detectron2s_pooler_on_that_level():
         assert torch.allclose(got[row], expected[0])
 
 
-def test_no_boxes_pool_to_nothing():
+def test_no_boxes_give_an_empty_result():
     empty = [Boxes(torch.zeros(0, 4)) for _ in range(2)]
     assert AdaptiveROIPooler(**OPTIONS)(maps(), empty, SIZES).shape == (0, 3, 7, 7)
 

@@ -7,6 +7,7 @@ from detectron2.structures import Boxes, ImageList, Instances, Keypoints
 from detectron2.utils.events import EventStorage
 
 from centermask_solo.modeling.centermask.pooler import AdaptiveROIPooler
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.centermask.helpers import BOXES, SIZE, K, make_cfg, make_gt
 
 STRIDES = {"p3": 8, "p4": 16, "p5": 32}
@@ -16,7 +17,7 @@ def heads(*overrides, seed=0):
     torch.manual_seed(seed)
     shapes = {name: ShapeSpec(channels=32, stride=stride) for name, stride in STRIDES.items()}
     module = build_roi_heads(make_cfg(*overrides), shapes)
-    if module.mask_on:  # masks that differ, where they start out all alike
+    if module.mask_on:  # otherwise all masks start out alike
         torch.nn.init.normal_(module.mask_head.predictor.weight, std=0.5)
     return module
 
@@ -52,7 +53,7 @@ def detections(boxes=BOXES, classes=(0, 1, 2), scores=(0.9, 0.8, 0.7)):
 NEAR = [[11.0, 12.0, 62.0, 69.0], [90.0, 5.0, 120.0, 20.0], [-4.0, -3.0, 17.0, 15.0], [38.0, 28.0, 130.0, 99.0]]
 
 
-def test_positives_are_matched_and_background_is_left_behind():
+def test_positives_are_matched_and_background_is_dropped():
     module = heads()
     gt = make_gt(BOXES)
     with EventStorage():
@@ -87,6 +88,13 @@ def test_other_mask_formats_are_an_error():
     gt.remove("gt_masks")
     gt.gt_masks = torch.zeros(3, *SIZE)
     with pytest.raises(ValueError, match="PolygonMasks or BitMasks"):
+        train(heads(), [proposals_of(NEAR)], [gt])
+
+
+def test_missing_masks_are_an_error():
+    gt = make_gt(BOXES)
+    gt.remove("gt_masks")
+    with pytest.raises(DataError, match=r"no gt_masks: .* MODEL\.MASK_ON False"):
         train(heads(), [proposals_of(NEAR)], [gt])
 
 
@@ -146,7 +154,9 @@ def test_given_boxes_get_masks_and_scores():
     assert first.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
     with torch.no_grad():
         without, _ = module.forward_with_given_boxes(features(), [detections(scores=None), detections(scores=None)])
-    assert torch.allclose(first.mask_scores, without.mask_scores * first.scores)  # there they are the IoU itself
+    assert torch.allclose(
+        first.mask_scores, without.mask_scores * first.scores
+    )  # without scores they are the IoU itself
     assert torch.equal(first.pred_masks, without.pred_masks)
 
 
@@ -183,7 +193,7 @@ def test_without_mask_iou_there_are_no_mask_scores():
         assert not module.eval().forward_with_given_boxes(features(1), [detections()])[0].has("mask_scores")
 
 
-def test_without_masks_boxes_are_handed_through():
+def test_without_masks_boxes_pass_through():
     module = heads("MODEL.MASK_ON", False)
     assert not list(module.parameters())
     losses, _ = train(module, [proposals_of(NEAR)], [make_gt(BOXES)])
@@ -193,7 +203,7 @@ def test_without_masks_boxes_are_handed_through():
     assert results[0] is given and not given.has("pred_masks")
 
 
-def test_the_plain_mask_head_serves_too():
+def test_the_plain_mask_head_works_too():
     module = heads("MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead")
     losses, _ = train(module, [proposals_of(NEAR)], [make_gt(BOXES)])
     sum(losses.values()).backward()
@@ -207,19 +217,25 @@ def test_level_assignment_chooses_the_pooler():
     assert type(module.mask_pooler) is ROIPooler
     with torch.no_grad():
         assert module.forward_with_given_boxes(features(1), [detections()])[0].pred_masks.shape == (3, 1, 28, 28)
-    with pytest.raises(ValueError, match="LEVEL_ASSIGNMENT"):
+    with pytest.raises(ConfigError, match="LEVEL_ASSIGNMENT"):
         heads("MODEL.ROI_MASK_HEAD.LEVEL_ASSIGNMENT", "size")
 
 
-def test_options_that_cannot_be_are_errors_that_name_them():
-    with pytest.raises(ValueError, match="INSTANCE_LOSS_WEIGHT"):
+def test_invalid_options_are_named():
+    with pytest.raises(ConfigError, match="INSTANCE_LOSS_WEIGHT"):
         heads("MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT", 2.0)
-    with pytest.raises(ValueError, match="p2"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"MODEL\.FCOS\.NUM_CLASSES is 7 but MODEL\.ROI_HEADS\.NUM_CLASSES is {K}: set the former to 0",
+    ):
+        heads("MODEL.FCOS.NUM_CLASSES", 7)
+    assert heads("MODEL.FCOS.NUM_CLASSES", K).num_classes == K
+    with pytest.raises(ConfigError, match="p2"):
         heads("MODEL.ROI_HEADS.IN_FEATURES", ["p2", "p3"])
 
 
 def test_half_precision_pools_at_exact_coordinates():
-    """A box of 1,001 pixels cannot be told from one of 1,000 in bfloat16."""
+    """Bfloat16 cannot distinguish a box of 1,001 pixels from one of 1,000."""
     module = heads().eval()
     maps = {n: torch.randn(1, 32, 1024 // s, 1024 // s).bfloat16() for n, s in STRIDES.items()}
     x = Instances((1024, 1024), pred_boxes=Boxes(torch.tensor([[801.3, 801.7, 1001.2, 1002.9]])))

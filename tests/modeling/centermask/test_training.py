@@ -1,15 +1,12 @@
-"""CenterMask through the trainer, the checkpointer and the evaluator, and in several processes."""
+"""CenterMask in the trainer, the checkpointer and the evaluator."""
 
 import json
 
 import pytest
-import torch
-import torch.multiprocessing as mp
 
-from centermask_solo.modeling.centermask.losses import fcos_losses
-from centermask_solo.modeling.centermask.targets import FCOSTargets, centerness_targets
-from centermask_solo.training.trainer import Trainer, evaluate
-from tests.modeling.centermask.helpers import K, make_cfg
+from centermask_solo.training.evaluate import evaluate
+from centermask_solo.training.trainer import Trainer
+from tests.modeling.centermask.helpers import make_cfg
 from tests.training.tiny import CLASSES, register, write_dataset
 
 
@@ -41,37 +38,3 @@ def test_it_trains_saves_and_is_evaluated_with_and_without_augmentation(cfg, tmp
     augmented = json.loads(results.read_text())
     assert plain != augmented
     assert all("mask_score" in x for x in plain + augmented) and plain and augmented
-
-
-def batch():
-    """Predictions and targets of two images; the second has no positive."""
-    generator = torch.Generator().manual_seed(0)
-    sizes = [(3, 4), (2, 2)]
-    predictions = [[torch.rand(2, c, *s, generator=generator) for s in sizes] for c in (K, 4, 1)]
-    classes = torch.full((2, 16), K)
-    classes[0, :5] = 1
-    ltrb = (torch.rand(2, 16, 4, generator=generator) * 3 + 0.1) * (classes < K)[..., None]
-    return predictions, FCOSTargets(classes, ltrb, centerness_targets(ltrb))
-
-
-def losses_of(predictions, targets):
-    options = {"focal_alpha": 0.25, "focal_gamma": 2.0, "box_loss_type": "giou"}
-    return {k: v.item() for k, v in fcos_losses(*predictions, targets, **options).items()}
-
-
-def one_of_two(rank, folder):
-    """A process that sees one of the two images."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=2)
-    predictions, targets = batch()
-    own = slice(rank, rank + 1)
-    losses = losses_of([[x[own] for x in part] for part in predictions], FCOSTargets(*(x[own] for x in targets)))
-    torch.save(losses, f"{folder}/{rank}.pth")
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_the_mean_over_two_processes_is_the_loss_of_one(tmp_path):
-    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
-    halves = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
-    for name, value in losses_of(*batch()).items():
-        assert (halves[0][name] + halves[1][name]) / 2 == pytest.approx(value, rel=1e-5), name

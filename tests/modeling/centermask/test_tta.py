@@ -3,6 +3,7 @@ import torch
 from detectron2.modeling import DatasetMapperTTA
 
 from centermask_solo.modeling.centermask.tta import CenterMaskWithTTA
+from centermask_solo.utils.errors import ConfigError
 from tests.modeling.centermask.helpers import SIZE, make_cfg, make_input, make_model
 
 
@@ -74,19 +75,19 @@ def test_no_detections():
     assert len(result) == 0 and result.pred_masks.shape == (0, *SIZE) and result.mask_scores.shape == (0,)
 
 
-def test_other_models_of_two_stages_serve_too():
-    """Mask R-CNN's heads know neither mask scores nor the second way of merging."""
+def test_other_two_stage_models_work():
+    """Mask R-CNN's head has no mask scores."""
     plain = ["MODEL.ROI_MASK_HEAD.NAME", "MaskRCNNConvUpsampleHead", "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"]
     with torch.no_grad():
         result = with_tta(*plain, "MODEL.CENTERMASK.MASK_IOU.ENABLED", False)([image_input()])[0]["instances"]
     assert result.has("pred_masks") and not result.has("mask_scores")
 
 
-def test_models_that_it_cannot_augment_are_an_error():
+def test_unsupported_models_are_an_error():
     features = ["res2", "res3", "res4", "res5"]
     overrides = ["MODEL.META_ARCHITECTURE", "PanopticFPN", "MODEL.FPN.IN_FEATURES", features]
     overrides += ["MODEL.RESNETS.OUT_FEATURES", features]
-    with pytest.raises(ValueError, match="PanopticFPN"):
+    with pytest.raises(ConfigError, match="PanopticFPN"):
         CenterMaskWithTTA(make_cfg(*overrides), make_model(*overrides))
-    with pytest.raises(ValueError, match="Linear"):
+    with pytest.raises(ConfigError, match="Linear"):
         CenterMaskWithTTA(make_cfg(), torch.nn.Linear(1, 1))

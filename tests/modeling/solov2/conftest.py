@@ -18,7 +18,7 @@ from tests import parity
 
 ROOT = Path(__file__).parents[3]
 CASE = ROOT / "tests" / "goldens" / "solov2_R50_3x.json"
-RENAMED = {"UPDATE_THR": "NMS.SCORE_THRESH"}  # where an option of the recorded case has another name here
+RENAMED = {"SCORE_THR": "SCORE_THRESH_TEST", "UPDATE_THR": "NMS.SCORE_THRESH"}  # options of the recorded case
 
 
 @pytest.fixture(scope="session")

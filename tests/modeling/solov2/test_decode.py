@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from centermask_solo.modeling.solov2 import decode
-from centermask_solo.modeling.solov2.decode import decode_full_masks, decode_image, point_nms
-from tests import oracles
+from centermask_solo.modeling.solov2.decode import decode_batch, decode_full_masks, point_nms
+from tests.oracles import solov2 as oracles
 
 GRIDS = [6, 4, 3]
 STRIDES = [8, 16, 32]
@@ -21,19 +21,20 @@ def random_outputs(seed, num_classes=4, length=5, size=(9, 11), grids=GRIDS):
 
 def decoded(outputs, score_thresh=0.1, mask_thresh=0.5, limit=500, strides=STRIDES):
     logits, kernels, features = outputs
-    return decode_image(
-        logits,
-        kernels,
-        features,
+    (candidates,) = decode_batch(
+        [x[None] for x in logits],
+        [x[None] for x in kernels],
+        features[None],
         strides=strides[: len(logits)],
         score_thresh=score_thresh,
         mask_thresh=mask_thresh,
         max_candidates=limit,
     )
+    return candidates
 
 
 def assert_equals_oracle(got, outputs, score_thresh=0.1, mask_thresh=0.5, limit=500):
-    expected = oracles.solov2_candidates(*outputs, STRIDES, score_thresh, mask_thresh, limit)
+    expected = oracles.candidates(*outputs, STRIDES, score_thresh, mask_thresh, limit)
     assert got.pred_classes.tolist() == [k for _, k, _, _ in expected]
     torch.testing.assert_close(got.scores, torch.tensor([s for s, _, _, _ in expected]))
     assert torch.equal(got.pred_masks, torch.stack([m for _, _, m, _ in expected]))
@@ -79,7 +80,7 @@ def test_decoding_stops_when_nothing_better_can_come(monkeypatch):
 
 @pytest.mark.parametrize("chunk_cells", [1, 3, 1000])
 def test_among_equal_scores_the_first_cells_come_first(monkeypatch, chunk_cells):
-    """All scores and masks alike, and the masks so sure that scores are not lowered: stopping early would lose some."""
+    """All scores and masks are alike, and masks so certain that no score decreases: stopping early would lose some."""
     monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * chunk_cells)
     logits, kernels, features = random_outputs(0)
     outputs = ([x.fill_(1.0) for x in logits], [x.fill_(50.0) for x in kernels], features + 1)
@@ -92,7 +93,7 @@ def test_among_equal_scores_the_first_cells_come_first(monkeypatch, chunk_cells)
 def test_point_nms_looks_left_and_up_only():
     scores = torch.tensor([[[3.0, 4.0, 1.0], [4.0, 4.0, 0.0], [1.0, 2.0, 5.0]]])
     assert point_nms(scores).tolist() == [[[3, 4, 0], [4, 4, 0], [0, 0, 5]]]
-    # 3 survives beside 4; the 4 at the centre equals its neighbours; the 0 is below all of them
+    # 3 survives beside 4; the 4 in the center equals its neighbors; the 0 is below all of them
 
 
 def test_a_mask_needs_more_pixels_than_its_stride():
@@ -104,7 +105,7 @@ def test_a_mask_needs_more_pixels_than_its_stride():
     logits = torch.tensor([0.0, 1.0]).view(1, 2, 1)
     logits, kernels = logits.expand(1, 2, 2).clone(), kernels.expand(2, 2, 2).clone()
     got = decoded(([logits], [kernels], features), strides=[8])
-    assert got.pred_masks.flatten(1).sum(1).tolist() == [9, 9]  # equal neighbours both stay
+    assert got.pred_masks.flatten(1).sum(1).tolist() == [9, 9]  # equal neighbors both stay
     assert not len(decoded(([logits], [kernels], features), strides=[9]).scores)
 
 
@@ -123,7 +124,7 @@ def test_no_candidate():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_gives_nothing_and_harms_nothing_else(bad):
+def test_non_finite_cells_are_dropped_and_affect_no_others(bad):
     logits, kernels, features = random_outputs(1)
     logits[1][:, 1, 1] = 3.0
     clean = ([x.clone() for x in logits], [x.clone() for x in kernels], features)
@@ -169,7 +170,7 @@ def test_full_masks_are_those_of_whole_images(monkeypatch, chunk_masks, image_si
     monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * chunk_masks)
     _, kernels, features = random_outputs(5)
     kernels = kernels[0].flatten(1).T
-    expected = oracles.solov2_full_mask_probabilities(kernels, features, 4, image_size, output_size)
+    expected = oracles.full_mask_probabilities(kernels, features, 4, image_size, output_size)
     for thresh in (0.5, 0.8):
         masks = full_masks(kernels, features, image_size, output_size, thresh)
         clear = (expected - thresh).abs() > 1e-5

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from centermask_solo.modeling.layers import DeformConv2d
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
+from centermask_solo.utils.errors import ConfigError
 
 
 def instance_head(**kwargs):
@@ -25,7 +26,9 @@ def instance_head(**kwargs):
 
 def mask_head(**kwargs):
     torch.manual_seed(0)
-    return SOLOv2MaskHead(**{"in_channels": 8, "num_levels": 4, "channels": 32, "kernel_length": 64, **kwargs})
+    return SOLOv2MaskHead(
+        **{"in_channels": 8, "in_strides": [4, 8, 16, 32], "channels": 32, "kernel_length": 64, **kwargs}
+    )
 
 
 def pyramid(height, width, strides, channels=8):
@@ -159,5 +162,5 @@ def test_without_normalization_convolutions_have_biases():
 
 @pytest.mark.parametrize("build", [instance_head, mask_head])
 def test_an_unknown_norm_is_an_error(build):
-    with pytest.raises(ValueError, match='must be "GN" or "none", not \'BN\''):
+    with pytest.raises(ConfigError, match=r"MODEL.SOLOV2.NORM must be one of GN, none, not 'BN'"):
         build(norm="BN")

@@ -5,11 +5,13 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from benchmarks.solov2_memory import Case, build, predictions
-from centermask_solo.modeling.instance_nms import BatchedNMS, MaskNMS, MatrixNMS
-from centermask_solo.modeling.solov2.meta_arch import SOLOv2Predictions
+from centermask_solo.modeling.instance_nms import InstanceNMS, NMSOptions
+from centermask_solo.modeling.solov2 import SOLOv2Predictions
 from centermask_solo.ops.masks import masks_to_boxes
-from tests import oracles
+from centermask_solo.utils.errors import ConfigError
 from tests.modeling.solov2.tiny import tiny_cfg, tiny_model
+from tests.oracles import ops as ops_oracles
+from tests.oracles import solov2 as solov2_oracles
 
 CASE = Case("a small image with round objects", 0.05, num_classes=3, image_size=(120, 150), output_size=(200, 90))
 FIELDS = {"pred_boxes", "scores", "pred_classes", "pred_masks"}
@@ -43,21 +45,21 @@ def assert_well_formed(instances, height, width):
     assert torch.equal(instances.scores, instances.scores.sort(descending=True).values)
 
 
-def test_the_whole_way_equals_the_literal_one():
+def test_inference_equals_the_literal_computation():
     model, outputs = build(CASE), predictions(CASE._replace(passing=0.01))
     found = predict(model, outputs)
     logits, kernels = [x[0] for x in outputs.class_logits], [x[0] for x in outputs.kernels]
-    candidates = oracles.solov2_candidates(
+    candidates = solov2_oracles.candidates(
         logits, kernels, outputs.mask_features[0], model.ins_head.level_strides, CASE.score_thresh, 0.5, 500
     )
     masks = torch.stack([mask for _, _, mask, _ in candidates])
     scores, classes = [s for s, *_ in candidates], [k for _, k, *_ in candidates]
     ious = torch.stack([(m & masks).sum((1, 2)) / (m | masks).sum((1, 2)) for m in masks])
-    decayed = oracles.matrix_nms(ious, classes, scores, "gaussian", 2.0)
+    decayed = ops_oracles.matrix_nms(ious, classes, scores, "gaussian", 2.0)
     rows = [i for i in sorted(range(len(decayed)), key=lambda i: -decayed[i]) if decayed[i] >= 0.05][:100]
     assert 20 < len(rows) <= len(candidates)
     kept = torch.stack([candidates[i][3] for i in rows])
-    full = oracles.solov2_full_mask_probabilities(kept, outputs.mask_features[0], 4, CASE.image_size, CASE.output_size)
+    full = solov2_oracles.full_mask_probabilities(kept, outputs.mask_features[0], 4, CASE.image_size, CASE.output_size)
     visible = (full > 0.5).flatten(1).any(1)
     assert found.pred_classes.tolist() == [classes[i] for i, v in zip(rows, visible, strict=True) if v]
     torch.testing.assert_close(found.scores, torch.tensor([decayed[i] for i in rows])[visible])
@@ -85,24 +87,28 @@ def test_a_mask_can_vanish_when_it_is_made_small():
     assert len(found) < len(model.inference(outputs, [CASE.image_size])[0])
 
 
-@pytest.mark.parametrize("nms", [MatrixNMS(kernel="linear"), MaskNMS(iou_thresh=0.5), BatchedNMS(iou_thresh=0.5)])
+@pytest.mark.parametrize(
+    "nms", [InstanceNMS("MatrixNMS", NMSOptions(kernel="linear")), InstanceNMS("MaskNMS"), InstanceNMS("BatchedNMS")]
+)
 def test_any_nms_can_be_used(nms):
     outputs = predictions(CASE)
     found = predict(build(CASE, nms=nms), outputs)
     assert_well_formed(found, *CASE.output_size)
-    everything = predict(build(CASE._replace(max_detections=500), nms=BatchedNMS(iou_thresh=1.0)), outputs)
+    everything = predict(
+        build(CASE._replace(max_detections=500), nms=InstanceNMS("BatchedNMS", NMSOptions(iou_thresh=1.0))), outputs
+    )
     assert 10 < len(found) < len(everything)
 
 
 def test_batched_nms_uses_boxes_in_input_pixels():
     seen = []
 
-    class Spy(BatchedNMS):
+    class Spy(InstanceNMS):
         def __call__(self, instances):
             seen.append(instances)
             return super().__call__(instances)
 
-    model, outputs = build(CASE, nms=Spy(iou_thresh=0.5)), predictions(CASE)
+    model, outputs = build(CASE, nms=Spy("BatchedNMS")), predictions(CASE)
     kept = model.inference(outputs, [CASE.image_size])[0]
     assert set(kept.get_fields()) == {"scores", "pred_classes", "kernels"}
     assert kept.image_size == CASE.image_size
@@ -124,8 +130,8 @@ def test_no_more_than_the_limit():
     ("key", "value"),
     [("SCORE_THRESH_TEST", -0.1), ("SCORE_THRESH_TEST", 1.0), ("MASK_THRESH_TEST", 1.5), ("PRE_NMS_TOPK_TEST", 0)],
 )
-def test_numbers_that_cannot_be_are_errors(key, value):
-    with pytest.raises(ValueError, match=rf"MODEL.SOLOV2.{key} is {value}: "):
+def test_numbers_out_of_range_are_errors(key, value):
+    with pytest.raises(ConfigError, match=rf"^MODEL.SOLOV2.{key} .*must be at least .*, not {value}$"):
         tiny_model(f"MODEL.SOLOV2.{key}", value)
 
 

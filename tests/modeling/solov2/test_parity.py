@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 
 from centermask_solo.checkpoint import Checkpointer
-from centermask_solo.modeling.solov2.decode import decode_image, point_nms
+from centermask_solo.modeling.solov2.decode import decode_batch, point_nms
 from centermask_solo.modeling.solov2.losses import dice_terms
 from centermask_solo.ops.masks import mask_iou
 from centermask_solo.ops.nms import matrix_nms
@@ -61,14 +61,16 @@ def test_decoding(r50_case):
     local_maxima = {f"point_nms_{i}": point_nms(x.sigmoid()).numpy() for i, x in enumerate(logits)}
     assert _mismatches(r50_case, local_maxima) == {}
     node = r50_case.cfg.MODEL.SOLOV2
-    candidates = decode_image(
-        [x[0] for x in logits],
-        [x[0] for x in kernels],
-        mask_features[0],
-        strides=node.FPN_INSTANCE_STRIDES,
-        score_thresh=node.SCORE_THR,
-        mask_thresh=node.MASK_THR,
-        max_candidates=node.NMS_PRE,
+    candidates = next(
+        decode_batch(
+            logits,
+            kernels,
+            mask_features,
+            strides=node.STRIDES,
+            score_thresh=node.SCORE_THRESH_TEST,
+            mask_thresh=node.MASK_THRESH_TEST,
+            max_candidates=node.PRE_NMS_TOPK_TEST,
+        )
     )
     decayed = matrix_nms(mask_iou(candidates.pred_masks), candidates.pred_classes, candidates.scores)
     values = {

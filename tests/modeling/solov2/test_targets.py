@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from centermask_solo.modeling.solov2.targets import build_targets, reduce_masks, summarize_masks
-from tests import oracles
+from centermask_solo.modeling.solov2.ground_truth import GroundTruth, quarter_masks, summarize_masks
+from centermask_solo.modeling.solov2.targets import build_targets
+from centermask_solo.utils.errors import DataError
+from tests.oracles import solov2 as oracles
 
 GRIDS = [5, 4, 2]
 RANGES = [(1, 12), (8, 24), (20, 500)]
@@ -25,10 +27,13 @@ def boxes_of(masks):
 def targets_of(images, map_size, *, boxes=None, num_classes=3, grids=GRIDS, ranges=RANGES, sigma=0.2):
     """The targets of images given as (masks, classes), each image's masks in one chunk."""
     masks, classes = [m for m, _ in images], [torch.tensor(c, dtype=torch.int64) for _, c in images]
+    ground_truth = GroundTruth(
+        boxes=[boxes_of(m) for m in masks] if boxes is None else boxes,
+        classes=classes,
+        masks=summarize_masks(masks, sum(map(len, masks)), map_size, CPU),
+    )
     return build_targets(
-        summarize_masks(masks, sum(map(len, masks)), map_size, CPU),
-        [boxes_of(m) for m in masks] if boxes is None else boxes,
-        classes,
+        ground_truth,
         num_classes=num_classes,
         num_grids=grids,
         scale_ranges=ranges,
@@ -57,12 +62,12 @@ def blobs(count, height, width, seed):
 def test_masks_are_reduced_as_by_opencv(height, width):
     rng = np.random.default_rng(height)
     masks = rng.random((6, height, width)) > np.linspace(0.2, 0.9, 6)[:, None, None]
-    reduced = reduce_masks(torch.from_numpy(masks))
+    reduced = quarter_masks(torch.from_numpy(masks))
     size = (int(height / 4 + 0.5), int(width / 4 + 0.5))
     assert reduced.shape == (6, *size)
     assert reduced.dtype == torch.bool
     for mask, got in zip(masks, reduced, strict=True):
-        assert torch.equal(got, oracles.solov2_reduced_mask(torch.from_numpy(mask)))
+        assert torch.equal(got, oracles.reduced_mask(torch.from_numpy(mask)))
         if min(size) > 0:
             expected = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)
             assert np.array_equal(got.numpy(), expected)
@@ -71,7 +76,7 @@ def test_masks_are_reduced_as_by_opencv(height, width):
 def test_two_of_the_four_pixels_in_the_middle_of_a_block_set_it():
     mask = torch.ones(4, 12, dtype=torch.bool)
     mask[1, 1] = mask[1, 5] = mask[2, 6] = mask[1, 9] = mask[1, 10] = mask[2, 9] = False  # 1, 2 and 3 of the four
-    assert reduce_masks(mask[None]).tolist() == [[[True, True, False]]]
+    assert quarter_masks(mask[None]).tolist() == [[[True, True, False]]]
 
 
 def test_a_mask_lies_at_the_top_left_of_the_padded_map():
@@ -104,7 +109,7 @@ def test_targets_equal_loops_over_instances_and_cells(seed, sigma):
     terms, first_instance = [], 0
     expected = [torch.full((3, s, s), 3) for s in GRIDS]
     for i in range(3):
-        claims = oracles.solov2_claims(boxes[i], masks[i], input_size, GRIDS, RANGES, sigma)
+        claims = oracles.claims(boxes[i], masks[i], input_size, GRIDS, RANGES, sigma)
         for instance, level, row, column in claims:
             expected[level][i, row, column] = classes[i][instance]
             terms.append((i, first_cells[level] + row * GRIDS[level] + column, first_instance + instance))
@@ -116,13 +121,13 @@ def test_targets_equal_loops_over_instances_and_cells(seed, sigma):
     assert got.term_images.tolist() == sorted(got.term_images.tolist())
 
 
-def test_a_large_object_claims_nine_cells_and_a_small_one_the_cell_of_its_centre():
+def test_a_large_object_claims_nine_cells_and_a_small_one_the_cell_of_its_center():
     masks = torch.stack((rectangle(80, 80, 2, 2, 78, 78), rectangle(80, 80, 60, 20, 66, 26)))
     got = targets_of([(masks, [2, 0])], (20, 20), grids=[40, 20], ranges=[(1, 16), (16, 100)], sigma=1.0)
     small, large = got.classes
-    # The centre (22.5, 62.5) times 40 / 80 is in cell (11, 31); sigma 1 adds the neighbours within 3 pixels.
+    # The center (22.5, 62.5) times 40 / 80 is in cell (11, 31); sigma 1 adds the neighbors within 3 pixels.
     assert (small != 3).nonzero()[:, 1:].tolist() == [[y, x] for y in (30, 31, 32) for x in (10, 11, 12)]
-    # The centre 39.5 times 20 / 80 is in cell 9; the region is 19 cells wide, of which 3 x 3 count.
+    # The center 39.5 times 20 / 80 is in cell 9; the region is 19 cells wide, of which 3 x 3 count.
     assert (large != 3).nonzero()[:, 1:].tolist() == [[y, x] for y in (8, 9, 10) for x in (8, 9, 10)]
     assert (small[small != 3] == 0).all()
     assert (large[large != 3] == 2).all()
@@ -133,11 +138,11 @@ def test_a_large_object_claims_nine_cells_and_a_small_one_the_cell_of_its_centre
 
 
 @pytest.mark.parametrize("side", [3, 5, 7, 36, 40])
-def test_a_centre_exactly_on_a_border_belongs_to_the_cell_after_it(side):
+def test_a_center_exactly_on_a_border_belongs_to_the_cell_after_it(side):
     """Rounding in floating point would put some of these into the cell before."""
     for k in range(1, side):
         mask = torch.zeros(1, side * 12, dtype=torch.bool)
-        mask[0, 12 * k] = True  # centre 12 k of 12 * side is k / side
+        mask[0, 12 * k] = True  # center 12 k of 12 * side is k / side
         mask = torch.cat((mask, torch.zeros(7, side * 12, dtype=torch.bool)))
         got = targets_of([(mask[None], [1])], (2, 3 * side), grids=[side], ranges=[(1, 9)], sigma=0.0)
         assert (got.classes[0] == 1).nonzero().tolist() == [[0, 0, k]]
@@ -196,5 +201,5 @@ def test_images_without_instances_are_background():
 @pytest.mark.parametrize("wrong", [3, -1])
 def test_a_class_that_the_model_does_not_have_is_an_error(wrong):
     masks = rectangle(40, 40, 0, 0, 8, 8).expand(2, -1, -1)
-    with pytest.raises(ValueError, match=rf"class {wrong}, but MODEL.SOLOV2.NUM_CLASSES is 3"):
+    with pytest.raises(DataError, match=rf"class {wrong}, but MODEL.SOLOV2.NUM_CLASSES is 3"):
         targets_of([(masks, [0, wrong])], (10, 10))

@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, PolygonMasks
 from detectron2.utils.events import EventStorage
 
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.inputs import empty_instances, input_of, instances_of, rectangles
 from tests.modeling.models import losses_and_gradients
 from tests.modeling.solov2.tiny import tiny_cfg, tiny_model
@@ -29,19 +30,19 @@ WHOLE_IMAGE = instances_of(rectangles(64, 64, (0, 0, 64, 64)), [0])
 
 
 @pytest.mark.parametrize(
-    "truths",
+    "gt_of_images",
     [[EMPTY], [EMPTY, EMPTY], [EMPTY, WHOLE_IMAGE], [WHOLE_IMAGE, EMPTY], [NOTHING_DRAWN], [ONE_PIXEL], [WHOLE_IMAGE]],
     ids=["empty", "all empty", "first empty", "last empty", "no pixels", "one pixel", "whole image"],
 )
-def test_every_parameter_learns_from_any_batch(truths):
-    losses, gradients = losses_and_gradients(tiny_model(), [input_of(x, seed=i) for i, x in enumerate(truths)])
+def test_every_parameter_learns_from_any_batch(gt_of_images):
+    losses, gradients = losses_and_gradients(tiny_model(), [input_of(x, seed=i) for i, x in enumerate(gt_of_images)])
     assert set(losses) == {"loss_ins", "loss_cate"}
     assert all(x.isfinite() and x.dtype == torch.float32 and x.shape == () for x in losses.values())
     assert [name for name, g in gradients.items() if g is None or not g.isfinite().all()] == []
-    if all(x is EMPTY or x is NOTHING_DRAWN for x in truths):
+    if all(x is EMPTY or x is NOTHING_DRAWN for x in gt_of_images):
         assert losses["loss_ins"].item() == 0
         assert not gradients["ins_head.kernel_pred.weight"].any()
-    elif truths == [ONE_PIXEL]:
+    elif gt_of_images == [ONE_PIXEL]:
         assert losses["loss_ins"].item() == pytest.approx(3)  # reduced, nothing is left of it to overlap with
     else:
         assert 0 < losses["loss_ins"].item() <= 3
@@ -58,21 +59,21 @@ def test_a_batch_pads_each_image_to_the_largest():
     targets = model.label(predictions, [x["instances"] for x in inputs])
     assert targets.masks.shape == (4, 16, 24)
     assert torch.equal(targets.masks[3], rectangles(16, 24, (0, 0, 13, 18))[0])
-    # Grids span the padded input: of the 8 x 8 cells on 64 x 96, the centre (34.5, 24.5) is in row 3 and column 2.
+    # Grids span the padded input: of the 8 x 8 cells on 64 x 96, the center (34.5, 24.5) is in row 3 and column 2.
     assert targets.classes[1][1, 3, 2] == 1
     assert (targets.classes[1][1, :, 4:] == 3).all()
 
 
 @pytest.mark.parametrize("wrong", [3, 80])
 def test_a_class_beyond_the_models_is_an_error(wrong):
-    with pytest.raises(ValueError, match=f"class {wrong}, but MODEL.SOLOV2.NUM_CLASSES is 3"):
+    with pytest.raises(DataError, match=f"class {wrong}, but MODEL.SOLOV2.NUM_CLASSES is 3"):
         tiny_model()([input_of(instances_of(rectangles(64, 64, (8, 8, 50, 50)), [wrong]))])
 
 
 def test_instances_without_masks_are_an_error():
     instances = instances_of(rectangles(64, 64, (8, 8, 50, 50)), [1])
     instances.remove("gt_masks")
-    with pytest.raises(ValueError, match=r"no gt_masks: the model needs MODEL\.MASK_ON"):
+    with pytest.raises(DataError, match=r"no gt_masks: the model needs MODEL\.MASK_ON"):
         tiny_model()([input_of(instances)])
 
 
@@ -101,10 +102,13 @@ def test_masks_are_read_in_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("part", ["last", "all"])
-@pytest.mark.parametrize("kind", ["DCN", "DCNv2"])
-def test_deformable_heads_train(part, kind):
-    node = "MODEL.SOLOV2."
-    model = tiny_model(f"{node}DCN_IN_INSTANCE", part, f"{node}DCN_IN_MASK", part == "all", f"{node}TYPE_DCN", kind)
+@pytest.mark.parametrize("modulated", [False, True])
+def test_deformable_heads_train(part, modulated):
+    model = tiny_model(
+        *("MODEL.SOLOV2.DEFORM_IN_INSTANCE", part),
+        *("MODEL.SOLOV2.DEFORM_IN_MASK", part == "all"),
+        *("MODEL.SOLOV2.DEFORM_MODULATED", modulated),
+    )
     losses, gradients = losses_and_gradients(model, batch())
     assert all(x.isfinite() for x in losses.values())
     offsets = [name for name in gradients if "conv_offset.weight" in name]
@@ -130,9 +134,9 @@ def test_counts_are_logged():
     assert latest["solov2/num_dice_terms"] == len(targets.term_cells) >= latest["solov2/num_positive_cells"]
 
 
-@pytest.mark.parametrize("truth", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
-def test_training_is_shown_in_pictures(truth):
-    model, inputs = tiny_model("VIS_PERIOD", 2, "MODEL.SOLOV2.SCORE_THRESH_TEST", 0.001), [input_of(truth)]
+@pytest.mark.parametrize("gt", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
+def test_training_is_shown_in_pictures(gt):
+    model, inputs = tiny_model("VIS_PERIOD", 2, "MODEL.SOLOV2.SCORE_THRESH_TEST", 0.001), [input_of(gt)]
     for iteration, pictures in ((0, 1), (1, 0), (2, 1)):
         with EventStorage(iteration) as storage:
             losses = model(inputs)
@@ -155,20 +159,28 @@ NODE = "MODEL.SOLOV2."
         (["SCALE_RANGES", ((1, 96), (48, 2048))], "SCALE_RANGES has 2 entries, but .*FEATURES has 5"),
         (
             ["IN_FEATURES", ["p2", "p3", "p4", "p5", "p7"]],
-            "names p7, but the backbone gives p2, p3, p4, p5, p6",
+            "IN_FEATURES names p7, but the backbone gives p2, p3, p4, p5, p6",
         ),
         (["MASK_IN_FEATURES", ["p3", "p4", "p5"]], r"strides 4, 8, 16, \.\.\. in order, not \[8, 16, 32\]"),
-        (["NORM", "BN"], "NORM is 'BN': it must be one of GN, none"),
-        (["DCN_IN_INSTANCE", "first"], "DCN_IN_INSTANCE is 'first': it must be one of none, last, all"),
-        (["TYPE_DCN", "DCNv3"], "TYPE_DCN is 'DCNv3': it must be one of DCN, DCNv2"),
-        (["NUM_INSTANCE_CONVS", 0], "NUM_INSTANCE_CONVS is 0: a tower needs at least 1"),
-        (["INSTANCE_CHANNELS", 100], "INSTANCE_CHANNELS is 100: with NORM GN it must be a multiple of 32"),
-        (["NUM_MASKS", 20], "NUM_MASKS is 20: with NORM GN it must be a multiple of 32"),
+        (["NORM", "BN"], "MODEL.SOLOV2.NORM must be one of GN, none, not 'BN'"),
+        (
+            ["DEFORM_IN_INSTANCE", "first"],
+            "MODEL.SOLOV2.DEFORM_IN_INSTANCE must be one of none, last, all, not 'first'",
+        ),
+        (["IN_FEATURES", []], "MODEL.SOLOV2.IN_FEATURES is empty: name some of p2, p3, p4, p5, p6"),
+        (["NUM_CLASSES", 0], "MODEL.SOLOV2.NUM_CLASSES must be at least 1, not 0"),
+        (["MASK_CHANNELS", 40], "MODEL.SOLOV2.MASK_CHANNELS must be a multiple of 32, the groups of NORM GN, not 40"),
+        (["NUM_INSTANCE_CONVS", 0], "MODEL.SOLOV2.NUM_INSTANCE_CONVS must be at least 1, not 0"),
+        (
+            ["INSTANCE_CHANNELS", 100],
+            "MODEL.SOLOV2.INSTANCE_CHANNELS must be a multiple of 32, the groups of NORM GN, not 100",
+        ),
+        (["NUM_MASKS", 20], "MODEL.SOLOV2.NUM_MASKS must be a multiple of 32, the groups of NORM GN, not 20"),
     ],
 )
 def test_contradictions_in_the_config_are_errors(overrides, message):
     key, value = overrides
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         build_model(tiny_cfg(NODE + key, value))
     assert "\n" not in str(error.value)
 
@@ -189,7 +201,7 @@ CROWD = """
 import resource, sys
 import torch
 from detectron2.structures import Boxes, Instances, PolygonMasks
-from centermask_solo.modeling.solov2.meta_arch import SOLOv2Predictions
+from centermask_solo.modeling.solov2 import SOLOv2Predictions
 from tests.modeling.solov2.tiny import tiny_model
 
 def peak():
@@ -201,8 +213,8 @@ model = tiny_model("MODEL.SOLOV2.NUM_GRIDS", [40, 36, 24, 16, 12])
 corners = torch.rand(num_objects, 2) * torch.tensor([width - 90.0, height - 90.0])
 boxes = torch.cat((corners, corners + torch.rand(num_objects, 2) * 80 + 8), dim=1)
 polygons = [[box[[0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()] for box in boxes]
-truth = Instances((height, width), gt_boxes=Boxes(boxes), gt_masks=PolygonMasks(polygons))
-truth.gt_classes = torch.arange(num_objects) % 3
+gt = Instances((height, width), gt_boxes=Boxes(boxes), gt_masks=PolygonMasks(polygons))
+gt.gt_classes = torch.arange(num_objects) % 3
 grids = model.ins_head.num_grids
 predictions = SOLOv2Predictions(
     [torch.zeros(1, 3, s, s, requires_grad=True) for s in grids],
@@ -210,7 +222,7 @@ predictions = SOLOv2Predictions(
     torch.rand(1, 32, height // 4, width // 4, requires_grad=True),
 )
 before = peak()
-targets = model.label(predictions, [truth])
+targets = model.label(predictions, [gt])
 labelled = peak()
 sum(model.losses(predictions, targets).values()).backward()
 print(len(targets.term_cells), labelled - before, peak() - before)

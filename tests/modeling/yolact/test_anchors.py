@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from centermask_solo.modeling.yolact.anchors import cell_shapes, grid_anchors, level_shapes
+from centermask_solo.utils.errors import ConfigError
 
 RATIOS = [1.0, 2.0, 0.5]
 
@@ -29,14 +30,14 @@ def test_scales_come_before_ratios():
 
 
 def test_cells_divide_the_input_evenly():
-    shapes = [torch.tensor([[55.0, 110.0]]), torch.tensor([[11.0, 11.0]])]
-    anchors = grid_anchors([(2, 3), (1, 1)], shapes, (550, 550))
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    shapes = torch.tensor([[[55.0, 110.0]], [[11.0, 11.0]]])
+    anchors = grid_anchors([(2, 3), (1, 1)], shapes / 550)
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     expected = [[i / 6, j / 4] for j in (1, 3) for i in (1, 3, 5)] + [[0.5, 0.5]]
-    torch.testing.assert_close(centres, torch.tensor(expected))
+    torch.testing.assert_close(centers, torch.tensor(expected))
     sizes = anchors[:, 2:] - anchors[:, :2]
     torch.testing.assert_close(sizes, torch.tensor([[0.1, 0.2]] * 6 + [[0.02, 0.02]]))
-    assert grid_anchors([(3, 3)], [torch.tensor([[400.0, 400.0]])], (550, 550)).min() < 0  # not clipped
+    assert grid_anchors([(3, 3)], torch.tensor([[[400.0, 400.0]]]) / 550).min() < 0  # not clipped
     assert anchors.dtype == torch.float32
 
 
@@ -50,7 +51,7 @@ def test_numbers_of_the_published_models(size, anchors):
         side = -(-side // 2)
     for scales in ([[24]], [[24, 30, 38]]):
         shapes = level_shapes(scales, [RATIOS], 5, square=False)
-        assert len(grid_anchors(levels, shapes, (size, size))) == anchors * len(scales[0])
+        assert len(grid_anchors(levels, shapes / size)) == anchors * len(scales[0])
 
 
 @pytest.mark.parametrize(
@@ -64,5 +65,5 @@ def test_numbers_of_the_published_models(size, anchors):
     ],
 )
 def test_lists_that_do_not_fit_are_errors(sizes, ratios, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         level_shapes(sizes, ratios, 5, square=False)

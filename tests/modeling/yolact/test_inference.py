@@ -5,15 +5,16 @@ import torch
 import torch.nn.functional as F
 from detectron2.structures import Boxes, Instances
 
+from centermask_solo.modeling.yolact.anchors import grid_anchors, level_shapes
 from centermask_solo.modeling.yolact.decode import decode_batch, decode_full_masks, mask_probabilities
-from tests.modeling.yolact.tiny import tiny_model
+from tests.modeling.yolact.tiny import RATIOS, tiny_model
 
 NODE = "MODEL.YOLACT."
 FIELDS = {"pred_boxes", "scores", "pred_classes", "pred_masks"}
 
 
 def model_for_inference(*overrides):
-    """Random weights, and logits that differ enough for some anchors to be sure of something."""
+    """Random weights, and logits that differ enough for some anchors to be confident."""
     model = tiny_model(*overrides).eval()
     with torch.no_grad():
         model.head.class_logits.weight *= 3
@@ -104,7 +105,7 @@ def test_boxes_may_be_swapped_or_outside_of_the_image():
     assert masks[2].all()
 
 
-def test_detections_outside_of_the_image_are_left_out(model):
+def test_detections_outside_of_the_image_are_dropped(model):
     outside = [[130.0, 10, 180, 60], [-50.0, 10, -1, 60], [10.0, 10, 60, 60], [100.0, 100, 200, 200]]
     instances = Instances((128, 128), pred_boxes=Boxes(torch.tensor(outside)), scores=torch.linspace(0.9, 0.6, 4))
     instances.pred_classes = torch.arange(4)
@@ -116,18 +117,20 @@ def test_detections_outside_of_the_image_are_left_out(model):
     torch.testing.assert_close(found.pred_boxes.tensor, torch.tensor([[20.0, 5, 120, 30], [200.0, 50, 256, 64]]))
 
 
-def test_boxes_that_would_overflow_in_pixels_are_dropped(model):
+@pytest.mark.parametrize("value", [1e8, -1e37, 3e38])
+def test_boxes_whose_size_in_pixels_overflows_are_dropped(model, value):
     with torch.no_grad():
         predictions = model.predict(model.preprocess_image(images((128, 128))).tensor)
-        far = predictions._replace(box_deltas=torch.zeros_like(predictions.box_deltas))
-        far.box_deltas[..., 0] = 2e38
-        assert model.box_transform.apply_deltas(far.box_deltas[0], far.anchors).isfinite().all()
-        found = model.inference(far, [(128, 128)])[0]
-        assert len(model.postprocess(found, far, 0, (128, 128))) == 0
+        broken = predictions.box_deltas.clone()
+        broken[0, :, :2] = value
+        predictions = predictions._replace(box_deltas=broken)
+        found = model.inference(predictions, [(128, 128)])[0]
+        assert len(found) == 0
+        assert len(model.postprocess(found, predictions, 0, (2000, 3000))) == 0
 
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
-def test_what_is_not_finite_is_left_out(model, value):
+def test_non_finite_candidates_are_dropped(model, value):
     with torch.no_grad():
         predictions = model.predict(model.preprocess_image(images((128, 128))).tensor)
         sure = predictions.class_logits.softmax(2)[0, :, 1:].amax(1).topk(2).indices
@@ -157,8 +160,8 @@ def test_any_nms_can_be_chosen(name, agnostic):
     nms = [NODE + "NMS.NAME", name, NODE + "NMS.CLASS_AGNOSTIC", agnostic, NODE + "PRE_NMS_TOPK_TEST", 60]
     model = model_for_inference(*nms)
     found = detect(model, images((64, 64)))[0]
-    judges_each_class = name in ("FastNMS", "TraditionalNMS") and not agnostic
-    assert 0 < len(found) <= (100 if judges_each_class else 60)
+    per_class = name in ("FastNMS", "TraditionalNMS") and not agnostic
+    assert 0 < len(found) <= (100 if per_class else 60)
     assert torch.equal(found.scores, found.scores.sort(descending=True).values)
 
 
@@ -191,10 +194,25 @@ def test_mask_scores_rescale_without_reordering():
     assert nothing.mask_scores.shape == (0,)
 
 
-def test_anchors_are_computed_once(model):
+def test_predictions_do_not_depend_on_the_mode():
+    model = tiny_model()
+    image = model.preprocess_image(images((128, 128))).tensor
     with torch.no_grad():
-        first, second = (model.predict(torch.zeros(1, 3, 128, 128)).anchors for _ in range(2))
-    assert first is second
+        training, evaluation = model.predict(image), model.eval().predict(image)
+        for_training = model.predict_for_training(image)
+    assert training.sem_seg_logits is evaluation.sem_seg_logits is None
+    assert for_training.sem_seg_logits.shape == (1, 3, 16, 16)
+    for a, b, c in zip(training[:5], evaluation[:5], for_training[:5], strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+
+
+def test_anchors_follow_from_the_sizes_of_the_levels(model):
+    with torch.no_grad():
+        anchors = model.predict(torch.zeros(1, 3, 128, 128)).anchors
+    shapes = level_shapes([[16], [24], [48], [96], [128]], RATIOS, 5, square=False) / 128
+    expected = grid_anchors([(n, n) for n in (16, 8, 4, 2, 1)], shapes.float())
+    assert torch.equal(anchors, expected)
     assert not [name for name in model.state_dict() if "anchor" in name or "pixel" in name]
 
 

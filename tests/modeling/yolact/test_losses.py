@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from centermask_solo.modeling.yolact.heads import YOLACTMaskIoUHead
-from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_loss, sem_seg_loss
+from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_iou_terms, mask_loss, sem_seg_loss
 from centermask_solo.modeling.yolact.targets import YOLACTTargets
-from tests import oracles
+from tests.oracles import yolact as oracles
 
 
-def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anchors=12, num_classes=3, weights=None):
+def targets_of(boxes, gt_masks, instances, images, anchors, num_images=2, num_anchors=12, num_classes=3, weights=None):
     """Targets with these positives, all of them mask terms."""
     labels = torch.zeros(num_images, num_anchors, dtype=torch.int64)
     images, anchors, instances = (torch.tensor(x, dtype=torch.int64) for x in (images, anchors, instances))
@@ -27,7 +27,7 @@ def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anch
         terms_per_image=images.bincount(minlength=num_images).tolist(),
         boxes=boxes,
         classes=classes,
-        masks=truths,
+        masks=gt_masks,
         sem_seg=torch.zeros(num_images, num_classes, 4, 4, dtype=torch.bool),
     )
 
@@ -36,14 +36,15 @@ def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anch
 def case():
     rng = torch.Generator().manual_seed(0)
     boxes = torch.tensor([[0.125, 0.25, 0.625, 0.75], [0.0, 0.0, 1.0, 1.0], [0.5625, 0.5, 0.875, 0.75]])
-    truths = torch.rand(3, 10, 14, generator=rng) < 0.4
-    targets = targets_of(boxes, truths, [0, 2, 1, 1], [0, 0, 1, 1], [3, 5, 0, 11], weights=[1.0, 2.0, 1.0, 1.5])
+    gt_masks = torch.rand(3, 10, 14, generator=rng) < 0.4
+    targets = targets_of(boxes, gt_masks, [0, 2, 1, 1], [0, 0, 1, 1], [3, 5, 0, 11], weights=[1.0, 2.0, 1.0, 1.5])
     coefficients = (torch.rand(2, 12, 5, generator=rng) * 2 - 1).requires_grad_()
     prototypes = torch.rand(2, 5, 10, 14, generator=rng).requires_grad_()
     return coefficients, prototypes, targets
 
 
 def test_mask_loss_equals_the_formula(case):
+    """Divided by the positives, of which there are four."""
     coefficients, prototypes, targets = case
     expected = 0.0
     for i in range(2):
@@ -54,7 +55,7 @@ def test_mask_loss_equals_the_formula(case):
             targets.masks[instances],
         )  # fmt: skip
         expected += sum(w * x for w, x in zip(targets.mask_weights[rows].tolist(), terms, strict=True))
-    assert mask_loss(coefficients, prototypes, targets).item() == pytest.approx(expected, rel=1e-5)
+    assert mask_loss(coefficients, prototypes, targets).item() == pytest.approx(expected / 4, rel=1e-5)
 
 
 def test_pixels_outside_of_the_box_have_no_effect(case):
@@ -75,7 +76,7 @@ def test_mask_loss_has_a_gradient_where_probabilities_saturate(case):
     _, prototypes, targets = case
     coefficients = torch.full((2, 12, 5), -60.0, requires_grad=True)
     mask_loss(coefficients, prototypes, targets).backward()
-    assert coefficients.grad[0, 3].abs().max() > 0.1
+    assert coefficients.grad[0, 3].abs().max() > 0.1 / 4
     assert coefficients.grad.isfinite().all()
 
 
@@ -86,30 +87,35 @@ def test_class_loss_sees_positives_and_mined_negatives_alone(case):
     rows = [(0, 3, 1), (0, 5, 3), (1, 0, 2), (1, 11, 2), (1, 4, 0)]
     expected = sum(-logits[i, j].log_softmax(0)[k] for i, j, k in rows)
     got = class_loss(logits, targets)
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(got, expected / 4)
     got.backward()
     assert (logits.grad.abs().sum(2) > 0).sum() == len(rows)
 
 
-def test_sem_seg_loss_is_a_mean_over_pixels_and_a_sum_over_classes(case):
-    truth = torch.rand(2, 3, 4, 4) < 0.3
+def test_sem_seg_loss_is_a_mean_over_images_and_pixels_and_a_sum_over_classes(case):
+    gt = torch.rand(2, 3, 4, 4) < 0.3
     logits = torch.randn(2, 3, 4, 4) * 5
-    expected = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / 16
-    torch.testing.assert_close(sem_seg_loss(logits, case[2]._replace(sem_seg=truth)), expected)
+    expected = F.binary_cross_entropy_with_logits(logits, gt.float(), reduction="sum") / 16 / 2
+    torch.testing.assert_close(sem_seg_loss(logits, case[2]._replace(sem_seg=gt)), expected)
     assert sem_seg_loss(torch.full((1, 1, 2, 2), -1e4), case[2]._replace(sem_seg=torch.ones(1, 1, 2, 2).bool())) == 1e4
+
+
+def loss_of_mask_ious(head, coefficients, prototypes, targets, min_area):
+    terms = mask_iou_terms(coefficients, prototypes, targets, min_area)
+    return mask_iou_loss(head(terms.masks, targets.classes[terms.instances]), terms, targets)
 
 
 def test_mask_iou_loss_skips_small_truths_and_reaches_the_masks():
     torch.manual_seed(0)
     boxes = torch.tensor([[0.1, 0.1, 0.9, 0.9], [0.3, 0.3, 0.6, 0.6]])
-    truths = torch.zeros(2, 64, 64, dtype=torch.bool)
-    truths[0, 10:50, 10:50] = True
-    truths[1, :5, :5] = True  # 25 pixels: not more than 25
-    targets = targets_of(boxes, truths, [0, 1], [0, 0], [2, 4], num_images=1)
+    gt_masks = torch.zeros(2, 64, 64, dtype=torch.bool)
+    gt_masks[0, 10:50, 10:50] = True
+    gt_masks[1, :5, :5] = True  # 25 pixels: not more than 25
+    targets = targets_of(boxes, gt_masks, [0, 1], [0, 0], [2, 4], num_images=1)
     coefficients = torch.randn(1, 12, 5, requires_grad=True)
     prototypes = torch.rand(1, 5, 64, 64, requires_grad=True)
     head = YOLACTMaskIoUHead(num_classes=3)
-    loss = mask_iou_loss(head, coefficients, prototypes, targets, 25)
+    loss = loss_of_mask_ious(head, coefficients, prototypes, targets, 25)
     loss.backward()
     assert coefficients.grad[0, 2].any()
     assert not coefficients.grad[0, 4].any()
@@ -120,13 +126,13 @@ def test_mask_iou_loss_skips_small_truths_and_reaches_the_masks():
     inside[6:59, 6:59] = True  # 6.4 - 1 to 57.6 + 1
     probabilities = torch.where(inside, logits.sigmoid(), 0.0)
     found = probabilities > 0.5
-    wanted = (found & truths[0]).sum() / (found | truths[0]).sum()
+    target = (found & gt_masks[0]).sum() / (found | gt_masks[0]).sum()
     predicted = head(probabilities[None], torch.tensor([0]))[0]
-    torch.testing.assert_close(loss, F.smooth_l1_loss(predicted, wanted))
+    torch.testing.assert_close(loss, F.smooth_l1_loss(predicted, target) / 2)  # two positives
 
 
 def test_an_empty_mask_and_an_empty_truth_have_no_overlap():
     targets = targets_of(torch.tensor([[0.1, 0.1, 0.9, 0.9]]), torch.zeros(1, 64, 64).bool(), [0], [0], [0], 1)
     head = YOLACTMaskIoUHead(num_classes=3)
-    loss = mask_iou_loss(head, torch.full((1, 12, 5), -9.0), torch.ones(1, 5, 64, 64), targets, -1)
+    loss = loss_of_mask_ious(head, torch.full((1, 12, 5), -9.0), torch.ones(1, 5, 64, 64), targets, -1)
     assert loss.isfinite()

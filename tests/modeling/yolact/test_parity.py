@@ -49,7 +49,7 @@ def _assert_same_masks(masks, counts):
         assert union == 0 or (mask & expected).sum() / union >= 0.98
 
 
-def _centre_form(boxes):
+def _center_form(boxes):
     return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
 
 
@@ -60,7 +60,7 @@ def test_networks(r50_case):
         features = model.backbone.bottom_up(images)
         levels = model.backbone(images)
         predictions = model.predict(images)
-    values = {"input": images, "priors": _centre_form(predictions.anchors)}
+    values = {"input": images, "priors": _center_form(predictions.anchors)}
     values |= {f"backbone/c{i}": features[f"res{i}"] for i in (3, 4, 5)}
     values |= {f"fpn/p{i}": levels[f"p{i}"] for i in (3, 4, 5, 6, 7)}
     values |= {
@@ -121,12 +121,12 @@ def test_masks_of_given_prototypes(r50_case):
 
 
 def _training_input(spec):
-    truth = spec["ground_truth"]
+    gt = spec["ground_truth"]
     instances = Instances((spec["height"], spec["width"]))
-    instances.gt_boxes = Boxes(torch.tensor([x["bbox"] for x in truth], dtype=torch.float32))
-    instances.gt_classes = torch.tensor([x["class"] for x in truth])
-    instances.gt_is_crowd = torch.tensor([bool(x["iscrowd"]) for x in truth])
-    masks = np.stack([mask_util.decode(x["segmentation"]) for x in truth]).astype(bool)
+    instances.gt_boxes = Boxes(torch.tensor([x["bbox"] for x in gt], dtype=torch.float32))
+    instances.gt_classes = torch.tensor([x["class"] for x in gt])
+    instances.gt_is_crowd = torch.tensor([bool(x["iscrowd"]) for x in gt])
+    masks = np.stack([mask_util.decode(x["segmentation"]) for x in gt]).astype(bool)
     instances.gt_masks = BitMasks(torch.from_numpy(masks))
     return {"image": _image(spec), "instances": instances}
 
@@ -138,7 +138,7 @@ def training(r50_case):
     inputs = [_training_input(x) for x in r50_case.case["losses"]["images"]]
     model.train()
     try:
-        predictions = model.predict(model.preprocess_image(inputs).tensor)
+        predictions = model.predict_for_training(model.preprocess_image(inputs).tensor)
         targets = model.label(predictions, [x["instances"] for x in inputs])
         losses = model.losses(predictions, targets)
         sum(losses.values()).backward()

@@ -7,6 +7,7 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 
 from centermask_solo.ops.masks import reduce_masks
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.inputs import empty_instances, input_of, rectangles
 from tests.modeling.models import losses_and_gradients
 from tests.modeling.yolact.tiny import batch, ground_truth, tiny_cfg, tiny_model
@@ -25,18 +26,18 @@ WHOLE_IMAGE = ground_truth(rectangles(64, 64, (0, 0, 64, 64)), [0])
 
 @pytest.mark.parametrize("plus", [False, True], ids=["YOLACT", "YOLACT++"])
 @pytest.mark.parametrize(
-    "truths",
+    "gt_of_images",
     [[EMPTY], [CROWD], [EMPTY, CROWD], [EMPTY, WHOLE_IMAGE], [WHOLE_IMAGE, EMPTY], [NOTHING_DRAWN], [ONE_PIXEL]],
     ids=["empty", "crowd", "empty and crowd", "first empty", "last empty", "no pixels", "one pixel"],
 )
-def test_every_parameter_learns_from_any_batch(truths, plus):
+def test_every_parameter_learns_from_any_batch(gt_of_images, plus):
     model = tiny_model(*(PLUS if plus else ()))
-    losses, gradients = losses_and_gradients(model, [input_of(x, seed=i) for i, x in enumerate(truths)])
+    losses, gradients = losses_and_gradients(model, [input_of(x, seed=i) for i, x in enumerate(gt_of_images)])
     assert set(losses) == (KEYS | {"loss_mask_iou"} if plus else KEYS)
     assert all(x.isfinite() and x.dtype == torch.float32 and x.shape == () for x in losses.values())
     assert [name for name, g in gradients.items() if g is None or not g.isfinite().all()] == []
     assert losses["loss_sem_seg"] > 0
-    if any(x is ONE_PIXEL or x is WHOLE_IMAGE for x in truths):
+    if any(x is ONE_PIXEL or x is WHOLE_IMAGE for x in gt_of_images):
         assert min(losses[k].item() for k in KEYS) > 0
         for name in ("head.box_pred", "head.class_logits", "head.mask_coefficients", "protonet.prototypes"):
             assert gradients[f"{name}.weight"].any()
@@ -46,22 +47,43 @@ def test_every_parameter_learns_from_any_batch(truths, plus):
 
 def test_any_size_of_image_trains_on_the_configured_square():
     model, inputs = tiny_model(), batch()
-    predictions = model.predict(model.preprocess_image(inputs).tensor)
+    predictions = model.predict_for_training(model.preprocess_image(inputs).tensor)
     assert predictions.prototypes.shape == (2, 8, 32, 32)
     assert predictions.sem_seg_logits.shape == (2, 3, 16, 16)
     targets = model.label(predictions, [x["instances"] for x in inputs])
     assert targets.masks.shape == (4, 32, 32)  # without the crowd
-    truth = [[8 / 96, 4 / 64, 60 / 96, 40 / 64], [50 / 96, 30 / 64, 90 / 96, 60 / 64]]
-    torch.testing.assert_close(targets.boxes[:2], torch.tensor(truth))
+    expected = [[8 / 96, 4 / 64, 60 / 96, 40 / 64], [50 / 96, 30 / 64, 90 / 96, 60 / 64]]
+    torch.testing.assert_close(targets.boxes[:2], torch.tensor(expected))
     assert torch.equal(targets.masks[0], rectangles(32, 32, (2, 3, 20, 20))[0])
     assert torch.equal(targets.sem_seg[1, 1], rectangles(16, 16, (1, 2, 13, 9))[0])
 
 
-def test_a_crowd_matters_only_by_its_neutral_anchors():
+def test_losses_need_the_predictions_for_training():
+    model, inputs = tiny_model(), batch()
+    predictions = model.predict(model.preprocess_image(inputs).tensor)
+    targets = model.label(predictions, [x["instances"] for x in inputs])
+    with pytest.raises(ValueError, match="predictions of predict_for_training"):
+        model.losses(predictions, targets)
+
+
+@pytest.mark.parametrize(("size", "stride", "side"), [(550, 8, 69), (400, 8, 50), (255, 16, 16)])
+def test_reduced_ground_truth_has_the_size_of_the_predictions(size, stride, side):
+    feature = {8: "p3", 16: "p4"}[stride]
+    model = tiny_model(NODE + "INPUT_SIZE", size, NODE + "PROTO_FEATURE", feature)
+    assert model.input_size == (size, size)
+    sizes = {"gt_prototype_masks": (2 * side, 2 * side), "gt_sem_seg_masks": (side, side)}
+    assert model.gt_mask_sizes == sizes
+    with torch.no_grad():
+        predictions = model.predict_for_training(torch.zeros(1, 3, size, size))
+    assert predictions.prototypes.shape[2:] == sizes["gt_prototype_masks"]
+    assert predictions.sem_seg_logits.shape[2:] == sizes["gt_sem_seg_masks"]
+
+
+def test_a_crowd_only_makes_anchors_neutral():
     model = tiny_model()
     with_crowd, without = batch()[0], batch()[0]
     without["instances"] = without["instances"][:3]
-    predictions = model.predict(model.preprocess_image([with_crowd]).tensor)
+    predictions = model.predict_for_training(model.preprocess_image([with_crowd]).tensor)
     with_crowd, without = (model.label(predictions, [x["instances"]]) for x in (with_crowd, without))
     assert torch.equal(with_crowd.anchors, without.anchors)
     assert torch.equal(with_crowd.masks, without.masks)
@@ -70,14 +92,14 @@ def test_a_crowd_matters_only_by_its_neutral_anchors():
 
 
 def test_a_class_beyond_the_models_is_an_error():
-    with pytest.raises(ValueError, match=r"class 3, but MODEL.YOLACT.NUM_CLASSES is 3: .* 0\.\.2"):
+    with pytest.raises(DataError, match=r"class 3, but MODEL.YOLACT.NUM_CLASSES is 3: .* 0\.\.2"):
         tiny_model()([input_of(ground_truth(rectangles(64, 64, (8, 8, 50, 50)), [3]))])
 
 
 def test_instances_without_masks_are_an_error():
     instances = ground_truth(rectangles(64, 64, (8, 8, 50, 50)), [1])
     instances.remove("gt_masks")
-    with pytest.raises(ValueError, match=r"no gt_masks: the model needs MODEL\.MASK_ON"):
+    with pytest.raises(DataError, match=r"no gt_masks: the model needs MODEL\.MASK_ON"):
         tiny_model()([input_of(instances)])
 
 
@@ -86,7 +108,7 @@ def labelled():
     model = tiny_model()
     corners = [(4, 8, 40, 60), (30, 50, 60, 90), (2, 70, 12, 82)]
     instances = ground_truth(rectangles(128, 128, *corners), [0, 2, 1])
-    predictions = model.predict(model.preprocess_image([input_of(instances)]).tensor)
+    predictions = model.predict_for_training(model.preprocess_image([input_of(instances)]).tensor)
     return model, predictions, instances, corners
 
 
@@ -115,7 +137,7 @@ def test_masks_that_the_loader_has_reduced_are_taken_as_they_are(labelled):
     assert torch.equal(expected.masks, got.masks)
     assert torch.equal(expected.sem_seg, got.sem_seg)
     reduced.gt_sem_seg_masks = reduced.gt_prototype_masks
-    with pytest.raises(ValueError, match=r"have sizes .* but the model needs \(\(32, 32\), \(16, 16\)\)"):
+    with pytest.raises(DataError, match=r"have sizes .* but the model needs \(\(32, 32\), \(16, 16\)\)"):
         model.label(predictions, [reduced])
 
 
@@ -142,7 +164,7 @@ def test_half_precision_trains_to_nearly_the_same_losses():
 
 def test_loss_weights():
     weights = {"BOX": 3.0, "CLASS": 2.0, "MASK": 12.25, "SEM_SEG": 2.0, "MASK_IOU": 50.0}
-    overrides = [x for k, v in weights.items() for x in (f"{NODE}{k}_WEIGHT", v)]
+    overrides = [x for k, v in weights.items() for x in (f"{NODE}LOSS.{k}_WEIGHT", v)]
     plain, weighted = tiny_model(*PLUS)(batch()), tiny_model(*PLUS, *overrides)(batch())
     assert len(plain) == 5
     for name, value in plain.items():
@@ -152,15 +174,15 @@ def test_loss_weights():
 def test_counts_are_logged():
     model, inputs = tiny_model(), batch()
     with EventStorage() as storage:
-        predictions = model.predict(model.preprocess_image(inputs).tensor)
+        predictions = model.predict_for_training(model.preprocess_image(inputs).tensor)
         targets = model.label(predictions, [x["instances"] for x in inputs])
         model.losses(predictions, targets)
     assert storage.latest()["yolact/num_positive_anchors"][0] == len(targets.anchors) > 3
 
 
-@pytest.mark.parametrize("truth", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
-def test_training_is_shown_in_pictures(truth):
-    model, inputs = tiny_model("VIS_PERIOD", 1), [input_of(truth)]
+@pytest.mark.parametrize("gt", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
+def test_training_is_shown_in_pictures(gt):
+    model, inputs = tiny_model("VIS_PERIOD", 1), [input_of(gt)]
     with EventStorage(0) as storage:
         losses = model(inputs)
     assert all(x.requires_grad for x in losses.values())
@@ -178,12 +200,15 @@ def test_training_is_shown_in_pictures(truth):
         (["INPUT_SIZE", 0], "INPUT_SIZE must be at least 1, not 0"),
         (["MASKS_TO_TRAIN", 0], "MASKS_TO_TRAIN must be at least 1, not 0"),
         (["NEGATIVE_IOU", 0.6], r"NEGATIVE_IOU \(0.6\) must not exceed POSITIVE_IOU \(0.5\)"),
-        (["MASK_IOU.ENABLED", True], "INPUT_SIZE 128 gives masks of 32 pixels a side, but the mask IoU head needs 63"),
+        (
+            ["MASK_IOU.ENABLED", True],
+            "INPUT_SIZE 128 gives masks of 32 pixels per side, but the mask IoU head needs 63",
+        ),
     ],
 )
 def test_contradictions_in_the_config_are_errors(overrides, message):
     key, value = overrides
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(ConfigError, match=message) as error:
         build_model(tiny_cfg(NODE + key, value))
     assert "\n" not in str(error.value)
 
@@ -196,7 +221,7 @@ def test_hundreds_of_objects_train():
     model = tiny_model(NODE + "MASKS_TO_TRAIN", 50)
     instances = Instances((128, 128), gt_boxes=Boxes(boxes.float()), gt_masks=BitMasks(masks))
     instances.gt_classes = torch.arange(600) % 3
-    predictions = model.predict(model.preprocess_image([{"image": torch.rand(3, 128, 128)}]).tensor)
+    predictions = model.predict_for_training(model.preprocess_image([{"image": torch.rand(3, 128, 128)}]).tensor)
     targets = model.label(predictions, [instances])
     assert len(targets.instances.unique()) == 600
     assert len(targets.mask_terms) == 50

@@ -75,3 +75,11 @@ def batch() -> list[dict[str, object]]:
     first = ground_truth(rectangles(64, 96, *corners), [0, 2, 1, 1], crowd=(3,))
     second = ground_truth(rectangles(128, 128, (5, 15, 105, 75)), [1])
     return [input_of(first), input_of(second, seed=1)]
+
+
+def random_boxes(count: int, seed: int, side: int = 16, largest: int = 8) -> torch.Tensor:
+    """Boxes (count, 4) with corners on a grid, so that many overlaps are equal."""
+    rng = torch.Generator().manual_seed(seed)
+    corners = torch.randint(0, side, (count, 2), generator=rng)
+    sizes = torch.randint(1, largest, (count, 2), generator=rng)
+    return torch.cat([corners, corners + sizes], dim=1).float() / side

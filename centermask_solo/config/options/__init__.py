@@ -1,0 +1,27 @@
+"""Every option that this package adds to Detectron2's config, one module per subject.
+
+The comments are the documentation: ``centermask-solo config docs`` turns them into ``docs/configuration.md``. The lines
+directly above an option and the comment behind it describe it; ``# --- Heading ---`` starts a group.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode
+
+from ..old_names import register_old_names
+from . import backbones, centermask, fcos, general, solov2, yolact
+
+SUBJECTS = (general, backbones, solov2, fcos, centermask, yolact)
+
+
+def add_centermask_solo_config(cfg: CfgNode) -> None:
+    """Add the options of all systems to ``cfg``, in place, and leave Detectron2's own defaults as they are.
+
+    The one exception is ``MODEL.DEVICE``, which becomes "cpu" where no GPU is usable.
+    """
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    for subject in SUBJECTS:
+        subject.add_options(cfg)
+    register_old_names(cfg)

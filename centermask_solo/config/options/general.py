@@ -1,0 +1,31 @@
+"""Training, data and input: options that all systems share."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+
+def add_options(cfg: CfgNode) -> None:
+    """Add the shared options to ``cfg``. They are specific to this package."""
+    # --- Training and inference ---
+    # store convolution weights, and so activations, as (N, H, W, C); same results up to rounding, faster when
+    # training on a CPU or with mixed precision on a GPU
+    cfg.MODEL.CHANNELS_LAST = True
+    # "SGD" (all published recipes) or "AdamW" (converges faster in short runs, or when few parameters are pretrained)
+    cfg.SOLVER.OPTIMIZER = "SGD"
+
+    # --- Datasets ---
+    # COCO-format datasets to register, [[name, annotation file, image folder], ...]; DATASETS.TRAIN and DATASETS.TEST
+    # may then name them
+    cfg.DATASETS.COCO_JSON = []
+
+    # --- Input ---
+    # "default" (Detectron2's resizing, flipping and cropping) or "ssd" (for YOLACT only: SSD-style augmentation as in
+    # the authors' code, flips as in INPUT.RANDOM_FLIP, resized to the square of MODEL.YOLACT.INPUT_SIZE)
+    cfg.INPUT.AUGMENTATION = "default"
+    cfg.INPUT.KEEP_CROWDS = False  # pass crowds to the model, marked by gt_is_crowd; only YOLACT uses them
+    cfg.INPUT.MIN_BOX_SIZE = 0.0  # pixels; drop objects narrower or lower than this after augmentation
+    node = cfg.INPUT.SSD = CfgNode()
+    node.PHOTOMETRIC = True  # randomly change brightness, contrast, saturation and hue
+    node.MAX_EXPAND = 4.0  # every second image is placed on a canvas of up to this many times its side; 1 disables it
+    node.MIN_CROP = 0.3  # shortest side of a random crop relative to the canvas; 1 disables cropping

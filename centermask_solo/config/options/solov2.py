@@ -1,0 +1,47 @@
+"""SOLOv2 (arXiv 2003.10152)."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+
+from .nms import nms_node
+
+
+def add_options(cfg: CfgNode) -> None:
+    """Add SOLOv2's options to ``cfg``. Defaults follow AdelaiDet's SOLOv2."""
+    node = cfg.MODEL.SOLOV2 = CfgNode()
+    node.NUM_CLASSES = 80  # foreground classes
+
+    # --- Instance head ---
+    node.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]  # one grid per level
+    node.STRIDES = [8, 8, 16, 32, 32]  # levels are resized to these; also their minimum mask areas, stride-4 pixels
+    # per level, sqrt(box area) of its objects, input pixels
+    node.SCALE_RANGES = ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048))
+    node.NUM_GRIDS = [40, 36, 24, 16, 12]  # cells per side of each level's grid
+    node.SIGMA = 0.2  # side of an object's center region relative to its box
+    node.INSTANCE_CHANNELS = 512  # width of both towers
+    node.NUM_INSTANCE_CONVS = 4  # convolutions per tower
+    node.NORM = "GN"  # normalization of both heads: "GN" (32 groups) or "none"
+    node.PRIOR_PROB = 0.01  # class probability at initialization
+    # deformable convolutions in the towers: "none", "last" (Light-512-DCN) or "all" (R-101-DCN, X-101-DCN)
+    node.DEFORM_IN_INSTANCE = "none"
+
+    # --- Mask feature head ---
+    node.MASK_IN_FEATURES = ["p2", "p3", "p4", "p5"]  # levels that are summed
+    node.MASK_CHANNELS = 128  # width of the head
+    node.NUM_MASKS = 256  # length E of a kernel and number of mask features
+    node.DEFORM_IN_MASK = False  # make all its convolutions deformable, the final 1x1 included (R-101-DCN, X-101-DCN)
+    node.DEFORM_MODULATED = True  # deformable convolutions of both heads; True: DCNv2, False: DCN v1
+
+    # --- Losses ---
+    node.LOSS = CfgNode()
+    node.LOSS.FOCAL_ALPHA = 0.25  # weight of positives in the focal loss
+    node.LOSS.FOCAL_GAMMA = 2.0  # exponent of the focal loss
+    node.LOSS.CLASS_WEIGHT = 1.0  # weight of the focal loss
+    node.LOSS.MASK_WEIGHT = 3.0  # weight of the Dice loss
+
+    # --- Inference ---
+    node.SCORE_THRESH_TEST = 0.1  # minimum class probability, exclusive
+    node.PRE_NMS_TOPK_TEST = 500  # candidates per image; TEST.DETECTIONS_PER_IMAGE limits the results
+    node.MASK_THRESH_TEST = 0.5  # minimum probability of a mask's pixels, exclusive
+    node.NMS = nms_node("MatrixNMS", iou_thresh=0.5)  # compares masks

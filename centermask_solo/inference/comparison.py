@@ -1,0 +1,43 @@
+"""Images of a dataset next to their ground truth and what a model predicts."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.data.build import load_proposals_into_dataset
+
+from ..data.loader import load_dataset
+from ..data.mapper import InstanceMapper
+from ..utils.errors import ConfigError
+from ..visualization.contact_sheet import contact_sheet
+from .predictor import Predictor, default_score_threshold
+
+
+def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_threshold: float | None = None) -> str:
+    """Draw images of the first dataset of ``DATASETS.TEST`` next to ground truth and predictions; return ``path``.
+
+    Args:
+        cfg: Config whose ``DATASETS.TEST`` is registered.
+        path: Picture to write.
+        count: Maximum number of images, spread evenly over the dataset.
+        score_threshold: Detections with lower scores are dropped (default: the threshold of the config's system).
+
+    Raises:
+        ConfigError: ``count`` is not positive, or there is no dataset.
+    """
+    if count < 1:
+        raise ConfigError(f"a picture of {count} images cannot be drawn: ask for 1 or more")
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("DATASETS.TEST is empty: name the dataset whose images are to be drawn")
+    threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
+    predictor = Predictor(cfg)
+    mapper = InstanceMapper(cfg, is_train=False)
+    dataset = load_dataset(cfg.DATASETS.TEST[0])
+    if cfg.MODEL.LOAD_PROPOSALS:
+        dataset = load_proposals_into_dataset(dataset, cfg.DATASETS.PROPOSAL_FILES_TEST[0])
+    chosen = dataset[:: max(1, len(dataset) // count)][:count]
+    with torch.no_grad():
+        instances = [predictor.model([mapper(d)])[0]["instances"].to("cpu") for d in chosen]
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    return contact_sheet(chosen, instances, metadata, path, score_threshold=threshold)

@@ -1,0 +1,8 @@
+"""FCOS: a box detector, and the proposal generator of systems that are built on it."""
+
+from .heads import FCOSHead, FCOSPredictions
+from .meta_arch import FCOS
+from .proposal_generator import DecodeLimits, FCOSProposalGenerator
+from .targets import FCOSTargets
+
+__all__ = ["FCOS", "DecodeLimits", "FCOSHead", "FCOSPredictions", "FCOSProposalGenerator", "FCOSTargets"]

@@ -1,0 +1,73 @@
+"""FCOS alone, as a Detectron2 meta-architecture that predicts boxes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, detector_postprocess
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ..instance_segmentor import InstanceSegmentor
+from .heads import FCOSPredictions
+from .proposal_generator import DecodeLimits, FCOSProposalGenerator
+from .targets import FCOSTargets
+
+
+@META_ARCH_REGISTRY.register()
+class FCOS(InstanceSegmentor):
+    """FCOS as a one-stage detector: boxes, scores and classes, no masks.
+
+    Inputs and outputs are those of :class:`InstanceSegmentor` without masks, in training too. Its parameters are named
+    as in CenterMask, so that the FCOS part of a CenterMask checkpoint fills it. See ``docs/systems/fcos.md``.
+    """
+
+    @configurable
+    def __init__(self, *, proposal_generator: FCOSProposalGenerator, **kwargs: Any) -> None:
+        """
+        Args:
+            proposal_generator: All of FCOS but the backbone; decodes with the limits of this class, not with its own.
+            kwargs: Arguments of :class:`InstanceSegmentor`; ``test_max_candidates`` counts per image and level.
+        """
+        super().__init__(**kwargs)
+        self.proposal_generator = proposal_generator
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the constructor's arguments from a config."""
+        common = super().from_config(cfg)
+        generator = FCOSProposalGenerator(cfg, common["backbone"].output_shape())
+        return {
+            **common,
+            "proposal_generator": generator,
+            "num_classes": generator.num_classes,
+            "test_nms": generator.nms,
+            "test_score_thresh": generator.test_limits.score_thresh,
+            "test_max_candidates": generator.test_limits.pre_nms_topk,
+            "test_max_detections": generator.test_limits.post_nms_topk,
+        }
+
+    def predict(self, images: Tensor) -> FCOSPredictions:
+        """Return the outputs of the networks for a normalized, padded batch (N, C, T_h, T_w)."""
+        return self.proposal_generator.predict(self.backbone(images))
+
+    def label(self, predictions: FCOSPredictions, gt_instances: list[Instances]) -> FCOSTargets:
+        """Return the targets of all locations; see :meth:`FCOSProposalGenerator.label`."""
+        return self.proposal_generator.label(predictions, gt_instances)
+
+    def losses(self, predictions: FCOSPredictions, targets: FCOSTargets) -> dict[str, Tensor]:
+        """Return ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr``."""
+        return self.proposal_generator.losses(predictions, targets)
+
+    def inference(self, predictions: FCOSPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+        """Return the detections of each image; see :meth:`FCOSProposalGenerator.inference`."""
+        limits = DecodeLimits(self.test_score_thresh, self.test_max_candidates, self.test_max_detections)
+        return self.proposal_generator.inference(predictions, image_sizes, limits)
+
+    def postprocess(
+        self, instances: Instances, predictions: FCOSPredictions, index: int, output_size: tuple[int, int]
+    ) -> Instances:
+        """Return the detections at ``output_size``, with clipped boxes; empty boxes are dropped."""
+        del predictions, index
+        return detector_postprocess(instances, *output_size)

@@ -1,0 +1,138 @@
+"""From the ``Instances`` of a training batch to the tensors that SOLOv2's targets are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from typing import NamedTuple
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ..ground_truth import mask_chunks
+
+MASK_STRIDE = 4  # input pixels per pixel of the mask features
+
+
+class MaskSummary(NamedTuple):
+    """What the targets need of the masks of a batch's M instances.
+
+    Attributes:
+        areas: (M,) int64, number of set pixels.
+        moments: (M, 2) int64, sums of the x and y indices of the set pixels; the center of mass times the area.
+        reduced: (M, T_h / 4, T_w / 4) bool.
+    """
+
+    areas: Tensor
+    moments: Tensor
+    reduced: Tensor
+
+
+class GroundTruth(NamedTuple):
+    """The ground truth of a batch of N images.
+
+    Attributes:
+        boxes: N x (M, 4) float, x0 y0 x1 y1 in input pixels.
+        classes: N x (M,) int64.
+        masks: Summary of the masks of all images, image by image.
+    """
+
+    boxes: list[Tensor]
+    classes: list[Tensor]
+    masks: MaskSummary
+
+
+def convert_ground_truth(gt_instances: list[Instances], map_size: tuple[int, int], device: torch.device) -> GroundTruth:
+    """Return the ground truth of a batch on ``device``.
+
+    Args:
+        gt_instances: N ``Instances`` in the frame of the unpadded input, with ``gt_boxes``, ``gt_classes`` and
+            ``gt_masks`` (``BitMasks``, ``PolygonMasks`` or a bool tensor (M, h, w)).
+        map_size: Height and width of the mask features, T_h / 4 and T_w / 4.
+        device: Device of the result.
+
+    Raises:
+        DataError: Masks are missing.
+    """
+    chunks = chain.from_iterable(mask_chunks(x, torch.arange(len(x), device=device)) for x in gt_instances)
+    return GroundTruth(
+        boxes=[x.gt_boxes.tensor.to(device) for x in gt_instances],
+        classes=[x.gt_classes.to(device, torch.int64) for x in gt_instances],
+        masks=summarize_masks(chunks, sum(len(x) for x in gt_instances), map_size, device),
+    )
+
+
+def summarize_masks(
+    mask_chunks: Iterable[Tensor], num_instances: int, map_size: tuple[int, int], device: torch.device
+) -> MaskSummary:
+    """Return areas, centers and reduced masks of a batch's instances from chunks of full-size masks.
+
+    Args:
+        mask_chunks: (m, h, w) bool masks, each chunk at the size of its own image; all images in order.
+        num_instances: M, of all images.
+        map_size: Height and width of the mask features, T_h / 4 and T_w / 4.
+        device: Device of the result.
+    """
+    areas = torch.zeros(num_instances, dtype=torch.int64, device=device)
+    moments = torch.zeros(num_instances, 2, dtype=torch.int64, device=device)
+    reduced = torch.zeros(num_instances, *map_size, dtype=torch.bool, device=device)
+    start = 0
+    for masks in mask_chunks:
+        rows = slice(start, start + len(masks))
+        areas[rows], moments[rows] = _areas_and_moments(masks)
+        small = quarter_masks(masks)
+        reduced[rows, : small.shape[1], : small.shape[2]] = small
+        start += len(masks)
+    return MaskSummary(areas, moments, reduced)
+
+
+def _areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return areas (m,) and sums of x and y indices (m, 2), int64 and exact, of masks (m, h, w)."""
+    height, width = masks.shape[-2:]
+    pixels = masks.view(torch.uint8).float()  # counts of a row or column are exact below 2^24
+    per_column, per_row = pixels.sum(1).long(), pixels.sum(2).long()
+    x = (per_column * torch.arange(width, device=masks.device)).sum(1)
+    y = (per_row * torch.arange(height, device=masks.device)).sum(1)
+    return per_row.sum(1), torch.stack((x, y), dim=1)
+
+
+def quarter_masks(masks: Tensor) -> Tensor:
+    """Return masks at a quarter of their size, bit for bit as OpenCV's bilinear resize of 0/1 bytes.
+
+    Where both sides are multiples of 4, a pixel is set if at least two of the four central pixels of its 4 x 4 block
+    are. Objects of a few pixels can vanish.
+
+    Args:
+        masks: (M, h, w) bool.
+
+    Returns:
+        (M, int(h / 4 + 0.5), int(w / 4 + 0.5)) bool.
+
+    Source: the published training code, whose resize uses fixed-point arithmetic with rounded weights of 11 bits.
+    """
+    pixels = masks.view(torch.uint8)
+    (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = (_resize_taps(n, masks.device) for n in masks.shape[-2:])
+
+    def horizontal(rows: Tensor) -> Tensor:
+        source = pixels.index_select(1, rows)
+        return source.index_select(2, x0) * wx0 + source.index_select(2, x1) * wx1  # int32, 0..2048
+
+    top = (wy0[:, None] * (horizontal(y0) >> 4)) >> 16
+    bottom = (wy1[:, None] * (horizontal(y1) >> 4)) >> 16
+    return ((top + bottom + 2) >> 2) > 0
+
+
+def _resize_taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the two source indices (int64) of each pixel of an axis reduced by 4, and weights of 2048 (int32)."""
+    reduced = int(size / MASK_STRIDE + 0.5)
+    position = torch.arange(reduced, dtype=torch.float64, device=device) + 0.5
+    position = (position * (size / max(reduced, 1)) - 0.5).float()
+    first = position.floor()
+    fraction = position - first
+    index = first.long()
+    outside = (index < 0) | (index >= size - 1)
+    fraction = torch.where(outside, torch.zeros_like(fraction), fraction)
+    index = index.clamp(0, max(size - 1, 0))
+    weights = ((1 - fraction) * 2048).round().int(), (fraction * 2048).round().int()
+    return index, (index + 1).clamp(max=max(size - 1, 0)), *weights

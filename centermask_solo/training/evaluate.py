@@ -1,0 +1,41 @@
+"""Evaluation of trained weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.evaluation import verify_results
+from detectron2.utils import comm
+
+from ..checkpoint import Checkpointer
+from ..modeling.tta import with_augmentation
+from ..utils.errors import ConfigError
+from .trainer import Trainer
+
+
+def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Trainer) -> dict[str, Any]:
+    """Return the metrics of ``DATASETS.TEST``.
+
+    ``TEST.AUG.ENABLED`` evaluates with test-time augmentation: the sizes and flips of ``TEST.AUG``.
+
+    Args:
+        cfg: Config from ``setup_cfg``; ``MODEL.WEIGHTS`` is evaluated.
+        resume: Evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
+        trainer: Class that builds model, data loader and evaluator.
+
+    Raises:
+        ConfigError: There are no weights to evaluate.
+        WeightsError: They do not fill the model.
+    """
+    model = trainer.build_model(cfg)
+    checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, complete=True)
+    if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
+        raise ConfigError(
+            "there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and the OUTPUT_DIR of a training"
+        )
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
+    if comm.is_main_process():
+        verify_results(cfg, results)
+    return results

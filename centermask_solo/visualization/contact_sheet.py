@@ -1,0 +1,172 @@
+"""Contact sheets: many images next to their ground truth and predictions, in a picture that fits a screen."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from detectron2.data.catalog import Metadata
+from detectron2.data.detection_utils import read_image
+from detectron2.structures import Instances
+from PIL import Image, ImageDraw, ImageFont
+
+from ..utils.errors import ConfigError
+from ..utils.files import atomic_write
+from .drawing import FONT_POINTS, MAX_LABELED, Picture, annotated_masks, draw_ground_truth, draw_predictions, load_font
+
+# All in pixels
+MAX_WIDTH, MAX_HEIGHT = 1600, 1000  # of the sheet, unless panels would become smaller than MIN_PANEL
+MAX_PANEL, MIN_PANEL = 400, 120  # longer side of each panel
+GAP, MARGIN, HEADER, CAPTION = 4, 12, 28, 20  # between panels, around samples, of the titles, below each panel
+TITLE_FONT, CAPTION_FONT = 14, 12
+SMALL_PANEL = 300  # below it the names of objects have SMALL_FONT_POINTS
+SMALL_FONT_POINTS = 6.5
+
+TITLES = ("image", "ground truth", "prediction ≥ {:.2f}")
+PANELS = len(TITLES)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the panels of a sheet are.
+
+    Attributes:
+        panel: Longer side of each panel in pixels.
+        columns: Samples per row.
+        heights: Height of the panels in each row.
+    """
+
+    panel: int
+    columns: int
+    heights: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the sheet."""
+        width = MARGIN + self.columns * (PANELS * self.panel + (PANELS - 1) * GAP + MARGIN)
+        return width, HEADER + sum(self.heights) + len(self.heights) * CAPTION + MARGIN
+
+    def corner(self, sample: int, panel: int) -> tuple[int, int]:
+        """Return (left, top) of a panel (0..2) of a sample."""
+        row, column = divmod(sample, self.columns)
+        left = MARGIN + column * (PANELS * self.panel + (PANELS - 1) * GAP + MARGIN) + panel * (self.panel + GAP)
+        return left, HEADER + sum(self.heights[:row]) + row * CAPTION
+
+
+def plan(sizes: Sequence[tuple[int, int]]) -> Layout:
+    """Return the layout with the largest panels that fit ``MAX_WIDTH`` x ``MAX_HEIGHT``.
+
+    Args:
+        sizes: (width, height) of each image.
+    """
+    smallest = [_arrange(sizes, columns, MIN_PANEL) for columns in range(1, len(sizes) + 1)]
+    possible = [x for x in smallest if x.size[0] <= MAX_WIDTH]
+    fitting = [_enlarge(sizes, x) for x in possible if x.size[1] <= MAX_HEIGHT]
+    return max(fitting, key=lambda x: x.panel) if fitting else possible[-1]
+
+
+def _enlarge(sizes: Sequence[tuple[int, int]], layout: Layout) -> Layout:
+    """Return the layout with the same number of columns and the largest panels that fit."""
+    while layout.panel < MAX_PANEL:
+        larger = _arrange(sizes, layout.columns, layout.panel + 1)
+        if larger.size[0] > MAX_WIDTH or larger.size[1] > MAX_HEIGHT:
+            break
+        layout = larger
+    return layout
+
+
+def _arrange(sizes: Sequence[tuple[int, int]], columns: int, panel: int) -> Layout:
+    """Return the layout with ``columns`` samples per row and panels of ``panel`` pixels."""
+    heights = [_fit(size, panel)[1] for size in sizes]
+    return Layout(panel, columns, tuple(max(heights[i : i + columns]) for i in range(0, len(sizes), columns)))
+
+
+def _fit(size: tuple[int, int], panel: int) -> tuple[int, int]:
+    """Return (width, height) of an image whose longer side becomes ``panel``."""
+    scale = panel / max(size)
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def contact_sheet(
+    dataset_dicts: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Instances],
+    metadata: Metadata,
+    path: str,
+    score_threshold: float,
+) -> str:
+    """Draw image, ground truth and prediction of each sample, several samples per row; return ``path``.
+
+    Args:
+        dataset_dicts: Images in Detectron2's standard format: ``file_name``, ``height``, ``width`` and, for ground
+            truth, ``annotations``.
+        predictions: Instances of each image, in its frame: ``scores``, ``pred_classes``, and ``pred_masks`` or
+            ``pred_boxes``.
+        metadata: Its ``thing_classes`` are the class names.
+        path: File to write; its extension determines the format. Its folder is created if missing.
+        score_threshold: Detections with lower scores are dropped.
+
+    Raises:
+        ConfigError: There are no images, or the extension is not that of a picture.
+    """
+    file_format = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
+    if file_format not in Image.SAVE:
+        raise ConfigError(f"{path} has not the extension of a picture: choose a name that ends with .png or .jpg")
+    if not dataset_dicts:
+        raise ConfigError(f"there is nothing to draw in {path}: choose a dataset that has images")
+    images = [Image.fromarray(read_image(record["file_name"], "RGB")) for record in dataset_dicts]
+    layout = plan([image.size for image in images])
+    font_points = FONT_POINTS if layout.panel >= SMALL_PANEL else SMALL_FONT_POINTS
+    sheet = Image.new("RGB", layout.size, "white")
+    _draw_titles(sheet, layout, score_threshold, min(layout.columns, len(images)))
+    for i, (record, image, instances) in enumerate(zip(dataset_dicts, images, predictions, strict=True)):
+        resized = np.asarray(image.resize(_fit(image.size, layout.panel), Image.Resampling.LANCZOS))
+        found = instances[instances.scores >= score_threshold]
+        panels = (
+            (resized, os.path.basename(record["file_name"])),
+            (
+                draw_ground_truth(resized, record, metadata, font_points),
+                _count(len(annotated_masks(record)), "object"),
+            ),
+            (draw_predictions(resized, found, metadata, font_points), _count(len(found), "detection")),
+        )
+        for j, (picture, caption) in enumerate(panels):
+            _paste(sheet, layout, layout.corner(i, j), picture, caption)
+    with atomic_write(path, "wb") as file:
+        sheet.save(file, format=file_format)
+    return path
+
+
+def _draw_titles(sheet: Image.Image, layout: Layout, score_threshold: float, columns: int) -> None:
+    font = load_font("DejaVuSans-Bold.ttf", TITLE_FONT)
+    draw = ImageDraw.Draw(sheet)
+    for column in range(columns):
+        for j, title in enumerate(TITLES):
+            text = _shorten(title.format(score_threshold), font, layout.panel)
+            middle = (layout.corner(column, j)[0] + layout.panel / 2, HEADER / 2)
+            draw.text(middle, text, font=font, fill="black", anchor="mm")
+
+
+def _paste(sheet: Image.Image, layout: Layout, corner: tuple[int, int], picture: Picture, caption: str) -> None:
+    left, top = corner
+    font = load_font("DejaVuSans.ttf", CAPTION_FONT)
+    sheet.paste(Image.fromarray(picture), (left + (layout.panel - picture.shape[1]) // 2, top))
+    middle = (left + layout.panel / 2, top + picture.shape[0] + CAPTION / 2)
+    text = _shorten(caption, font, layout.panel)
+    ImageDraw.Draw(sheet).text(middle, text, font=font, fill="black", anchor="mm")
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return the text, cut at the end to fit ``width`` pixels."""
+    shown = text
+    while font.getlength(shown) > width and len(shown) > 1:
+        text = text[:-1]
+        shown = text + "…"
+    return shown
+
+
+def _count(number: int, what: str) -> str:
+    text = f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+    return f"{text}, unnamed" if number > MAX_LABELED else text
