@@ -16,6 +16,7 @@ from detectron2.evaluation import (
     SemSegEvaluator,
 )
 
+from ..data.datasets import usable_annotations
 from ..utils.errors import DataError, UserError
 from .mask_score import MaskScoreCOCOEvaluator
 
@@ -43,9 +44,10 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     if kind in ("coco", "coco_panoptic_seg"):
-        coco = MaskScoreCOCOEvaluator(
-            dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
-        )
+        with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
+            coco = MaskScoreCOCOEvaluator(
+                dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
+            )
         if kind == "coco":
             return coco
         evaluators = [coco, SemSegEvaluator(dataset_name, output_dir=output_dir)]
