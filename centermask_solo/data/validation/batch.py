@@ -56,7 +56,7 @@ class Batch:
         box = x.get("bbox", [])
         good = type(box) is list and len(box) == 4 and all(map(is_number, box))
         if not good and "bbox" in x:
-            self._report(rules.BOX_FORMAT, row, shorten(box))
+            self._report(rules.BOX_FORMAT, row, box)
         self._boxes.append(box if good else [0.0, 0.0, 0.0, 0.0])
         self._good_box.append(good)
         self._add_mask(row, x.get("segmentation"), image)
@@ -68,9 +68,9 @@ class Batch:
         elif isinstance(mask, dict) and mask:
             self._result.counts["rles"] += 1
             if not {"size", "counts"} <= set(mask):
-                self._fault(rules.SEGMENTATION_TYPE, row, shorten(mask))
+                self._fault(rules.SEGMENTATION_TYPE, row, mask)
             elif mask["size"] != [image["height"], image["width"]]:
-                self._fault(rules.RLE_SIZE, row, f"{shorten(mask['size'])}, not {[image['height'], image['width']]}")
+                self._fault(rules.RLE_SIZE, row, note=f"{mask['size']}, not {[image['height'], image['width']]}")
             else:
                 self._runs.append(mask["counts"])
                 self._run_owners.append(row)
@@ -78,23 +78,23 @@ class Batch:
             self._result.counts["without_mask"] += 1
             self._result.unmasked.add(self._indices[row])
             self._faulty_masks.add(row)
-            self._report(rules.NO_MASK, row, "no segmentation" if mask is None else shorten(mask))
+            self._report(rules.NO_MASK, row, mask)
         else:
-            self._fault(rules.SEGMENTATION_TYPE, row, shorten(mask))
+            self._fault(rules.SEGMENTATION_TYPE, row, mask)
 
     def _add_polygons(self, row: int, polygons: list[Any]) -> None:
         if any(isinstance(p, dict) for p in polygons):
-            self._fault(rules.RLE_IN_LIST, row, shorten(polygons))
+            self._fault(rules.RLE_IN_LIST, row, polygons)
         elif not all(isinstance(p, list) for p in polygons):
-            self._fault(rules.POLYGON_FORMAT, row, shorten(polygons))
+            self._fault(rules.POLYGON_FORMAT, row, polygons)
         elif any(isinstance(p[0], list) for p in polygons if p) or (
             len(polygons) > 2 and all(len(p) == 2 for p in polygons)
         ):
-            self._fault(rules.POLYGON_PAIRS, row, shorten(polygons))
+            self._fault(rules.POLYGON_PAIRS, row, polygons)
         else:
             short = {k for k, p in enumerate(polygons) if len(p) < 6 or len(p) % 2}
             if short:
-                self._report(rules.POLYGON_TOO_SHORT, row, shorten(polygons[min(short)]))
+                self._report(rules.POLYGON_TOO_SHORT, row, polygons[min(short)])
                 self._remove_polygons(row, short)
             for k, p in enumerate(polygons):
                 if k not in short:
@@ -124,22 +124,22 @@ class Batch:
     def _measure_polygons(self, masks: Floats, sizes: Floats) -> None:
         numbers, finite, bounds, areas = measure_polygons(self._polygons)
         owners = np.array([row for row, _ in self._polygon_owners], dtype=np.int64)
-        beyond = (bounds < -TOLERANCE).any(1) | (bounds[:, 2:] > sizes[owners] + TOLERANCE).any(1)
-        outside = (bounds[:, 2:] <= 0).any(1) | (bounds[:, :2] >= sizes[owners]).any(1)
+        beyond = _any(bounds < -TOLERANCE) | _any(bounds[:, 2:] > sizes[owners] + TOLERANCE)
+        outside = _any(bounds[:, 2:] <= 0) | _any(bounds[:, :2] >= sizes[owners])
         flat = areas < MIN_AREA
         for i in np.flatnonzero(~numbers | ~finite | beyond | flat):
             row, number = self._polygon_owners[i]
-            text = shorten(self._polygons[i])
+            found = self._polygons[i]
             if not numbers[i]:
-                self._fault(rules.POLYGON_NUMBERS, row, text)
+                self._fault(rules.POLYGON_NUMBERS, row, found)
             elif not finite[i]:
-                self._fault(rules.POLYGON_NOT_FINITE, row, text)
+                self._fault(rules.POLYGON_NOT_FINITE, row, found)
             else:
                 if flat[i]:
-                    self._report(rules.POLYGON_NO_AREA, row, text)
+                    self._report(rules.POLYGON_NO_AREA, row, found)
                     self._remove_polygons(row, {number})
                 if beyond[i]:
-                    self._fault(rules.POLYGON_BEYOND, row, text)
+                    self._fault(rules.POLYGON_BEYOND, row, found)
                     if outside[i]:
                         self._remove_polygons(row, {number})
         if len(owners):
@@ -148,7 +148,7 @@ class Batch:
             masks[rows, 2:] = np.maximum.reduceat(bounds[:, 2:], first)
             normalized = (abs(masks[rows]).max(axis=1) <= NORMALIZED_LIMIT) & (sizes[rows].min(axis=1) > 4)
             for row in set(rows[normalized].tolist()) - self._faulty_masks:
-                self._report(rules.NORMALIZED, row, shorten(self._annotations[row]["segmentation"]))
+                self._report(rules.NORMALIZED, row, self._annotations[row]["segmentation"])
 
     def _measure_runs(self, masks: Floats) -> None:
         images = [self._images[row] for row in self._run_owners]
@@ -156,11 +156,11 @@ class Batch:
         for i, row in enumerate(self._run_owners):
             pixels = images[i]["width"] * images[i]["height"]
             if not decodable[i]:
-                self._fault(rules.RLE_COUNTS, row, shorten(self._runs[i]))
+                self._fault(rules.RLE_COUNTS, row, self._runs[i])
             elif totals[i] != pixels:
-                self._fault(rules.RLE_SUM, row, f"a sum of {totals[i]}, not {pixels}")
+                self._fault(rules.RLE_SUM, row, note=f"a sum of {totals[i]}, not {pixels}")
             elif not areas[i]:
-                self._fault(rules.RLE_EMPTY, row)
+                self._fault(rules.RLE_EMPTY, row, self._runs[i])
                 self._result.unmasked.add(self._indices[row])
             else:
                 masks[row] = bounds[i]
@@ -168,29 +168,29 @@ class Batch:
     def _check_boxes(self, masks: Floats, sizes: Floats) -> None:
         boxes = np.array(self._boxes, dtype=np.float64)
         good = np.array(self._good_box)
-        has_mask = np.isfinite(masks).all(axis=1)
+        has_mask = _all(np.isfinite(masks))
         single = has_mask & np.array([not read_integer(x.get("iscrowd")) for x in self._annotations])
         masks = np.clip(masks, 0, np.tile(sizes, 2))
         with np.errstate(invalid="ignore", over="ignore"):
             corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
         # Each box has at most the first of these faults
         left = good.copy()
-        left &= ~self._report_where(rules.BOX_NOT_FINITE, left & ~np.isfinite(corners).all(axis=1), boxes)
-        as_corners = single & (abs(boxes - masks) <= SLACK).all(axis=1) & (abs(corners - masks) > SLACK).any(axis=1)
+        left &= ~self._report_where(rules.BOX_NOT_FINITE, left & ~_all(np.isfinite(corners)), boxes)
+        as_corners = single & _all(abs(boxes - masks) <= SLACK) & _any(abs(corners - masks) > SLACK)
         left &= ~self._report_where(rules.CORNER_BOX, left & as_corners, boxes)
-        no_area = left & (boxes[:, 2:] <= 0).any(axis=1)
-        outside = left & ~no_area & ((corners[:, :2] >= sizes) | (corners[:, 2:] <= 0)).any(axis=1)
+        no_area = left & _any(boxes[:, 2:] <= 0)
+        outside = left & ~no_area & _any((corners[:, :2] >= sizes) | (corners[:, 2:] <= 0))
         self._report_where(rules.BOX_NO_AREA, no_area, boxes)
         self._report_where(rules.BOX_OUTSIDE, outside, boxes)
         self._replace(no_area | outside, masks, has_mask)
         left &= ~no_area & ~outside
-        beyond = (corners[:, :2] < -TOLERANCE).any(axis=1) | (corners[:, 2:] > sizes + TOLERANCE).any(axis=1)
+        beyond = _any(corners[:, :2] < -TOLERANCE) | _any(corners[:, 2:] > sizes + TOLERANCE)
         normalized = left & (abs(boxes).max(axis=1) <= NORMALIZED_LIMIT) & (sizes.min(axis=1) > 4)
         self._report_where(rules.NORMALIZED, normalized, boxes)
         left &= ~self._report_where(rules.BOX_BEYOND, left & beyond, boxes)
         left &= single
-        agree = (abs(corners - masks) <= SLACK).all(axis=1)
-        contained = ((masks - corners)[:, :2] >= -SLACK).all(axis=1) & ((corners - masks)[:, 2:] >= -SLACK).all(axis=1)
+        agree = _all(abs(corners - masks) <= SLACK)
+        contained = _all((masks - corners)[:, :2] >= -SLACK) & _all((corners - masks)[:, 2:] >= -SLACK)
         candidates = np.flatnonzero(left & ~agree)
         apart = np.zeros_like(left)
         apart[candidates] = box_iou(corners[candidates], masks[candidates]) < MIN_IOU
@@ -208,18 +208,33 @@ class Batch:
 
     def _report_where(self, rule: Rule, rows: Bools, boxes: Floats) -> Bools:
         for row in np.flatnonzero(rows):
-            self._report(rule, int(row), str(boxes[row].tolist()))
+            self._report(rule, int(row), boxes[row].tolist())
         return rows
 
-    def _fault(self, rule: Rule, row: int, found: str = "") -> None:
+    def _fault(self, rule: Rule, row: int, found: Any = None, note: str = "") -> None:
         """Report a fault of a mask that keeps it from being compared with its box."""
         self._faulty_masks.add(row)
-        self._report(rule, row, found)
+        self._report(rule, row, found, note)
 
-    def _report(self, rule: Rule, row: int, found: str = "") -> None:
+    def _report(self, rule: Rule, row: int, found: Any = None, note: str = "") -> None:
         if (rule.id, row) in self._reported:
             return  # several polygons of one annotation
         self._reported.add((rule.id, row))
         x, image = self._annotations[row], self._images[row]
-        name = x["id"] if isinstance(x.get("id"), (int, str)) else "without id"
-        self._findings.add(rule, f"annotation {name} ({image.get('file_name')})" + (f": {found}" if found else ""))
+        self._findings.add(rule, lambda: f"{describe(x, image)}: {note or shorten(found)}")
+
+
+def describe(x: Record, image: Record | None) -> str:
+    """Return how a message names an annotation."""
+    name = x["id"] if isinstance(x.get("id"), (int, str)) else "without id"
+    return f"annotation {name}" + (f" ({image.get('file_name')})" if image else "")
+
+
+def _any(conditions: Bools) -> Bools:
+    """Return which rows meet any of the conditions in their columns."""
+    return np.asarray(conditions.any(axis=1))
+
+
+def _all(conditions: Bools) -> Bools:
+    """Return which rows meet all the conditions in their columns."""
+    return np.asarray(conditions.all(axis=1))

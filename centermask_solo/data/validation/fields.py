@@ -76,7 +76,8 @@ def check_images(images: list[Record], findings: Findings) -> dict[Any, Record]:
 
 def has_size(image: Record) -> bool:
     """Return whether an image has a width and a height that native code can work with."""
-    width, height = image.get("width"), image.get("height")
+    width: Any = image.get("width")
+    height: Any = image.get("height")
     return is_integer(width) and is_integer(height) and width > 0 and height > 0 and width * height < MAX_PIXELS
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -57,14 +57,14 @@ class Findings:
     def __contains__(self, rule: Rule) -> bool:
         return rule.id in self._by_id
 
-    def add(self, rule: Rule, example: str) -> None:
-        """Count one entry that breaks a rule."""
+    def add(self, rule: Rule, example: str | Callable[[], str]) -> None:
+        """Count one entry that breaks a rule; of an example that is a function, only the first few are formatted."""
         finding = self._by_id.get(rule.id)
         if finding is None:
             finding = self._by_id[rule.id] = Finding(rule)
         finding.count += 1
         if finding.count <= MAX_EXAMPLES:
-            finding.examples.append(example)
+            finding.examples.append(example if isinstance(example, str) else example())
 
     def count(self, rule: Rule) -> int:
         """Return how many entries break a rule."""

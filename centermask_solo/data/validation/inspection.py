@@ -6,7 +6,7 @@ from typing import Any
 
 from ..formats.coco import CocoData, Record
 from . import rules
-from .batch import Batch
+from .batch import Batch, describe
 from .fields import check_annotation, check_categories, check_images, has_size, is_integer, read_integer
 from .findings import Findings, Inspection, shorten
 
@@ -41,7 +41,7 @@ def inspect(data: CocoData) -> Inspection:
             result.objects_of_category[x["category_id"]] += 1
         if image is None:
             if "image_id" in x:
-                findings.add(rules.ORPHAN, f"annotation {_name(x)} (image {shorten(x['image_id'])})")
+                findings.add(rules.ORPHAN, f"{describe(x, None)} (image {shorten(x['image_id'])})")
             counts["orphans"] += 1
             continue
         used.add(image["id"])
@@ -57,15 +57,6 @@ def inspect(data: CocoData) -> Inspection:
     return result
 
 
-def describe(x: Record, image: Record | None) -> str:
-    """Return how a message names an annotation."""
-    return f"annotation {_name(x)}" + (f" ({image.get('file_name')})" if image else "")
-
-
-def _name(x: Record) -> str:
-    return str(x["id"]) if isinstance(x.get("id"), (int, str)) else "without id"
-
-
 def _find_image(images: dict[Any, Record], x: Record) -> Record | None:
     try:
         return images.get(x.get("image_id"))
@@ -75,7 +66,8 @@ def _find_image(images: dict[Any, Record], x: Record) -> Record | None:
 
 def _is_plain(x: Record, category_ids: set[int]) -> bool:
     """Return whether the fields of an annotation are as in COCO's own files."""
-    annotation_id, area, iscrowd = x.get("id"), x.get("area"), x.get("iscrowd")
+    fields: tuple[Any, ...] = x.get("id"), x.get("area"), x.get("iscrowd")
+    annotation_id, area, iscrowd = fields
     return (
         type(annotation_id) is int
         and annotation_id > 0

@@ -26,7 +26,7 @@ def repair(data: CocoData, found: Inspection, image_root: str, masks: bool = Tru
         masks: Whether objects need masks.
     """
     images = {x["id"]: x for x in data.images}
-    annotations = []
+    annotations: list[Record] = []
     for i, x in enumerate(data.annotations):
         image = images.get(x["image_id"])
         if image is None or i in found.dropped or (masks and i in found.unmasked):

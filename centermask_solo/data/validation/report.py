@@ -107,7 +107,9 @@ def _count_objects(data: CocoData, found: Inspection) -> dict[str, int]:
     """Return the number of objects of each class; classes of the same name are told apart by their ids."""
     names = Counter(x.get("name") for x in data.categories)
     return {
-        f"{x['name']} (id {x.get('id')})" if names[x["name"]] > 1 else x["name"]: found.objects_of_category[x.get("id")]
+        f"{x['name']} (id {x.get('id')})" if names[x["name"]] > 1 else x["name"]: found.objects_of_category[
+            x.get("id", -1)
+        ]
         for x in data.categories
         if isinstance(x.get("name"), str)
     }
