@@ -41,14 +41,17 @@ def read_coco_json(path: str) -> CocoData:
         content = file.read()
     byte_order_mark = content.startswith(codecs.BOM_UTF8)
     try:
-        data = json.loads(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not COCO: {_encoding_fault(content, error)}") from error
+    del content
+    try:
+        data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(
             f"{path} is not COCO: it is not JSON, or truncated ({error}); create it again, or copy it again"
         ) from error
-    del content
+    del text
     if not isinstance(data, dict):
         raise DataError(f"{path} is not COCO: it holds a {type(data).__name__}, not a dict with 'images'")
     images, annotations, categories = (_list(path, data, x) for x in ("images", "annotations", "categories"))

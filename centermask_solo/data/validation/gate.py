@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 FileKey = tuple[str, int, int]
 
 _clean: set[FileKey] = set()  # files that need no repair
+_announced: set[FileKey] = set()  # files whose repair was logged
 
 
 def inspect_file(json_file: str) -> tuple[CocoData, Inspection]:
@@ -96,7 +97,10 @@ def usable_json(json_file: str, image_root: str, *, masks: bool = True) -> Itera
     if not found.needs_repair:
         yield json_file
         return
-    logger.info("Reading a repaired copy of %s; the file itself is not changed", json_file)
+    if file_key(json_file) not in _announced:
+        _announced.add(file_key(json_file))
+        repairs = "; ".join(f"{x.count} x {x.rule.title}: {x.rule.fix}" for x in found.findings if x.rule.repaired)
+        logger.info("Reading a repaired copy of %s, which itself is not changed (%s)", json_file, repairs)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(json_file))
         with open(path, "w", encoding="utf-8") as file:
