@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import ConfigError, DataError
+from ...utils.memory import without_garbage_collection
 
 Record = dict[str, Any]
 
@@ -46,7 +47,8 @@ def read_coco_json(path: str) -> CocoData:
         raise DataError(f"{path} is not COCO: {_encoding_fault(content, error)}") from error
     del content
     try:
-        data = json.loads(text)
+        with without_garbage_collection():
+            data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(
             f"{path} is not COCO: it is not JSON, or truncated ({error}); create it again, or copy it again"

@@ -1,1 +1,1 @@
-"""Validation of datasets by one set of rules: ``checks`` before training and evaluation, ``report`` for a full account."""
+"""Validation of datasets by one set of rules: ``checks`` before training, ``report`` for a full account."""

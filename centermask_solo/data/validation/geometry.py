@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
-from itertools import chain
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,15 +46,19 @@ def is_number(value: Any) -> bool:
 def measure_polygons(polygons: Sequence[list[Any]]) -> Polygons:
     """Return the properties of polygons, each a flat list of an even number, at least 2, of coordinates."""
     numbers = np.ones(len(polygons), dtype=np.bool_)
-    values = _numeric(list(chain.from_iterable(polygons)))
-    if values is None:
-        numbers = np.array([all(map(is_number, p)) for p in polygons], dtype=np.bool_)
-        polygons = [p if good else [0.0, 0.0] for p, good in zip(polygons, numbers, strict=True)]
-        values = np.array(list(chain.from_iterable(polygons)), dtype=np.float64)
-    values = values.astype(np.float64, copy=False)
+    flat = array("d")
+    sizes = []
+    for i, p in enumerate(polygons):
+        try:
+            part = array("d", p)
+        except (TypeError, OverflowError):
+            numbers[i], part = False, array("d", [0.0, 0.0])
+        flat += part
+        sizes.append(len(part))
     if not polygons:
         return Polygons(numbers, numbers, np.zeros((0, 4)), np.zeros(0))
-    points = np.fromiter(map(len, polygons), dtype=np.int64, count=len(polygons)) // 2
+    values = np.frombuffer(flat)
+    points = np.array(sizes) // 2
     starts = np.cumsum(points) - points
     x, y = values[0::2], values[1::2]
     # The next point of each point of a closed polygon
@@ -80,9 +85,8 @@ def measure_runs(counts: Sequence[Any], heights: Sequence[int]) -> Runs:
         rows[i], decodable[i] = numbers, True
     for i, x in enumerate(counts):
         if isinstance(x, list) and x:
-            array = _numeric(x)
-            if array is not None and array.dtype.kind in "iu":
-                rows[i], decodable[i] = array, True
+            with suppress(TypeError, OverflowError):
+                rows[i], decodable[i] = np.frombuffer(array("q", x), dtype=np.int64), True
     if not len(counts):
         return Runs(decodable, np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0, np.int64))
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
@@ -156,17 +160,6 @@ def _decompress(strings: dict[int, str]) -> dict[int, Ints]:
     too_long[owner[characters > _MAX_CHARACTERS]] = True
     parts = np.split(numbers, np.cumsum(per_string)[:-1])
     return {i: part for i, part, bad in zip(strings, parts, too_long, strict=True) if not bad}
-
-
-def _numeric(values: list[Any]) -> NDArray[Any] | None:
-    """Return a flat list of numbers as an array of integers or floats; None if it is not one."""
-    try:
-        array = np.array(values)
-    except (ValueError, OverflowError):
-        return None
-    if array.ndim != 1 or (array.dtype.kind not in "iuf" and len(array)):
-        return None
-    return array
 
 
 def box_iou(a: Floats, b: Floats) -> Floats:

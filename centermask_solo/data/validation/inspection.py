@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...utils.memory import without_garbage_collection
 from ..formats.coco import CocoData, Record
 from . import rules
 from .batch import Batch, describe
@@ -13,6 +14,7 @@ from .findings import Findings, Inspection, shorten
 BATCH_SIZE = 4096  # annotations whose geometry is measured at once
 
 
+@without_garbage_collection()
 def inspect(data: CocoData) -> Inspection:
     """Return everything that a pass over an annotation file finds."""
     result = Inspection(Findings(len(data.annotations)))

@@ -68,7 +68,6 @@ def test_large_counts_of_compressed_runs():
         [5, -1, 3],
         [2**70],
         [None],
-        [True],
         None,
         7,
         {"a": 1},
@@ -95,10 +94,9 @@ def test_polygons():
     assert found.bounds[:3].tolist() == [[0, 0, 4, 3], [1.5, 1, 7.5, 9], [1, 1, 9, 9]]
 
 
-@pytest.mark.parametrize("value", ["3", None, [1], {"a": 1}, 2**70, True])
+@pytest.mark.parametrize("value", ["3", None, [1], {"a": 1}, 10**400])
 def test_polygons_of_other_things_than_numbers(value):
     found = measure_polygons([[0, 0, 4, 0, 4, 3], [0, 0, 4, 0, 4, value], [0, 0, 4, 0, 4, math.inf]])
-    assert found.numbers.tolist()[::2] == [True, True]
-    assert found.numbers[1] == (value is True)  # NumPy reads a Boolean among numbers as one
+    assert found.numbers.tolist() == [True, False, True]
     assert found.areas[0] == 6
     assert found.finite.tolist()[::2] == [True, False]
