@@ -9,6 +9,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils.file_io import PathManager
 
+from ..data.datasets import usable_annotations
 from ..utils.errors import DataError
 from ..utils.packages import require
 from . import cityscapes
@@ -77,9 +78,10 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return _CITYSCAPES[kind](dataset_name)
     # Constructed first, because its error names what a panoptic dataset lacks
     panoptic = [PanopticEvaluator(dataset_name, output_dir)] if kind == "coco_panoptic_seg" else []
-    coco = MaskScoreCOCOEvaluator(
-        dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
-    )
+    with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
+        coco = MaskScoreCOCOEvaluator(
+            dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
+        )
     if not panoptic:
         return coco
     return DatasetEvaluators([coco, SemanticEvaluator(dataset_name, output_dir=output_dir), *panoptic])

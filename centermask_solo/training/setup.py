@@ -77,7 +77,7 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
     names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     key = system.num_classes_key if system else ""
-    classes = check_datasets(names, value_of(cfg, key) if key else None, key)
+    classes = check_datasets(names, value_of(cfg, key) if key else None, key, masks=cfg.MODEL.MASK_ON)
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
     for name in cfg.DATASETS.TEST:
