@@ -1,5 +1,6 @@
 """Weights go in safely and completely, or the user learns why not."""
 
+import os
 import pickle
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_class_names_ride_along(tmp_path):
     extra = Checkpointer(Model()).load(str(tmp_path / "model_final.pth"))
     assert extra["thing_classes"] == ["a", "b", "c"]
     assert extra["iteration"] == 7
+
+
+def test_a_run_killed_while_a_checkpoint_is_tagged_keeps_the_one_before(tmp_path, monkeypatch):
+    checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
+    checkpointer.save("first")
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("second")
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "first.pth")
+    assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint", "second.pth"]
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
