@@ -100,7 +100,7 @@ def test_a_file_cannot_run_code(tmp_path, capsys, name):
 def test_a_damaged_file_is_named(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(WeightsError, match=rf"{name} cannot be read as a checkpoint"):
+    with pytest.raises(WeightsError, match=rf"{name} is not a readable checkpoint"):
         Checkpointer(Model()).load(str(path))
 
 
@@ -191,7 +191,7 @@ def test_loads_pycls_files(tmp_path):
     model = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), "head": nn.Conv2d(4, 3, 1)})
     Checkpointer(model).load(save(tmp_path, {"model_state": weights, "epoch": 3}, "weights.pyth"))
     assert torch.equal(model["backbone"][0].weight, weights["0.weight"])
-    with pytest.raises(WeightsError, match=r"weights\.pyth cannot be read as a checkpoint"):
+    with pytest.raises(WeightsError, match=r"weights\.pyth is not a readable checkpoint"):
         Checkpointer(model).load(save(tmp_path, {"other": weights}, "weights.pyth"))
 
 
