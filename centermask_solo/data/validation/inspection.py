@@ -11,7 +11,7 @@ from .batch import Batch, describe
 from .fields import check_annotation, check_categories, check_images, has_size, is_integer, read_integer
 from .findings import Findings, Inspection, shorten
 
-BATCH_SIZE = 4096  # annotations whose geometry is measured at once
+BATCH_SIZE = 512  # annotations whose geometry is measured at once
 
 
 @without_garbage_collection()
