@@ -101,6 +101,20 @@ def test_check_dataset(tmp_path, capsys):
     assert "2 images" in capsys.readouterr().out
 
 
+def test_check_dataset_for_models_without_masks(tmp_path, capsys):
+    write_dataset(tmp_path, num_images=2)
+    content = json.loads((tmp_path / "instances.json").read_text())
+    for x in content["annotations"]:
+        x["segmentation"] = []
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    files = [str(tmp_path / "instances.json"), str(tmp_path)]
+    code, text = fails(capsys, "check-dataset", *files)
+    assert code == 1
+    assert "FAULT, 2 x object without mask: annotation 1 (1.png)" in text
+    main(["check-dataset", *files, "--boxes-only"])
+    assert "no faults found" in capsys.readouterr().out
+
+
 def test_check_dataset_without_images_or_with_an_unknown_name(tmp_path, capsys):
     code, text = fails(capsys, "check-dataset", "x.json")
     assert (code, text) == (2, "error: give the folder of the images after x.json\n")

@@ -134,6 +134,29 @@ def test_json_that_is_not_coco(folder, capfd, text):
     assert "COCO" in message
 
 
+@pytest.mark.parametrize("arguments", [[], ["--eval-only"]])
+def test_faults_of_annotations(folder, capfd, arguments):
+    """Training and evaluation refuse what check-dataset lists, before anything is built."""
+    json_file = folder / "data" / "instances.json"
+    json_file.write_text(json_file.read_text().replace("[0, 0, 28, 20]", "[0, 0, NaN, 20]"))
+    message = run(folder, capfd, *arguments)
+    assert (
+        "instances.json: 2 x box with NaN or infinity, such as annotation 1 (1.png): [0.0, 0.0, NaN, 20.0]" in message
+    )
+    assert f"'centermask-solo check-dataset {json_file} {folder / 'data'}' lists every fault" in message
+    assert not (folder / "output").exists()
+
+
+def test_masks_are_needed_only_by_models_of_masks(folder, capfd):
+    json_file = folder / "data" / "instances.json"
+    content = json.loads(json_file.read_text())
+    for x in content["annotations"]:
+        del x["segmentation"]
+    json_file.write_text(json.dumps(content))
+    assert "2 x object without mask" in run(folder, capfd, "MODEL.MASK_ON", "True")
+    assert "absent.pth" in run(folder, capfd, "MODEL.MASK_ON", "False", "MODEL.WEIGHTS", "absent.pth")
+
+
 @pytest.mark.parametrize("num_workers", ["0", "1"])
 @pytest.mark.parametrize("content", [b"", b"not an image", None])
 def test_damaged_image(folder, capfd, content, num_workers):

@@ -16,6 +16,7 @@ TOLERANCE = 1.0  # pixels by which coordinates may exceed the image
 SLACK = 2.0  # pixels by which a box may differ from the box of its mask
 MIN_IOU = 0.5  # of boxes that agree
 MIN_AREA = 1e-3  # of a polygon, in pixels
+FAR_AWAY = 10.0  # sides of the image by which coordinates may exceed it, or native code would draw endless lines
 NORMALIZED_LIMIT = 1.5  # coordinates up to this, in larger images, are those of a normalized object
 
 
@@ -126,6 +127,7 @@ class Batch:
         owners = np.array([row for row, _ in self._polygon_owners], dtype=np.int64)
         beyond = _any(bounds < -TOLERANCE) | _any(bounds[:, 2:] > sizes[owners] + TOLERANCE)
         outside = _any(bounds[:, 2:] <= 0) | _any(bounds[:, :2] >= sizes[owners])
+        far = _any(abs(bounds) > FAR_AWAY * sizes[owners].max(axis=1, initial=1, keepdims=True))
         flat = areas < MIN_AREA
         for i in np.flatnonzero(~numbers | ~finite | beyond | flat):
             row, number = self._polygon_owners[i]
@@ -134,6 +136,8 @@ class Batch:
                 self._fault(rules.POLYGON_NUMBERS, row, found)
             elif not finite[i]:
                 self._fault(rules.POLYGON_NOT_FINITE, row, found)
+            elif far[i]:
+                self._fault(rules.FAR_AWAY, row, found)
             else:
                 if flat[i]:
                     self._report(rules.POLYGON_NO_AREA, row, found)
@@ -176,6 +180,8 @@ class Batch:
         # Each box has at most the first of these faults
         left = good.copy()
         left &= ~self._report_where(rules.BOX_NOT_FINITE, left & ~_all(np.isfinite(corners)), boxes)
+        far = _any(abs(corners) > FAR_AWAY * sizes.max(axis=1, keepdims=True))
+        left &= ~self._report_where(rules.FAR_AWAY, left & far, boxes)
         as_corners = single & _all(abs(boxes - masks) <= SLACK) & _any(abs(corners - masks) > SLACK)
         left &= ~self._report_where(rules.CORNER_BOX, left & as_corners, boxes)
         no_area = left & _any(boxes[:, 2:] <= 0)

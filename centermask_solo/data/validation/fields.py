@@ -43,13 +43,18 @@ def check_categories(categories: list[Record], findings: Findings) -> None:
     if not categories:
         findings.add(rules.NO_CATEGORIES, "categories: []")
     for x in categories:
-        if not is_integer(x.get("id")) or not isinstance(x.get("name"), str):
+        if not is_named(x):
             findings.add(rules.CATEGORY_FIELDS, shorten(x))
     _check_unique(rules.CATEGORY_ID_TWICE, (x.get("id") for x in categories), findings)
     names = Counter(x.get("name") for x in categories if isinstance(x.get("name"), str))
     for name, count in names.items():
         if count > 1:
             findings.add(rules.CATEGORY_NAME_TWICE, str(name))
+
+
+def is_named(category: Record) -> bool:
+    """Return whether a category has an id and a name."""
+    return is_integer(category.get("id")) and isinstance(category.get("name"), str)
 
 
 def check_images(images: list[Record], findings: Findings) -> dict[Any, Record]:
@@ -72,6 +77,14 @@ def check_images(images: list[Record], findings: Findings) -> dict[Any, Record]:
     if len(kinds) == 2:
         findings.add(rules.IMAGE_IDS_MIXED, f"{shorten(kinds[False])} and {shorten(kinds[True])}")
     return by_id
+
+
+def find_image(images: dict[Any, Record], annotation: Record) -> Record | None:
+    """Return the image of an annotation, None if it has none."""
+    try:
+        return images.get(annotation.get("image_id"))
+    except TypeError:  # a list or a dict
+        return None
 
 
 def has_size(image: Record) -> bool:
@@ -102,7 +115,7 @@ def check_annotation(x: Record, where: str, category_ids: set[int], findings: Fi
             findings.add(rules.CATEGORY_ID, f"{where}: {shorten(x['category_id'])}")
         elif x["category_id"] not in category_ids:
             findings.add(rules.UNKNOWN_CATEGORY, f"{where}: {x['category_id']} ({_ids(category_ids)} exist)")
-    if x.get("ignore"):
+    if x.get("ignore", 0) != 0:
         findings.add(rules.IGNORE, where)
     _check_crowd_and_area(x, where, findings)
     if "keypoints" in x:

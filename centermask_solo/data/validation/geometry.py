@@ -146,8 +146,8 @@ def _decompress(strings: dict[int, str]) -> dict[int, Ints]:
     numbers = np.add.reduceat((codes & 31) << (5 * shift), starts)
     numbers -= np.where(codes[ends] & 16, np.int64(1) << (5 * np.minimum(characters, _MAX_CHARACTERS)), 0)
     # Differences to counts
-    owner = np.searchsorted(last, ends)
-    per_string = np.bincount(owner, minlength=len(strings))
+    per_string = np.diff(np.searchsorted(ends, last, side="right"), prepend=0)
+    owner = np.repeat(np.arange(len(strings)), per_string)
     position = np.arange(len(numbers)) - (np.cumsum(per_string) - per_string)[owner]
     for chain_start in (1, 2):
         index = np.flatnonzero((position >= chain_start) & (position % 2 == chain_start % 2))

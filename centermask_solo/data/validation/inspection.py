@@ -8,10 +8,19 @@ from ...utils.memory import without_garbage_collection
 from ..formats.coco import CocoData, Record
 from . import rules
 from .batch import Batch, describe
-from .fields import check_annotation, check_categories, check_images, has_size, is_integer, read_integer
+from .fields import (
+    check_annotation,
+    check_categories,
+    check_images,
+    find_image,
+    has_size,
+    is_integer,
+    is_named,
+    read_integer,
+)
 from .findings import Findings, Inspection, shorten
 
-BATCH_SIZE = 4096  # annotations whose geometry is measured at once
+BATCH_SIZE = 512  # annotations whose geometry is measured at once
 
 
 @without_garbage_collection()
@@ -30,7 +39,7 @@ def inspect(data: CocoData) -> Inspection:
     for i, x in enumerate(data.annotations):
         # Most annotations take the short way
         annotation_id, crowd = x.get("id"), x.get("iscrowd")
-        image = _find_image(images, x)
+        image = find_image(images, x)
         if not _is_plain(x, category_ids):
             check_annotation(x, describe(x, image), category_ids, findings)
             annotation_id, crowd = read_integer(annotation_id), bool(read_integer(crowd) or crowd is True)
@@ -59,13 +68,6 @@ def inspect(data: CocoData) -> Inspection:
     return result
 
 
-def _find_image(images: dict[Any, Record], x: Record) -> Record | None:
-    try:
-        return images.get(x.get("image_id"))
-    except TypeError:  # a list or a dict
-        return None
-
-
 def _is_plain(x: Record, category_ids: set[int]) -> bool:
     """Return whether the fields of an annotation are as in COCO's own files."""
     fields: tuple[Any, ...] = x.get("id"), x.get("area"), x.get("iscrowd")
@@ -81,7 +83,7 @@ def _is_plain(x: Record, category_ids: set[int]) -> bool:
         and x["category_id"] in category_ids
         and "bbox" in x
         and "image_id" in x
-        and not x.get("ignore")
+        and x.get("ignore", 0) == 0
         and "keypoints" not in x
     )
 
@@ -104,7 +106,7 @@ def _check_whole(data: CocoData, result: Inspection) -> None:
         findings.add(rules.ALL_VANISH, f"{num} annotations")
     groups = {x.get("supercategory") for x in data.categories if isinstance(x.get("supercategory"), str)}
     for x in data.categories:
-        if x.get("name") in groups and not result.objects_of_category[x.get("id", -1)]:
+        if is_named(x) and x["name"] in groups and not result.objects_of_category[x["id"]]:
             findings.add(rules.ROOT_CLASS, str(x["name"]))
     for x in data.images:
         if isinstance(x.get("file_name"), str) and "\\" in x["file_name"]:

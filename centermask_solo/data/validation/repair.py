@@ -9,7 +9,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from ..formats.coco import CocoData, Record
-from .fields import read_integer, read_number
+from .fields import find_image, read_integer, read_number
 from .findings import Inspection
 
 
@@ -28,7 +28,7 @@ def repair(data: CocoData, found: Inspection, image_root: str, masks: bool = Tru
     images = {x["id"]: x for x in data.images}
     annotations: list[Record] = []
     for i, x in enumerate(data.annotations):
-        image = images.get(x["image_id"])
+        image = find_image(images, x)
         if image is None or i in found.dropped or (masks and i in found.unmasked):
             continue
         new = {**x, "id": len(annotations) + 1, "iscrowd": int(read_integer(_as_integer(x.get("iscrowd"))) or 0)}

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from ...utils.errors import DataError
 from ..datasets import find_files
 from ..formats.coco import CocoData, read_coco_json
+from .fields import is_named
 from .files import check_files
 from .findings import Finding, Inspection
 from .gate import format_warning
@@ -105,11 +106,9 @@ def check_coco_files(
 
 def _count_objects(data: CocoData, found: Inspection) -> dict[str, int]:
     """Return the number of objects of each class; classes of the same name are told apart by their ids."""
-    names = Counter(x.get("name") for x in data.categories)
+    classes = [(x["name"], x["id"]) for x in data.categories if is_named(x)]
+    names = Counter(name for name, _ in classes)
     return {
-        f"{x['name']} (id {x.get('id')})" if names[x["name"]] > 1 else x["name"]: found.objects_of_category[
-            x.get("id", -1)
-        ]
-        for x in data.categories
-        if isinstance(x.get("name"), str)
+        f"{name} (id {category_id})" if names[name] > 1 else name: found.objects_of_category[category_id]
+        for name, category_id in classes
     }

@@ -92,6 +92,10 @@ RLE_SIZE = Rule(
 RLE_COUNTS = Rule("rle-counts", _E, "RLE that cannot be decoded", _RLE)
 RLE_SUM = Rule("rle-sum", _E, "RLE whose counts do not sum to height x width", _RLE)
 
+FAR_AWAY = Rule(
+    "far-away", _E, "box or polygon over 10 image sizes away from the image", "write x and y in pixels of the image"
+)
+
 # Coordinates that are wrong throughout
 NORMALIZED = Rule(
     "normalized", _E, "object with coordinates from 0 to 1", "multiply x by the width and y by the height of the image"
@@ -110,6 +114,7 @@ ORPHAN = Rule(
     _T,
     "annotation of an image that is not in the json",
     "add the image, or remove the annotations",
+    repaired=True,
 )
 BOX_NO_AREA = Rule("box-no-area", _T, "box without area", "write [x, y, width, height] in pixels", repaired=True)
 BOX_OUTSIDE = Rule("box-outside", _T, "box outside the image", "write [x, y, width, height] in pixels", repaired=True)
