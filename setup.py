@@ -52,7 +52,7 @@ setup(
     },
     zip_safe=False,
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS], "lvis": ["lvis"]},
+    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS]},
     entry_points={"console_scripts": ["centermask-solo = centermask_solo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

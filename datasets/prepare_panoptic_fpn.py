@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Write the label images that panoptic models train their semantic head with, from COCO's panoptic annotations.
 
-    cd datasets/coco
+    COCO=datasets/coco
     for split in train2017 val2017; do
-        python ../prepare_panoptic_fpn.py annotations/panoptic_$split.json panoptic_$split panoptic_stuff_$split
+        python datasets/prepare_panoptic_fpn.py $COCO/annotations/panoptic_$split.json \\
+            $COCO/panoptic_$split $COCO/panoptic_stuff_$split
     done
 
 In the PNGs, 0 is any thing, 1, 2, ... are the stuff categories by id, and 255 is unlabeled. Files that exist are

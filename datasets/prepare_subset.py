@@ -9,7 +9,8 @@ The images are the first ones, by id, that have an object; the categories are un
 import argparse
 import json
 
-from centermask_solo.data.formats.coco import read_coco_json, take_images
+from centermask_solo.data.formats.coco import take_images
+from centermask_solo.data.validation.gate import inspect_file, refuse_errors
 from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.files import atomic_write
 
@@ -22,7 +23,9 @@ def main() -> None:
     parser.add_argument("--output", required=True, help="json to write")
     args = parser.parse_args()
     with reported_errors():
-        subset = take_images(read_coco_json(args.json), args.count)
+        data, found = inspect_file(args.json)
+        refuse_errors(found, args.json, "images", masks=False)
+        subset = take_images(data, args.count)
         with atomic_write(args.output) as file:
             json.dump(subset, file)
         print(f"{args.output}: {len(subset['images'])} images, {len(subset['annotations'])} objects")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import nn
 
 from ..utils.errors import WeightsError
+from ..utils.files import atomic_write
 from ..utils.text import name_some
 from .files import check_weights_file
 from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
@@ -65,6 +67,15 @@ class Checkpointer(DetectionCheckpointer):
         if self.config is not None:
             kwargs["config"] = self.config
         super().save(name, **kwargs)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write the name of the newest checkpoint, so that a run killed meanwhile can still resume from the one before.
+
+        Args:
+            last_filename_basename: File name of the checkpoint, without its folder.
+        """
+        with atomic_write(os.path.join(self.save_dir, "last_checkpoint")) as file:
+            file.write(last_filename_basename)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a file, or nothing if ``path`` is empty; return what it holds besides the model and the checkpointables.

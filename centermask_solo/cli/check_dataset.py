@@ -13,6 +13,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("dataset", help="an annotation file in COCO format, or the name of a registered dataset")
     parser.add_argument("images", nargs="?", help="the image folder of an annotation file")
     parser.add_argument("--skip-images", action="store_true", help="do not decode every image")
+    parser.add_argument("--boxes-only", action="store_true", help="objects need no masks, as for models without masks")
     return parser
 
 
@@ -22,11 +23,11 @@ def run(args: argparse.Namespace) -> None:
         raise ConfigError(f"give the folder of the images after {args.dataset}")
     from ..data.validation.report import check_coco_files, check_dataset
 
-    open_images = not args.skip_images
+    open_images, masks = not args.skip_images, not args.boxes_only
     if args.images is not None:
-        report = check_coco_files(args.dataset, args.images, open_images=open_images)
+        report = check_coco_files(args.dataset, args.images, open_images=open_images, masks=masks)
     else:
-        report = check_dataset(args.dataset, open_images)
+        report = check_dataset(args.dataset, open_images, masks)
     print(report)
     if not report.ok:
         raise SystemExit(1)

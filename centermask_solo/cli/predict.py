@@ -31,4 +31,5 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         with_pictures=not args.no_pictures,
     )
-    print(f"{count} instances; see {args.output}/{PREDICTIONS}")
+    hint = "" if count else "; a lower --score-threshold keeps more"
+    print(f"{count} instances{hint}; see {args.output}/{PREDICTIONS}")

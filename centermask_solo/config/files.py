@@ -47,7 +47,7 @@ def find_config_file(name: str) -> str:
     if (root / plain).is_file():
         return str(root / plain)
     near = nearest(plain, config_names())
-    hint = f"the nearest one is {root / near}" if near else f"{root} has none either"
+    hint = f"the nearest one is {near}" if near else f"{root} has none either"
     raise ConfigError(f"there is no config file {name}; {hint}")
 
 
@@ -146,7 +146,7 @@ def _explain(cfg: CfgNode, origin: str, message: str) -> str:
     )
     if wrong_type:
         old_type, new_type, value, new, key = wrong_type.groups()
-        return f"the config key {key} takes a {old_type} such as {value}, but was given {new} ({new_type})"
+        return f"the config key {key} expects {old_type}, such as {value}, but was given {new} ({new_type})"
     return f"{origin}: {message}"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +19,9 @@ from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
+from .validation.gate import usable_json
+
+_COCO_LOADERS = (__name__, "detectron2.data.datasets.coco")  # modules whose loading functions only read the json
 
 Sample = dict[str, Any]  # an image with its annotations, in Detectron2's standard format
 
@@ -113,15 +118,72 @@ def find_files(name: str) -> Metadata:
     return metadata
 
 
+def has_instances_json(metadata: Metadata) -> bool:
+    """Return whether a dataset has an annotation file in COCO's format for instances."""
+    kind = metadata.get("evaluator_type", "coco")
+    return kind in ("coco", "coco_panoptic_seg") and bool(metadata.get("json_file"))
+
+
+def load_through_gate(name: str, masks: bool = True) -> None:
+    """Let a dataset in COCO format be loaded, from now on, from a repaired copy of its json if that needs a repair.
+
+    A dataset with a loading function of its own keeps it.
+
+    Args:
+        name: Name of a registered dataset.
+        masks: Whether objects need masks.
+    """
+    metadata = MetadataCatalog.get(name)
+    if not has_instances_json(metadata) or DatasetCatalog[name].__module__ not in _COCO_LOADERS:
+        return
+    json_file, image_root = metadata.json_file, metadata.get("image_root", "")
+    DatasetCatalog.remove(name)
+    DatasetCatalog.register(name, lambda: _load_coco(name, json_file, image_root, masks))
+
+
+def _load_coco(name: str, json_file: str, image_root: str, masks: bool) -> list[Sample]:
+    prepare_dataset(name)
+    with usable_json(json_file, image_root, masks=masks) as path:
+        return load_coco_json(path, image_root, name)
+
+
+@contextmanager
+def usable_annotations(name: str, masks: bool = True) -> Iterator[None]:
+    """Inside the context, let the metadata of a dataset name a json that pycocotools reads as it is meant.
+
+    This is for evaluators, which read the json when they are built. A dataset without a json is left alone.
+
+    Args:
+        name: Name of a registered dataset.
+        masks: Whether masks are evaluated, not only boxes.
+
+    Raises:
+        DataError: the json has a fault.
+    """
+    metadata = MetadataCatalog.get(name)
+    if not has_instances_json(metadata):
+        yield
+        return
+    original = metadata.json_file
+    with usable_json(original, metadata.get("image_root", ""), masks=masks) as path:
+        vars(metadata)["json_file"] = path  # Metadata refuses to change a value
+        try:
+            yield
+        finally:
+            vars(metadata)["json_file"] = original
+
+
 def load_dataset(name: str) -> list[Sample]:
     """Return the samples of a registered dataset.
 
     Raises:
         ConfigError: No such dataset is registered.
-        DataError: Its files are missing, or Detectron2 cannot read its annotation file.
+        DataError: Its files are missing, or its annotation file has a fault.
         UserError: A package that it needs is not installed.
     """
     json_file = find_files(name).get("json_file")
+    if DatasetCatalog[name].__module__ != __name__:
+        load_through_gate(name, masks=False)
     try:
         return DatasetCatalog.get(name)
     except UserError:
@@ -132,8 +194,8 @@ def load_dataset(name: str) -> list[Sample]:
         if not json_file:
             raise  # of a function that the user registered
         raise DataError(
-            f"{json_file} cannot be read as annotations in COCO format ({type(error).__name__}: {first_line(error)}): "
-            "run 'centermask-solo check-dataset' for the details"
+            f"the dataset '{name}' cannot be loaded ({type(error).__name__}: {first_line(error)}): correct "
+            f"{json_file}, or the function that the dataset is registered with"
         ) from error
 
 

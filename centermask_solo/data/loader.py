@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..utils.errors import ConfigError, DataError
-from .datasets import Sample, load_dataset
+from .datasets import Sample, check_registered, load_dataset, load_through_gate
 
 Mapper = Callable[[Sample], Sample]
 _Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
@@ -148,12 +148,17 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
 
 def _load_training_data(cfg: CfgNode) -> list[Sample]:
     names = cfg.DATASETS.TRAIN
+    for name in names:
+        check_registered(name)
+        load_through_gate(name, masks=cfg.MODEL.MASK_ON)
     try:
         return get_detection_dataset_dicts(
             names,
             filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
             proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
         )
+    except DataError:
+        raise
     except Exception as error:
         # Load the datasets one by one, which raises a DataError if the data is at fault.
         samples = [x for name in names for x in load_dataset(name)]

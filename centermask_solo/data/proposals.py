@@ -66,7 +66,7 @@ def read_proposals(path: str) -> dict[str, Any]:
             f"the proposals {path} cannot be fetched ({first_line(error)}): create them with {SCRIPT}"
         ) from error
     if not os.path.isfile(local):
-        raise DataError(f"the proposal file {path} is missing: create it with {SCRIPT}")
+        raise DataError(f"the proposal file {path} is missing: create it with {SCRIPT}, see docs/systems/baselines.md")
     try:
         with open(local, "rb") as file:
             found = load_arrays(file, SAFE_GLOBALS)

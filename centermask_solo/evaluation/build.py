@@ -6,16 +6,13 @@ import os
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import (
-    CityscapesInstanceEvaluator,
-    CityscapesSemSegEvaluator,
-    DatasetEvaluator,
-    DatasetEvaluators,
-)
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils.file_io import PathManager
 
+from ..data.datasets import usable_annotations
 from ..utils.errors import DataError
 from ..utils.packages import require
+from . import cityscapes
 from .lvis import MAX_DETECTIONS as LVIS_MAX_DETECTIONS
 from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
@@ -23,9 +20,9 @@ from .panoptic import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
 COCO_MAX_DETECTIONS = 100  # per image, in the official COCO metrics
-_CITYSCAPES = {"cityscapes_instance": CityscapesInstanceEvaluator, "cityscapes_sem_seg": CityscapesSemSegEvaluator}
+_CITYSCAPES = {"cityscapes_instance": cityscapes.InstanceEvaluator, "cityscapes_sem_seg": cityscapes.SemanticEvaluator}
 _KINDS = ("coco", "coco_panoptic_seg", "lvis", "sem_seg", *_CITYSCAPES)
-_PACKAGES = {"lvis": "lvis", **dict.fromkeys(_CITYSCAPES, "cityscapesscripts")}
+_PACKAGES = {"lvis": "lvis", **dict.fromkeys(_CITYSCAPES, cityscapes.PACKAGE)}
 _PANOPTIC_FILES = {"panoptic_json": "panoptic annotation file", "panoptic_root": "folder of panoptic images"}
 
 
@@ -58,7 +55,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
       predicts them.
     * "coco_panoptic_seg": AP as for "coco", semantic segmentation, and panoptic quality.
     * "sem_seg": semantic segmentation.
-    * "cityscapes_instance" and "cityscapes_sem_seg": Detectron2's evaluators.
+    * "cityscapes_instance" and "cityscapes_sem_seg": the metrics of Cityscapes.
 
     All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and never fewer per image than in the
     official metrics. Files are written to ``OUTPUT_DIR/inference/<dataset>``.
@@ -81,9 +78,10 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
         return _CITYSCAPES[kind](dataset_name)
     # Constructed first, because its error names what a panoptic dataset lacks
     panoptic = [PanopticEvaluator(dataset_name, output_dir)] if kind == "coco_panoptic_seg" else []
-    coco = MaskScoreCOCOEvaluator(
-        dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
-    )
+    with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
+        coco = MaskScoreCOCOEvaluator(
+            dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
+        )
     if not panoptic:
         return coco
     return DatasetEvaluators([coco, SemanticEvaluator(dataset_name, output_dir=output_dir), *panoptic])

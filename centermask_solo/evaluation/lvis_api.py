@@ -9,21 +9,11 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
-from unittest.mock import patch
 
-import lvis.eval
-import numpy as np
 from lvis import LVIS, LVISEval, LVISResults
 from pycocotools import mask as rle
 
-
-class _NumPy:
-    """numpy with ``float``, which numpy 1.24 removed and lvis 0.5.3 uses."""
-
-    float = float
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(np, name)
+from .old_numpy import old_numpy
 
 
 class _Detections(LVISResults):
@@ -37,7 +27,7 @@ class _Detections(LVISResults):
 
 class _Evaluation(LVISEval):
     def accumulate(self) -> None:
-        with patch.object(lvis.eval, "np", _NumPy()):
+        with old_numpy("lvis.eval"):  # which uses np.float
             super().accumulate()
 
 

@@ -71,7 +71,7 @@ def test_converted_weights_predict_without_a_config(theirs, tmp_path, capsys):
     target, names = str(tmp_path / "ours.pth"), str(tmp_path / "names.txt")
     main(["weights", "convert", theirs, target, "--config-file", SMALL, "--classes", names])
     out = capsys.readouterr().out
-    assert out.startswith(f"{target}: ") and "10 classes from 'a' to 'j', and the config shapes/" in out
+    assert out.startswith(f"{target}: ") and "10 classes from 'a' to 'j'; config: shapes/" in out
     predict = ["predict", "--weights", target, "--input", str(tmp_path / "data"), "--output", str(tmp_path / "found")]
     main([*predict, "--score-threshold", "0", "--no-pictures", "MODEL.DEVICE", "cpu"])
     written = json.loads(Path(tmp_path, "found", "predictions.json").read_text())

@@ -95,12 +95,14 @@ def test_own_dataset_needs_an_unused_name():
         register_datasets(config("DATASETS.COCO_JSON", [["coco_2017_val", "a.json", "a/"]]))
 
 
-def test_loading_names_the_file_that_detectron2_cannot_read(tmp_path):
+def test_loading_names_the_fault_of_a_file_that_detectron2_cannot_read(tmp_path):
     data = coco_files.valid()
     data["annotations"][1]["segmentation"]["counts"] = [1, "a"]
     cfg = config("DATASETS.COCO_JSON", [["my_birds", *coco_files.write(tmp_path, data)]])
     register_datasets(cfg)
-    with pytest.raises(DataError, match=r"data\.json cannot be read as annotations in COCO format \(\w+: .*\): run"):
+    with pytest.raises(
+        DataError, match=r"data\.json: 1 x RLE that cannot be decoded, such as annotation 2 \(1\.png\): \[1, \"a\"\]"
+    ):
         load_dataset("my_birds")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import CityscapesInstanceEvaluator, CityscapesSemSegEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluators
 from PIL import Image
 
 from centermask_solo import add_centermask_solo_config
@@ -16,6 +16,7 @@ from centermask_solo.evaluation import (
     PanopticEvaluator,
     SemanticEvaluator,
     build_evaluator,
+    cityscapes,
 )
 from centermask_solo.training.setup import check_config
 from centermask_solo.utils.errors import DataError, UserError
@@ -67,11 +68,9 @@ def test_datasets_of_semantic_segmentation(dataset, tmp_path):
 
 @pytest.mark.parametrize(
     "kind, expected",
-    [("cityscapes_instance", CityscapesInstanceEvaluator), ("cityscapes_sem_seg", CityscapesSemSegEvaluator)],
+    [("cityscapes_instance", cityscapes.InstanceEvaluator), ("cityscapes_sem_seg", cityscapes.SemanticEvaluator)],
 )
-def test_cityscapes_uses_detectron2s_evaluators_where_its_package_is_installed(
-    dataset, tmp_path, monkeypatch, kind, expected
-):
+def test_cityscapes_is_evaluated_where_its_package_is_installed(dataset, tmp_path, monkeypatch, kind, expected):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name == "cityscapesscripts" or None)
     MetadataCatalog.get(dataset).evaluator_type = kind
     assert type(build_evaluator(config(tmp_path), dataset)) is expected

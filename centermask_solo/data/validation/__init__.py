@@ -1,1 +1,1 @@
-"""Validation of datasets: ``checks`` before training, ``report`` for a full account of every fault."""
+"""Validation of datasets by one set of rules: ``checks`` before training, ``report`` for a full account."""

@@ -4,51 +4,69 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import ConfigError, DataError, UserError
 from ...utils.text import name_some
-from ..datasets import find_files
-from ..formats.coco import CocoData, read_coco_json
+from ..datasets import find_files, has_instances_json, load_through_gate
+from ..formats.coco import CocoData
 from ..images import check_image
+from . import rules
+from .files import check_files, check_orientation, image_path
+from .findings import Findings
+from .gate import FileKey, admit, clean_files, inspect_file, mark_clean
 
 NUM_SAMPLES = 8  # images that are opened before training
 
 Classes = dict[str, list[str] | None]
 
 
-def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_key: str) -> Classes:
+class _Checked(NamedTuple):
+    """What a process that checked tells the others."""
+
+    classes: Classes
+    clean: list[FileKey]  # annotation files that need no repair
+
+
+def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_key: str, masks: bool = True) -> Classes:
     """Check that datasets can be used with a model, and return the class names of each.
 
-    Each json is read completely, but only a few images are opened. Generated datasets are generated. All processes must
-    call this together: one per machine checks, and all return or raise the same.
+    Each json is checked completely by the rules of ``check-dataset``, but only a few images are opened. From then on,
+    annotation files that need a repair are loaded from a repaired copy. Generated datasets are generated. All processes
+    must call this together: one per machine checks, and all return or raise the same.
 
     Args:
         names: Names of registered datasets.
         num_classes: Number of classes of the model; None if it is unknown.
         num_classes_key: Option that sets it, such as "MODEL.SOLOV2.NUM_CLASSES".
+        masks: Whether the model needs masks, not only boxes.
 
     Returns:
         The class names in the order of the model's classes; None for a dataset that has none.
 
     Raises:
         ConfigError: A dataset is not registered, or has another number of classes than the model.
-        DataError: A dataset lacks files, is not COCO, or contradicts its registered class names.
+        DataError: A dataset lacks files, is not COCO, has a fault, or contradicts its registered class names.
     """
-    found: Classes | UserError = {}
+    found: _Checked | UserError = _Checked({}, [])
     if comm.get_local_rank() == 0:
         try:
-            found = {name: _check_one(name, num_classes, num_classes_key) for name in dict.fromkeys(names)}
+            classes = {name: _check_one(name, num_classes, num_classes_key, masks) for name in dict.fromkeys(names)}
+            found = _Checked(classes, clean_files())
         except UserError as error:
             found = error
     all_found = comm.all_gather(found)
     for x in all_found:
         if isinstance(x, UserError):
             raise x
-    return all_found[0]
+        for key in x.clean:
+            mark_clean(key)
+    for name in names:
+        load_through_gate(name, masks)
+    return all_found[0].classes
 
 
 def check_num_classes(name: str, classes: Sequence[str], num_classes: int, num_classes_key: str) -> None:
@@ -62,27 +80,40 @@ def check_num_classes(name: str, classes: Sequence[str], num_classes: int, num_c
     )
 
 
-def _check_one(name: str, num_classes: int | None, num_classes_key: str) -> list[str] | None:
+def _check_one(name: str, num_classes: int | None, num_classes_key: str, masks: bool) -> list[str] | None:
     metadata = find_files(name)
     classes = metadata.get("thing_classes")
-    if metadata.get("evaluator_type") == "coco" and metadata.get("json_file"):
-        data = read_coco_json(metadata.json_file)
-        if classes is not None and list(classes) != data.classes:
-            raise DataError(
-                f"{metadata.json_file} has {len(data.classes)} classes, which are not the {len(classes)} classes "
-                f"registered for '{name}': give this data another name in DATASETS.COCO_JSON"
-            )
-        classes = data.classes
-        _check_samples(metadata, data)
+    if has_instances_json(metadata):
+        data = _check_json(metadata, masks)
+        if metadata.get("evaluator_type") == "coco":
+            if classes is not None and list(classes) != data.classes:
+                raise DataError(
+                    f"{metadata.json_file} has {len(data.classes)} classes, which are not the {len(classes)} classes "
+                    f"registered for '{name}': give this data another name in DATASETS.COCO_JSON"
+                )
+            classes = data.classes
     if num_classes is not None and classes is not None:
         check_num_classes(name, classes, num_classes, num_classes_key)
     return None if classes is None else list(classes)
 
 
-def _check_samples(metadata: Metadata, data: CocoData) -> None:
-    """Open a few evenly spaced images."""
+def _check_json(metadata: Metadata, masks: bool) -> CocoData:
+    """Check the annotation file and a few images of a dataset, and return the content of the file."""
+    root = metadata.get("image_root", "")
+    data, found = inspect_file(metadata.json_file)
+    check_files(data.images, root, found.findings, decode=False)
+    if not any(x in found.findings for x in (rules.IMAGE_FIELDS, rules.IMAGE_SIZE)):
+        _open_samples(data, root, found.findings)  # an image of another size explains many faults of its annotations
+    admit(found, metadata.json_file, root, masks=masks)
+    return data
+
+
+def _open_samples(data: CocoData, root: str, findings: Findings) -> None:
+    """Open a few evenly spaced images that exist."""
     count = min(NUM_SAMPLES, len(data.images))
     for i in range(count):
         image = data.images[i * (len(data.images) - 1) // max(count - 1, 1)]
-        path = PathManager.get_local_path(os.path.join(metadata.image_root, image["file_name"]))
-        check_image(path, (image["width"], image["height"]))
+        path = image_path(image, root)
+        if os.path.exists(path):
+            check_image(path, (image["width"], image["height"]))
+            check_orientation(path, findings)

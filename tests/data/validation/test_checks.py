@@ -108,31 +108,39 @@ def test_json_must_be_a_dict(tmp_path):
 
 @pytest.mark.parametrize("key", ["images", "categories"])
 def test_empty_lists(tmp_path, key):
-    assert f"its '{key}' is empty" in message_of(tmp_path, {**coco_files.valid(), key: []})
+    assert f"'{key}' that is empty" in message_of(tmp_path, {**coco_files.valid(), key: []})
 
 
 FAULTS = [
-    ("categories", {"id": "7"}, "needs an integer 'id' and a string 'name'"),
-    ("categories", {"name": None}, "needs an integer 'id' and a string 'name'"),
-    ("categories", {"id": 4}, "the category id 4 occurs twice"),
-    ("images", {"file_name": None}, "needs an 'id' and a string 'file_name'"),
-    ("images", {"width": "40"}, "the image 1.png needs positive integers 'width' and 'height'"),
-    ("images", {"height": 0}, "the image 1.png needs positive integers 'width' and 'height'"),
-    ("images", {"id": 2}, "the image id 2 occurs twice"),
-    ("images", {"id": [2]}, "the image id [2] is neither a number nor a string"),
-    ("annotations", {"id": 3}, "the annotation id 3 occurs twice"),
-    ("annotations", {"category_id": "cat"}, "has a category id that is not an integer"),
-    ("annotations", {"category_id": 5}, "(such as id 1) have the category ids 5, which 'categories' lacks"),
-    ("annotations", {"bbox": []}, "the annotation with id 1 has the bbox [], which is not [x, y, width, height]"),
-    ("annotations", {"bbox": [1, 2, 3, None]}, "which is not [x, y, width, height]"),
-    ("annotations", {"ignore": 1}, "has 'ignore', which is not part of COCO: use 'iscrowd'"),
-    ("annotations", {"segmentation": [2, 3, 12, 3, 12, 11]}, "polygons that are not a list of lists"),
-    ("annotations", {"segmentation": "RLE"}, "neither polygons nor an RLE with 'size' and 'counts'"),
-    ("annotations", {"segmentation": {"counts": "a"}}, "neither polygons nor an RLE with 'size' and 'counts'"),
+    ("categories", {"id": "7"}, """category without an integer 'id' and a string 'name', such as {"id": "7", """),
+    ("categories", {"name": None}, "category without an integer 'id' and a string 'name'"),
+    ("categories", {"id": 4}, "category id that occurs twice, such as 4"),
+    ("images", {"file_name": None}, "image without an 'id' (number or string) and a string 'file_name'"),
+    ("images", {"width": "40"}, """image without positive integers 'width' and 'height', such as 1.png: ["40", 30]"""),
+    ("images", {"height": 0}, "image without positive integers 'width' and 'height', such as 1.png: [40, 0]"),
+    ("images", {"id": 2}, "image id that occurs twice, such as 2"),
+    ("images", {"id": [2]}, "image without an 'id' (number or string)"),
+    ("annotations", {"id": 3}, "annotation id that occurs twice, such as annotation 3 (2.png)"),
+    (
+        "annotations",
+        {"category_id": "cat"},
+        """category id that is not an integer, such as annotation 1 (1.png): "cat\"""",
+    ),
+    (
+        "annotations",
+        {"category_id": 5},
+        "category id that 'categories' lacks, such as annotation 1 (1.png): 5 (4, 7, 9 exist): add it",
+    ),
+    ("annotations", {"bbox": []}, "bbox that is not [x, y, width, height], such as annotation 1 (1.png): []"),
+    ("annotations", {"bbox": [1, 2, 3, None]}, "bbox that is not [x, y, width, height]"),
+    ("annotations", {"ignore": 1}, "'ignore', which is not part of COCO, such as annotation 1 (1.png): use 'iscrowd'"),
+    ("annotations", {"segmentation": [2, 3, 12, 3, 12, 11]}, "segmentation that is not a list of flat polygons"),
+    ("annotations", {"segmentation": "RLE"}, "neither a list of polygons nor an RLE with 'size' and 'counts'"),
+    ("annotations", {"segmentation": {"counts": "a"}}, "neither a list of polygons nor an RLE with 'size' and"),
     (
         "annotations",
         {"segmentation": {"size": [40, 30], "counts": [1200]}},
-        "has an RLE of size [40, 30], but its image 1.png has [height, width] = [30, 40]: correct",
+        "RLE whose size is not [height, width] of its image, such as annotation 1 (1.png): [40, 30], not [30, 40]",
     ),
 ]
 
@@ -162,7 +170,10 @@ def test_missing_image(tmp_path):
     data = coco_files.valid()
     data["images"][2]["file_name"] = "gone.png"
     message = message_of(tmp_path, data)
-    assert message == f"the image {tmp_path}/images/gone.png is missing: restore it, or remove it from the json"
+    assert message == (
+        f"{tmp_path}/data.json: 1 x missing image, such as {tmp_path}/images/gone.png: restore it, or remove it from "
+        f"the json ('centermask-solo check-dataset {tmp_path}/data.json {tmp_path}/images' lists every fault)"
+    )
 
 
 @pytest.mark.parametrize("keep", [0, 20, 500])
@@ -176,7 +187,7 @@ def test_damaged_image(tmp_path, keep):
 
 def test_image_of_another_size(tmp_path):
     data = coco_files.valid()
-    data["annotations"] = []
+    del data["annotations"][:2]
     data["images"][0].update(width=coco_files.HEIGHT, height=coco_files.WIDTH)
     assert message_of(tmp_path, data) == (
         f"the image {tmp_path}/images/1.png has 40x30 pixels, but the json says 30x40 (width x height), width and "
@@ -186,7 +197,7 @@ def test_image_of_another_size(tmp_path):
 
 def test_image_sizes_respect_exif_orientation(tmp_path):
     data = coco_files.valid()
-    data["annotations"] = []
+    del data["annotations"][1:]
     data["images"] = [{"id": 1, "file_name": "rotated.jpg", "width": 30, "height": 40}]
     (tmp_path / "images").mkdir()
     exif = Image.Exif()

@@ -7,7 +7,8 @@ from detectron2.data.datasets import register_coco_instances
 
 from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.data.validation import report as report_module
-from centermask_solo.data.validation.report import MAX_EXAMPLES, check_coco_files, check_dataset
+from centermask_solo.data.validation.findings import MAX_EXAMPLES
+from centermask_solo.data.validation.report import check_coco_files, check_dataset
 from centermask_solo.utils.errors import DataError
 from tests.data import coco_files
 
@@ -59,7 +60,8 @@ def box(*corners):
         ({"segmentation": [box(1, -5, 9, 9), box(1, -6, 9, 9)]}, ["polygon that extends beyond the image"]),
         ({"segmentation": {"size": [30, 40], "counts": [1200]}}, ["RLE without any pixels"]),
         ({"segmentation": {"size": [30, 40], "counts": [10, "a"]}}, ["RLE that cannot be decoded"]),
-        ({"segmentation": {"size": [30, 40], "counts": "04XT1"}}, []),  # compressed
+        ({"segmentation": {"size": [30, 40], "counts": "04XT1"}}, ["RLE whose counts do not sum to height x width"]),
+        ({"bbox": [0, 0, 1, 4], "segmentation": {"size": [30, 40], "counts": "04\\U1"}}, []),  # compressed
     ],
 )  # fmt: skip
 def test_faults_of_annotations(tmp_path, change, kinds):
@@ -69,28 +71,31 @@ def test_faults_of_annotations(tmp_path, change, kinds):
     assert list(report.faults) == kinds
     assert report.ok == (not kinds)
     for kind in kinds:
-        assert len(report.faults[kind]) == 1
-        assert report.faults[kind][0].startswith("annotation 1 (")
+        assert report.faults[kind].count == len(report.faults[kind].examples) == 1
+        assert report.faults[kind].examples[0].startswith("annotation 1 (")
         assert f"FAULT, 1 x {kind}: annotation 1" in str(report)
 
 
 def test_categories_of_the_same_name(tmp_path):
     data = coco_files.valid()
     data["categories"][0]["name"] = "emu"
-    assert report_on(tmp_path, data).faults == {"class name of several categories": ["emu"]}
+    report = report_on(tmp_path, data)
+    assert list(report.faults) == ["class name of several categories"]
+    assert report.faults["class name of several categories"].examples == ["emu"]
+    assert report.objects_of_class == {"dog": 1, "emu (id 7)": 1, "emu (id 9)": 0}
 
 
 def test_images(tmp_path):
     data = coco_files.valid()
     data["images"][0].update(width=41)
-    data["annotations"] = []
+    del data["annotations"][1]
     json_file, images = coco_files.write(tmp_path, data)
     (tmp_path / "images" / "2.png").unlink()
     path = tmp_path / "images" / "3.png"
     path.write_bytes(path.read_bytes()[:300])
     report = check_coco_files(json_file, images)
-    assert report.faults["missing image"] == [f"{images}/2.png"]
-    wrong, damaged = report.faults["unusable image"]
+    assert report.faults["missing image"].examples == [f"{images}/2.png"]
+    wrong, damaged = report.faults["unusable image"].examples
     assert "1.png has 40x30 pixels, but the json says 41x30" in wrong
     assert "3.png is damaged" in damaged
     assert str(report).endswith("3 faults found")
@@ -101,7 +106,7 @@ def test_many_faults_are_counted_and_abbreviated(tmp_path):
     data = coco_files.valid()
     data["annotations"] = [{**data["annotations"][0], "id": i, "bbox": [0, 0, 0, 0]} for i in range(20)]
     text = str(report_on(tmp_path, data))
-    assert "FAULT, 20 x box without area: annotation 0 (1.png)" in text
+    assert "FAULT, 20 x box without area: annotation 0 (1.png): [0.0, 0.0, 0.0, 0.0]; " in text
     assert f"and {20 - MAX_EXAMPLES} more" in text
 
 

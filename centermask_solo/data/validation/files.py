@@ -1,0 +1,55 @@
+"""Check that the image files of a dataset exist, can be decoded and have the size that the json states."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from detectron2.utils.file_io import PathManager
+
+from ...utils.errors import DataError
+from ..formats.coco import Record
+from ..images import check_image, exif_orientation
+from . import rules
+from .fields import has_size
+from .findings import Findings
+from .repair import repair_file_name
+
+
+def check_files(images: Iterable[Record], image_root: str, findings: Findings, *, decode: bool) -> None:
+    """Find missing images and, if they are decoded, those that are damaged, of another size, or turned by EXIF data."""
+    for x, path, exists in _find(images, image_root):
+        if not exists:
+            findings.add(rules.MISSING_IMAGE, path)
+        elif decode and has_size(x):
+            try:
+                check_image(path, (x["width"], x["height"]))
+            except DataError as error:
+                findings.add(rules.UNUSABLE_IMAGE, str(error))
+            else:
+                check_orientation(path, findings)
+
+
+def check_orientation(path: str, findings: Findings) -> None:
+    """Find an image that is mirrored or turned upside down, so that its size does not show how it was annotated."""
+    orientation = exif_orientation(path)
+    if 2 <= orientation <= 4:
+        findings.add(rules.TURNED_IMAGE, f"{path} (orientation {orientation})")
+
+
+def image_path(x: Record, image_root: str) -> str:
+    """Return the path of an image's file on this machine."""
+    return PathManager.get_local_path(os.path.join(image_root, repair_file_name(x["file_name"], image_root)))
+
+
+def _find(images: Iterable[Record], image_root: str) -> Iterator[tuple[Record, str, bool]]:
+    """Yield each image with its path and whether it is there, from one listing per folder."""
+    listed: dict[str, set[str]] = {}
+    for x in images:
+        if not isinstance(x.get("file_name"), str):
+            continue
+        path = os.path.join(image_root, repair_file_name(x["file_name"], image_root))
+        folder, name = os.path.split(path)
+        if folder not in listed:
+            listed[folder] = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        yield x, path, name in listed[folder] or PathManager.isfile(path)

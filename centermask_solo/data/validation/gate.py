@@ -1,0 +1,126 @@
+"""The gate in front of training and evaluation: refuse annotation files with errors, repair those that need it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from detectron2.utils.file_io import PathManager
+
+from ...utils.errors import DataError
+from ..formats.coco import CocoData, read_coco_json
+from .findings import Finding, Inspection
+from .inspection import inspect
+from .repair import repair
+from .rules import RULES
+
+logger = logging.getLogger(__name__)
+
+FileKey = tuple[str, int, int]
+
+_clean: set[FileKey] = set()  # files that need no repair
+_announced: set[FileKey] = set()  # files whose repair was logged
+
+
+def inspect_file(json_file: str) -> tuple[CocoData, Inspection]:
+    """Return the content of an annotation file and what validation finds in it.
+
+    Raises:
+        DataError: it is not COCO at all.
+    """
+    data = read_coco_json(json_file)
+    found = inspect(data)
+    if not found.needs_repair:
+        mark_clean(file_key(json_file))
+    return data, found
+
+
+def admit(found: Inspection, json_file: str, image_root: str, *, masks: bool = True) -> None:
+    """Raise DataError if validation found an error; log its warnings otherwise.
+
+    Args:
+        found: What validation found.
+        json_file: Annotations in COCO format.
+        image_root: Folder of their images.
+        masks: Whether objects need masks.
+    """
+    refuse_errors(found, json_file, image_root, masks=masks)
+    for x in found.findings.warnings(masks):
+        logger.warning("%s: %s", json_file, format_warning(x))
+
+
+def refuse_errors(
+    found: Inspection, json_file: str, image_root: str, *, masks: bool = True, allow_empty: bool = False
+) -> None:
+    """Raise DataError, with the worst error and the number of the others, if validation found any."""
+    errors = found.findings.errors(masks, allow_empty)
+    if not errors:
+        return
+    worst = min(errors, key=lambda x: RULES.index(x.rule))
+    others = len(errors) - 1
+    more = f"; {others} more {'kind' if others == 1 else 'kinds'} of faults" if others else ""
+    raise DataError(
+        f"{json_file}: {worst.count} x {worst.rule.title}, such as {worst.examples[0]}: {worst.rule.fix}{more} "
+        f"('centermask-solo check-dataset {json_file} {image_root}' lists every fault)"
+    )
+
+
+def format_warning(finding: Finding) -> str:
+    """Return a warning with its number, an example and what is done about it."""
+    rule = finding.rule
+    return f"{finding.count} x {rule.title}, such as {finding.examples[0]}: {rule.fix}"
+
+
+@contextmanager
+def usable_json(json_file: str, image_root: str, *, masks: bool = True) -> Iterator[str]:
+    """Give the path of an annotation file that pycocotools and Detectron2 read as it is meant.
+
+    It is the file itself, unless it needs a repair: then it is a temporary copy.
+
+    Args:
+        json_file: Annotations in COCO format.
+        image_root: Folder of its images.
+        masks: Whether objects need masks.
+
+    Raises:
+        DataError: the file has a fault. A file without objects is no fault here.
+    """
+    if file_key(json_file) in _clean:
+        yield json_file
+        return
+    data, found = inspect_file(json_file)
+    refuse_errors(found, json_file, image_root, masks=masks, allow_empty=True)
+    if not found.needs_repair:
+        yield json_file
+        return
+    if file_key(json_file) not in _announced:
+        _announced.add(file_key(json_file))
+        repairs = "; ".join(f"{x.count} x {x.rule.title}: {x.rule.fix}" for x in found.findings if x.rule.repaired)
+        logger.info("Reading a repaired copy of %s, which itself is not changed (%s)", json_file, repairs)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, os.path.basename(json_file))
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(repair(data, found, image_root, masks), file)
+        del data, found
+        yield path
+
+
+def clean_files() -> list[FileKey]:
+    """Return the annotation files that are known to need no repair."""
+    return sorted(_clean)
+
+
+def mark_clean(key: FileKey) -> None:
+    """Remember that a file of this :func:`file_key` needs no repair."""
+    _clean.add(key)
+
+
+def file_key(json_file: str) -> FileKey:
+    """Return what identifies the present content of an annotation file."""
+    path = os.path.abspath(PathManager.get_local_path(json_file))
+    status = os.stat(path)
+    return path, status.st_mtime_ns, status.st_size
