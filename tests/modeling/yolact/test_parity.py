@@ -136,16 +136,17 @@ def training(r50_case):
     """One training step of the recorded batch: predictions, targets, losses and gradients."""
     model = r50_case.model
     inputs = [_training_input(x) for x in r50_case.case["losses"]["images"]]
-    model.train()
+    model.train().double()  # rounding turns ReLUs on and off, and gradients with them
     try:
         predictions = model.predict_for_training(model.preprocess_image(inputs).tensor)
+        predictions = predictions._make(x.float() for x in predictions)
         targets = model.label(predictions, [x["instances"] for x in inputs])
         losses = model.losses(predictions, targets)
         sum(losses.values()).backward()
         gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     finally:
         model.zero_grad()
-        model.eval()
+        model.eval().float()
     return SimpleNamespace(predictions=predictions, targets=targets, losses=losses, gradients=gradients)
 
 
