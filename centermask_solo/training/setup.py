@@ -14,7 +14,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS
 from .. import add_centermask_solo_config
 from ..checkpoint.files import check_weights_file
 from ..config import merge_config, value_of
-from ..data.datasets import register_datasets
+from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets
 from ..evaluation import check_evaluator
@@ -75,13 +75,15 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
             "batch size, learning rate and schedule"
         )
     names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
+    for name in names:
+        check_registered(name)
+    for name in cfg.DATASETS.TEST:
+        check_evaluator(name)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     key = system.num_classes_key if system else ""
     classes = check_datasets(names, value_of(cfg, key) if key else None, key, masks=cfg.MODEL.MASK_ON)
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
-    for name in cfg.DATASETS.TEST:
-        check_evaluator(name)
 
 
 def _check_device(name: str) -> None:

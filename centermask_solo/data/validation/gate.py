@@ -62,10 +62,11 @@ def refuse_errors(
         return
     worst = min(errors, key=lambda x: RULES.index(x.rule))
     others = len(errors) - 1
-    more = f"; {others} more {'kind' if others == 1 else 'kinds'} of faults" if others else ""
+    more = f"; {others} more {'kind of fault' if others == 1 else 'kinds of faults'}" if others else ""
+    command = f"centermask-solo check-dataset {json_file} {image_root}".rstrip()
     raise DataError(
         f"{json_file}: {worst.count} x {worst.rule.title}, such as {worst.examples[0]}: {worst.rule.fix}{more} "
-        f"('centermask-solo check-dataset {json_file} {image_root}' lists every fault)"
+        f"('{command}' lists every fault)"
     )
 
 
