@@ -32,7 +32,7 @@ REQUIREMENTS = [
     "tensorboard",
     "packaging",
 ]
-TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "scipy"]
+TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "pytest-xdist", "scipy"]
 LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # other versions format and check differently
 
 setup(
@@ -52,7 +52,7 @@ setup(
     },
     zip_safe=False,
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS], "lvis": ["lvis"]},
+    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS]},
     entry_points={"console_scripts": ["centermask-solo = centermask_solo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

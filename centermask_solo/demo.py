@@ -26,7 +26,7 @@ from .training.logs import output_in_log
 from .training.progress import ProgressPrinter, format_seconds
 from .training.run import run_training
 from .training.setup import setup_cfg
-from .utils.errors import ConfigError, UserError
+from .utils.errors import ConfigError, WeightsError
 
 # Without ImageNet weights the whole backbone is trained, and the statistics of its batch norms are estimated.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
@@ -116,7 +116,7 @@ def initial_weights(weights: str) -> list[str]:
         return []
     try:
         mobilenetv2_imagenet.prepare(mobilenetv2_imagenet.FILE)
-    except (UserError, FileNotFoundError) as error:
+    except WeightsError as error:
         say(f"   The backbone starts from random instead of ImageNet weights, and will find less: {error}")
         return FROM_SCRATCH
     return []

@@ -1,4 +1,4 @@
-"""Registers everything that Detectron2 looks up by name; importing this module is enough."""
+"""Register everything that Detectron2 looks up by name; importing this module is enough."""
 
 from __future__ import annotations
 

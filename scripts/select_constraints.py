@@ -14,8 +14,12 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import distributions
 from pathlib import Path
 
-from pip._vendor.packaging.requirements import Requirement
-from pip._vendor.packaging.utils import canonicalize_name
+try:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+except ImportError:  # a new environment has pip's copy alone; importing pip keeps setuptools from working afterwards
+    from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.utils import canonicalize_name
 
 HELD = ("torch", "torchvision", "numpy")  # what a compiled Detectron2 or a GPU's driver may depend on
 

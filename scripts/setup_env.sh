@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+LVIS="lvis==0.5.3" # evaluates LVIS; installed without what it asks for, as opencv-python would overwrite cv2
 DETECTRON2="sal-detectron2==0.7.2" # a wheel of Detectron2 on PyPI, which has none under the name detectron2
 VENV="${VENV-.venv}"
 
@@ -94,6 +95,8 @@ if [ -n "$(missing torch torchvision)" ]; then
 fi
 # shellcheck disable=SC2086
 "$PY" -m pip install $quiet --constraint "$constraints" --editable '.[dev]'
+
+"$PY" -m pip install --quiet --no-deps "$LVIS" || say "cannot install $LVIS: LVIS cannot be evaluated"
 
 if "$PY" -c 'import detectron2' 2>/dev/null; then
     say "keeping the installed Detectron2"

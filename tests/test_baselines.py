@@ -74,11 +74,11 @@ def sample(with_proposals: bool, num_objects: int = 2) -> dict[str, Any]:
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.tensor.int().tolist(), strict=True):
         mask[y0:y1, x0:x1] = True
     classes = torch.tensor([3, 9])[:num_objects]
-    truth = Instances((96, 128), gt_boxes=boxes, gt_classes=classes, gt_masks=BitMasks(masks))
+    gt = Instances((96, 128), gt_boxes=boxes, gt_classes=classes, gt_masks=BitMasks(masks))
     image = torch.randint(0, 256, (3, 96, 128), generator=torch.Generator().manual_seed(0))
     proposals = Instances((96, 128), proposal_boxes=Boxes(torch.tensor([[6.0, 9, 58, 72], [90, 60, 120, 90]])))
     proposals.objectness_logits = torch.tensor([2.0, -1.0])
-    return {"image": image, "instances": truth} | ({"proposals": proposals} if with_proposals else {})
+    return {"image": image, "instances": gt} | ({"proposals": proposals} if with_proposals else {})
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -92,11 +92,21 @@ def test_options_exist(path):
     assert [word for word in sorted(words) if not is_key(word, keys)] == []
 
 
+def anchors(path: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub forms them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @documents
-def test_links_lead_to_files(path):
+def test_links_lead_to_files_and_their_headings(path):
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
-        if "://" not in link and not link.startswith("#"):
-            assert (path.parent / link.split("#")[0]).exists(), link
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 def commands(path: Path) -> list[list[str]]:

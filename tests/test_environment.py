@@ -4,8 +4,8 @@ import ast
 from pathlib import Path
 
 import pytest
-from pip._vendor.packaging.requirements import Requirement
-from pip._vendor.packaging.utils import canonicalize_name
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from scripts.select_constraints import select_constraints
 

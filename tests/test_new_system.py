@@ -1,4 +1,4 @@
-"""A meta-architecture of a user's own needs one record: training, weights and prediction then handle it."""
+"""A user's own meta-architecture needs one record; training, weights, prediction and the common tests handle it."""
 
 import json
 
@@ -6,11 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import nn
 
+from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.cli import main
 from centermask_solo.model_zoo.conversion import convert_weights
@@ -18,35 +19,40 @@ from centermask_solo.modeling import systems
 from centermask_solo.modeling.systems import ClassOutputs, System, register_system
 from centermask_solo.utils.errors import WeightsError
 from tests.cli.test_cli import fails
+from tests.modeling import models
+from tests.modeling import test_meta_archs_training as common
 from tests.training.tiny import CLASSES, tiny_cfg, write_dataset
 
 
 class WholeImageDetector(nn.Module):
-    """Classifies an image, and detects one object that fills it."""
+    """Classifies an image, and detects one object that fills it unless it is background."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3, stride=4), nn.ReLU())
-        self.classifier = nn.Linear(4, cfg.MODEL.ROI_HEADS.NUM_CLASSES)
+        self.classifier = nn.Linear(4, cfg.MODEL.ROI_HEADS.NUM_CLASSES + 1)  # background last
+        self.score_thresh = cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
 
     def forward(self, batched_inputs):
         images = [x["image"].to(self.classifier.weight.device) / 255 for x in batched_inputs]
         logits = self.classifier(self.backbone(ImageList.from_tensors(images, 32).tensor).mean(dim=(2, 3)))
         if self.training:
-            classes = torch.stack([x["instances"].gt_classes[0] for x in batched_inputs])
-            return {"loss_class": F.cross_entropy(logits, classes.to(logits.device))}
+            background = torch.tensor([logits.shape[1] - 1])
+            classes = torch.cat([torch.cat([x["instances"].gt_classes, background])[:1] for x in batched_inputs])
+            return {"loss_class": F.cross_entropy(logits.float(), classes.to(logits.device))}
         return [{"instances": self._detect(*pair)} for pair in zip(batched_inputs, logits.softmax(dim=1), strict=True)]
 
     def _detect(self, x, scores):
-        size = height, width = x["height"], x["width"]
-        score, label = scores.max(dim=0)
-        return Instances(
+        size = height, width = x.get("height", x["image"].shape[1]), x.get("width", x["image"].shape[2])
+        score, label = scores[:-1].max(dim=0)
+        found = Instances(
             size,
             pred_boxes=Boxes(torch.tensor([[0.0, 0.0, width, height]])),
             scores=score[None],
             pred_classes=label[None],
             pred_masks=torch.ones(1, height, width, dtype=torch.bool),
         )
+        return found[found.scores > self.score_thresh]
 
 
 if "WholeImageDetector" not in META_ARCH_REGISTRY:
@@ -62,7 +68,7 @@ def record(monkeypatch):
             name="WholeImageDetector",
             num_classes_key="MODEL.ROI_HEADS.NUM_CLASSES",
             signature=("backbone.0.weight", "classifier.weight"),
-            class_outputs=(ClassOutputs("classifier.weight"),),
+            class_outputs=(ClassOutputs("classifier.weight", background=1),),
             class_layers=("classifier",),
         )
     )
@@ -134,8 +140,8 @@ def test_a_missing_layer_is_an_error(weights, tmp_path):
     content = torch.load(weights, weights_only=True)
     del content["model"]["backbone.0.bias"]
     torch.save(content, tmp_path / "x.pth")
-    sentence = r"WholeImageDetector of this package\) does not fit WholeImageDetector: it lacks backbone\.0\.bias; give"
-    with pytest.raises(WeightsError, match=sentence):
+    message = r"WholeImageDetector of this package\) does not fit WholeImageDetector: it lacks backbone\.0\.bias; give"
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(make_model(tmp_path, 2)).load(str(tmp_path / "x.pth"))
 
 
@@ -168,3 +174,39 @@ def test_it_predicts_from_its_checkpoint_and_from_a_converted_one(weights, tmp_p
     found, again = (json.loads((tmp_path / name / "predictions.json").read_text()) for name in "01")
     assert [x["name"] for x in found["categories"]] == CLASSES
     assert len(found["annotations"]) == 4 and found["annotations"] == again["annotations"]
+
+
+def common_suite_cfg(*overrides):
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    options = {"META_ARCHITECTURE": "WholeImageDetector", "MASK_ON": True, "DEVICE": "cpu"}
+    cfg.merge_from_list([item for key, value in options.items() for item in (f"MODEL.{key}", value)])
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+ENTRY = models.System(
+    make_cfg=common_suite_cfg,
+    num_classes="MODEL.ROI_HEADS.NUM_CLASSES",
+    score_thresh="MODEL.ROI_HEADS.SCORE_THRESH_TEST",
+    object_losses=set(),
+    background_loss="loss_class",
+    steps=0,
+    learning_rate=0.0,
+    loss_bound=0.0,
+)
+COMMON = [
+    common.test_polygons_and_bit_masks_give_the_same_losses,
+    common.test_training_under_autocast_is_close_to_float32,
+    common.test_one_class,
+]
+
+
+@pytest.mark.parametrize("test", COMMON, ids=lambda test: test.__name__)
+def test_the_common_suite_needs_one_entry(test):
+    test(ENTRY)
+
+
+@pytest.mark.parametrize("gt_of_images", [[common.EMPTY], [common.EMPTY, common.WHOLE_IMAGE]], ids=["empty", "mixed"])
+def test_the_common_suite_trains_it_on_any_batch(gt_of_images):
+    common.test_every_parameter_learns_from_any_batch(ENTRY, gt_of_images)

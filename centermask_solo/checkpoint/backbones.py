@@ -1,4 +1,4 @@
-"""The backbone that weights belong to, told from their names and shapes."""
+"""Identify the backbone that weights belong to from their names and shapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RESNETS = {
 
 
 class Backbone(NamedTuple):
-    """A backbone as people call it; "" where something is unknown.
+    """The common name of a backbone, in parts; "" where something is unknown.
 
     Attributes:
         kind: "ResNet", "ResNeXt", "VoVNetV2", "MobileNetV2" or "DarkNet".

@@ -1,7 +1,8 @@
-"""The one way in which weights enter a model and leave it."""
+"""Load weights into models, and save them."""
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import nn
 
 from ..utils.errors import WeightsError
+from ..utils.files import atomic_write
 from ..utils.text import name_some
 from .files import check_weights_file
 from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
@@ -22,7 +24,7 @@ ADVICE = "give weights of this model, or a config that fits the file"
 
 
 class Checkpointer(DetectionCheckpointer):
-    """Detectron2's checkpointer, which reads files safely and does not let a wrong one pass.
+    """Detectron2's checkpointer, which reads files safely and rejects those that do not fit the model.
 
     Differs: files are read without running code from them, under the names of any code base of
     :data:`~centermask_solo.checkpoint.sources.SOURCES`; a file that does not fit the model is an error instead of a
@@ -66,8 +68,17 @@ class Checkpointer(DetectionCheckpointer):
             kwargs["config"] = self.config
         super().save(name, **kwargs)
 
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Write the name of the newest checkpoint, so that a run killed meanwhile can still resume from the one before.
+
+        Args:
+            last_filename_basename: File name of the checkpoint, without its folder.
+        """
+        with atomic_write(os.path.join(self.save_dir, "last_checkpoint")) as file:
+            file.write(last_filename_basename)
+
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a file, or nothing if ``path`` is empty; return what it holds beside the model and the checkpointables.
+        """Load a file, or nothing if ``path`` is empty; return what it holds besides the model and the checkpointables.
 
         Raises:
             WeightsError: The file is missing, is not a checkpoint, or does not fit the model.
@@ -174,7 +185,7 @@ class Checkpointer(DetectionCheckpointer):
 
 
 def _pixel_format_of(model: nn.Module) -> PixelFormat | None:
-    """Return the images that a model gives its networks; None if it does not tell."""
+    """Return the pixel format that a model states; None if it states none."""
     channels, mean, std = (getattr(model, name, None) for name in ("input_format", "pixel_mean", "pixel_std"))
     if channels is None or mean is None or std is None:
         return None

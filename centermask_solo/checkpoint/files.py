@@ -71,9 +71,7 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
             f'python -c "{program}" {names}'
         ) from error
     except DAMAGED as error:
-        raise WeightsError(
-            f"{path} cannot be read as a checkpoint: it is damaged or of another format ({first_line(error)})"
-        ) from error
+        raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
     values = content.pop("model")
     if not isinstance(values, dict) or not values:
         raise WeightsError(f"{path} holds no weights under 'model': give a checkpoint")

@@ -93,7 +93,7 @@ def parameters_of(state: Mapping[str, Any]) -> list[str]:
 
 
 def _find_prefix(names: Collection[str], state: Mapping[str, Any]) -> str:
-    """Return what the names of a bare backbone are preceded by in a model, judging by most of them."""
+    """Return the prefix that most names of a bare backbone have in a model."""
     prefixes = Counter(key.removesuffix(tail) for key in state for tail in _tails(key) if tail in names)
     if prefixes:
         return prefixes.most_common(1)[0][0]

@@ -17,7 +17,7 @@ from .sources.source import BACKBONE
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The content of a weight file under the names of this package; None stands for what the file does not tell.
+    """The content of a weight file under the names of this package; None where the file does not say.
 
     Attributes:
         path: Path or URL, as given.
@@ -25,10 +25,10 @@ class WeightFile:
         num_entries: Number of weights in the file.
         weights: Tensors and arrays by their names in a model; those of a bare backbone have no prefix.
         dropped: Entries of the file that are left out, with the reason.
-        metadata: What is in the file beside the weights.
+        metadata: What the file holds besides the weights.
         config: Config of the model, as YAML.
         pixel_format: Images that the weights were trained on.
-        format_is_certain: False if somebody may have trained weights of this layout on other images.
+        format_is_certain: False if weights of this layout may have been trained on other images.
     """
 
     path: str
@@ -72,7 +72,7 @@ class WeightFile:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The backbone, told from names and shapes."""
+        """The backbone, identified by names and shapes."""
         if self.is_backbone:
             return find_backbone(self.weights)
         inside = {key: value for key, value in self.weights.items() if key.startswith(BACKBONE)}

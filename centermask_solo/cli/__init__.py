@@ -6,11 +6,14 @@ These modules import what they run only in ``run``, so that ``--help`` loads nei
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 
 from ..utils.errors import reported_errors
 from . import check_dataset, compare, config, demo, models, predict, train, weights
 
+EXIT_CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
 SUBCOMMANDS = (train, predict, compare, demo, check_dataset, models, weights, config)
 
 
@@ -26,5 +29,21 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the subcommand that ``argv`` names (default: the command line of the process)."""
     args = build_parser().parse_args(argv)
-    with reported_errors():
-        args.run(args)
+    try:
+        with reported_errors():
+            args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _stdout_is_closed():
+            raise
+        raise SystemExit(EXIT_CLOSED_PIPE) from None
+
+
+def _stdout_is_closed() -> bool:
+    """Return whether the reader of the output, such as ``head``, has gone; if so, discard what is left of it."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it exits
+        return True
+    return False

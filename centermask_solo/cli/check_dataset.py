@@ -8,7 +8,7 @@ from ..utils.errors import ConfigError
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add the parser of this subcommand."""
+    """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("check-dataset", help="report what a dataset contains and everything wrong with it")
     parser.add_argument("dataset", help="an annotation file in COCO format, or the name of a registered dataset")
     parser.add_argument("images", nargs="?", help="the image folder of an annotation file")

@@ -8,7 +8,7 @@ from .options import add_overrides, add_weights_arguments, load_cfg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add the parser of this subcommand."""
+    """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("compare", help="draw images next to their ground truth and predictions")
     add_weights_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the picture to write (.png or .jpg)")

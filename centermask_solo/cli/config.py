@@ -6,7 +6,7 @@ import argparse
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add this subcommand and return its parser."""
+    """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("config", help="show or convert a config file")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     show = actions.add_parser("show", help="print all options of a config")

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--weights``, ``--config-file`` and ``--score-threshold``."""
-    parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint")
+    parser.add_argument(
+        "--weights", required=True, metavar="FILE", help="a checkpoint, or centermask_solo:// and the name of a config"
+    )
     parser.add_argument(
         "--config-file", default="", metavar="FILE", help="default: the config stored in the checkpoint or next to it"
     )

@@ -8,7 +8,7 @@ from .options import add_overrides, add_weights_arguments, load_cfg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add the parser of this subcommand."""
+    """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("predict", help="find instances in images and draw them")
     add_weights_arguments(parser)
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, image folders or patterns")
@@ -31,4 +31,5 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         with_pictures=not args.no_pictures,
     )
-    print(f"{count} instances; see {args.output}/{PREDICTIONS}")
+    hint = "" if count else "; a lower --score-threshold keeps more"
+    print(f"{count} instances{hint}; see {args.output}/{PREDICTIONS}")

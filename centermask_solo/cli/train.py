@@ -9,7 +9,7 @@ FIRST_PORT = 49152  # of the range that is free for private use
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    """Add the parser of this subcommand."""
+    """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("train", help="train or evaluate a model")
     add_arguments(parser)
     return parser

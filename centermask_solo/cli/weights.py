@@ -63,6 +63,6 @@ def _convert(args: argparse.Namespace) -> None:
     classes = "no class names (give them with --classes)"
     if done.thing_classes:
         classes = f"{len(done.thing_classes)} classes from '{done.thing_classes[0]}' to '{done.thing_classes[-1]}'"
-    print(f"{args.target}: {done.num_entries} parameters of {done.source}, {classes}, and the config {done.config}")
+    print(f"{args.target}: {done.num_entries} parameters of {done.source}, {classes}; config: {done.config}")
     if done.left_out:
         print(f"left out, because the config does not build it: {', '.join(done.left_out)}")

@@ -12,7 +12,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
-from ..utils.text import nearest
+from ..utils.text import nearest, one_line
 from .old_names import OLD_NAMES
 from .trees import keys_of
 
@@ -20,7 +20,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_dir() -> Path:
-    """Return the folder ``configs``, which is inside an installed package and beside it in a checkout."""
+    """Return the folder ``configs``: inside an installed package, next to the package in a checkout."""
     installed = _PACKAGE / "configs"
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
@@ -47,7 +47,7 @@ def find_config_file(name: str) -> str:
     if (root / plain).is_file():
         return str(root / plain)
     near = nearest(plain, config_names())
-    hint = f"the nearest one is {root / near}" if near else f"{root} has none either"
+    hint = f"the nearest one is {near}" if near else f"{root} has none either"
     raise ConfigError(f"there is no config file {name}; {hint}")
 
 
@@ -66,7 +66,7 @@ def read_config_file(path: str) -> dict[str, Any]:
     except RecursionError as error:
         raise ConfigError(f"{path} is its own _BASE_: remove one of the _BASE_ entries") from error
     except (yaml.YAMLError, TypeError, AttributeError, AssertionError, UnicodeError) as error:
-        raise ConfigError(f"{path} is not a config file: {_one_line(error)}") from error
+        raise ConfigError(f"{path} is not a config file: {one_line(error)}") from error
     if not isinstance(options, dict):
         raise ConfigError(f"{path} is not a config file: it has no options")
     return options
@@ -124,8 +124,8 @@ def _explained(cfg: CfgNode, origin: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
-        message = str(error.args[0] if error.args else error)
-        raise ConfigError(_explain(cfg, origin, " ".join(message.split()))) from error
+        message = one_line(error.args[0] if error.args else error)
+        raise ConfigError(_explain(cfg, origin, message)) from error
 
 
 def _explain(cfg: CfgNode, origin: str, message: str) -> str:
@@ -146,7 +146,7 @@ def _explain(cfg: CfgNode, origin: str, message: str) -> str:
     )
     if wrong_type:
         old_type, new_type, value, new, key = wrong_type.groups()
-        return f"the config key {key} takes a {old_type} such as {value}, but was given {new} ({new_type})"
+        return f"the config key {key} expects {old_type}, such as {value}, but was given {new} ({new_type})"
     return f"{origin}: {message}"
 
 
@@ -156,7 +156,3 @@ def value_of(cfg: CfgNode, key: str) -> Any:
     for part in key.split("."):
         node = node[part]
     return node
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

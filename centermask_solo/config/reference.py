@@ -159,7 +159,7 @@ def _nms_section(values: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a value as one writes it in a config file."""
+    """Return a value as it is written in a config file."""
     return f'"{value}"' if isinstance(value, str) else str(value).replace("'", '"')
 
 

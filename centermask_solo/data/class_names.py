@@ -19,7 +19,7 @@ def read_class_names(given: Sequence[str]) -> list[str]:
             list of names or in COCO format, whose categories are sorted by id.
 
     Raises:
-        ConfigError: the file is missing or holds no names, or a name occurs twice.
+        ConfigError: The file is missing or holds no names, or a name occurs twice.
     """
     names = list(given)
     if len(given) == 1 and given[0].endswith((".txt", ".json")):

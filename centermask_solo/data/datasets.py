@@ -15,6 +15,7 @@ from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.utils.file_io import PathManager
 
 from ..utils.errors import ConfigError, DataError, UserError
+from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
@@ -55,7 +56,7 @@ def register_datasets(cfg: CfgNode) -> None:
     Registering an entry again is a no-op.
 
     Raises:
-        ConfigError: an entry is not such a triple, or its name belongs to another dataset.
+        ConfigError: An entry is not such a triple, or its name belongs to another dataset.
     """
     for entry in cfg.DATASETS.COCO_JSON:
         if not isinstance(entry, (list, tuple)) or len(entry) != 3 or not all(isinstance(x, str) and x for x in entry):
@@ -96,13 +97,18 @@ def find_files(name: str) -> Metadata:
     """Return the metadata of a registered dataset once its json and its folder of images, if it has any, exist.
 
     Raises:
-        ConfigError: no such dataset is registered.
-        DataError: its files are missing.
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing.
     """
     check_registered(name)
     prepare_dataset(name)
     metadata = MetadataCatalog.get(name)
-    for key, what in (("json_file", "annotation file"), ("image_root", "folder of images")):
+    files = {
+        "json_file": "annotation file",
+        "image_root": "folder of images",
+        "sem_seg_root": "folder of label images",
+    }
+    for key, what in files.items():
         path = metadata.get(key)
         if path and not PathManager.exists(path):
             raise DataError(
@@ -171,8 +177,9 @@ def load_dataset(name: str) -> list[Sample]:
     """Return the samples of a registered dataset.
 
     Raises:
-        ConfigError: no such dataset is registered.
-        DataError: its files are missing, or its annotation file has a fault.
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing, or its annotation file has a fault.
+        UserError: A package that it needs is not installed.
     """
     json_file = find_files(name).get("json_file")
     if DatasetCatalog[name].__module__ != __name__:
@@ -181,6 +188,8 @@ def load_dataset(name: str) -> list[Sample]:
         return DatasetCatalog.get(name)
     except UserError:
         raise
+    except ModuleNotFoundError as error:
+        raise missing_package(str(error.name).partition(".")[0], name) from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError) as error:
         if not json_file:
             raise  # of a function that the user registered

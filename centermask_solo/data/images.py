@@ -21,7 +21,7 @@ def image_size(path: str) -> tuple[int, int]:
     """Decode an image and return its (width, height) after the rotation that its EXIF data asks for.
 
     Raises:
-        DataError: the file is missing or damaged.
+        DataError: The file is missing or damaged.
     """
     try:
         height, width = read_image(path, "RGB").shape[:2]

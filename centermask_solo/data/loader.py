@@ -125,8 +125,8 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
     """Return the loader of ``DATASETS.TRAIN``, with Detectron2's options and samples as ``mapper`` makes them.
 
     Raises:
-        ConfigError: a dataset or the sampler is unknown, or the processes cannot share a batch equally.
-        DataError: a dataset cannot be read, or no image has an object to train on.
+        ConfigError: A dataset or the sampler is unknown, or the processes cannot share a batch equally.
+        DataError: A dataset cannot be read, or no image has an object to train on.
     """
     dataset = _load_training_data(cfg)
     world_size = comm.get_world_size()
@@ -160,7 +160,7 @@ def _load_training_data(cfg: CfgNode) -> list[Sample]:
     except DataError:
         raise
     except Exception as error:
-        # Load again, one by one, to tell faults of the data from defects of the program
+        # Load the datasets one by one, which raises a DataError if the data is at fault.
         samples = [x for name in names for x in load_dataset(name)]
         has_objects = any(not x.get("iscrowd", 0) for sample in samples for x in sample.get("annotations", []))
         if isinstance(error, AssertionError) and not has_objects:

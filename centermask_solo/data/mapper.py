@@ -82,7 +82,7 @@ class InstanceMapper(DatasetMapper):
             mask_sizes: Reduced masks that the model trains with, which "ssd" provides; see the constructor.
 
         Raises:
-            ConfigError: an option is unknown, or options contradict each other or the model.
+            ConfigError: An option is unknown, or options contradict each other or the model.
         """
         options = super().from_config(cfg, is_train)
         options |= {"keep_crowds": cfg.INPUT.KEEP_CROWDS, "min_box_size": cfg.INPUT.MIN_BOX_SIZE}
@@ -102,7 +102,7 @@ class InstanceMapper(DatasetMapper):
         """Return the sample in the model's input format.
 
         Raises:
-            DataError: the image or an annotation cannot be used.
+            DataError: The image or an annotation cannot be used.
         """
         name = str(dataset_dict.get("file_name"))
         try:
@@ -142,7 +142,7 @@ class InstanceMapper(DatasetMapper):
             if self.recompute_boxes:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
         # Drop what is no longer visible, then reduce the masks
-        instances = _without_vanished(instances, self.min_box_size)
+        instances = _drop_vanished(instances, self.min_box_size)
         for name, size in self.mask_sizes.items():
             instances.set(name, reduce_masks(instances.gt_masks.tensor, size))
         if self.mask_sizes:
@@ -210,7 +210,7 @@ def _transform_to_bitmask(mask: Any, transforms: T.TransformList, image_shape: t
     return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))))
 
 
-def _without_vanished(instances: Instances, min_box_size: float) -> Instances:
+def _drop_vanished(instances: Instances, min_box_size: float) -> Instances:
     """Return the instances that still have a box above a given size and, where masks exist, a pixel.
 
     Nothing is copied if all have.

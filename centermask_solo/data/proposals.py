@@ -57,7 +57,7 @@ def read_proposals(path: str) -> dict[str, Any]:
         path: Path of the file, or a URL that Detectron2 knows.
 
     Raises:
-        DataError: the file is missing, cannot be fetched, or is not a proposal file.
+        DataError: The file is missing, cannot be fetched, or is not a proposal file.
     """
     try:
         local = PathManager.get_local_path(path)
@@ -66,7 +66,7 @@ def read_proposals(path: str) -> dict[str, Any]:
             f"the proposals {path} cannot be fetched ({first_line(error)}): create them with {SCRIPT}"
         ) from error
     if not os.path.isfile(local):
-        raise DataError(f"the proposal file {path} is missing: create it with {SCRIPT}")
+        raise DataError(f"the proposal file {path} is missing: create it with {SCRIPT}, see docs/systems/baselines.md")
     try:
         with open(local, "rb") as file:
             found = load_arrays(file, SAFE_GLOBALS)
@@ -93,8 +93,8 @@ def check_proposals(cfg: CfgNode, for_training: bool) -> None:
         for_training: Whether ``DATASETS.TRAIN`` is checked, too, and not only ``DATASETS.TEST``.
 
     Raises:
-        ConfigError: options contradict each other.
-        DataError: a file is missing, is not a proposal file, or lacks images.
+        ConfigError: Options contradict each other.
+        DataError: A file is missing, is not a proposal file, or lacks images.
     """
     if not cfg.MODEL.LOAD_PROPOSALS:
         if cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN" and (

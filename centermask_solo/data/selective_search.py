@@ -28,7 +28,7 @@ def selective_search(dataset: Sequence[Sample], num_workers: int = 1) -> Iterato
 
     Raises:
         UserError: OpenCV is not its contrib build.
-        DataError: an image is missing or damaged.
+        DataError: An image is missing or damaged.
 
     Source: J. Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; OpenCV's implementation.
     """

@@ -1,7 +1,19 @@
 """Evaluators of datasets, and their results as a table and as a file."""
 
-from .build import build_evaluator
+from .build import build_evaluator, check_evaluator
+from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
+from .panoptic import PanopticEvaluator
 from .results import format_results, write_results
+from .semantic import SemanticEvaluator
 
-__all__ = ["MaskScoreCOCOEvaluator", "build_evaluator", "format_results", "write_results"]
+__all__ = [
+    "MaskScoreCOCOEvaluator",
+    "MaskScoreLVISEvaluator",
+    "PanopticEvaluator",
+    "SemanticEvaluator",
+    "build_evaluator",
+    "check_evaluator",
+    "format_results",
+    "write_results",
+]

@@ -2,66 +2,86 @@
 
 from __future__ import annotations
 
-import importlib.util
-import logging
 import os
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import (
-    COCOPanopticEvaluator,
-    DatasetEvaluator,
-    DatasetEvaluators,
-    LVISEvaluator,
-    SemSegEvaluator,
-)
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.utils.file_io import PathManager
 
 from ..data.datasets import usable_annotations
-from ..utils.errors import DataError, UserError
+from ..utils.errors import DataError
+from ..utils.packages import require
+from . import cityscapes
+from .lvis import MAX_DETECTIONS as LVIS_MAX_DETECTIONS
+from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
-
-logger = logging.getLogger(__name__)
+from .panoptic import PanopticEvaluator
+from .semantic import SemanticEvaluator
 
 COCO_MAX_DETECTIONS = 100  # per image, in the official COCO metrics
-LVIS_MAX_DETECTIONS = 300  # per image, in the official LVIS metrics
+_CITYSCAPES = {"cityscapes_instance": cityscapes.InstanceEvaluator, "cityscapes_sem_seg": cityscapes.SemanticEvaluator}
+_KINDS = ("coco", "coco_panoptic_seg", "lvis", "sem_seg", *_CITYSCAPES)
+_PACKAGES = {"lvis": "lvis", **dict.fromkeys(_CITYSCAPES, cityscapes.PACKAGE)}
+_PANOPTIC_FILES = {"panoptic_json": "panoptic annotation file", "panoptic_root": "folder of panoptic images"}
+
+
+def check_evaluator(dataset_name: str) -> None:
+    """Check, without reading its files, that a registered dataset can be evaluated.
+
+    Raises:
+        DataError: its ``evaluator_type`` is unknown, or files that its evaluator needs are missing.
+        UserError: a package that its evaluator needs is not installed.
+    """
+    metadata = MetadataCatalog.get(dataset_name)
+    kind = metadata.get("evaluator_type", "coco")
+    if kind not in _KINDS:
+        raise DataError(
+            f"the dataset '{dataset_name}' has the evaluator_type '{kind}', which is not one of {', '.join(_KINDS)}"
+        )
+    if kind in _PACKAGES:
+        require(_PACKAGES[kind], dataset_name)
+    if kind == "coco_panoptic_seg":
+        for key, what in _PANOPTIC_FILES.items():
+            path = metadata.get(key)
+            if path and not PathManager.exists(path):
+                raise DataError(f"the dataset '{dataset_name}' lacks its {what} {path}: see datasets/README.md")
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     """Return the evaluator for the ``evaluator_type`` of a dataset's metadata.
 
-    "coco", the default, is Detectron2's, but ranks masks by their mask scores where the model predicts them; "lvis" is
-    Detectron2's; "coco_panoptic_seg" evaluates boxes, masks and semantic segmentation, and the panoptic quality if the
-    package panopticapi is installed.
+    * "coco", the default, and "lvis": AP of boxes and masks. They rank masks by their mask scores where the model
+      predicts them.
+    * "coco_panoptic_seg": AP as for "coco", semantic segmentation, and panoptic quality.
+    * "sem_seg": semantic segmentation.
+    * "cityscapes_instance" and "cityscapes_sem_seg": the metrics of Cityscapes.
 
-    All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and at least as many per image as in the
+    All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and never fewer per image than in the
     official metrics. Files are written to ``OUTPUT_DIR/inference/<dataset>``.
 
     Raises:
-        DataError: the type is another.
-        UserError: the package that it needs is not installed.
+        DataError: The type is none of these, or the dataset lacks what its type needs.
+        UserError: The package that it needs is not installed.
     """
+    check_evaluator(dataset_name)
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
-    if kind in ("coco", "coco_panoptic_seg"):
-        with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
-            coco = MaskScoreCOCOEvaluator(
-                dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
-            )
-        if kind == "coco":
-            return coco
-        evaluators = [coco, SemSegEvaluator(dataset_name, output_dir=output_dir)]
-        if importlib.util.find_spec("panopticapi") is not None:
-            evaluators.append(COCOPanopticEvaluator(dataset_name, output_dir))
-        else:
-            logger.warning("Skipping the panoptic quality, which needs https://github.com/cocodataset/panopticapi")
-        return DatasetEvaluators(evaluators)
     if kind == "lvis":
-        if importlib.util.find_spec("lvis") is None:
-            raise UserError(
-                f"the dataset '{dataset_name}' needs the package lvis for evaluation: run 'pip install lvis'"
-            )
-        return LVISEvaluator(dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit))
-    raise DataError(
-        f"the dataset '{dataset_name}' has the evaluator_type '{kind}': use coco, coco_panoptic_seg or lvis"
-    )
+        return MaskScoreLVISEvaluator(
+            dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit)
+        )
+    if kind == "sem_seg":
+        return SemanticEvaluator(dataset_name, output_dir=output_dir)
+    if kind in _CITYSCAPES:
+        return _CITYSCAPES[kind](dataset_name)
+    # Constructed first, because its error names what a panoptic dataset lacks
+    panoptic = [PanopticEvaluator(dataset_name, output_dir)] if kind == "coco_panoptic_seg" else []
+    with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
+        coco = MaskScoreCOCOEvaluator(
+            dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
+        )
+    if not panoptic:
+        return coco
+    return DatasetEvaluators([coco, SemanticEvaluator(dataset_name, output_dir=output_dir), *panoptic])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Instances
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 
 class MaskScoreCOCOEvaluator(COCOEvaluator):
@@ -15,21 +19,37 @@ class MaskScoreCOCOEvaluator(COCOEvaluator):
 
     Box AP ranks by ``scores`` as usual. In ``coco_instances_results.json`` each result has its box score as "score" and
     its mask score, if it has one, as "mask_score". Without mask scores this is Detectron2's evaluator.
+
+    Differs from it also where it fails: without any detections, metrics are 0 instead of nan, except those for which
+    there is no ground truth; ids of annotations may be any, where pycocotools takes an object with id 0 for missed.
     """
 
     _tasks: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        """See ``COCOEvaluator``."""
+        super().__init__(*args, **options)
+        self._predicts_masks = False
+        self._img_ids: list[int] | None = None
+        if self._do_evaluation:
+            _renumber(self._coco_api)
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        super().reset()
+        self._predicts_masks = False
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
         """Store the predictions of a batch; see ``COCOEvaluator.process``."""
         for x, output in zip(inputs, outputs, strict=True):
             super().process([x], [output])
-            if "instances" in output and output["instances"].has("mask_scores"):
-                scores = output["instances"].mask_scores.tolist()
-                for result, score in zip(self._predictions[-1]["instances"], scores, strict=True):
-                    result["mask_score"] = score
+            if "instances" in output:
+                self._predicts_masks |= output["instances"].has("pred_masks")
+                add_mask_scores(self._predictions[-1]["instances"], output["instances"])
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: list[int] | None = None) -> None:
         """Fill ``self._results``, masks in a separate pass with their mask scores as scores."""
+        self._img_ids = img_ids
         results = list(itertools.chain(*(x["instances"] for x in predictions)))
         tasks = self._tasks or self._tasks_from_predictions(results)
         if "segm" not in tasks or not any("mask_score" in x for x in results):
@@ -47,3 +67,46 @@ class MaskScoreCOCOEvaluator(COCOEvaluator):
                 self._results.move_to_end("segm")
         finally:
             self._tasks = given_tasks
+
+    def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
+        """Return the tasks that results show, and "segm" if the model has masks but detected nothing."""
+        tasks = set(super()._tasks_from_predictions(predictions))
+        return sorted(tasks | {"segm"} if self._predicts_masks else tasks)
+
+    def _derive_coco_results(
+        self, coco_eval: COCOeval | None, iou_type: str, class_names: list[str] | None = None
+    ) -> dict[str, float]:
+        """Return the metrics of a task; ``coco_eval`` is None if there are no detections."""
+        if coco_eval is None:
+            self._logger.warning(f"The model detected nothing in any image, so {iou_type} AP is 0")
+            coco_eval = self._evaluate_nothing(iou_type)
+        return super()._derive_coco_results(coco_eval, iou_type, class_names)
+
+    def _evaluate_nothing(self, iou_type: str) -> COCOeval:
+        """Return the evaluation of no detections: 0 where there is ground truth, else -1."""
+        detections = COCO()
+        detections.dataset = {**self._coco_api.dataset, "annotations": []}
+        with contextlib.redirect_stdout(io.StringIO()):
+            detections.createIndex()
+            coco_eval = COCOeval(self._coco_api, detections, iou_type)
+            if self._img_ids is not None:
+                coco_eval.params.imgIds = self._img_ids
+            coco_eval.evaluate()
+            coco_eval.accumulate()
+            coco_eval.summarize()
+        return coco_eval
+
+
+def add_mask_scores(results: list[dict[str, Any]], instances: Instances) -> None:
+    """Store the mask scores of an image's detections, if they have any, as "mask_score" of its COCO results."""
+    if instances.has("mask_scores"):
+        for result, score in zip(results, instances.mask_scores.tolist(), strict=True):
+            result["mask_score"] = score
+
+
+def _renumber(coco: COCO) -> None:
+    """Number the annotations from 1, because pycocotools stores the id of a match and 0 for none."""
+    for number, annotation in enumerate(coco.dataset["annotations"], start=1):
+        annotation["id"] = number
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()

@@ -10,27 +10,28 @@ from typing import Any
 
 from ..utils.files import atomic_write
 
-TASK_NAMES = {"segm": "mask", "bbox": "box"}
+TASK_NAMES = {"segm": "mask", "bbox": "box", "sem_seg": "semantic", "panoptic_seg": "panoptic"}
 
 
 def format_results(results: Mapping[str, Any]) -> str:
     """Return a text table with one row per task of each dataset and one column per metric, without per-class metrics.
 
+    Tasks that share no metric get tables of their own. "-" is a metric that does not exist, such as the AP of small
+    objects where there are none.
+
     Args:
         results: Return value of ``DefaultTrainer.test``, {task: {metric: value}} or for several datasets one such dict
             each, or the same read from ``evaluation.json``.
     """
-    rows = [(label, metrics) for label, metrics in _rows(results) if metrics]
-    if not rows:
-        return "no results"
-    columns = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
-    width = max(len(label) for label, _ in rows)
-    lines = [" " * width + "".join(f"{name:>8}" for name in columns)]
-    for label, metrics in rows:
-        numbers = [math.nan if metrics.get(name) is None else metrics[name] for name in columns]
-        cells = "".join(f"{number:8.2f}" if math.isfinite(number) else f"{'-':>8}" for number in numbers)
-        lines.append(f"{label:<{width}}{cells}")
-    return "\n".join(lines)
+    tables: list[list[tuple[str, dict[str, float]]]] = []
+    for label, metrics in _rows(results):
+        if metrics:
+            shared = (x for x in tables if any(metrics.keys() & others.keys() for _, others in x))
+            table = next(shared, None)
+            if table is None:
+                tables.append(table := [])
+            table.append((label, metrics))
+    return "\n\n".join(map(_format_table, tables)) or "no results"
 
 
 def write_results(results: Mapping[str, Any], output_dir: str) -> str:
@@ -44,6 +45,18 @@ def write_results(results: Mapping[str, Any], output_dir: str) -> str:
     with atomic_write(os.path.join(output_dir, "evaluation.txt")) as file:
         file.write(format_results(results) + "\n")
     return path
+
+
+def _format_table(rows: list[tuple[str, dict[str, float]]]) -> str:
+    columns = list(dict.fromkeys(name for _, metrics in rows for name in metrics))
+    width = max(len(label) for label, _ in rows)
+    widths = [max(8, len(name) + 2) for name in columns]
+    lines = [" " * width + "".join(f"{name:>{w}}" for name, w in zip(columns, widths, strict=True))]
+    for label, metrics in rows:
+        numbers = [math.nan if metrics.get(name) is None else metrics[name] for name in columns]
+        texts = [f"{number:.2f}" if math.isfinite(number) else "-" for number in numbers]
+        lines.append(f"{label:<{width}}" + "".join(f"{x:>{w}}" for x, w in zip(texts, widths, strict=True)))
+    return "\n".join(lines)
 
 
 def _rows(results: Mapping[str, Any], prefix: str = "") -> list[tuple[str, dict[str, float]]]:

@@ -15,7 +15,7 @@ from pycocotools.mask import area
 from tqdm import tqdm
 
 from ..utils.errors import ConfigError
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, make_folder
 from ..visualization.drawing import draw_predictions
 from .predictor import Predictor, default_score_threshold
 from .sources import find_images
@@ -43,7 +43,7 @@ def predict_to_folder(
         with_pictures: Whether to draw the instances, too.
 
     Raises:
-        ConfigError: ``batch_size`` is not positive, or the config cannot predict.
+        ConfigError: ``batch_size`` is not positive, ``output_dir`` cannot be created, or the config cannot predict.
         DataError: An input matches no image, or an image cannot be read.
         WeightsError: The weights do not fill the model.
     """
@@ -51,6 +51,7 @@ def predict_to_folder(
         raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
     paths = find_images(inputs)
+    make_folder(output_dir)
     predictor = Predictor(cfg)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []

@@ -26,6 +26,8 @@ def find_images(inputs: Sequence[str]) -> list[str]:
             found = [os.path.join(name, f) for f in sorted(os.listdir(name)) if f.lower().endswith(IMAGE_SUFFIXES)]
         else:
             found = [name] if os.path.isfile(name) else sorted(glob(name, recursive=True))
+        if not found and os.path.isdir(name):
+            raise DataError(f"the folder {name} contains no images ({', '.join(IMAGE_SUFFIXES)})")
         if not found:
             raise DataError(f"there is no image {name}")
         paths += found
@@ -43,4 +45,4 @@ def read_image(path: str) -> np.ndarray:
     try:
         return read_with_detectron2(path, "BGR")
     except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as an image, it is damaged or of an unknown kind: {error}") from error
+        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {error}") from error

@@ -1,4 +1,4 @@
-"""Weights of any source written in this package's own layout, with class names and config inside."""
+"""Convert weights of any source to this package's own layout, with class names and config inside."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def convert_weights(
 
 
 def _name_classes(file: WeightFile, given: Sequence[str] | None) -> list[str] | None:
-    """Return the names of the classes; None if nothing tells them."""
+    """Return the names of the classes, or None if they are unknown."""
     number = file.num_classes
     if given is None:
         return file.thing_classes or (COCO_CLASSES if number == len(COCO_CLASSES) else None)

@@ -13,7 +13,7 @@ from .matching import match_configs
 
 
 def inspect_weights(path: str) -> dict[str, Any]:
-    """Return what a weight file holds, in plain values; None is what it does not tell.
+    """Return what a weight file holds, in plain values; None where the file does not say.
 
     Args:
         path: Path of the file, or a URL that can be fetched.
@@ -88,7 +88,7 @@ def _expected_images(images: dict[str, Any] | None) -> str:
 
 
 def _configs(found: dict[str, Any]) -> list[str]:
-    """Return the config that the file belongs to, or all that fit if it does not tell."""
+    """Return the config that the file belongs to, or all that fit if that is not certain."""
     if found["has_config"]:
         return ["the one inside the file"]
     configs = [_config(**config) for config in found["configs"]]
@@ -106,4 +106,4 @@ def _config(name: str, options: dict[str, Any]) -> str:
 
 
 def _left_out(reason: str, keys: list[str]) -> str:
-    return f"{reason}: {keys[0]}" + (f" and {len(keys) - 1} more" if keys[1:] else "")
+    return f"{reason}: {name_some(keys, 1)}"

@@ -17,7 +17,7 @@ def find_config(weights: str) -> str | CfgNode:
     """Return what :func:`~centermask_solo.config.merge_config` needs to build the model of a checkpoint.
 
     It is the path of the model zoo's config if the weights are a model of it, the options of the config inside the
-    file, or the path of the config file that training wrote beside its checkpoints.
+    file, or the path of the config file that training wrote next to its checkpoints.
 
     Raises:
         ConfigError: There is none.
@@ -34,6 +34,6 @@ def find_config(weights: str) -> str | CfgNode:
             raise WeightsError(f"there is no file {weights}; correct the path of the weights")
         raise ConfigError(
             f"there is no config in {weights} and no {path}: name the config of these weights with --config-file; "
-            f"`centermask-solo weights inspect {weights}` tells which fits"
+            f"`centermask-solo weights inspect {weights}` shows which fits"
         )
     return path

@@ -46,11 +46,11 @@ class Match(NamedTuple):
 
 
 def match_configs(file: WeightFile) -> Match:
-    """Return the configs that a file fits, told from names, shapes and images.
+    """Return the configs that a file fits, matched by names, shapes and images.
 
-    Certain is the config whose published weights this file is: by the name of a model, the exact name of the file or
-    its sha256 in the table of models, or a file name that the source gives to weights of that config. Otherwise the
-    file belongs to a config only if all that fit predict the same; the first one is then taken.
+    The choice is certain if the file is the published weights of a config: by the name of a model, by its exact file
+    name or sha256 in the table of models, or by a file name that the source gives to weights of that config. Otherwise
+    a config is chosen only if all that fit predict the same, and then it is the first one.
     """
     fitting = [
         Candidate(signature, adapt(file, signature.num_classes, signature.pixel_format))
@@ -63,7 +63,7 @@ def match_configs(file: WeightFile) -> Match:
     published = _published_configs(file, candidates)
     if len(published) == 1:
         return Match(published + [candidate for candidate in candidates if candidate not in published], published[0])
-    alike = {_what_predicts(candidate) for candidate in candidates}
+    alike = {_prediction_key(candidate) for candidate in candidates}
     return Match(candidates, candidates[0] if len(alike) == 1 else None)
 
 
@@ -76,7 +76,7 @@ def adapt(
         file: The weights.
         num_classes: Number of classes of the config.
         pixel_format: Images that the config gives its model.
-        images: Change the images, too, to those the weights were trained on.
+        images: Whether to change the images, too, to those the weights were trained on.
     """
     options: dict[str, Any] = {}
     if file.system is not None and file.num_classes not in (None, num_classes):
@@ -105,7 +105,7 @@ def _published_configs(file: WeightFile, candidates: list[Candidate]) -> list[Ca
     ]
 
 
-def _what_predicts(candidate: Candidate) -> str:
+def _prediction_key(candidate: Candidate) -> str:
     """Return what prediction with a candidate depends on, its changed options included."""
     signature, options = candidate.signature, candidate.options
     images = None if "INPUT.FORMAT" in options else signature.pixel_format  # all that change them get the same

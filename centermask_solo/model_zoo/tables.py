@@ -42,8 +42,8 @@ names, and downloaded only if they are not there. If an address is dead or unkno
 put it there. A file that is named after its config has no known published name either: rename what you get. No sha256
 of a published file is known; where the table has one, it is checked.
 
-A file that you have from elsewhere is told by `centermask-solo weights inspect FILE`: from names, shapes and images,
-which {SIGNATURES} holds for every config. If several configs fit that predict differently, as the three sizes of
+`centermask-solo weights inspect FILE` identifies a file from elsewhere by names, shapes and images, which
+{SIGNATURES} holds for every config. If several configs fit that predict differently, as the three sizes of
 YOLACT's R-101 do, only the exact file name below (or the sha256) decides, or a name that YOLACT's training gives its
 files: `<config>_<epoch>_<iteration>.pth`. Otherwise all of them are listed, and `--config-file` chooses.
 
@@ -64,7 +64,8 @@ MEASURED = """
 
 Figures measured in this project, with commands and hardware, are in
 
-* [README.md](README.md#measured): accuracy on generated images, memory and time;
+* [docs/benchmarks.md](docs/benchmarks.md): memory and time;
+* [docs/comparison.md](docs/comparison.md): accuracy of all systems on the same generated images;
 * [docs/real_photographs.md](docs/real_photographs.md): small models on photographs;
 * [benchmarks/README.md](benchmarks/README.md): how memory and time are measured.
 
@@ -73,7 +74,7 @@ The AP of the published weights has not been measured here.
 
 
 def plain_table(models: Sequence[Model]) -> str:
-    """Return the table for the terminal; the last column tells whether the weights are on this machine."""
+    """Return the table for the terminal; the last column says whether the weights are on this machine."""
     headers = ("model", "published mask AP", "box AP", "of", "speed", "weights")
     rows = [
         (m.config, _number(m.mask_ap), _number(m.box_ap), m.release.split, _speed(m), weights_state(m)) for m in models

@@ -23,7 +23,7 @@ def mask_chunks(instances: Instances, rows: Tensor) -> Iterator[Tensor]:
         rows: int64, indices of the instances whose masks to yield.
 
     Raises:
-        DataError: If there are no masks although ``rows`` is not empty.
+        DataError: There are no masks although ``rows`` is not empty.
     """
     if len(rows) == 0:
         return

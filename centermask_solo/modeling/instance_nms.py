@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..ops.nms import MATRIX_NMS_KERNELS
 from ..utils.errors import ConfigError
+from .option_checks import check_at_least, check_choice
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,8 @@ class NMSOptions:
     class_agnostic: bool = False
 
     def __post_init__(self) -> None:
-        if self.topk < 1:
-            raise ConfigError(f"NMS.TOPK must be at least 1, not {self.topk}")
-        if self.kernel not in MATRIX_NMS_KERNELS:
-            raise ConfigError(f"NMS.KERNEL must be one of {', '.join(MATRIX_NMS_KERNELS)}, not {self.kernel!r}")
+        check_at_least("NMS.TOPK", self.topk, 1)
+        check_choice("NMS.KERNEL", self.kernel, MATRIX_NMS_KERNELS)
 
     @classmethod
     def from_node(cls, node: CfgNode) -> NMSOptions:
@@ -122,7 +121,7 @@ def register_instance_nms(
     """Register the decorated function as the rule that ``NMS.NAME`` calls ``name``; see :class:`NMSRule`.
 
     Raises:
-        ValueError: If the name is taken.
+        ValueError: The name is taken.
     """
 
     def register(function: NMSFunction) -> NMSFunction:
@@ -167,7 +166,7 @@ class InstanceNMS:
                 ``class_scores`` ((M, K) float), without which each instance only competes in its own class.
 
         Raises:
-            ValueError: If a field that the rule needs is missing.
+            ValueError: A field that the rule needs is missing.
         """
         rule = _find_rule(self.name)
         field = next((name for name in rule.inputs if instances.has(name)), None)
@@ -202,7 +201,7 @@ def build_instance_nms(node: CfgNode, fields: Collection[str]) -> InstanceNMS:
         fields: Those of :attr:`InstanceNMS.inputs` that the system can provide.
 
     Raises:
-        ConfigError: If the rule or kernel is unknown, or if the rule needs another field.
+        ConfigError: The rule or kernel is unknown, or the rule needs another field.
     """
     rule = _find_rule(node.NAME)
     if not set(rule.inputs) & set(fields):
@@ -216,6 +215,5 @@ def build_instance_nms(node: CfgNode, fields: Collection[str]) -> InstanceNMS:
 
 def _find_rule(name: str) -> NMSRule:
     """Return the rule of this name; raise ConfigError if there is none."""
-    if name not in INSTANCE_NMS_REGISTRY:
-        raise ConfigError(f"NMS.NAME must be one of {', '.join(INSTANCE_NMS_REGISTRY)}, not {name!r}")
+    check_choice("NMS.NAME", name, INSTANCE_NMS_REGISTRY)
     return INSTANCE_NMS_REGISTRY[name]

@@ -67,7 +67,7 @@ class InstanceSegmentor(nn.Module):
             input_format: Channel order of the input, for those pictures.
 
         Raises:
-            ConfigError: If an option is out of range.
+            ConfigError: An option is out of range.
         """
         super().__init__()
         check_probability(f"{self.config_key}.SCORE_THRESH_TEST", test_score_thresh)
@@ -118,7 +118,7 @@ class InstanceSegmentor(nn.Module):
             size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
 
         Raises:
-            DataError: If an image has no ``instances`` in training.
+            DataError: An image has no ``instances`` in training.
         """
         if self.training:
             return self._training_losses(batched_inputs)
@@ -156,14 +156,14 @@ class InstanceSegmentor(nn.Module):
         """Put a picture of the first image into the event storage: ground truth above, best detections below."""
         image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
         instances = batched_inputs[0]["instances"]
-        truth = Visualizer(image).overlay_instances(
+        drawn_gt = Visualizer(image).overlay_instances(
             boxes=instances.gt_boxes, masks=instances.gt_masks if instances.has("gt_masks") and len(instances) else None
         )
         best = self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED]
         best = self.postprocess(best, predictions, 0, image.shape[:2])
         shapes = {"masks": best.pred_masks.cpu()} if best.has("pred_masks") else {"boxes": best.pred_boxes.to("cpu")}
         found = Visualizer(image).overlay_instances(**shapes)
-        picture = np.vstack((truth.get_image(), found.get_image())).transpose(2, 0, 1)
+        picture = np.vstack((drawn_gt.get_image(), found.get_image())).transpose(2, 0, 1)
         kind = next(iter(shapes))
         name = f"Top: GT {kind}; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
         get_event_storage().put_image(name, picture)

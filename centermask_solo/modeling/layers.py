@@ -8,9 +8,9 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
-from ..utils.errors import ConfigError
-
 __all__ = [
+    "TOWER_DEFORMABLE",
+    "TOWER_NORMS",
     "ConvNormSequential",
     "DeformConv2d",
     "Scale",
@@ -20,6 +20,9 @@ __all__ = [
     "init_convs_normal_",
     "offset_channels",
 ]
+
+TOWER_NORMS = ("GN", "none")  # of a convolution tower; GN has 32 groups
+TOWER_DEFORMABLE = ("none", "last", "all")  # which convolutions of a tower are deformable
 
 
 def offset_channels(kernel_size: int, deform_groups: int, modulated: bool) -> int:
@@ -221,12 +224,12 @@ def conv_tower(
         modulated: Whether deformable convolutions are DCNv2 instead of v1.
 
     Raises:
-        ConfigError: If ``norm`` or ``deformable`` is unknown.
+        ValueError: ``norm`` or ``deformable`` is unknown.
     """
-    if norm not in ("GN", "none"):
-        raise ConfigError(f'the normalization of a convolution tower must be "GN" or "none", not {norm!r}')
-    if deformable not in ("none", "last", "all"):
-        raise ConfigError(f'the deformable convolutions of a tower must be "none", "last" or "all", not {deformable!r}')
+    if norm not in TOWER_NORMS:
+        raise ValueError(f'the normalization of a convolution tower must be "GN" or "none", not {norm!r}')
+    if deformable not in TOWER_DEFORMABLE:
+        raise ValueError(f'the deformable convolutions of a tower must be "none", "last" or "all", not {deformable!r}')
     layers: list[nn.Module] = []
     for i in range(num_convs):
         if deformable == "all" or (deformable == "last" and i == num_convs - 1):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from detectron2.layers import ShapeSpec
 
 from ..utils.errors import ConfigError
 
 
-def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+def check_choice(key: str, value: str, choices: Collection[str]) -> None:
     """Raise ConfigError unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise ConfigError(f"{key} must be one of {', '.join(choices)}, not {value!r}")
@@ -50,7 +50,7 @@ def select_shapes(shapes: Mapping[str, ShapeSpec], names: Sequence[str], key: st
         key: Option with the names.
 
     Raises:
-        ConfigError: If no map is named, or an unknown one, or maps with different numbers of channels.
+        ConfigError: No map is named, or an unknown one, or maps with different numbers of channels.
     """
     if not names:
         raise ConfigError(f"{key} is empty: name some of {', '.join(shapes)}, finest first")

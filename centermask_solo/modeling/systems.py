@@ -1,7 +1,7 @@
-"""What a meta-architecture is to the rest of the package: one record each, in the only table of systems there is.
+"""Records of the meta-architectures: all that the rest of the package knows of them.
 
-The class count, loading and inspecting weights, and the tools read these records; none of them names a system.
-:func:`register_system` adds one, for a meta-architecture of your own, too.
+The class-count check, the loading and inspection of weights, and the tools read these records; none of them names a
+system. :func:`register_system` adds a record, also for a meta-architecture of your own.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ClassOutputs:
-    """The layer that counts the classes in a state dict.
+    """A layer whose shape gives the number of classes.
 
     Attributes:
-        weight: name of a weight with rows for each class.
-        boxes: name of a weight with four rows for each anchor, where ``weight`` repeats the classes for each anchor.
-        background: rows of ``weight`` (of each anchor) that stand for the background.
+        weight: Name of a weight with rows for each class.
+        boxes: Name of a weight with four rows for each anchor, where ``weight`` repeats the classes for each anchor.
+        background: Rows of ``weight`` (of each anchor) that stand for the background.
     """
 
     weight: str
@@ -33,12 +33,12 @@ class System:
 
     Attributes:
         name: ``MODEL.META_ARCHITECTURE``.
-        num_classes_key: the option that sets its number of classes.
-        signature: parameters that tell its weights from those of any system registered after it.
-        class_outputs: layers that count its classes; the first that a state dict has is used.
-        class_layers: names of the layers with outputs for each class, as regular expressions.
-        optional_heads: modules that a config adds or leaves out without making another model of it.
-        score_threshold: score from which on detections are worth drawing.
+        num_classes_key: Option that sets its number of classes.
+        signature: Parameters that distinguish its weights from those of every system registered after it.
+        class_outputs: Layers whose shape gives the number of classes; the first one that a state dict has is used.
+        class_layers: Names of the layers with outputs for each class, as regular expressions.
+        optional_heads: Modules that a config can add or leave out.
+        score_threshold: Minimum score of detections that are worth drawing.
     """
 
     name: str
@@ -50,11 +50,11 @@ class System:
     score_threshold: float = 0.3
 
     def matches(self, values: Mapping[str, Any]) -> bool:
-        """Whether a state dict (names to values) has the parameters of :attr:`signature`."""
+        """Return whether a state dict (names to values) has the parameters of :attr:`signature`."""
         return values.keys() >= set(self.signature)
 
     def count_classes(self, values: Mapping[str, Any]) -> int | None:
-        """The number of classes of a state dict (names to tensors or arrays); None where no layer tells."""
+        """Return the number of classes of a state dict (names to tensors or arrays); None if no layer gives it."""
         for outputs in self.class_outputs:
             if outputs.weight in values:
                 num_anchors = values[outputs.boxes].shape[0] // 4 if outputs.boxes else 1
@@ -66,10 +66,10 @@ _SYSTEMS: dict[str, System] = {}
 
 
 def register_system(system: System) -> None:
-    """Add a record.
+    """Register the record of a system.
 
     Raises:
-        ValueError: there is one of the same name.
+        ValueError: The name is taken.
     """
     if system.name in _SYSTEMS:
         raise ValueError(f"there is already a system named {system.name}")
@@ -77,17 +77,17 @@ def register_system(system: System) -> None:
 
 
 def find_system(name: str) -> System | None:
-    """The record of a meta-architecture; None for one that nobody has registered."""
+    """Return the record of a meta-architecture, or None if it has none."""
     return _SYSTEMS.get(name)
 
 
 def list_systems() -> tuple[System, ...]:
-    """All records, in the order of registration."""
+    """Return all records, in the order of registration."""
     return tuple(_SYSTEMS.values())
 
 
 def is_class_layer(parameter: str) -> bool:
-    """Whether a parameter belongs to a layer that some system sizes by its number of classes."""
+    """Return whether a parameter belongs to a layer whose size depends, in some system, on the number of classes."""
     layer, _, name = parameter.rpartition(".")
     return name in ("weight", "bias") and any(
         re.fullmatch(pattern, layer) for system in _SYSTEMS.values() for pattern in system.class_layers
@@ -95,7 +95,7 @@ def is_class_layer(parameter: str) -> bool:
 
 
 def optional_heads() -> frozenset[str]:
-    """The optional heads of all systems."""
+    """Return the optional heads of all systems."""
     return frozenset().union(*(system.optional_heads for system in _SYSTEMS.values()))
 
 
@@ -149,7 +149,7 @@ for _system in (
         class_outputs=(_FCOS_OUTPUTS,),
         class_layers=_CENTERMASK_CLASS_LAYERS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
-        score_threshold=0.5,  # its scores are square roots, and so higher
+        score_threshold=0.5,  # its scores are square roots of probabilities, and so higher
     ),
     System(
         name="FCOS",

@@ -1,4 +1,4 @@
-"""Test-time augmentation of whatever system a config names."""
+"""Test-time augmentation for any system that supports it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def with_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Return a wrapper of ``model`` that predicts with the sizes and flips of ``TEST.AUG``.
 
     Raises:
-        ConfigError: There is no test-time augmentation of such a model.
+        ConfigError: The model does not support it.
     """
     return CenterMaskWithTTA(cfg, model)

@@ -148,8 +148,8 @@ def resize_and_threshold_(
         rows: Resizing from h to H.
         columns: Resizing from w to W.
         threshold: Non-negative; compared strictly.
-        chunk_floats: Maximum number of interpolated values at once, plus as many intermediate values; at least one
-            tile of one mask.
+        chunk_floats: Maximum number of interpolated values at once, and of intermediate values; at least one tile of
+            one mask.
     """
     boxes = masks_to_boxes(probabilities > threshold).int().tolist()  # the only synchronization with the device
     group = _group_size(probabilities, chunk_floats)

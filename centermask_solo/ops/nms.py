@@ -42,7 +42,7 @@ def matrix_nms(
         sigma: Factor in the exponent of the Gaussian.
 
     Raises:
-        ValueError: If the kernel is unknown.
+        ValueError: The kernel is unknown.
 
     Source: SOLOv2 (arXiv 2003.10152), section 3.4 and its listing; per class and with ``sigma`` as a factor, as in the
         published code (the paper divides by 0.5).

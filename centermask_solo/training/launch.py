@@ -1,4 +1,4 @@
-"""Starts one process per GPU, or several on the CPU, and reports what goes wrong in them once."""
+"""Start one process per GPU, or several on the CPU, and report an error that occurs in all of them once."""
 
 from __future__ import annotations
 

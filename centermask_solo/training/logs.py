@@ -17,6 +17,8 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..utils.files import make_folder
+
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
 
 
@@ -39,8 +41,8 @@ def set_up_run(cfg: CfgNode, args: argparse.Namespace, *, on_screen: bool = True
 
 @contextmanager
 def output_in_log(output_dir: str) -> Iterator[None]:
-    """Inside, append whatever is printed to ``log.txt``, and ignore warnings; restore the loggers afterwards."""
-    os.makedirs(output_dir, exist_ok=True)
+    """Append everything printed in the context to ``log.txt``, and ignore warnings; restore the loggers afterwards."""
+    make_folder(output_dir)
     loggers = [logging.getLogger(name) for name in (*LOGGERS, "torch")]
     states = [(logger.level, logger.propagate, logger.handlers) for logger in loggers]
     for logger in loggers:

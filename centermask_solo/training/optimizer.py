@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from ..utils.errors import ConfigError
+from ..modeling.option_checks import check_choice
 
 CLIP_TYPES = ("value", "norm", "full_model")
 OPTIMIZERS = ("SGD", "AdamW")
@@ -28,15 +28,12 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
     ``CLIP_VALUE`` and their direction is kept.
 
     Raises:
-        ConfigError: Unknown optimizer or kind of clipping.
+        ConfigError: The optimizer or the kind of clipping is unknown.
     """
     name, clip = cfg.SOLVER.OPTIMIZER, cfg.SOLVER.CLIP_GRADIENTS
-    if name not in OPTIMIZERS:
-        raise ConfigError(f"SOLVER.OPTIMIZER must be one of {', '.join(OPTIMIZERS)}, not {name!r}")
-    if clip.ENABLED and clip.CLIP_TYPE not in CLIP_TYPES:
-        raise ConfigError(
-            f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE must be one of {', '.join(CLIP_TYPES)}, not {clip.CLIP_TYPE!r}"
-        )
+    check_choice("SOLVER.OPTIMIZER", name, OPTIMIZERS)
+    if clip.ENABLED:
+        check_choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, CLIP_TYPES)
     clip_all = clip.ENABLED and clip.CLIP_TYPE == "full_model"
     if clip_all:
         cfg = cfg.clone()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
 from .. import add_centermask_solo_config
 from ..checkpoint.files import check_weights_file
@@ -17,11 +17,19 @@ from ..config import merge_config, value_of
 from ..data.datasets import register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets
+from ..evaluation import check_evaluator
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError, DataError
+from ..utils.files import make_folder
 from .logs import set_up_run
 
 logger = logging.getLogger(__name__)
+
+REGISTRIES = {
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
+    "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
+}
 
 
 def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNode:
@@ -43,6 +51,7 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
     if cfg.MODEL.WEIGHTS and not resumes:
         check_weights_file(cfg.MODEL.WEIGHTS)
     cfg.freeze()
+    make_folder(cfg.OUTPUT_DIR)
     set_up_run(cfg, args, on_screen=log_on_screen)
     return cfg
 
@@ -50,13 +59,14 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
 def check_config(cfg: CfgNode, for_training: bool) -> None:
     """Raise UserError unless device, model, datasets and classes fit together as far as can be seen at once."""
     _check_device(cfg.MODEL.DEVICE)
-    if cfg.MODEL.META_ARCHITECTURE not in META_ARCH_REGISTRY:
-        known = sorted(name for name, _ in META_ARCH_REGISTRY)
-        raise ConfigError(f"MODEL.META_ARCHITECTURE '{cfg.MODEL.META_ARCHITECTURE}' is not one of {', '.join(known)}")
+    for option, registry in REGISTRIES.items():
+        if value_of(cfg, option) not in registry:
+            known = sorted(name for name, _ in registry)
+            raise ConfigError(f"{option} '{value_of(cfg, option)}' is not one of {', '.join(known)}")
     if for_training and not cfg.DATASETS.TRAIN:
-        raise ConfigError("DATASETS.TRAIN is empty: name the dataset to train on")
+        raise ConfigError("DATASETS.TRAIN is empty: name the dataset to train on, or give a --config-file that does")
     if not for_training and not cfg.DATASETS.TEST:
-        raise ConfigError("DATASETS.TEST is empty: name the dataset to evaluate on")
+        raise ConfigError("DATASETS.TEST is empty: name the dataset to evaluate on, or give a --config-file that does")
     world_size, batch = cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH
     if for_training and world_size and batch % world_size:
         raise ConfigError(
@@ -70,6 +80,8 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
     classes = check_datasets(names, value_of(cfg, key) if key else None, key, masks=cfg.MODEL.MASK_ON)
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
+    for name in cfg.DATASETS.TEST:
+        check_evaluator(name)
 
 
 def _check_device(name: str) -> None:

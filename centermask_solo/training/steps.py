@@ -32,10 +32,11 @@ class _StopsAtNonFiniteLoss:
     @property
     def _data_loader_iter(self) -> Iterator[list[dict[str, Any]]]:
         if self._data_loader_iter_obj is None:
-            self._data_loader_iter_obj = self._remembered(iter(self.data_loader))
+            self._data_loader_iter_obj = self._store_file_names(iter(self.data_loader))
         return self._data_loader_iter_obj
 
-    def _remembered(self, batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    def _store_file_names(self, batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+        """Yield the batches, and store the file names of the current one."""
         for batch in batches:
             self._file_names = [str(x.get("file_name", "an image without file name")) for x in batch]
             yield batch

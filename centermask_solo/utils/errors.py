@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
+EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 
 class UserError(ValueError):
@@ -52,12 +53,18 @@ def report(error: UserError) -> None:
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback."""
+    """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
+
+    Ctrl-C ends in one line and exit code 130.
+    """
     try:
         yield
     except UserError as error:
         report(error)
         raise SystemExit(EXIT_CODE) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None
 
 
 class UserErrorFilter(logging.Filter):

@@ -9,20 +9,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from .errors import ConfigError
+
+
+def make_folder(path: str | os.PathLike[str]) -> None:
+    """Create a folder and its parents unless it exists.
+
+    Raises:
+        ConfigError: It cannot be created.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {os.fspath(path)} cannot be created ({error.strerror}): choose another path"
+        ) from error
+
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that replaces ``path`` once it has been written without an error.
 
-    It is written under a temporary name in the same folder, which is made if it does not exist; after an error the
+    It is written under a temporary name in the same folder, which is created if it does not exist; after an error the
     temporary file is gone and ``path`` is what it was.
 
     Args:
         path: File to write.
         mode: "w" for text in UTF-8, "wb" for bytes.
+
+    Raises:
+        ConfigError: The folder cannot be created.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     encoding = None if "b" in mode else "utf-8"
     descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:

@@ -1,4 +1,4 @@
-"""Text for messages: the nearest name to a misspelled one, and lists cut short."""
+"""Text for messages: the nearest name to a misspelled one, lists cut short, and single lines."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ def name_some(items: Sequence[str], limit: int = MAX_NAMED) -> str:
     """Return the first ``limit`` items, comma separated, and how many more there are."""
     named = ", ".join(items[:limit])
     return named if len(items) <= limit else f"{named} and {len(items) - limit} more"
+
+
+def one_line(text: object) -> str:
+    """Return the text of an object on one line, with single spaces."""
+    return " ".join(str(text).split())
 
 
 def first_line(error: BaseException, max_length: int = 200) -> str:

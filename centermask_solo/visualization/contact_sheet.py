@@ -79,7 +79,7 @@ def _enlarge(sizes: Sequence[tuple[int, int]], layout: Layout) -> Layout:
 
 
 def _arrange(sizes: Sequence[tuple[int, int]], columns: int, panel: int) -> Layout:
-    """Return the layout with so many samples per row and panels of that size."""
+    """Return the layout with ``columns`` samples per row and panels of ``panel`` pixels."""
     heights = [_fit(size, panel)[1] for size in sizes]
     return Layout(panel, columns, tuple(max(heights[i : i + columns]) for i in range(0, len(sizes), columns)))
 

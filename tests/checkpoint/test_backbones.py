@@ -1,4 +1,4 @@
-"""The backbone of a file is told from its names and shapes."""
+"""The backbone of a file is identified by its names and shapes."""
 
 import pytest
 

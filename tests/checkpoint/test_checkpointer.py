@@ -1,5 +1,6 @@
 """Weights go in safely and completely, or the user learns why not."""
 
+import os
 import pickle
 
 import numpy as np
@@ -51,6 +52,20 @@ def test_class_names_ride_along(tmp_path):
     assert extra["iteration"] == 7
 
 
+def test_a_run_killed_while_a_checkpoint_is_tagged_keeps_the_one_before(tmp_path, monkeypatch):
+    checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
+    checkpointer.save("first")
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", kill)
+    with pytest.raises(KeyboardInterrupt):
+        checkpointer.save("second")
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "first.pth")
+    assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint", "second.pth"]
+
+
 @pytest.mark.parametrize("protocol", [2, 4])
 def test_loads_detectron2_pkl(tmp_path, protocol):
     source, target = Model(), Model()
@@ -85,7 +100,7 @@ def test_a_file_cannot_run_code(tmp_path, capsys, name):
 def test_a_damaged_file_is_named(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(WeightsError, match=rf"{name} cannot be read as a checkpoint"):
+    with pytest.raises(WeightsError, match=rf"{name} is not a readable checkpoint"):
         Checkpointer(Model()).load(str(path))
 
 
@@ -104,10 +119,10 @@ def test_a_missing_file_is_named_and_the_next_load_works(tmp_path):
 
 def test_weights_of_another_model_without_a_common_key(tmp_path):
     path = save(tmp_path, {"model": nn.Linear(2, 2).state_dict()})
-    sentence = (
+    message = (
         r"does not fit Model: it holds the weights of another model: none of its 2 entries \(such as 'weight'\) is"
     )
-    with pytest.raises(WeightsError, match=sentence):
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(Model()).load(path)
 
 
@@ -176,7 +191,7 @@ def test_loads_pycls_files(tmp_path):
     model = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), "head": nn.Conv2d(4, 3, 1)})
     Checkpointer(model).load(save(tmp_path, {"model_state": weights, "epoch": 3}, "weights.pyth"))
     assert torch.equal(model["backbone"][0].weight, weights["0.weight"])
-    with pytest.raises(WeightsError, match=r"weights\.pyth cannot be read as a checkpoint"):
+    with pytest.raises(WeightsError, match=r"weights\.pyth is not a readable checkpoint"):
         Checkpointer(model).load(save(tmp_path, {"other": weights}, "weights.pyth"))
 
 
@@ -185,6 +200,6 @@ def test_a_file_that_cannot_be_fetched_is_named(monkeypatch):
         raise OSError("no route to host\nmore of it")
 
     monkeypatch.setattr("centermask_solo.checkpoint.files.PathManager.get_local_path", refuse)
-    sentence = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
-    with pytest.raises(WeightsError, match=sentence):
+    message = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(Model()).load("https://nowhere/x.pth?matching_heuristics=True")

@@ -154,8 +154,8 @@ def test_missing_entries_are_named(name, tmp_path):
 def test_other_shapes_are_named(tmp_path):
     values = tensors(detectors.mmdet(SOLOv2(convs=3, width=256)))
     there, here = r"\(256, 256, 3, 3\)", r"\(512, 256, 3, 3\)"
-    sentence = rf"'ins_head\.cate_tower\.0\.weight' is {there} in the file but {here} in the model; .* it lacks"
-    with pytest.raises(WeightsError, match=sentence):
+    message = rf"'ins_head\.cate_tower\.0\.weight' is {there} in the file but {here} in the model; .* it lacks"
+    with pytest.raises(WeightsError, match=message):
         Checkpointer(build("SOLOv2/solov2_R_50_rgb_3x")).load(save(tmp_path, values))
     values = tensors(detectors.adelaidet() | {"ins_head.cate_pred.weight": (80, 256, 3, 3)})
     with pytest.raises(WeightsError, match=r"'ins_head\.cate_pred\.weight' is \(80, 256, 3, 3\) in the file"):

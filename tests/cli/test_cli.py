@@ -3,6 +3,8 @@
 import argparse
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,19 @@ def test_compare(tmp_path, capsys):
     code, text = fails(capsys, *argv, "--count", "0")
     assert code == 2
     assert "a picture of 0 images cannot be drawn" in text
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_reader_that_has_enough_is_no_defect(reads):
+    """As in ``centermask-solo models | head``."""
+    command = [sys.executable, "-c", "from centermask_solo.cli import main; main(['models', '--json'])"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        if reads:
+            process.stdout.read(1)
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert process.returncode == 141
+    assert "Traceback" not in errors and "BrokenPipe" not in errors
 
 
 def test_predict_without_images(tmp_path, capsys):

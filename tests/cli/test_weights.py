@@ -1,6 +1,8 @@
-"""``centermask-solo weights``: tell, convert, and predict with what was written."""
+"""``centermask-solo weights``: inspect, convert, and predict with what was written."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,21 @@ def test_inspect(tmp_path, capsys):
     assert [config["name"] for config in found["configs"]] == ["SOLOv2/solov2_R_34_light448_3x.yaml"]
 
 
+def test_inspect_merges_no_config_and_builds_no_model(tmp_path):
+    """Which is what made it slow."""
+    torch.save(tensors(torchvision_shapes("resnet34")), tmp_path / "resnet34.pth")
+    program = """
+import sys
+from centermask_solo.cli import main
+main(["weights", "inspect", sys.argv[1]])
+assert not {"detectron2.config", "detectron2.modeling", "torchvision", "matplotlib"} & set(sys.modules)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, str(tmp_path / "resnet34.pth")]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "backbone  ResNet-34" in result.stdout
+
+
 def test_inspect_by_the_name_of_a_published_model(theirs, tmp_path, capsys, monkeypatch):
     release = model_zoo.find_model("SOLOv2/solov2_R_50_3x.yaml").release
     monkeypatch.setattr(models, "_all_models", lambda: (Model(SMALL, "MobileNetV2", "", release, file="theirs.pth"),))
@@ -54,7 +71,7 @@ def test_converted_weights_predict_without_a_config(theirs, tmp_path, capsys):
     target, names = str(tmp_path / "ours.pth"), str(tmp_path / "names.txt")
     main(["weights", "convert", theirs, target, "--config-file", SMALL, "--classes", names])
     out = capsys.readouterr().out
-    assert out.startswith(f"{target}: ") and "10 classes from 'a' to 'j', and the config shapes/" in out
+    assert out.startswith(f"{target}: ") and "10 classes from 'a' to 'j'; config: shapes/" in out
     predict = ["predict", "--weights", target, "--input", str(tmp_path / "data"), "--output", str(tmp_path / "found")]
     main([*predict, "--score-threshold", "0", "--no-pictures", "MODEL.DEVICE", "cpu"])
     written = json.loads(Path(tmp_path, "found", "predictions.json").read_text())

@@ -160,7 +160,7 @@ def test_unknown_options_are_listed_and_dropped_on_request(tmp_path):
     ("text", "message"),
     [
         ("MODEL:\n  SOLOV2: {NUM_KERNELS: 64, NUM_MASKS: 128}\n", r"NUM_MASKS would be both 64 and 128"),
-        ("MODEL:\n  SOLOV2: {SCORE_THR: low}\n", r"the config key MODEL\.SOLOV2\.SCORE_THRESH_TEST takes a float"),
+        ("MODEL:\n  SOLOV2: {SCORE_THR: low}\n", r"the config key MODEL\.SOLOV2\.SCORE_THRESH_TEST expects float"),
         ("MODEL:\n  SOLOV2: {NUM_CLASSES: !!python/object/apply:os.getpid []}\n", "is not a config file"),
         ("MODEL: [", "is not a config file"),
     ],

@@ -41,7 +41,7 @@ class Fixed(ViewAugmentation):
 
 
 def model_sizes(side=64):
-    """What a model with inputs of this side tells the mapper."""
+    """The training data that a model with inputs of this side states."""
     prototypes, sem_seg = SIZES[side]
     masks = {"gt_prototype_masks": (prototypes, prototypes), "gt_sem_seg_masks": (sem_seg, sem_seg)}
     return {"input_size": (side, side), "mask_sizes": masks}

@@ -20,6 +20,7 @@ from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.demo import FROM_SCRATCH
 from centermask_solo.inference.comparison import compare_with_ground_truth
 from centermask_solo.inference.predictor import Predictor
+from centermask_solo.utils.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 SHAPES = ROOT / "configs" / "shapes"
@@ -81,7 +82,7 @@ def test_proposals_by_an_rpn_for_fast_rcnn(data, rpn, tmp_path, capsys):
     register_datasets(cfg)
     sheet = compare_with_ground_truth(cfg, str(tmp_path / "sheet.png"), count=2)
     assert Path(sheet).stat().st_size > 5_000
-    with pytest.raises(ValueError, match="needs precomputed proposals, which images alone do not have"):
+    with pytest.raises(ConfigError, match="needs precomputed proposals, which images alone do not have"):
         Predictor(cfg)(np.zeros((32, 32, 3), np.uint8))
 
 

@@ -15,16 +15,17 @@ from centermask_solo.evaluation.mask_score import MaskScoreCOCOEvaluator
 SIDE, OBJECT = 40, (10, 10, 20, 20)  # x, y, width, height
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    """Two images, each with one square object of the second of two categories (ids 3 and 8)."""
-    x, y, w, h = OBJECT
+def square(number, image_id, box=OBJECT):
+    x, y, w, h = box
     polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
-    annotations = [
-        {"id": i, "image_id": i, "category_id": 8, "bbox": list(OBJECT), "area": w * h, "iscrowd": 0}
-        | {"segmentation": [polygon]}
-        for i in (1, 2)
-    ]
+    annotation = {"id": number, "image_id": image_id, "category_id": 8, "bbox": list(box), "area": w * h, "iscrowd": 0}
+    return annotation | {"segmentation": [polygon]}
+
+
+@pytest.fixture(params=[[1, 2]], ids=str)
+def dataset(tmp_path, request):
+    """Two images, each with one square object of the second of two categories (ids 3 and 8)."""
+    annotations = [square(number, i) for i, number in enumerate(request.param, start=1)]
     images = [{"id": i, "file_name": f"{i}.jpg", "height": SIDE, "width": SIDE} for i in (1, 2)]
     categories = [{"id": 3, "name": "a"}, {"id": 8, "name": "b"}]
     path = tmp_path / "gt.json"
@@ -82,8 +83,53 @@ def test_images_without_detections(dataset):
     empty = hit_and_miss()[torch.zeros(2, dtype=torch.bool)]
     got = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, hit_and_miss()])
     assert got["segm"]["AP50"] == pytest.approx(50.5, abs=1)
-    nothing = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, empty])
-    assert np.isnan(nothing["bbox"]["AP"])
+
+
+def test_without_any_detections_metrics_are_zero_where_there_is_ground_truth(dataset, caplog):
+    empty = hit_and_miss(mask_scores=None)[torch.zeros(2, dtype=torch.bool)]
+    got = evaluate(MaskScoreCOCOEvaluator, dataset, [empty, empty])
+    assert list(got) == ["bbox", "segm"]
+    for metrics in got.values():
+        assert [metrics[x] for x in ("AP", "AP50", "AP75", "APs", "AP-b")] == [0, 0, 0, 0, 0]
+        assert all(np.isnan(metrics[x]) for x in ("APm", "APl", "AP-a"))
+    assert "detected nothing in any image, so bbox AP is 0" in caplog.text
+    with_detections = evaluate(MaskScoreCOCOEvaluator, dataset, [hit_and_miss(), empty])
+    assert [set(x) for x in got.values()] == [set(x) for x in with_detections.values()]
+
+
+def test_a_model_without_masks_that_detects_nothing_has_no_mask_metrics(dataset):
+    empty = hit_and_miss(mask_scores=None)[torch.zeros(2, dtype=torch.bool)]
+    empty.remove("pred_masks")
+    assert list(evaluate(MaskScoreCOCOEvaluator, dataset, [empty, empty])) == ["bbox"]
+
+
+@pytest.mark.parametrize("dataset", [[0, 1], ["a", "b"]], ids=str, indirect=True)
+def test_perfect_predictions_have_ap_100_with_any_annotation_ids(dataset):
+    perfect = hit_and_miss()[torch.tensor([False, True])]
+    got = evaluate(MaskScoreCOCOEvaluator, dataset, [perfect, perfect])
+    assert got["bbox"]["AP"] == got["segm"]["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("limit, recall", [(100, 100 / 144), (144, 1)])
+def test_more_than_100_detections_of_an_image(tmp_path, limit, recall):
+    boxes = [(3 * i, 3 * j, 2, 2) for i in range(12) for j in range(12)]
+    annotations = [square(number, 1, box) for number, box in enumerate(boxes, start=1)]
+    images, categories = [{"id": 1, "file_name": "1.jpg", "height": SIDE, "width": SIDE}], [{"id": 8, "name": "b"}]
+    path = tmp_path / "many.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    name = f"many_{tmp_path.name}"
+    register_coco_instances(name, {}, str(path), str(tmp_path))
+    load_coco_json(str(path), str(tmp_path), name)
+    instances = Instances(
+        (SIDE, SIDE), pred_boxes=Boxes(torch.tensor([[x, y, x + 2.0, y + 2] for x, y, _, _ in boxes]))
+    )
+    instances.scores = torch.linspace(0.9, 0.1, len(boxes))
+    instances.pred_classes = torch.zeros(len(boxes), dtype=torch.int64)
+    got = evaluate(MaskScoreCOCOEvaluator, name, [instances], max_dets_per_image=limit)
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    assert got["bbox"]["AP"] == pytest.approx(100 * recall, abs=1)
+    assert got["bbox"]["AP50"] == got["bbox"]["AP75"] == pytest.approx(100 * recall, abs=1)
 
 
 def test_given_tasks_and_written_results(dataset, tmp_path):

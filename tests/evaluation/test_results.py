@@ -27,6 +27,20 @@ def test_table_names_several_datasets():
     assert lines[3].split() == ["b", "box", "1.00", "-"]
 
 
+def test_tasks_with_different_metrics_get_tables_of_their_own():
+    results = RESULTS | {"sem_seg": {"mIoU": 0.0, "fwIoU": 1.0}, "panoptic_seg": {"PQ": 3.0}, "again": {"AP50": 2.0}}
+    instances, semantic, panoptic = (text.splitlines() for text in format_results(results).split("\n\n"))
+    assert [x.split()[0] for x in instances] == ["AP", "box", "mask", "again"]
+    assert [x.split() for x in semantic] == [["mIoU", "fwIoU"], ["semantic", "0.00", "1.00"]]
+    assert [x.split() for x in panoptic] == [["PQ"], ["panoptic", "3.00"]]
+
+
+def test_long_names_of_metrics_stay_apart():
+    header, row = format_results({"box_proposals": {"ARs@1000": 100.0, "ARm@1000": 0.0}}).splitlines()
+    assert header.split() == ["ARs@1000", "ARm@1000"] and row.split() == ["box_proposals", "100.00", "0.00"]
+    assert len(header) == len(row)
+
+
 @pytest.mark.parametrize("results", [{}, {"coco": {}}])
 def test_no_results(results):
     assert format_results(results) == "no results"
@@ -62,7 +76,17 @@ def test_coco_evaluates_all_detections_of_the_model(tmp_path, metadata, limit, e
 
 @pytest.mark.parametrize(
     "kind, error, message",
-    [("lvis", UserError, "pip install lvis"), ("other", DataError, "evaluator_type 'other'")],
+    [
+        (
+            "lvis",
+            UserError,
+            "'evaluation_test' needs the package lvis: run 'pip install lvis --no-deps'",
+        ),
+        ("cityscapes_instance", UserError, "run 'pip install cityscapesscripts'"),
+        ("cityscapes_sem_seg", UserError, "run 'pip install cityscapesscripts'"),
+        ("other", DataError, "evaluator_type 'other', which is not one of coco, coco_panoptic_seg, lvis"),
+        ("coco_panoptic_seg", DataError, "lacks panoptic_json in its metadata"),
+    ],
 )
 def test_missing_evaluators_are_errors(metadata, monkeypatch, kind, error, message):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -93,12 +93,15 @@ def test_configs_that_cannot_predict(cfg):
 
 def test_files_that_are_no_images(folder):
     (folder / "x.png").write_bytes(b"nothing")
-    with pytest.raises(DataError, match=r"x\.png cannot be read as an image"):
+    with pytest.raises(DataError, match=r"x\.png is not a readable image \(damaged, or of an unknown format\)"):
         read_image(str(folder / "x.png"))
     with pytest.raises(DataError, match=r"there is no image .*y\.png"):
         read_image(str(folder / "y.png"))
     with pytest.raises(DataError, match="there is no image"):
         find_images([str(folder / "*.jpg")])
+    (folder / "empty").mkdir()
+    with pytest.raises(DataError, match=r"the folder .*empty contains no images \(\.jpg, "):
+        find_images([str(folder / "empty")])
 
 
 def test_folder_of_images(folder):

@@ -1,4 +1,4 @@
-"""Weights of others become a file of this package that predicts by itself."""
+"""Converted weights of any source predict without a config or class names from elsewhere."""
 
 import copy
 

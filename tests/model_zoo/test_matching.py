@@ -1,4 +1,4 @@
-"""The config that weights belong to is told from shapes and images, and from exact file names."""
+"""Weights are matched to their config by shapes and images, and by exact file names."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Published weights: from the local folder, from an address, or a sentence that says what to do."""
+"""Published weights: from the local folder, from an address, or an error that says what to do."""
 
 import dataclasses
 import hashlib
@@ -76,10 +76,10 @@ def test_a_dead_address_is_named_with_the_way_out(folder, host):
 
 def test_without_an_address_the_sentence_says_so(host, monkeypatch):
     monkeypatch.delenv("CENTERMASK_SOLO_WEIGHTS", raising=False)
-    sentence = failure(WITHOUT_ADDRESS)
-    assert "yolact_base_54_800000.pth" in sentence
-    assert "(its address is unknown)" in sentence
-    assert sentence.endswith("CENTERMASK_SOLO_WEIGHTS names (it is not set)")
+    message = failure(WITHOUT_ADDRESS)
+    assert "yolact_base_54_800000.pth" in message
+    assert "(its address is unknown)" in message
+    assert message.endswith("CENTERMASK_SOLO_WEIGHTS names (it is not set)")
 
 
 def test_weights_that_were_never_published():

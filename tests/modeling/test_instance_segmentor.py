@@ -31,14 +31,20 @@ def test_thresholds_name_the_option_of_the_system(system):
         system.model(system.score_thresh, 1.5)
 
 
-def test_predictions_do_not_depend_on_the_mode(system):
-    model = system.model("MODEL.RESNETS.NORM", "FrozenBN")
-    image = torch.rand(1, 3, *(model.input_size or (64, 64)))
+def tensors_in(predictions):
+    """All tensors of nested predictions, in order."""
+    if torch.is_tensor(predictions) or predictions is None:
+        return [] if predictions is None else [predictions]
+    parts = predictions.values() if isinstance(predictions, dict) else predictions
+    return [x for part in parts for x in tensors_in(part)]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_predictions_do_not_depend_on_the_mode(name):
+    model = SYSTEMS[name].model("MODEL.RESNETS.NORM", "FrozenBN")
+    image = torch.rand(1, 3, *(getattr(model, "input_size", None) or (64, 64)))
     with torch.no_grad():
-        predictions = [model.predict(image), model.eval().predict(image)]
-    training, evaluation = (
-        [y for x in p if x is not None for y in (x if isinstance(x, list) else [x])] for p in predictions
-    )
+        training, evaluation = tensors_in(model.predict(image)), tensors_in(model.eval().predict(image))
     assert len(training) == len(evaluation) > 3
     assert all(torch.equal(a, b) for a, b in zip(training, evaluation, strict=True))
 

@@ -13,7 +13,7 @@ from centermask_solo.modeling.layers import (
     init_convs_normal_,
     offset_channels,
 )
-from tests import oracles
+from tests.oracles import ops as oracles
 
 
 @pytest.mark.parametrize("modulated", [False, True], ids=["v1", "v2"])

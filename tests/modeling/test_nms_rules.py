@@ -12,8 +12,9 @@ from detectron2.structures import Boxes, Instances
 from torchvision.ops import box_iou
 
 from centermask_solo.ops.masks import mask_iou
-from tests import oracles, parity
+from tests import parity
 from tests.modeling.nms_candidates import boxes_with_class_scores, make_nms, order_of, random_instances
+from tests.oracles import ops as oracles
 
 CASE = Path(__file__).parents[1] / "goldens" / "fast_nms.json"
 

@@ -10,7 +10,7 @@ from centermask_solo.ops.boxes import (
     pairwise_intersections,
     pairwise_iou,
 )
-from tests import oracles
+from tests.oracles import ops as oracles
 
 
 def test_locations_are_the_cells_middles_row_by_row():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from centermask_solo.ops.losses import _DynamicMaskDice, dynamic_mask_dice_loss, sigmoid_focal_loss_sum
-from tests import oracles
+from tests.oracles import ops as oracles
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from centermask_solo.ops.masks import (
     reduce_masks,
     resize_and_threshold_,
 )
-from tests import oracles
+from tests.oracles import ops as oracles
 
 
 def random_masks(seed, count=9, height=13, width=7, density=0.4):

@@ -9,7 +9,8 @@ import torch
 
 from centermask_solo.ops.masks import mask_iou
 from centermask_solo.ops.nms import competing_overlaps, fast_nms, greedy_nms, matrix_nms
-from tests import oracles, parity
+from tests import parity
+from tests.oracles import ops as oracles
 
 CASE = Path(__file__).parents[1] / "goldens" / "matrix_nms.json"
 

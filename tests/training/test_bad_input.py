@@ -61,9 +61,12 @@ def run(folder, capfd, *arguments):
             "no config key MODEL.RETINANET.NUM_CLASES; the nearest one is MODEL.RETINANET.NUM_CLASSES",
         ),
         (["MODEL.NOTHING.X", "3"], "no config key MODEL.NOTHING.X"),
-        (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER takes a int such as 1, but was given many (str)"),
+        (["SOLVER.MAX_ITER", "many"], "SOLVER.MAX_ITER expects int, such as 1, but was given many (str)"),
         (["SOLVER.MAX_ITER"], "'SOLVER.MAX_ITER' has no value"),
         (["MODEL.META_ARCHITECTURE", "SOLOv3"], "MODEL.META_ARCHITECTURE 'SOLOv3' is not one of"),
+        (["MODEL.BACKBONE.NAME", "build_resnet"], "MODEL.BACKBONE.NAME 'build_resnet' is not one of"),
+        (["MODEL.ROI_HEADS.NAME", "Heads"], "MODEL.ROI_HEADS.NAME 'Heads' is not one of"),
+        (["OUTPUT_DIR", f"{__file__}/output"], "test_bad_input.py/output cannot be created (Not a directory)"),
         (["DATASETS.TRAIN", "('tinny',)"], "the dataset 'tinny' is not registered; the nearest name is 'tiny'"),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
         (

@@ -111,3 +111,10 @@ def test_needs_no_torch():
         "import runpy, sys; runpy.run_path(sys.argv[1]); sys.exit(bool({'torch', 'detectron2'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program, errors.__file__]).returncode == 0
+
+
+def test_ctrl_c_is_reported_without_a_traceback(capfd):
+    with pytest.raises(SystemExit) as end, reported_errors():
+        raise KeyboardInterrupt
+    assert end.value.code == 130
+    assert capfd.readouterr().err == "interrupted\n"

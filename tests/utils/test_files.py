@@ -3,7 +3,8 @@ import stat
 
 import pytest
 
-from centermask_solo.utils.files import atomic_write
+from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.files import atomic_write, make_folder
 
 
 def test_writes_text_and_bytes_into_a_new_folder(tmp_path):
@@ -31,3 +32,15 @@ def test_has_the_permissions_of_an_ordinary_file(tmp_path):
     with atomic_write(tmp_path / "a"), open(tmp_path / "b", "w"):
         pass
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+def test_a_folder_that_cannot_be_created_is_an_error_of_the_user(tmp_path):
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "b"):
+        with pytest.raises(ConfigError, match=rf"the folder {folder} cannot be created \(.+\): choose another path"):
+            make_folder(folder)
+    with pytest.raises(ConfigError, match="cannot be created"), atomic_write(tmp_path / "file" / "c"):
+        pass

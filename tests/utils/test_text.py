@@ -1,4 +1,4 @@
-from centermask_solo.utils.text import first_line, name_some, nearest
+from centermask_solo.utils.text import first_line, name_some, nearest, one_line
 
 
 def test_nearest():
@@ -14,3 +14,7 @@ def test_name_some():
 def test_first_line():
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_one_line():
+    assert one_line(ValueError(" one\n  two\t")) == "one two"

@@ -30,11 +30,11 @@ SOURCES: tuple[Source, ...] = (
 
 
 def find_source(values: Mapping[str, Any], *, own_file: bool = False) -> Source | None:
-    """Return the source of weights, told from their names; None if no source knows them.
+    """Return the source of weights, identified by their names; None if no source knows them.
 
     Args:
         values: Weights by their names in the file.
-        own_file: This package wrote the file, as its metadata tells.
+        own_file: Whether this package wrote the file, according to its metadata.
     """
     sources = own.own_sources() if own_file else (*SOURCES, *own.unsigned_sources())
     return next((source for source in sources if source.recognizes(values)), None)

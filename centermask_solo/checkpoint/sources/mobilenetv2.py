@@ -1,4 +1,4 @@
-"""ImageNet MobileNetV2s of width 1.0, under the names of CenterMask's authors (and this package) and torchvision's."""
+"""ImageNet MobileNetV2s of width 1.0, under the names of CenterMask's authors (and this package) and torchvision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of this package, which state class names and config beside the weights, and others under its names."""
+"""Files of this package, which hold class names and config besides the weights, and others under its names."""
 
 from __future__ import annotations
 

@@ -70,11 +70,11 @@ class Source:
         system: ``MODEL.META_ARCHITECTURE`` that a file fills; "" for a bare ImageNet backbone.
         recognizes: Returns whether weights have this layout, from their names, and their shapes where needed.
         translate: Translates the names; raises WeightsError that lists every unknown key.
-        pixel_format: Returns the images that weights were trained on; None where the layout does not tell.
+        pixel_format: Returns the images that weights were trained on; None if the layout does not determine them.
         always_this_format: Every file of the layout has this pixel format. False if people train on other images
             without changing the names.
         file_name: Pattern of the names that the code base gives its files, whose group "config" is the name of the
-            config there; None if a name tells nothing.
+            config there; None if there is no such pattern.
     """
 
     name: str
@@ -152,12 +152,12 @@ def _look_up(key: str, names: Table) -> str | Drop | None:
 
 
 def has_names(*names: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Return a function that tells whether a file has all of ``names``."""
+    """Return a predicate: whether a file has all of ``names``."""
     return lambda values: values.keys() >= set(names)
 
 
 def is_backbone_with(name: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Return a function that tells whether a file has ``name``, perhaps with a detector's prefix, but no detector."""
+    """Return a predicate: whether a file has ``name``, perhaps with a detector's prefix, but no detector."""
     return lambda values: (
         (name in values or BACKBONE + name in values) and not any(key.startswith("backbone.fpn_") for key in values)
     )

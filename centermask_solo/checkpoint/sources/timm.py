@@ -27,7 +27,7 @@ NAME = "VoVNetV2 of timm (ImageNet)"
 BLOCK = r"stages\.(?P<stage>[0-3])\.blocks\.(?P<block>\d+)\."
 UNIT = r"(?P<part>conv|conv_dw|conv_pw|bn)\.(?P<value>weight|bias|running_mean|running_var)"
 OPEN_GATE = 3.0  # a hard sigmoid is 1 from here on
-# ese_vovnet57b is the only one that was trained on images in -1..1; its blocks tell it from the others.
+# ese_vovnet57b is the only one that was trained on images in -1..1; its blocks distinguish it from the others.
 HALF_FORMAT = PixelFormat("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 HALF_MARKS = ("stages.2.blocks.3.conv_concat.conv.weight", "stages.2.blocks.4.conv_concat.conv.weight")
 

@@ -21,7 +21,7 @@ def add_options(cfg: CfgNode) -> None:
     node.IN_FEATURES = ["p3", "p4", "p5", "p6", "p7"]  # levels of the prediction head
     node.PROTO_FEATURE = "p3"  # level of the prototypes, which have twice its size, and of the semantic segmentation
     node.NUM_PROTOTYPES = 32  # also the number of mask coefficients
-    # make anchors as high as wide, whatever their aspect ratio: a slip in the authors' code that the COCO weights of
+    # make anchors square regardless of their aspect ratio: a slip in the authors' code that the COCO weights of
     # YOLACT (not YOLACT++) were trained with
     node.SQUARE_ANCHORS = False
 

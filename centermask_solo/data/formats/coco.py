@@ -34,7 +34,7 @@ def read_coco_json(path: str) -> CocoData:
     Only its outline is checked: three lists of dicts.
 
     Raises:
-        DataError: the file is missing, is not JSON in UTF-8, or is not in this format.
+        DataError: The file is missing, is not JSON in UTF-8, or is not in this format.
     """
     if not PathManager.isfile(path):
         raise DataError(f"the annotation file {path} is missing: correct the path")
@@ -74,7 +74,7 @@ def take_images(coco: CocoData, count: int) -> Record:
     """Return the content of a COCO json with only the first ``count`` images, by id, that have a non-crowd object.
 
     Raises:
-        ConfigError: there are fewer.
+        ConfigError: There are fewer such images.
     """
     with_objects = {x["image_id"] for x in coco.annotations if not x.get("iscrowd", 0)}
     images = sorted((x for x in coco.images if x["id"] in with_objects), key=lambda x: x["id"])[:count]

@@ -59,8 +59,8 @@ def generate_shapes(
         size: Longer side of the largest images, pixels.
 
     Raises:
-        ConfigError: an option is out of range.
-        DataError: the folder holds other files.
+        ConfigError: An option is out of range.
+        DataError: The folder holds other files.
     """
     _check_options(split, num_images, seed, size)
     folder = Path(root) / split
@@ -92,7 +92,7 @@ def ensure_shapes(root: str | os.PathLike[str], split: str) -> Path:
     """Return the folder of a split; generate it if it is missing, or again with its own options if it is outdated.
 
     Raises:
-        DataError: the folder holds other files, or is missing and has no default number of images.
+        DataError: The folder holds other files, or is missing and has no default number of images.
     """
     folder = Path(root) / split
     found = read_record(folder)

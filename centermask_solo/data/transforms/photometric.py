@@ -82,7 +82,7 @@ class PhotometricDistortion(T.Augmentation):
             hue: Largest rotation of the hue, degrees.
 
         Raises:
-            ConfigError: the order of the channels is another.
+            ConfigError: The order of the channels is neither.
         """
         super().__init__()
         if image_format not in ("RGB", "BGR"):
@@ -91,7 +91,7 @@ class PhotometricDistortion(T.Augmentation):
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 
     def get_transform(self, image: Array) -> T.Transform:
-        """Return a random distortion, whatever the image."""
+        """Return a random distortion, independent of the image."""
         return _Distort(
             brightness=self._sometimes(-self.brightness, self.brightness, neutral=0.0),
             contrast=self._sometimes(*self.contrast, neutral=1.0),

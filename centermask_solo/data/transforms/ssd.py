@@ -20,7 +20,7 @@ def build_ssd_augmentations(cfg: CfgNode, input_size: tuple[int, int]) -> list[T
         input_size: (height, width) of the results.
 
     Raises:
-        ConfigError: options contradict each other.
+        ConfigError: Options contradict each other.
     """
     node, flip = cfg.INPUT.SSD, cfg.INPUT.RANDOM_FLIP
     if cfg.INPUT.CROP.ENABLED:

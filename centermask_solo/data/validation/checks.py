@@ -48,8 +48,8 @@ def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_ke
         The class names in the order of the model's classes; None for a dataset that has none.
 
     Raises:
-        ConfigError: a dataset is not registered, or has another number of classes than the model.
-        DataError: a dataset lacks files, is not COCO, has a fault, or contradicts its registered class names.
+        ConfigError: A dataset is not registered, or has another number of classes than the model.
+        DataError: A dataset lacks files, is not COCO, has a fault, or contradicts its registered class names.
     """
     found: _Checked | UserError = _Checked({}, [])
     if comm.get_local_rank() == 0:
@@ -70,7 +70,7 @@ def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_ke
 
 
 def check_num_classes(name: str, classes: Sequence[str], num_classes: int, num_classes_key: str) -> None:
-    """Raise ConfigError, with both numbers and the fix, unless a dataset has as many classes as the model."""
+    """Raise ConfigError, with both numbers and the fix, unless dataset and model have the same number of classes."""
     if len(classes) == num_classes:
         return
     plural = "class" if len(classes) == 1 else "classes"

@@ -72,8 +72,8 @@ def check_dataset(name: str, open_images: bool = True, masks: bool = True) -> Da
         masks: Whether an object without a mask is a fault.
 
     Raises:
-        ConfigError: no such dataset is registered.
-        DataError: its files are missing, it has no json, or the json is not COCO at all.
+        ConfigError: No such dataset is registered.
+        DataError: Its files are missing, it has no json, or the json is not COCO at all.
     """
     json_file = find_files(name).get("json_file")
     if not json_file:

@@ -87,7 +87,7 @@ class DarkNet(Backbone):
             freeze_at: Number of parts to freeze, of the stem and the five stages.
 
         Raises:
-            ConfigError: If an output or the norm is unknown, or if there is no output.
+            ConfigError: An output or the norm is unknown, or there is no output.
         """
         super().__init__()
         known = [f"stage{i + 1}" for i in range(len(BLOCKS))]

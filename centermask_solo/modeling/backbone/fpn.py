@@ -55,7 +55,7 @@ def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) ->
     """Return Detectron2's FPN over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
 
     Raises:
-        ConfigError: If ``bottom_up`` lacks one of these features, or if none is named.
+        ConfigError: ``bottom_up`` lacks one of these features, or none is named.
     """
     check_in_features(cfg, bottom_up)
     return FPN(
@@ -74,7 +74,7 @@ def build_fcos_fpn(cfg: CfgNode, bottom_up: Backbone) -> FPN:
     P7 is computed from ReLU(P6), but P6 itself is returned without the ReLU.
 
     Raises:
-        ConfigError: If it is another number of levels, or if the features are wrong.
+        ConfigError: The number of levels is not 0, 1 or 2, or the features are wrong.
     """
     shapes, channels = bottom_up.output_shape(), cfg.MODEL.FPN.OUT_CHANNELS
     strides = [shapes[name].stride for name in cfg.MODEL.FPN.IN_FEATURES if name in shapes]
@@ -145,7 +145,7 @@ def build_yolact_fpn(cfg: CfgNode, bottom_up: Backbone) -> YOLACTFPN:
     """Return the pyramid of YOLACT over the features of ``bottom_up`` that ``MODEL.FPN.IN_FEATURES`` names.
 
     Raises:
-        ConfigError: If ``bottom_up`` lacks one of these features, or if none is named.
+        ConfigError: ``bottom_up`` lacks one of these features, or none is named.
     """
     check_in_features(cfg, bottom_up)
     return YOLACTFPN(bottom_up, cfg.MODEL.FPN.IN_FEATURES, cfg.MODEL.FPN.OUT_CHANNELS)

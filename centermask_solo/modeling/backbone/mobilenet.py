@@ -96,7 +96,7 @@ class MobileNetV2(Backbone):
             freeze_at: Number of the 18 entries of ``features`` to freeze.
 
         Raises:
-            ConfigError: If an output or the norm is unknown, or if there is no output.
+            ConfigError: An output or the norm is unknown, or there is no output.
         """
         super().__init__()
         check_choice("MODEL.MOBILENETV2.NORM", norm, NORMS)

@@ -119,8 +119,8 @@ def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
     (:func:`norm_for_batch`); stages that ``MODEL.BACKBONE.FREEZE_AT`` freezes are frozen entirely.
 
     Raises:
-        ConfigError: If a ResNet without bottleneck blocks has deformable stages, if there is not one entry per stage,
-            or if the interval is below 1.
+        ConfigError: A ResNet without bottleneck blocks has deformable stages, there is not one entry per stage,
+            or the interval is below 1.
     """
     options = cfg.MODEL.RESNETS
     deformable = options.DEFORM_ON_PER_STAGE

@@ -122,7 +122,7 @@ def build_vovnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> VoVNet:
     """Return the VoVNetV2 of ``MODEL.VOVNET``.
 
     Raises:
-        ConfigError: If the body, an output or the norm is unknown, or if a depthwise body has deformable stages.
+        ConfigError: The body, an output or the norm is unknown, or a depthwise body has deformable stages.
     """
     options = cfg.MODEL.VOVNET
     check_choice("MODEL.VOVNET.CONV_BODY", options.CONV_BODY, list(BODIES))

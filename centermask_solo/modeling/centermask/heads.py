@@ -67,7 +67,7 @@ def predict_class_masks(head: nn.Module, x: Tensor, classes: Tensor) -> Tensor:
     """Return the mask logits of one class per RoI, (R, 2h, 2w).
 
     :class:`SpatialAttentionMaskHead` applies only the predictor's row of each RoI's class, which saves the other K - 1
-    masks and their gradients. Any other mask head predicts all masks, of which one is selected.
+    masks and their gradients. Any other mask head predicts all masks, and one is selected.
 
     Args:
         head: A mask head with Detectron2's ``layers``.

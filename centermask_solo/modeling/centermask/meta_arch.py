@@ -147,7 +147,7 @@ class CenterMask(GeneralizedRCNN):
             From predictions, and without ``do_postprocess``: Instances in the frame of the network's input, best box
             score first, with ``pred_boxes`` (not clipped), ``scores``, ``pred_classes``, ``locations``, ``pred_masks``
             (M, 1, 28, 28), probabilities, and ``mask_scores`` with a mask IoU head. Otherwise
-            ``{"instances": Instances}`` as of :meth:`postprocess`.
+            ``{"instances": Instances}`` with the result of :meth:`postprocess`.
         """
         if isinstance(batched_inputs, CenterMaskPredictions):
             return self._detect(batched_inputs, detected_instances)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..layers import Scale, conv_tower, init_convs_normal_
+from ..layers import TOWER_NORMS, Scale, conv_tower, init_convs_normal_
+from ..option_checks import check_choice, check_groups
 
 
 class FCOSPredictions(NamedTuple):
@@ -49,8 +50,13 @@ class FCOSHead(nn.Module):
             use_scale: Whether each level scales its distances by a learned factor.
             deformable: Whether the shared and the box tower use modulated deformable convolutions.
             prior_prob: Class probability at initialization.
+
+        Raises:
+            ConfigError: The normalization is unknown, or does not fit the number of channels.
         """
         super().__init__()
+        check_choice("MODEL.FCOS.NORM", norm, TOWER_NORMS)
+        check_groups("MODEL.FPN.OUT_CHANNELS", in_channels, norm)
         kind = "all" if deformable else "none"
         self.share_tower = conv_tower(in_channels, in_channels, num_shared_convs, norm=norm, bias=True, deformable=kind)
         self.cls_tower = conv_tower(in_channels, in_channels, num_class_convs, norm=norm, bias=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...ops.levels import flatten_levels
+from ...ops.levels import flatten_levels, split_levels
 from ...ops.losses import sigmoid_focal_loss_sum
 from ...ops.precision import at_least_float32
 from .targets import FCOSTargets
@@ -41,10 +41,10 @@ def fcos_losses(
 
     Source: FCOS; the box loss is weighted by the centerness targets.
     """
-    sizes = [x.shape[2] * x.shape[3] for x in class_logits]
+    sizes = [(x.shape[2], x.shape[3]) for x in class_logits]
     focal = [
         sigmoid_focal_loss_sum(logits.flatten(2).transpose(1, 2), classes, focal_alpha, focal_gamma)
-        for logits, classes in zip(class_logits, targets.classes.split(sizes, dim=1), strict=True)
+        for logits, classes in zip(class_logits, split_levels(targets.classes, sizes), strict=True)
     ]
     positive = (targets.classes < class_logits[0].shape[1]).nonzero(as_tuple=True)
     centerness = targets.centerness[positive]

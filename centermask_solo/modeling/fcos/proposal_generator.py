@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...utils.errors import ConfigError, DataError
 from ..ground_truth import check_classes
 from ..instance_nms import InstanceNMS, build_instance_nms
+from ..option_checks import check_choice, select_shapes
 from .decode import decode_batch
 from .heads import FCOSHead, FCOSPredictions
 from .losses import BOX_LOSSES, fcos_losses
@@ -78,8 +79,7 @@ class FCOSProposalGenerator(nn.Module):
             ConfigError: An option is unknown, or the numbers of entries do not match.
         """
         super().__init__()
-        if box_loss_type not in BOX_LOSSES:
-            raise ConfigError(f"MODEL.FCOS.LOSS.BOX_TYPE must be one of {', '.join(BOX_LOSSES)}, not {box_loss_type!r}")
+        check_choice("MODEL.FCOS.LOSS.BOX_TYPE", box_loss_type, BOX_LOSSES)
         if not len(in_features) == len(strides) == len(sizes_of_interest) + 1:
             raise ConfigError(
                 f"MODEL.FCOS.SIZES_OF_INTEREST has {len(sizes_of_interest)} entries, but the {len(in_features)} levels "
@@ -103,11 +103,12 @@ class FCOSProposalGenerator(nn.Module):
             ConfigError: Options contradict the backbone.
         """
         node = cfg.MODEL.FCOS
+        levels = select_shapes(input_shape, node.IN_FEATURES, "MODEL.FCOS.IN_FEATURES")
         num_classes = node.NUM_CLASSES or cfg.MODEL.ROI_HEADS.NUM_CLASSES
         return {
             "fcos_head": FCOSHead(
-                in_channels=_common_channels(node, input_shape),
-                num_levels=len(node.IN_FEATURES),
+                in_channels=levels[0].channels,
+                num_levels=len(levels),
                 num_classes=num_classes,
                 num_class_convs=node.NUM_CLASS_CONVS,
                 num_box_convs=node.NUM_BOX_CONVS,
@@ -118,7 +119,7 @@ class FCOSProposalGenerator(nn.Module):
                 prior_prob=node.PRIOR_PROB,
             ),
             "in_features": node.IN_FEATURES,
-            "strides": [input_shape[f].stride for f in node.IN_FEATURES],
+            "strides": [x.stride for x in levels],
             "nms": build_instance_nms(node.NMS, ["pred_boxes"]),
             "num_classes": num_classes,
             "sizes_of_interest": node.SIZES_OF_INTEREST,
@@ -262,16 +263,3 @@ def average_over_processes(values: Tensor) -> Tensor:
     values = values / world_size
     torch.distributed.all_reduce(values)
     return values
-
-
-def _common_channels(node: CfgNode, input_shape: dict[str, ShapeSpec]) -> int:
-    """Return the number of channels of all levels; raise ConfigError unless they exist and agree."""
-    missing = [f for f in node.IN_FEATURES if f not in input_shape]
-    if missing:
-        raise ConfigError(
-            f"MODEL.FCOS.IN_FEATURES names {', '.join(missing)}, but the backbone has {', '.join(input_shape)}"
-        )
-    channels = {input_shape[f].channels for f in node.IN_FEATURES}
-    if len(channels) != 1:
-        raise ConfigError(f"the levels of MODEL.FCOS.IN_FEATURES must have the same channels, not {sorted(channels)}")
-    return channels.pop()

@@ -53,7 +53,7 @@ def convert_ground_truth(gt_instances: list[Instances], map_size: tuple[int, int
         device: Device of the result.
 
     Raises:
-        DataError: If masks are missing.
+        DataError: Masks are missing.
     """
     chunks = chain.from_iterable(mask_chunks(x, torch.arange(len(x), device=device)) for x in gt_instances)
     return GroundTruth(
@@ -81,7 +81,7 @@ def summarize_masks(
     for masks in mask_chunks:
         rows = slice(start, start + len(masks))
         areas[rows], moments[rows] = _areas_and_moments(masks)
-        small = reduce_masks(masks)
+        small = quarter_masks(masks)
         reduced[rows, : small.shape[1], : small.shape[2]] = small
         start += len(masks)
     return MaskSummary(areas, moments, reduced)
@@ -97,7 +97,7 @@ def _areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
     return per_row.sum(1), torch.stack((x, y), dim=1)
 
 
-def reduce_masks(masks: Tensor) -> Tensor:
+def quarter_masks(masks: Tensor) -> Tensor:
     """Return masks at a quarter of their size, bit for bit as OpenCV's bilinear resize of 0/1 bytes.
 
     Where both sides are multiples of 4, a pixel is set if at least two of the four central pixels of its 4 x 4 block

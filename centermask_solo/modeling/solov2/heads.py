@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from ...ops.grids import append_coordinates
 from ...utils.errors import ConfigError
-from ..layers import DeformConv2d, conv_tower, init_convs_normal_
+from ..layers import TOWER_DEFORMABLE, TOWER_NORMS, DeformConv2d, conv_tower, init_convs_normal_
 from ..option_checks import check_at_least, check_choice, check_groups, check_length
 from .ground_truth import MASK_STRIDE
 
 KEY = "MODEL.SOLOV2"
-NORMS = ("GN", "none")
 
 
 class SOLOv2Predictions(NamedTuple):
@@ -78,15 +77,15 @@ class SOLOv2InstanceHead(nn.Module):
             prior_prob: Class probability of a cell at initialization.
 
         Raises:
-            ConfigError: If an argument is out of range, or the numbers of levels differ.
+            ConfigError: An argument is out of range, or the numbers of levels differ.
         """
         super().__init__()
         check_length(f"{KEY}.NUM_GRIDS", num_grids, f"{KEY}.IN_FEATURES", len(in_strides))
         check_length(f"{KEY}.STRIDES", level_strides, f"{KEY}.IN_FEATURES", len(in_strides))
         check_at_least(f"{KEY}.NUM_CLASSES", num_classes, 1)
         check_at_least(f"{KEY}.NUM_INSTANCE_CONVS", num_convs, 1)
-        check_choice(f"{KEY}.NORM", norm, NORMS)
-        check_choice(f"{KEY}.DEFORM_IN_INSTANCE", deformable, ("none", "last", "all"))
+        check_choice(f"{KEY}.NORM", norm, TOWER_NORMS)
+        check_choice(f"{KEY}.DEFORM_IN_INSTANCE", deformable, TOWER_DEFORMABLE)
         check_groups(f"{KEY}.INSTANCE_CHANNELS", channels, norm)
         self.in_strides = list(in_strides)
         self.level_strides = list(level_strides)
@@ -181,7 +180,7 @@ class SOLOv2MaskHead(nn.Module):
             modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
 
         Raises:
-            ConfigError: If an argument is out of range.
+            ConfigError: An argument is out of range.
         """
         super().__init__()
         num_levels = len(in_strides)
@@ -189,7 +188,7 @@ class SOLOv2MaskHead(nn.Module):
             raise ConfigError(
                 f"{KEY}.MASK_IN_FEATURES must name feature maps of strides 4, 8, 16, ... in order, not {in_strides}"
             )
-        check_choice(f"{KEY}.NORM", norm, NORMS)
+        check_choice(f"{KEY}.NORM", norm, TOWER_NORMS)
         check_groups(f"{KEY}.MASK_CHANNELS", channels, norm)
         check_groups(f"{KEY}.NUM_MASKS", kernel_length, norm)
 

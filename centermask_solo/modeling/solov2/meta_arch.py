@@ -60,7 +60,7 @@ class SOLOv2(InstanceSegmentor):
             kwargs: Arguments of :class:`InstanceSegmentor`.
 
         Raises:
-            ConfigError: If an option is out of range.
+            ConfigError: An option is out of range.
         """
         super().__init__(**kwargs)
         check_length(f"{KEY}.SCALE_RANGES", scale_ranges, f"{KEY}.IN_FEATURES", len(instance_in_features))
@@ -80,7 +80,7 @@ class SOLOv2(InstanceSegmentor):
         """Return the constructor arguments from a config.
 
         Raises:
-            ConfigError: If options contradict each other or the backbone.
+            ConfigError: Options contradict each other or the backbone.
         """
         node = cfg.MODEL.SOLOV2
         common = super().from_config(cfg)
@@ -144,7 +144,7 @@ class SOLOv2(InstanceSegmentor):
             gt_instances: N ``Instances`` as :func:`convert_ground_truth` takes them.
 
         Raises:
-            DataError: If a class is outside 0..K-1, or if masks are missing.
+            DataError: A class is outside 0..K-1, or masks are missing.
         """
         features = predictions.mask_features
         return build_targets(

@@ -142,7 +142,7 @@ def build_targets(
         sigma: Side of the center region relative to the box.
 
     Raises:
-        DataError: If a class is outside 0..K-1.
+        DataError: A class is outside 0..K-1.
     """
     gt_classes, masks = torch.cat(ground_truth.classes), ground_truth.masks.reduced
     check_classes(gt_classes, num_classes, "MODEL.SOLOV2.NUM_CLASSES")

@@ -41,7 +41,7 @@ def level_shapes(
         square: See :func:`cell_shapes`.
 
     Raises:
-        ConfigError: If there is another number of lists, or if levels have different numbers of anchors.
+        ConfigError: The number of lists is wrong, or levels have different numbers of anchors.
     """
     for key, lists in (("SIZES", sizes), ("ASPECT_RATIOS", aspect_ratios)):
         if len(lists) not in (1, num_levels):

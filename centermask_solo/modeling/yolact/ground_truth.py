@@ -49,7 +49,7 @@ def convert_ground_truth(
         device: Device of the result.
 
     Raises:
-        DataError: If masks are missing or were reduced to other sizes.
+        DataError: Masks are missing or were reduced to other sizes.
     """
     objects, masks, sem_seg_masks = [], [], []
     for x in gt_instances:

@@ -74,7 +74,7 @@ class YOLACT(InstanceSegmentor):
                 ``test_max_candidates`` to NMS rules that are not per class.
 
         Raises:
-            ConfigError: If an option is out of range.
+            ConfigError: An option is out of range.
         """
         super().__init__(**kwargs)
         check_at_least(f"{KEY}.INPUT_SIZE", input_size, 1)
@@ -100,7 +100,7 @@ class YOLACT(InstanceSegmentor):
         """Return the constructor arguments from a config.
 
         Raises:
-            ConfigError: If options contradict each other or the backbone.
+            ConfigError: Options contradict each other or the backbone.
         """
         node = cfg.MODEL.YOLACT
         common = super().from_config(cfg)
@@ -174,7 +174,7 @@ class YOLACT(InstanceSegmentor):
             gt_instances: N ``Instances`` as :func:`convert_ground_truth` takes them.
 
         Raises:
-            DataError: If a class is outside 0..K-1, or if masks are missing or have other sizes.
+            DataError: A class is outside 0..K-1, or masks are missing or have other sizes.
         """
         sizes = self.gt_mask_sizes["gt_prototype_masks"], self.gt_mask_sizes["gt_sem_seg_masks"]
         return build_targets(

@@ -163,7 +163,7 @@ def build_targets(
         options: Thresholds and limits.
 
     Raises:
-        DataError: If a class is outside 0..K-1.
+        DataError: A class is outside 0..K-1.
     """
     objects, device, num_classes = ground_truth.objects, class_logits.device, class_logits.shape[2] - 1
     classes = torch.cat([x.classes for x in objects])

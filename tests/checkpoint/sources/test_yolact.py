@@ -13,6 +13,7 @@ from torch import nn
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.checkpoint.sources.yolact import DARKNET, FOLDED, SOURCE
+from centermask_solo.utils.errors import WeightsError
 
 CASE = Path(__file__).parents[2] / "goldens" / "yolact_resnet50.json"
 CONFIGS = Path(__file__).parents[3] / "configs" / "YOLACT"
@@ -163,7 +164,7 @@ def test_older_files_hold_more():
     ],
 )
 def test_what_has_no_place_is_named(name):
-    with pytest.raises(ValueError, match=rf"no place for 2 entries of the file: {name}, other$"):
+    with pytest.raises(WeightsError, match=rf"no place for 2 entries of the file: {name}, other$"):
         SOURCE.translate({**tensors(published("yolact_resnet50")), name: torch.zeros(1), "other": torch.zeros(1)})
 
 
@@ -185,7 +186,7 @@ def test_bias_of_a_deformable_convolution_is_folded():
 
 
 def test_a_bias_without_its_norm_is_left_over():
-    with pytest.raises(ValueError, match=r"backbone\.layers\.2\.5\.conv2\.bias"):
+    with pytest.raises(WeightsError, match=r"backbone\.layers\.2\.5\.conv2\.bias"):
         SOURCE.translate({"backbone.layers.2.5.conv2.bias": torch.zeros(4)})
 
 

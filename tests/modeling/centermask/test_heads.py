@@ -57,11 +57,11 @@ def test_one_class_equals_that_class_of_all(num_classes, kind):
     x, classes = torch.randn(6, 8, 14, 14), torch.tensor([4, 0, 2, 2, 1, 3])
     every = head.layers(x)
     assert every.shape == (6, num_classes, 28, 28)
-    wanted = every[torch.arange(6), classes if num_classes > 1 else torch.zeros_like(classes)]
+    expected = every[torch.arange(6), classes if num_classes > 1 else torch.zeros_like(classes)]
     got = predict_class_masks(head, x, classes)
-    assert torch.allclose(got, wanted, atol=1e-5)
+    assert torch.allclose(got, expected, atol=1e-5)
     own = torch.autograd.grad(got.square().sum(), list(head.parameters()))
-    reference = torch.autograd.grad(wanted.square().sum(), list(head.parameters()))
+    reference = torch.autograd.grad(expected.square().sum(), list(head.parameters()))
     for a, b in zip(own, reference, strict=True):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-3)
 

@@ -7,9 +7,9 @@ from centermask_solo.modeling.centermask.losses import mask_iou_loss, mask_loss
 
 def test_mask_loss_is_the_mean_and_zero_without_rois():
     logits = torch.tensor([[[0.0, 2.0], [-1.0, 3.0]]], requires_grad=True)
-    wanted = torch.tensor([[[True, True], [False, False]]])
-    expected = F.binary_cross_entropy_with_logits(logits, wanted.float())
-    assert mask_loss(logits, wanted).item() == pytest.approx(expected.item())
+    target = torch.tensor([[[True, True], [False, False]]])
+    expected = F.binary_cross_entropy_with_logits(logits, target.float())
+    assert mask_loss(logits, target).item() == pytest.approx(expected.item())
     empty = torch.zeros(0, 28, 28, requires_grad=True)
     loss = mask_loss(empty, torch.zeros(0, 28, 28, dtype=torch.bool))
     loss.backward()

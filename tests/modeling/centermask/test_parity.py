@@ -110,7 +110,7 @@ def detections_of(x):
 
 
 def regions_of(case, heads, features, image_sizes):
-    """The RoI branch by itself, with the masks and IoUs of all classes."""
+    """The RoI branch alone, with the masks and IoUs of all classes."""
     regions = case.spec["regions"]["images"]
     boxes = [Boxes(torch.tensor(x["boxes"])) for x in regions]
     classes = torch.cat([torch.tensor(x["classes"]) for x in regions])
@@ -176,7 +176,7 @@ def training(case):
             predictions = fcos.predict(features)
             targets = fcos.label(predictions, gt)
             detected = fcos.inference(predictions, images.image_sizes, fcos.train_limits)
-            rois, wanted = heads.label(fcos(images, features, gt)[0], gt)
+            rois, roi_targets = heads.label(fcos(images, features, gt)[0], gt)
             losses = model(inputs)
             sum(losses.values()).backward()
         boxes = [x.proposal_boxes for x in rois]
@@ -191,8 +191,8 @@ def training(case):
     values["train/gradient_norms"] = np.log(np.array(norms) + 1e-6)
     values["train/rois/levels"] = heads.mask_pooler.assign_levels(boxes, images.image_sizes)
     values["train/rois/mask_prob"] = logits.sigmoid()[:, None]
-    values["train/rois/mask_target_areas"] = wanted.masks.sum((1, 2))
-    values["train/rois/mask_iou_targets"] = mask_iou_targets(logits, wanted)
+    values["train/rois/mask_target_areas"] = roi_targets.masks.sum((1, 2))
+    values["train/rois/mask_iou_targets"] = mask_iou_targets(logits, roi_targets)
     counts = torch.tensor([x[0, 0].numel() for x in predictions.class_logits])
     for n in range(len(inputs)):
         rows = (targets.classes[n] < fcos.num_classes).nonzero()[:, 0]

@@ -11,11 +11,11 @@ K = 3
 OPTIONS = {"focal_alpha": 0.25, "focal_gamma": 2.0, "box_loss_type": "giou"}
 
 
-def losses_of(parts, wanted):
+def losses_of(parts, expected):
     """Return the losses normalized by the batch itself."""
-    positive = (wanted.classes < K).sum().float().clamp(min=1)
-    total = wanted.centerness.sum().clamp(min=1e-6)
-    return fcos_losses(*parts, wanted, num_positive=positive, centerness_sum=total, **OPTIONS)
+    positive = (expected.classes < K).sum().float().clamp(min=1)
+    total = expected.centerness.sum().clamp(min=1e-6)
+    return fcos_losses(*parts, expected, num_positive=positive, centerness_sum=total, **OPTIONS)
 
 
 def predictions(num_images=2, dtype=torch.float32):
@@ -64,19 +64,19 @@ def test_an_empty_predicted_box_has_a_finite_loss_and_gradient():
 
 def test_fcos_losses_are_the_definition():
     classes, ltrb, centerness = parts = with_positive_boxes(predictions())
-    wanted = targets()
-    got = losses_of(parts, wanted)
+    expected = targets()
+    got = losses_of(parts, expected)
     flat = torch.cat([x.flatten(2) for x in classes], 2).transpose(1, 2).reshape(-1, K)
-    labels = wanted.classes.flatten()
+    labels = expected.classes.flatten()
     one_hot = F.one_hot(labels, K + 1)[:, :K].float()
     p = flat.sigmoid()
     p_t, alpha_t = p * one_hot + (1 - p) * (1 - one_hot), 0.25 * one_hot + 0.75 * (1 - one_hot)
     focal = -(alpha_t * (1 - p_t) ** 2 * p_t.log()).sum() / 5
     assert got["loss_fcos_cls"].item() == pytest.approx(focal.item(), rel=1e-5)
     rows = labels < K
-    weight = wanted.centerness.flatten()[rows]
+    weight = expected.centerness.flatten()[rows]
     boxes = torch.cat([x.flatten(2) for x in ltrb], 2).transpose(1, 2).reshape(-1, 4)[rows]
-    giou = giou_loss(boxes, wanted.ltrb.reshape(-1, 4)[rows])
+    giou = giou_loss(boxes, expected.ltrb.reshape(-1, 4)[rows])
     assert got["loss_fcos_loc"].item() == pytest.approx((giou * weight).sum().item() / weight.sum().item(), rel=1e-5)
     quality = torch.cat([x.flatten(2) for x in centerness], 2).flatten()[rows].sigmoid()
     bce = -(weight * quality.log() + (1 - weight) * (1 - quality).log()).sum() / 5
@@ -105,10 +105,10 @@ def test_losses_are_float32_of_half_precision_inputs():
 
 
 def test_the_normalizers_are_arguments():
-    parts, wanted = with_positive_boxes(predictions()), targets()
-    plain = losses_of(parts, wanted)
-    numbers = {"num_positive": torch.tensor(50.0), "centerness_sum": 2 * wanted.centerness.sum()}
-    scaled = fcos_losses(*parts, wanted, **numbers, **OPTIONS)
+    parts, expected = with_positive_boxes(predictions()), targets()
+    plain = losses_of(parts, expected)
+    numbers = {"num_positive": torch.tensor(50.0), "centerness_sum": 2 * expected.centerness.sum()}
+    scaled = fcos_losses(*parts, expected, **numbers, **OPTIONS)
     assert scaled["loss_fcos_cls"].item() == pytest.approx(plain["loss_fcos_cls"].item() / 10, rel=1e-5)
     assert scaled["loss_fcos_loc"].item() == pytest.approx(plain["loss_fcos_loc"].item() / 2, rel=1e-5)
     assert scaled["loss_fcos_ctr"].item() == pytest.approx(plain["loss_fcos_ctr"].item() / 10, rel=1e-5)

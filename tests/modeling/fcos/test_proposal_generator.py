@@ -125,14 +125,15 @@ def test_boxes_beyond_the_top_left_do_not_overlap_the_previous_class():
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["MODEL.FCOS.NORM", "BN"], ["BN"]),
+        (["MODEL.FCOS.NORM", "BN"], ["MODEL.FCOS.NORM", "GN, none", "BN"]),
         (["MODEL.FCOS.LOSS.BOX_TYPE", "ciou"], ["LOSS.BOX_TYPE", "ciou", "linear_iou"]),
         (["MODEL.FCOS.SIZES_OF_INTEREST", [64, 128]], ["SIZES_OF_INTEREST", "2"]),
-        (["MODEL.FCOS.IN_FEATURES", ["p2", "p3"]], ["IN_FEATURES", "p2"]),
+        (["MODEL.FCOS.IN_FEATURES", ["p2", "p3"]], ["MODEL.FCOS.IN_FEATURES", "p2", "p3, p4"]),
+        (["MODEL.FCOS.IN_FEATURES", []], ["MODEL.FCOS.IN_FEATURES is empty"]),
     ],
 )
 def test_invalid_options_are_named(overrides, words):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ConfigError) as error:
         fcos(*overrides)
     for word in words:
         assert word in str(error.value)
@@ -151,7 +152,7 @@ def test_the_number_of_classes_defaults_to_that_of_the_roi_heads(number, expecte
 
 def test_levels_with_different_channels_are_an_error():
     levels = shapes() | {"p5": ShapeSpec(channels=64, stride=32)}
-    with pytest.raises(ConfigError, match="same channels"):
+    with pytest.raises(ConfigError, match="same number of channels"):
         build_proposal_generator(make_cfg(), levels)
 
 

@@ -5,7 +5,7 @@ import torch
 
 from centermask_solo.modeling.fcos import targets as module
 from centermask_solo.modeling.fcos.targets import build_targets, centerness_targets, match_locations, regression_ranges
-from tests import oracles
+from tests.oracles import fcos as oracles
 
 SIZES, STRIDES = [(12, 16), (6, 8), (3, 4), (2, 2), (1, 1)], [8, 16, 32, 64, 128]
 RANGES = regression_ranges([16, 32, 64, 100])
@@ -26,7 +26,7 @@ def test_ranges_cover_every_distance_once():
 def test_matching_equals_the_literal_version(radius, seed):
     boxes = random_boxes(40, seed).double()
     got = match_locations(boxes, SIZES, STRIDES, RANGES, radius)
-    expected = oracles.fcos_match(boxes.tolist(), SIZES, STRIDES, [0, 16, 32, 64, 100, math.inf], radius)
+    expected = oracles.match(boxes.tolist(), SIZES, STRIDES, [0, 16, 32, 64, 100, math.inf], radius)
     assert [-1 if m == 40 else m for m in got.tolist()] == expected
     assert len({*expected}) > 4
 

@@ -5,7 +5,7 @@ import torch
 
 from centermask_solo.modeling.solov2 import decode
 from centermask_solo.modeling.solov2.decode import decode_batch, decode_full_masks, point_nms
-from tests import oracles
+from tests.oracles import solov2 as oracles
 
 GRIDS = [6, 4, 3]
 STRIDES = [8, 16, 32]
@@ -34,7 +34,7 @@ def decoded(outputs, score_thresh=0.1, mask_thresh=0.5, limit=500, strides=STRID
 
 
 def assert_equals_oracle(got, outputs, score_thresh=0.1, mask_thresh=0.5, limit=500):
-    expected = oracles.solov2_candidates(*outputs, STRIDES, score_thresh, mask_thresh, limit)
+    expected = oracles.candidates(*outputs, STRIDES, score_thresh, mask_thresh, limit)
     assert got.pred_classes.tolist() == [k for _, k, _, _ in expected]
     torch.testing.assert_close(got.scores, torch.tensor([s for s, _, _, _ in expected]))
     assert torch.equal(got.pred_masks, torch.stack([m for _, _, m, _ in expected]))
@@ -170,7 +170,7 @@ def test_full_masks_are_those_of_whole_images(monkeypatch, chunk_masks, image_si
     monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * chunk_masks)
     _, kernels, features = random_outputs(5)
     kernels = kernels[0].flatten(1).T
-    expected = oracles.solov2_full_mask_probabilities(kernels, features, 4, image_size, output_size)
+    expected = oracles.full_mask_probabilities(kernels, features, 4, image_size, output_size)
     for thresh in (0.5, 0.8):
         masks = full_masks(kernels, features, image_size, output_size, thresh)
         clear = (expected - thresh).abs() > 1e-5

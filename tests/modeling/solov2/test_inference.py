@@ -9,8 +9,9 @@ from centermask_solo.modeling.instance_nms import InstanceNMS, NMSOptions
 from centermask_solo.modeling.solov2 import SOLOv2Predictions
 from centermask_solo.ops.masks import masks_to_boxes
 from centermask_solo.utils.errors import ConfigError
-from tests import oracles
 from tests.modeling.solov2.tiny import tiny_cfg, tiny_model
+from tests.oracles import ops as ops_oracles
+from tests.oracles import solov2 as solov2_oracles
 
 CASE = Case("a small image with round objects", 0.05, num_classes=3, image_size=(120, 150), output_size=(200, 90))
 FIELDS = {"pred_boxes", "scores", "pred_classes", "pred_masks"}
@@ -48,17 +49,17 @@ def test_inference_equals_the_literal_computation():
     model, outputs = build(CASE), predictions(CASE._replace(passing=0.01))
     found = predict(model, outputs)
     logits, kernels = [x[0] for x in outputs.class_logits], [x[0] for x in outputs.kernels]
-    candidates = oracles.solov2_candidates(
+    candidates = solov2_oracles.candidates(
         logits, kernels, outputs.mask_features[0], model.ins_head.level_strides, CASE.score_thresh, 0.5, 500
     )
     masks = torch.stack([mask for _, _, mask, _ in candidates])
     scores, classes = [s for s, *_ in candidates], [k for _, k, *_ in candidates]
     ious = torch.stack([(m & masks).sum((1, 2)) / (m | masks).sum((1, 2)) for m in masks])
-    decayed = oracles.matrix_nms(ious, classes, scores, "gaussian", 2.0)
+    decayed = ops_oracles.matrix_nms(ious, classes, scores, "gaussian", 2.0)
     rows = [i for i in sorted(range(len(decayed)), key=lambda i: -decayed[i]) if decayed[i] >= 0.05][:100]
     assert 20 < len(rows) <= len(candidates)
     kept = torch.stack([candidates[i][3] for i in rows])
-    full = oracles.solov2_full_mask_probabilities(kept, outputs.mask_features[0], 4, CASE.image_size, CASE.output_size)
+    full = solov2_oracles.full_mask_probabilities(kept, outputs.mask_features[0], 4, CASE.image_size, CASE.output_size)
     visible = (full > 0.5).flatten(1).any(1)
     assert found.pred_classes.tolist() == [classes[i] for i, v in zip(rows, visible, strict=True) if v]
     torch.testing.assert_close(found.scores, torch.tensor([decayed[i] for i in rows])[visible])

@@ -5,7 +5,7 @@ import torch
 
 from centermask_solo.modeling.solov2.losses import class_loss, dice_terms, mask_loss
 from centermask_solo.modeling.solov2.targets import SOLOv2Targets
-from tests import oracles
+from tests.oracles import ops as oracles
 
 GRIDS = [3, 2]
 

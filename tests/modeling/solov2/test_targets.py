@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from centermask_solo.modeling.solov2.ground_truth import GroundTruth, reduce_masks, summarize_masks
+from centermask_solo.modeling.solov2.ground_truth import GroundTruth, quarter_masks, summarize_masks
 from centermask_solo.modeling.solov2.targets import build_targets
 from centermask_solo.utils.errors import DataError
-from tests import oracles
+from tests.oracles import solov2 as oracles
 
 GRIDS = [5, 4, 2]
 RANGES = [(1, 12), (8, 24), (20, 500)]
@@ -62,12 +62,12 @@ def blobs(count, height, width, seed):
 def test_masks_are_reduced_as_by_opencv(height, width):
     rng = np.random.default_rng(height)
     masks = rng.random((6, height, width)) > np.linspace(0.2, 0.9, 6)[:, None, None]
-    reduced = reduce_masks(torch.from_numpy(masks))
+    reduced = quarter_masks(torch.from_numpy(masks))
     size = (int(height / 4 + 0.5), int(width / 4 + 0.5))
     assert reduced.shape == (6, *size)
     assert reduced.dtype == torch.bool
     for mask, got in zip(masks, reduced, strict=True):
-        assert torch.equal(got, oracles.solov2_reduced_mask(torch.from_numpy(mask)))
+        assert torch.equal(got, oracles.reduced_mask(torch.from_numpy(mask)))
         if min(size) > 0:
             expected = cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_LINEAR)
             assert np.array_equal(got.numpy(), expected)
@@ -76,7 +76,7 @@ def test_masks_are_reduced_as_by_opencv(height, width):
 def test_two_of_the_four_pixels_in_the_middle_of_a_block_set_it():
     mask = torch.ones(4, 12, dtype=torch.bool)
     mask[1, 1] = mask[1, 5] = mask[2, 6] = mask[1, 9] = mask[1, 10] = mask[2, 9] = False  # 1, 2 and 3 of the four
-    assert reduce_masks(mask[None]).tolist() == [[[True, True, False]]]
+    assert quarter_masks(mask[None]).tolist() == [[[True, True, False]]]
 
 
 def test_a_mask_lies_at_the_top_left_of_the_padded_map():
@@ -109,7 +109,7 @@ def test_targets_equal_loops_over_instances_and_cells(seed, sigma):
     terms, first_instance = [], 0
     expected = [torch.full((3, s, s), 3) for s in GRIDS]
     for i in range(3):
-        claims = oracles.solov2_claims(boxes[i], masks[i], input_size, GRIDS, RANGES, sigma)
+        claims = oracles.claims(boxes[i], masks[i], input_size, GRIDS, RANGES, sigma)
         for instance, level, row, column in claims:
             expected[level][i, row, column] = classes[i][instance]
             terms.append((i, first_cells[level] + row * GRIDS[level] + column, first_instance + instance))

@@ -30,19 +30,19 @@ WHOLE_IMAGE = instances_of(rectangles(64, 64, (0, 0, 64, 64)), [0])
 
 
 @pytest.mark.parametrize(
-    "truths",
+    "gt_of_images",
     [[EMPTY], [EMPTY, EMPTY], [EMPTY, WHOLE_IMAGE], [WHOLE_IMAGE, EMPTY], [NOTHING_DRAWN], [ONE_PIXEL], [WHOLE_IMAGE]],
     ids=["empty", "all empty", "first empty", "last empty", "no pixels", "one pixel", "whole image"],
 )
-def test_every_parameter_learns_from_any_batch(truths):
-    losses, gradients = losses_and_gradients(tiny_model(), [input_of(x, seed=i) for i, x in enumerate(truths)])
+def test_every_parameter_learns_from_any_batch(gt_of_images):
+    losses, gradients = losses_and_gradients(tiny_model(), [input_of(x, seed=i) for i, x in enumerate(gt_of_images)])
     assert set(losses) == {"loss_ins", "loss_cate"}
     assert all(x.isfinite() and x.dtype == torch.float32 and x.shape == () for x in losses.values())
     assert [name for name, g in gradients.items() if g is None or not g.isfinite().all()] == []
-    if all(x is EMPTY or x is NOTHING_DRAWN for x in truths):
+    if all(x is EMPTY or x is NOTHING_DRAWN for x in gt_of_images):
         assert losses["loss_ins"].item() == 0
         assert not gradients["ins_head.kernel_pred.weight"].any()
-    elif truths == [ONE_PIXEL]:
+    elif gt_of_images == [ONE_PIXEL]:
         assert losses["loss_ins"].item() == pytest.approx(3)  # reduced, nothing is left of it to overlap with
     else:
         assert 0 < losses["loss_ins"].item() <= 3
@@ -134,9 +134,9 @@ def test_counts_are_logged():
     assert latest["solov2/num_dice_terms"] == len(targets.term_cells) >= latest["solov2/num_positive_cells"]
 
 
-@pytest.mark.parametrize("truth", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
-def test_training_is_shown_in_pictures(truth):
-    model, inputs = tiny_model("VIS_PERIOD", 2, "MODEL.SOLOV2.SCORE_THRESH_TEST", 0.001), [input_of(truth)]
+@pytest.mark.parametrize("gt", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
+def test_training_is_shown_in_pictures(gt):
+    model, inputs = tiny_model("VIS_PERIOD", 2, "MODEL.SOLOV2.SCORE_THRESH_TEST", 0.001), [input_of(gt)]
     for iteration, pictures in ((0, 1), (1, 0), (2, 1)):
         with EventStorage(iteration) as storage:
             losses = model(inputs)
@@ -213,8 +213,8 @@ model = tiny_model("MODEL.SOLOV2.NUM_GRIDS", [40, 36, 24, 16, 12])
 corners = torch.rand(num_objects, 2) * torch.tensor([width - 90.0, height - 90.0])
 boxes = torch.cat((corners, corners + torch.rand(num_objects, 2) * 80 + 8), dim=1)
 polygons = [[box[[0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()] for box in boxes]
-truth = Instances((height, width), gt_boxes=Boxes(boxes), gt_masks=PolygonMasks(polygons))
-truth.gt_classes = torch.arange(num_objects) % 3
+gt = Instances((height, width), gt_boxes=Boxes(boxes), gt_masks=PolygonMasks(polygons))
+gt.gt_classes = torch.arange(num_objects) % 3
 grids = model.ins_head.num_grids
 predictions = SOLOv2Predictions(
     [torch.zeros(1, 3, s, s, requires_grad=True) for s in grids],
@@ -222,7 +222,7 @@ predictions = SOLOv2Predictions(
     torch.rand(1, 32, height // 4, width // 4, requires_grad=True),
 )
 before = peak()
-targets = model.label(predictions, [truth])
+targets = model.label(predictions, [gt])
 labelled = peak()
 sum(model.losses(predictions, targets).values()).backward()
 print(len(targets.term_cells), labelled - before, peak() - before)

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from centermask_solo.modeling.yolact.heads import YOLACTMaskIoUHead
 from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_iou_terms, mask_loss, sem_seg_loss
 from centermask_solo.modeling.yolact.targets import YOLACTTargets
-from tests import oracles
+from tests.oracles import yolact as oracles
 
 
-def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anchors=12, num_classes=3, weights=None):
+def targets_of(boxes, gt_masks, instances, images, anchors, num_images=2, num_anchors=12, num_classes=3, weights=None):
     """Targets with these positives, all of them mask terms."""
     labels = torch.zeros(num_images, num_anchors, dtype=torch.int64)
     images, anchors, instances = (torch.tensor(x, dtype=torch.int64) for x in (images, anchors, instances))
@@ -27,7 +27,7 @@ def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anch
         terms_per_image=images.bincount(minlength=num_images).tolist(),
         boxes=boxes,
         classes=classes,
-        masks=truths,
+        masks=gt_masks,
         sem_seg=torch.zeros(num_images, num_classes, 4, 4, dtype=torch.bool),
     )
 
@@ -36,8 +36,8 @@ def targets_of(boxes, truths, instances, images, anchors, num_images=2, num_anch
 def case():
     rng = torch.Generator().manual_seed(0)
     boxes = torch.tensor([[0.125, 0.25, 0.625, 0.75], [0.0, 0.0, 1.0, 1.0], [0.5625, 0.5, 0.875, 0.75]])
-    truths = torch.rand(3, 10, 14, generator=rng) < 0.4
-    targets = targets_of(boxes, truths, [0, 2, 1, 1], [0, 0, 1, 1], [3, 5, 0, 11], weights=[1.0, 2.0, 1.0, 1.5])
+    gt_masks = torch.rand(3, 10, 14, generator=rng) < 0.4
+    targets = targets_of(boxes, gt_masks, [0, 2, 1, 1], [0, 0, 1, 1], [3, 5, 0, 11], weights=[1.0, 2.0, 1.0, 1.5])
     coefficients = (torch.rand(2, 12, 5, generator=rng) * 2 - 1).requires_grad_()
     prototypes = torch.rand(2, 5, 10, 14, generator=rng).requires_grad_()
     return coefficients, prototypes, targets
@@ -93,10 +93,10 @@ def test_class_loss_sees_positives_and_mined_negatives_alone(case):
 
 
 def test_sem_seg_loss_is_a_mean_over_images_and_pixels_and_a_sum_over_classes(case):
-    truth = torch.rand(2, 3, 4, 4) < 0.3
+    gt = torch.rand(2, 3, 4, 4) < 0.3
     logits = torch.randn(2, 3, 4, 4) * 5
-    expected = F.binary_cross_entropy_with_logits(logits, truth.float(), reduction="sum") / 16 / 2
-    torch.testing.assert_close(sem_seg_loss(logits, case[2]._replace(sem_seg=truth)), expected)
+    expected = F.binary_cross_entropy_with_logits(logits, gt.float(), reduction="sum") / 16 / 2
+    torch.testing.assert_close(sem_seg_loss(logits, case[2]._replace(sem_seg=gt)), expected)
     assert sem_seg_loss(torch.full((1, 1, 2, 2), -1e4), case[2]._replace(sem_seg=torch.ones(1, 1, 2, 2).bool())) == 1e4
 
 
@@ -108,10 +108,10 @@ def loss_of_mask_ious(head, coefficients, prototypes, targets, min_area):
 def test_mask_iou_loss_skips_small_truths_and_reaches_the_masks():
     torch.manual_seed(0)
     boxes = torch.tensor([[0.1, 0.1, 0.9, 0.9], [0.3, 0.3, 0.6, 0.6]])
-    truths = torch.zeros(2, 64, 64, dtype=torch.bool)
-    truths[0, 10:50, 10:50] = True
-    truths[1, :5, :5] = True  # 25 pixels: not more than 25
-    targets = targets_of(boxes, truths, [0, 1], [0, 0], [2, 4], num_images=1)
+    gt_masks = torch.zeros(2, 64, 64, dtype=torch.bool)
+    gt_masks[0, 10:50, 10:50] = True
+    gt_masks[1, :5, :5] = True  # 25 pixels: not more than 25
+    targets = targets_of(boxes, gt_masks, [0, 1], [0, 0], [2, 4], num_images=1)
     coefficients = torch.randn(1, 12, 5, requires_grad=True)
     prototypes = torch.rand(1, 5, 64, 64, requires_grad=True)
     head = YOLACTMaskIoUHead(num_classes=3)
@@ -126,7 +126,7 @@ def test_mask_iou_loss_skips_small_truths_and_reaches_the_masks():
     inside[6:59, 6:59] = True  # 6.4 - 1 to 57.6 + 1
     probabilities = torch.where(inside, logits.sigmoid(), 0.0)
     found = probabilities > 0.5
-    target = (found & truths[0]).sum() / (found | truths[0]).sum()
+    target = (found & gt_masks[0]).sum() / (found | gt_masks[0]).sum()
     predicted = head(probabilities[None], torch.tensor([0]))[0]
     torch.testing.assert_close(loss, F.smooth_l1_loss(predicted, target) / 2)  # two positives
 

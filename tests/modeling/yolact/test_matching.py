@@ -7,8 +7,8 @@ from centermask_solo.modeling.yolact import matching
 from centermask_solo.modeling.yolact.matching import Objects, assign_one_to_one, match_anchors
 from centermask_solo.ops.boxes import pairwise_iou
 from centermask_solo.ops.topk import stable_topk
-from tests import oracles
 from tests.modeling.yolact.tiny import random_boxes
+from tests.oracles import yolact as oracles
 
 THRESHOLDS = {"positive_iou": 0.5, "negative_iou": 0.4, "crowd_ioa": 0.7}
 NO_BOXES = torch.zeros(0, 4)

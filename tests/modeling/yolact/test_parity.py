@@ -121,12 +121,12 @@ def test_masks_of_given_prototypes(r50_case):
 
 
 def _training_input(spec):
-    truth = spec["ground_truth"]
+    gt = spec["ground_truth"]
     instances = Instances((spec["height"], spec["width"]))
-    instances.gt_boxes = Boxes(torch.tensor([x["bbox"] for x in truth], dtype=torch.float32))
-    instances.gt_classes = torch.tensor([x["class"] for x in truth])
-    instances.gt_is_crowd = torch.tensor([bool(x["iscrowd"]) for x in truth])
-    masks = np.stack([mask_util.decode(x["segmentation"]) for x in truth]).astype(bool)
+    instances.gt_boxes = Boxes(torch.tensor([x["bbox"] for x in gt], dtype=torch.float32))
+    instances.gt_classes = torch.tensor([x["class"] for x in gt])
+    instances.gt_is_crowd = torch.tensor([bool(x["iscrowd"]) for x in gt])
+    masks = np.stack([mask_util.decode(x["segmentation"]) for x in gt]).astype(bool)
     instances.gt_masks = BitMasks(torch.from_numpy(masks))
     return {"image": _image(spec), "instances": instances}
 
@@ -136,16 +136,17 @@ def training(r50_case):
     """One training step of the recorded batch: predictions, targets, losses and gradients."""
     model = r50_case.model
     inputs = [_training_input(x) for x in r50_case.case["losses"]["images"]]
-    model.train()
+    model.train().double()  # rounding turns ReLUs on and off, and gradients with them
     try:
         predictions = model.predict_for_training(model.preprocess_image(inputs).tensor)
+        predictions = predictions._make(x.float() for x in predictions)
         targets = model.label(predictions, [x["instances"] for x in inputs])
         losses = model.losses(predictions, targets)
         sum(losses.values()).backward()
         gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     finally:
         model.zero_grad()
-        model.eval()
+        model.eval().float()
     return SimpleNamespace(predictions=predictions, targets=targets, losses=losses, gradients=gradients)
 
 

@@ -14,8 +14,8 @@ from centermask_solo.modeling.yolact.targets import (
     sem_seg_targets,
 )
 from centermask_solo.ops.boxes import pairwise_iou
-from tests import oracles
 from tests.modeling.yolact.tiny import random_boxes
+from tests.oracles import yolact as oracles
 
 NO_BOXES = torch.zeros(0, 4)
 NO_CLASSES = torch.zeros(0, dtype=torch.int64)

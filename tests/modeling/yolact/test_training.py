@@ -26,18 +26,18 @@ WHOLE_IMAGE = ground_truth(rectangles(64, 64, (0, 0, 64, 64)), [0])
 
 @pytest.mark.parametrize("plus", [False, True], ids=["YOLACT", "YOLACT++"])
 @pytest.mark.parametrize(
-    "truths",
+    "gt_of_images",
     [[EMPTY], [CROWD], [EMPTY, CROWD], [EMPTY, WHOLE_IMAGE], [WHOLE_IMAGE, EMPTY], [NOTHING_DRAWN], [ONE_PIXEL]],
     ids=["empty", "crowd", "empty and crowd", "first empty", "last empty", "no pixels", "one pixel"],
 )
-def test_every_parameter_learns_from_any_batch(truths, plus):
+def test_every_parameter_learns_from_any_batch(gt_of_images, plus):
     model = tiny_model(*(PLUS if plus else ()))
-    losses, gradients = losses_and_gradients(model, [input_of(x, seed=i) for i, x in enumerate(truths)])
+    losses, gradients = losses_and_gradients(model, [input_of(x, seed=i) for i, x in enumerate(gt_of_images)])
     assert set(losses) == (KEYS | {"loss_mask_iou"} if plus else KEYS)
     assert all(x.isfinite() and x.dtype == torch.float32 and x.shape == () for x in losses.values())
     assert [name for name, g in gradients.items() if g is None or not g.isfinite().all()] == []
     assert losses["loss_sem_seg"] > 0
-    if any(x is ONE_PIXEL or x is WHOLE_IMAGE for x in truths):
+    if any(x is ONE_PIXEL or x is WHOLE_IMAGE for x in gt_of_images):
         assert min(losses[k].item() for k in KEYS) > 0
         for name in ("head.box_pred", "head.class_logits", "head.mask_coefficients", "protonet.prototypes"):
             assert gradients[f"{name}.weight"].any()
@@ -52,8 +52,8 @@ def test_any_size_of_image_trains_on_the_configured_square():
     assert predictions.sem_seg_logits.shape == (2, 3, 16, 16)
     targets = model.label(predictions, [x["instances"] for x in inputs])
     assert targets.masks.shape == (4, 32, 32)  # without the crowd
-    truth = [[8 / 96, 4 / 64, 60 / 96, 40 / 64], [50 / 96, 30 / 64, 90 / 96, 60 / 64]]
-    torch.testing.assert_close(targets.boxes[:2], torch.tensor(truth))
+    expected = [[8 / 96, 4 / 64, 60 / 96, 40 / 64], [50 / 96, 30 / 64, 90 / 96, 60 / 64]]
+    torch.testing.assert_close(targets.boxes[:2], torch.tensor(expected))
     assert torch.equal(targets.masks[0], rectangles(32, 32, (2, 3, 20, 20))[0])
     assert torch.equal(targets.sem_seg[1, 1], rectangles(16, 16, (1, 2, 13, 9))[0])
 
@@ -180,9 +180,9 @@ def test_counts_are_logged():
     assert storage.latest()["yolact/num_positive_anchors"][0] == len(targets.anchors) > 3
 
 
-@pytest.mark.parametrize("truth", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
-def test_training_is_shown_in_pictures(truth):
-    model, inputs = tiny_model("VIS_PERIOD", 1), [input_of(truth)]
+@pytest.mark.parametrize("gt", [WHOLE_IMAGE, EMPTY], ids=["one object", "empty"])
+def test_training_is_shown_in_pictures(gt):
+    model, inputs = tiny_model("VIS_PERIOD", 1), [input_of(gt)]
     with EventStorage(0) as storage:
         losses = model(inputs)
     assert all(x.requires_grad for x in losses.values())
