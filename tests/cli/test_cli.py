@@ -69,8 +69,9 @@ def test_compare(tmp_path, capsys):
 
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_reader_that_has_enough_is_no_defect(reads):
-    """As in ``centermask-solo models | head``."""
-    command = [sys.executable, "-c", "from centermask_solo.cli import main; main(['models', '--json'])"]
+    """As in ``centermask-solo models | head``, with more output than the pipe holds after the reader has gone."""
+    program = "from centermask_solo.cli import main\nfor _ in range(20):\n    main(['models', '--json'])"
+    command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         if reads:
             process.stdout.read(1)
