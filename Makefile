@@ -18,7 +18,7 @@ env:  ## install everything into .venv (VENV=path: elsewhere; VENV=: into the ac
 	@bash scripts/setup_env.sh
 
 demo: env  ## train a small model on generated images and draw its detections (MODEL=solov2)
-	@$(PY) -W ignore::FutureWarning -m centermask_solo.cli demo --model $(MODEL)
+	@$(PY) -m centermask_solo.cli demo --model $(MODEL)
 
 test: env  ## run all tests, one worker per core (WORKERS=n: n workers, 0: none)
 	$(PYTEST)

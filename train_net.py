@@ -13,11 +13,13 @@ import argparse
 
 from centermask_solo.cli.train import add_arguments, main, run
 from centermask_solo.utils.errors import reported_errors
+from centermask_solo.utils.quiet import hide_foreign_warnings
 
 __all__ = ["main"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser)
+    hide_foreign_warnings()
     with reported_errors():
         run(parser.parse_args())

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ..utils.errors import reported_errors
+from ..utils.quiet import hide_foreign_warnings
 from . import check_dataset, compare, config, demo, models, predict, train, weights
 
 EXIT_CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
@@ -29,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the subcommand that ``argv`` names (default: the command line of the process)."""
     args = build_parser().parse_args(argv)
+    hide_foreign_warnings()
     try:
         with reported_errors():
             args.run(args)

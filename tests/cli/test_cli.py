@@ -16,6 +16,8 @@ from centermask_solo.cli import build_parser, main, train
 from centermask_solo.demo import demo_configs
 from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
+ROOT = Path(__file__).parents[2]
+
 
 def fails(capsys, *argv):
     with pytest.raises(SystemExit) as end:
@@ -159,3 +161,14 @@ def test_train_takes_the_flags_of_train_net(tmp_path, capsys):
     code, text = fails(capsys, *argv)
     assert code == 2
     assert text.startswith(f"error: there is no config file {tmp_path / 'x.yaml'}; the nearest one is")
+
+
+@pytest.mark.parametrize(
+    "program", [["-m", "centermask_solo.cli", "train"], ["train_net.py"]], ids=["command", "script"]
+)
+def test_an_error_is_all_that_is_printed(program):
+    """No warnings of other packages, such as fvcore's of ``torch.jit.script``."""
+    command = [sys.executable, *program.split(), "--config-file", "absent.yaml"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
