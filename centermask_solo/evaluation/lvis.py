@@ -6,24 +6,22 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
 from detectron2.evaluation import LVISEvaluator
-from detectron2.structures import Instances
 from detectron2.utils.logger import create_small_table
 
 from ..utils.errors import DataError
 from ..utils.files import atomic_write
 from ..utils.packages import require
-from .mask_score import add_mask_scores
+from .mask_score import KeepsMaskScores
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")
 MAX_DETECTIONS = 300  # per image, in the official metrics
 _FREQUENCIES = ("r", "c", "f")  # rare, common, frequent
 
 
-class MaskScoreLVISEvaluator(LVISEvaluator):
+class MaskScoreLVISEvaluator(KeepsMaskScores, LVISEvaluator):
     """Detectron2's evaluator, except that mask AP ranks by ``mask_scores`` where the predictions have them.
 
     Differs from it also where it fails: it works with numpy 2; without any detections, metrics are 0; a metric without
@@ -41,26 +39,12 @@ class MaskScoreLVISEvaluator(LVISEvaluator):
         """
         require("lvis", dataset_name)
         super().__init__(dataset_name, *args, **options)
-        self._predicts_masks = False
         annotations = self._lvis_api.dataset["annotations"]
         if self._do_evaluation:
             _check_federated(self._lvis_api.dataset, str(self._metadata.json_file))
             for number, annotation in enumerate(annotations, start=1):
                 annotation["id"] = number
             self._lvis_api._create_index()
-
-    def reset(self) -> None:
-        """Forget all predictions."""
-        super().reset()
-        self._predicts_masks = False
-
-    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
-        """Store the predictions of a batch; see ``LVISEvaluator.process``."""
-        for x, output in zip(inputs, outputs, strict=True):
-            super().process([x], [output])
-            if "instances" in output:
-                self._predicts_masks |= output["instances"].has("pred_masks")
-                add_mask_scores(self._predictions[-1]["instances"], output["instances"])
 
     def _eval_predictions(self, predictions: list[dict[str, Any]]) -> None:
         """Fill ``self._results`` and write ``lvis_instances_results.json``."""

@@ -14,7 +14,30 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 
-class MaskScoreCOCOEvaluator(COCOEvaluator):
+class KeepsMaskScores:
+    """What evaluators of masks share: each result of a prediction keeps its mask score.
+
+    A mixin in front of one of Detectron2's evaluators, which collects the results.
+    """
+
+    _predictions: Any
+    _predicts_masks = False
+
+    def reset(self) -> None:
+        """Forget all predictions."""
+        super().reset()  # type: ignore[misc]
+        self._predicts_masks = False
+
+    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
+        """Store the predictions of a batch; see ``DatasetEvaluator.process``."""
+        for x, output in zip(inputs, outputs, strict=True):
+            super().process([x], [output])  # type: ignore[misc]
+            if "instances" in output:
+                self._predicts_masks |= output["instances"].has("pred_masks")
+                add_mask_scores(self._predictions[-1]["instances"], output["instances"])
+
+
+class MaskScoreCOCOEvaluator(KeepsMaskScores, COCOEvaluator):
     """Detectron2's evaluator, except that mask AP ranks by ``mask_scores`` where the predictions have them.
 
     Box AP ranks by ``scores`` as usual. In ``coco_instances_results.json`` each result has its box score as "score" and
@@ -29,23 +52,9 @@ class MaskScoreCOCOEvaluator(COCOEvaluator):
     def __init__(self, *args: Any, **options: Any) -> None:
         """See ``COCOEvaluator``."""
         super().__init__(*args, **options)
-        self._predicts_masks = False
         self._img_ids: list[int] | None = None
         if self._do_evaluation:
             _renumber(self._coco_api)
-
-    def reset(self) -> None:
-        """Forget all predictions."""
-        super().reset()
-        self._predicts_masks = False
-
-    def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
-        """Store the predictions of a batch; see ``COCOEvaluator.process``."""
-        for x, output in zip(inputs, outputs, strict=True):
-            super().process([x], [output])
-            if "instances" in output:
-                self._predicts_masks |= output["instances"].has("pred_masks")
-                add_mask_scores(self._predictions[-1]["instances"], output["instances"])
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: list[int] | None = None) -> None:
         """Fill ``self._results``, masks in a separate pass with their mask scores as scores."""
