@@ -15,7 +15,6 @@ from torchvision.ops import roi_align
 
 from ...ops.chunks import rows_per_chunk
 
-_MAX_PIXELS = 1 << 24  # bitmask pixels converted at once: about 130 MB
 _MIN_CROP_RATIO = 1e-10
 
 
@@ -94,7 +93,7 @@ def bitmask_mask_targets(masks: Tensor, boxes: Tensor, index: Tensor, side: int)
     """
     crops = torch.zeros((len(boxes), side, side), dtype=torch.bool, device=boxes.device)
     ratios = torch.full((len(boxes),), _MIN_CROP_RATIO, device=boxes.device)
-    step = rows_per_chunk(_MAX_PIXELS, masks.shape[1] * masks.shape[2])
+    step = rows_per_chunk(8 * masks.shape[1] * masks.shape[2])  # a summed-area table of int64
     for start in range(0, len(masks), step):
         chunk = masks[start : start + step].to(boxes.device)
         rows = ((index >= start) & (index < start + step)).nonzero()[:, 0]
