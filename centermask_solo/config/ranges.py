@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
-from .rules import (
+from ..utils.rules import (
     COUNT,
     NAME,
     NAMES,

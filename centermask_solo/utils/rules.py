@@ -1,7 +1,8 @@
-"""Rules for the values of options: what they allow, in words and as a test."""
+"""Rules for the values of options and arguments: what they allow, in words and as a test."""
 
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,3 +100,23 @@ COUNT = integer(1)
 SHARE = Rule("greater than 0 and at most 1", lambda value: is_number(value) and 0 < value <= 1)
 PROBABILITY = Rule("greater than 0 and less than 1", lambda value: is_number(value) and 0 < value < 1)
 THRESHOLD = Rule("at least 0 and less than 1", lambda value: is_number(value) and 0 <= value < 1)
+
+
+def argument(rule: Rule, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
+    """Return a ``type`` for ``ArgumentParser.add_argument``: a number that obeys ``rule``.
+
+    Args:
+        rule: What the argument allows.
+        kind: ``int`` or ``float``.
+    """
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if not rule.allows(value):
+            raise argparse.ArgumentTypeError(f"must be {rule.text}, not {text!r}")
+        return value
+
+    return parse
