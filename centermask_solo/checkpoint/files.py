@@ -13,12 +13,11 @@ import torch
 from detectron2.utils.file_io import PathManager
 
 from ..utils.errors import UserError, WeightsError
-from ..utils.pickles import UnsafePickleError, load_arrays
+from ..utils.pickles import DAMAGED, UnsafePickleError, load_arrays
 from ..utils.text import first_line
 
 # Where the weights are in the files of Detectron2, of mmdetection, and of pycls and timm.
 WEIGHTS_KEYS = ("model", "state_dict", "model_state")
-DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, AttributeError, KeyError, IndexError)
 # For users who trust a file that holds more than tensors: a program that keeps only its tensors.
 LOAD = {
     ".pkl": "c = pickle.load(open(path, 'rb'), encoding='latin1')",
@@ -70,7 +69,7 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
             "if you trust its author, keep only its tensors with the following command, and give the new file: "
             f'python -c "{program}" {names}'
         ) from error
-    except DAMAGED as error:
+    except (*DAMAGED, RuntimeError) as error:
         raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
     values = content.pop("model")
     if not isinstance(values, dict) or not values:

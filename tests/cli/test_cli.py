@@ -142,7 +142,7 @@ def test_train_parses_like_detectron2(words):
 
 def test_train_has_the_flags_of_detectron2():
     def flags(parser):
-        return {(*x.option_strings, x.dest, x.nargs, x.type, x.default) for x in parser._actions}
+        return {(*x.option_strings, x.dest, x.nargs, x.type and type(x.type("1")), x.default) for x in parser._actions}
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
