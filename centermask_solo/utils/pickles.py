@@ -8,6 +8,9 @@ from __future__ import annotations
 import os
 import pickle
 import pickletools
+import struct
+import sys
+import zlib
 from collections import OrderedDict
 from collections.abc import Collection
 from typing import IO, Any
@@ -16,7 +19,7 @@ import numpy as np
 
 _CORES = ("numpy.core", "numpy._core")  # NumPy has renamed its modules
 _NUMBERS = "biufc"  # kinds of dtypes
-DAMAGED = (  # what a damaged pickle raises, whether in this module or in Python's
+DAMAGED = (  # what a damaged pickle or archive raises, here, in Python's modules and in PyTorch
     pickle.UnpicklingError,
     EOFError,
     ValueError,
@@ -27,12 +30,51 @@ DAMAGED = (  # what a damaged pickle raises, whether in this module or in Python
     AssertionError,
     OverflowError,
     MemoryError,
-    RecursionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
 )
 
 
 class UnsafePickleError(pickle.UnpicklingError):
     """A pickle that refers to a class or function that could run code; the message names it."""
+
+
+class Inert:
+    """Takes the place of an object whose class is not imported; forgets whatever the pickle gives it."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+    def __setitem__(self, _: Any, __: Any) -> None: ...
+
+    def append(self, _: Any) -> None: ...
+
+    def extend(self, _: Any) -> None: ...
+
+    def add(self, _: Any) -> None: ...
+
+
+_HARMLESS_MODULES = ("argparse", "types", "pathlib", "datetime", "collections", "enum", "uuid", "decimal")
+_HARMLESS = {
+    (module, name)
+    for module in ("builtins", "__builtin__", "copyreg", "copy_reg")
+    for name in ("object", "set", "frozenset", "slice", "range", "complex", "_reconstructor")
+}
+
+
+def stand_in(module: str, name: str) -> type[Inert]:
+    """Return :class:`Inert` in place of a class, such as one of a training framework.
+
+    Raises:
+        UnsafePickleError: It is one of Python's own functions. Nothing but an attack refers to these.
+    """
+    top = module.partition(".")[0]
+    own = top in sys.stdlib_module_names or top == "__builtin__"
+    if own and top not in _HARMLESS_MODULES and (module, name) not in _HARMLESS:
+        raise UnsafePickleError(f"it holds a {module}.{name}")
+    return Inert
 
 
 class _DType:
@@ -107,7 +149,7 @@ for _core in _CORES:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that refuses every global outside its allowlist."""
+    """An unpickler that imports nothing outside its allowlist."""
 
     def __init__(self, file: IO[bytes], extra: Collection[tuple[str, str]]) -> None:
         super().__init__(file, encoding="latin1")  # arrays written by Python 2 are read, too
@@ -116,20 +158,20 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _STAND_INS:
             return _STAND_INS[module, name]
-        if (module, name) not in self.extra:
-            raise UnsafePickleError(f"it holds a {module}.{name}")
-        return super().find_class(module, name)
+        if (module, name) in self.extra:
+            return super().find_class(module, name)
+        return stand_in(module, name)
 
 
 def load_arrays(file: IO[bytes], extra_globals: Collection[tuple[str, str]] = ()) -> Any:
-    """Return the content of a pickle of NumPy arrays of numbers and plain values.
+    """Return the content of a pickle of NumPy arrays of numbers and plain values; other objects become :class:`Inert`.
 
     Args:
         file: Binary file to read, which can seek.
         extra_globals: Further (module, name) pairs to allow, which the caller knows to be harmless.
 
     Raises:
-        UnsafePickleError: The pickle refers to anything that is not allowed.
+        UnsafePickleError: The pickle refers to a function that could run code.
         pickle.UnpicklingError: It is damaged. So may be what raises another error of :data:`DAMAGED`.
     """
     check_opcodes(file)
@@ -144,14 +186,14 @@ def check_opcodes(file: IO[bytes]) -> None:
     """
     start = file.tell()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > count:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > count:
             raise pickle.UnpicklingError("it claims more memory than it needs")
     file.seek(start)
 
 
 def _size_of(file: IO[bytes]) -> int:
     """Return the size of a file in bytes; the position becomes its end."""
-    return file.seek(0, os.SEEK_END)
+    return int(file.seek(0, os.SEEK_END))
 
 
 class _Resolver:

@@ -8,7 +8,7 @@ from datetime import date
 import numpy as np
 import pytest
 
-from centermask_solo.utils.pickles import DAMAGED, UnsafePickleError, load_arrays
+from centermask_solo.utils.pickles import DAMAGED, Inert, UnsafePickleError, load_arrays
 
 CONTENT = OrderedDict(a=np.arange(6.0).reshape(2, 3), b=[np.float32(2), np.zeros(0)], c=(1, "x", None, b"\xff"))
 
@@ -44,8 +44,7 @@ def test_code_does_not_run(capsys):
 
 def test_the_caller_may_allow_more():
     data = pickle.dumps(date(2020, 1, 2))
-    with pytest.raises(UnsafePickleError, match=r"datetime\.date"):
-        load_arrays(io.BytesIO(data))
+    assert isinstance(load_arrays(io.BytesIO(data)), Inert)
     assert load_arrays(io.BytesIO(data), {("datetime", "date")}) == date(2020, 1, 2)
 
 
