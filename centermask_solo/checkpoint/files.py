@@ -68,6 +68,8 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
         raise WeightsError(f"{path} holds no weights under 'model': give a checkpoint")
     values = {key: value for key, value in values.items() if not isinstance(value, Inert)}
     _check_values(path, values)
+    if not mapped:
+        _check_finite(path, values)
     if all(key.startswith("module.") for key in values):
         values = {key.removeprefix("module."): value for key, value in values.items()}
     if query:
@@ -118,6 +120,17 @@ def _check_values(path: str, values: dict[Any, Any]) -> None:
             raise WeightsError(f"{path}: the entry '{key}' is {kind}: convert it to an ordinary tensor")
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise WeightsError(f"{path}: the entry '{key}' claims more numbers than the file holds")
+
+
+def _check_finite(path: str, values: dict[str, Any]) -> None:
+    """Raise WeightsError if a weight is infinite or NaN: a model with it would find nothing, silently."""
+    for key, value in values.items():
+        if hasattr(value, "shape"):
+            tensor = torch.as_tensor(value)
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise WeightsError(
+                    f"{path}: the entry '{key}' is not finite, as after a training that diverged: give an earlier file"
+                )
 
 
 def _read_content(filename: str, mapped: bool) -> dict[str, Any]:

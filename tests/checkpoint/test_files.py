@@ -207,3 +207,12 @@ def test_every_prefix_of_a_file_is_an_error_of_one_line(tmp_path):
             (tmp_path / name).write_bytes(data[:length])
             with pytest.raises(WeightsError):
                 read_weights(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["x.pth", "x.pkl"])
+def test_weights_that_are_not_finite_are_refused(name, value, tmp_path):
+    values = {**WEIGHTS, "a.weight": torch.tensor([1.0, value])}
+    path = write(tmp_path / name, {"model": in_pkl(values) if name == "x.pkl" else values, "__author__": "x"})
+    with pytest.raises(WeightsError, match=r"the entry 'a\.weight' is not finite"):
+        read_weights(path)
