@@ -143,6 +143,7 @@ ROOT_CLASS = Rule(
     "root-class", _W, "class without objects that groups other classes", "kept as a class; remove it if it is none"
 )
 ENCODING = Rule("byte-order-mark", _W, "byte-order mark", "ignored", repaired=True)
+NO_FILE_NAME = Rule("no-file-name", _W, "image without 'file_name'", "named by the end of its 'coco_url'", True)
 NOT_POSITIVE_ID = Rule(
     "annotation-id-not-positive", _W, "annotation id below 1", "renumbered, or COCO's matching would lose it", True
 )
@@ -155,7 +156,7 @@ BACKSLASH = Rule("backslash", _W, "file name with backslashes", "read with slash
 
 # Image files
 MISSING_IMAGE = Rule("missing-image", _E, "missing image", "restore it, or remove it from the json")
-UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, or correct the json")
+UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, correct the json, or allow its size")
 TURNED_IMAGE = Rule(
     "turned-image",
     _W,
