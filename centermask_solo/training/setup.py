@@ -83,13 +83,13 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
         check_registered(name)
     for name in cfg.DATASETS.TEST:
         check_evaluator(name)
+    if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_SYSTEMS:
+        check_stuff_classes(names, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     key = system.num_classes_key if system else ""
     num_classes = value_of(cfg, key) if key else None
     classes = check_datasets(names, num_classes, key, cfg.MODEL.MASK_ON, cfg.INPUT.MAX_IMAGE_PIXELS)
     check_same_classes(classes, cfg.DATASETS.TRAIN)
-    if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_SYSTEMS:
-        check_stuff_classes(names, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     check_proposals(cfg, for_training)
 
 
