@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import DataError
-from ..formats.coco import CocoData, read_coco_json
+from ..formats.coco import CocoData, read_coco_json, write_coco_json
 from .findings import Finding, Inspection
 from .inspection import inspect
 from .repair import repair
@@ -114,7 +113,7 @@ def usable_json(json_file: str, image_root: str, *, masks: bool = True, lvis: bo
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(json_file))
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(repair(data, found, image_root, masks), file, default=list)
+            write_coco_json(repair(data, found, image_root, masks), file)
         del data, found
         yield path
 
