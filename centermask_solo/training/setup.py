@@ -88,7 +88,8 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     key = system.num_classes_key if system else ""
     num_classes = value_of(cfg, key) if key else None
-    classes = check_datasets(names, num_classes, key, cfg.MODEL.MASK_ON, cfg.INPUT.MAX_IMAGE_PIXELS)
+    only_test = set(cfg.DATASETS.TEST) - set(cfg.DATASETS.TRAIN)
+    classes = check_datasets(names, num_classes, key, cfg.MODEL.MASK_ON, cfg.INPUT.MAX_IMAGE_PIXELS, only_test)
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
 

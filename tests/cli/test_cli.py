@@ -47,12 +47,13 @@ def test_predict(tmp_path, capsys):
     again = ["predict", "--weights", weights, "--input", data, "--output", results, "--score-threshold", "0.99"]
     main([*again, "--no-pictures", "--batch-size", "2"])
     assert "0 instances" in capsys.readouterr().out
-    nested = ["predict", "--weights", weights, "--input", str(tmp_path), "--output", results]
+    shutil.copytree(data, tmp_path / "nested" / "data")
+    nested = ["predict", "--weights", weights, "--input", str(tmp_path / "nested"), "--output", results]
     code, text = fails(capsys, *nested)
     assert code == 2
-    assert "its subfolders contain 4, which --recursive includes" in text
+    assert "its subfolders contain 2, which --recursive includes" in text
     main([*nested, "--recursive", "--no-pictures"])
-    assert "4 instances" in capsys.readouterr().out
+    assert "2 instances" in capsys.readouterr().out
     code, text = fails(capsys, *again, "--batch-size", "0")
     assert code == 2
     assert "a batch of 0 images is impossible" in text

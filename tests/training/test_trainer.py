@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.training import trainer as trainer_module
 from centermask_solo.training.evaluate import evaluate
 from centermask_solo.training.launch import launch
+from centermask_solo.training.setup import check_config
 from centermask_solo.training.trainer import Trainer, training_data_of
 from centermask_solo.utils.errors import ConfigError, DataError, NonFiniteLossError
 from tests.training.tiny import (
@@ -235,3 +237,20 @@ def test_data_that_was_never_checked_is_checked_when_it_is_loaded(tmp_path):
         Trainer.build_test_loader(cfg, "tiny")
     with pytest.raises(ConfigError, match="the dataset 'tinny' is not registered"):
         Trainer.build_test_loader(cfg, "tinny")
+
+
+def test_predictions_for_a_test_set_without_annotations(data, tmp_path):
+    content = json.loads((data / "instances.json").read_text())
+    del content["annotations"]
+    shutil.copytree(data, tmp_path / "test_set")
+    (tmp_path / "test_set" / "instances.json").write_text(json.dumps(content))
+    register(tmp_path / "test_set", "test_set")
+    cfg = tiny_cfg(data, tmp_path / "output")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ("test_set",)
+    check_config(cfg, for_training=False)
+    Trainer.test(cfg, TinyModel(cfg).eval())
+    path = tmp_path / "output" / "inference" / "test_set" / "coco_instances_results.json"
+    assert len(json.loads(path.read_text())) == 6
+    cfg.DATASETS.TRAIN = ("test_set",)
+    with pytest.raises(DataError, match="lacks the list 'annotations'"):
+        check_config(cfg, for_training=True)

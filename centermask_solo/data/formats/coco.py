@@ -31,6 +31,10 @@ class CocoData(NamedTuple):
         return [x["name"] for x in self.categories]
 
 
+class NotAnnotatedError(DataError):
+    """A file with images and categories but without ``annotations``, as those of COCO's test sets."""
+
+
 def read_coco_json(path: str) -> CocoData:
     """Read an annotation file in COCO's format for instances.
 
@@ -38,6 +42,7 @@ def read_coco_json(path: str) -> CocoData:
     ``coco_url``.
 
     Raises:
+        NotAnnotatedError: It lacks ``annotations``.
         DataError: The file is missing, is not JSON in UTF-8, or is not in this format.
     """
     if not PathManager.isfile(path):
@@ -60,7 +65,7 @@ def read_coco_json(path: str) -> CocoData:
     del text
     if not isinstance(data, dict):
         raise DataError(f"{path} is not COCO: it holds a {type(data).__name__}, not a dict with 'images'")
-    images, annotations, categories = (_list(path, data, x) for x in ("images", "annotations", "categories"))
+    images, categories, annotations = (_list(path, data, x) for x in ("images", "categories", "annotations"))
     categories = sorted(categories, key=lambda x: (0, x["id"]) if isinstance(x.get("id"), int) else (1, 0))
     unnamed = [x for x in images if "file_name" not in x and url_file_name(x)]
     for x in unnamed:
@@ -142,7 +147,8 @@ def take_images(coco: CocoData, count: int) -> Record:
 def _list(path: str, data: Record, key: str) -> list[Record]:
     if key not in data:
         found = ", ".join(sorted(map(str, data))[:8]) or "nothing"
-        raise DataError(f"{path} is not COCO: it lacks the list '{key}' (it has {found})")
+        error = NotAnnotatedError if key == "annotations" else DataError
+        raise error(f"{path} is not COCO: it lacks the list '{key}' (it has {found})")
     if not isinstance(data[key], list) or not all(isinstance(x, dict) for x in data[key]):
         raise DataError(f"{path} is not COCO: '{key}' is not a list of dicts")
     return data[key]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 
 from ...utils.errors import ConfigError, DataError, UserError
 from ...utils.text import name_some
 from ..datasets import find_files, has_instances_json, is_lvis, load_through_gate
-from ..formats.coco import CocoData, Record, image_entries
+from ..formats.coco import CocoData, NotAnnotatedError, Record, image_entries
 from ..images import MAX_PIXELS, check_image
 from . import rules
 from .files import check_files, check_orientation, image_path
@@ -37,6 +38,7 @@ def check_datasets(
     num_classes_key: str,
     masks: bool = True,
     max_pixels: int = MAX_PIXELS,
+    unannotated: Collection[str] = (),
 ) -> Classes:
     """Check that datasets can be used with a model, and return the class names of each.
 
@@ -50,6 +52,7 @@ def check_datasets(
         num_classes_key: Option that sets it, such as "MODEL.SOLOV2.NUM_CLASSES".
         masks: Whether the model needs masks, not only boxes.
         max_pixels: Most pixels of an image; 0 for no limit.
+        unannotated: Names of datasets whose json may lack ``annotations``, as those of COCO's test sets.
 
     Returns:
         The class names in the order of the model's classes; None for a dataset that has none.
@@ -63,7 +66,12 @@ def check_datasets(
         try:
             classes: Classes = {}
             for name in dict.fromkeys(names):
-                classes[name] = _check_one(name, num_classes, num_classes_key, masks, max_pixels)
+                try:
+                    classes[name] = _check_one(name, num_classes, num_classes_key, masks, max_pixels)
+                except NotAnnotatedError:
+                    if name not in unannotated:
+                        raise
+                    classes[name] = MetadataCatalog.get(name).get("thing_classes")
             found = _Checked(classes, clean_files())
         except UserError as error:
             found = error

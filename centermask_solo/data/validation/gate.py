@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import DataError
-from ..formats.coco import CocoData, read_coco_json, write_coco_json
+from ..formats.coco import CocoData, NotAnnotatedError, read_coco_json, write_coco_json
+from .fields import check_lvis_fields
 from .findings import Finding, Inspection
 from .inspection import inspect
 from .repair import repair
@@ -38,6 +39,7 @@ def inspect_file(json_file: str, lvis: bool = False) -> tuple[CocoData, Inspecti
     data = read_coco_json(json_file)
     found = inspect(data)
     if lvis:
+        check_lvis_fields(data, found.findings)
         found.findings.remove(NO_ISCROWD)
         found.findings.remove(NO_FILE_NAME)
     if not found.needs_repair:
@@ -95,15 +97,19 @@ def usable_json(json_file: str, image_root: str, *, masks: bool = True, lvis: bo
         lvis: Whether the annotations are read as LVIS's.
 
     Raises:
-        DataError: the file has a fault. A file without objects is no fault here.
+        DataError: the file has a fault. A file without objects, or without ``annotations``, is no fault here.
     """
     key = file_key(json_file, lvis)
     if key in _clean:
         yield json_file
         return
-    data, found = inspect_file(json_file, lvis)
-    refuse_errors(found, json_file, image_root, masks=masks, allow_empty=True)
-    if not found.needs_repair:
+    try:
+        data, found = inspect_file(json_file, lvis)
+    except NotAnnotatedError:
+        mark_clean(key)
+    else:
+        refuse_errors(found, json_file, image_root, masks=masks, allow_empty=True)
+    if key in _clean:
         yield json_file
         return
     if key not in _announced:

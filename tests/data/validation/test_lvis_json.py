@@ -129,3 +129,13 @@ def test_a_file_name_comes_before_the_url(tmp_path):
     read = read_coco_json(write(tmp_path, data)[0])
     assert [x["file_name"] for x in read.images] == ["own.png", "val2017/2.png", "val2017/3.png", "val2017/4.png"]
     assert read.num_named_by_url == 3
+
+
+@pytest.mark.parametrize("where, key", [("images", "neg_category_ids"), ("categories", "frequency")])
+def test_coco_data_that_is_registered_as_lvis_data(tmp_path, where, key):
+    data = lvis_json()
+    del data[where][1][key]
+    register_lvis_instances(NAME, {}, *write(tmp_path, data))
+    assert len(check_dataset(NAME).faults) == 1
+    with pytest.raises(DataError, match=r"1 x .* 2.*: add it.*, or use the file as COCO data, by DATASETS.COCO_JSON"):
+        check_datasets([NAME], None, "KEY")
