@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,5 +37,6 @@ def check_images(
         if check_values and image.is_floating_point() and image.device.type == "cpu":
             low, high = (float(v) for v in torch.aminmax(image))
             fractions = expects_0_to_255 and 0 < high <= 1 and bool((image != image.round()).any())
-            if not (low >= 0 and high <= 255) or fractions:
+            # An image that is not finite has no detections, which must not keep the others of its batch from having some
+            if math.isfinite(low + high) and (low < 0 or high > 255 or fractions):
                 raise DataError(f"{name} has values from {low:.4g} to {high:.4g}: scale them to 0 to 255")

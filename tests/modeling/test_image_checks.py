@@ -28,7 +28,6 @@ FAULTS = [
     (RGB * 257, r"has values from 2.57e\+04 to 2.57e\+04: scale them to 0 to 255"),
     (RGB - 200, r"has values from -100 to -100: scale"),
     (RGB / 255, r"has values from 0.3922 to 0.3922: scale"),
-    (RGB * torch.nan, r"has values from nan to nan: scale"),
 ]
 
 
@@ -40,7 +39,9 @@ def test_faults(model, image, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("image", [RGB, RGB.byte(), RGB.byte() // 100, RGB * 0, (RGB > 1).float(), RGB * 2.55])
+@pytest.mark.parametrize(
+    "image", [RGB, RGB.byte(), RGB.byte() // 100, RGB * 0, (RGB > 1).float(), RGB * 2.55, RGB * torch.nan]
+)
 def test_images(model, image):
     with torch.no_grad():
         (output,) = model([{"image": image}])
