@@ -37,6 +37,6 @@ def check_images(
         if check_values and image.is_floating_point() and image.device.type == "cpu":
             low, high = (float(v) for v in torch.aminmax(image))
             fractions = expects_0_to_255 and 0 < high <= 1 and bool((image != image.round()).any())
-            # An image that is not finite has no detections, which must not keep the others of its batch from having some
+            # An image that is not finite has no detections, and must not keep the others of its batch from theirs
             if math.isfinite(low + high) and (low < 0 or high > 255 or fractions):
                 raise DataError(f"{name} has values from {low:.4g} to {high:.4g}: scale them to 0 to 255")
