@@ -87,6 +87,7 @@ RULES: dict[str, Rule] = {
     "INPUT.MASK_FORMAT": one_of("polygon", "bitmask"),
     "INPUT.AUGMENTATION": one_of("default", "ssd"),
     "INPUT.MIN_BOX_SIZE": at_least(0),
+    "INPUT.MAX_IMAGE_PIXELS": integer(0),
     "INPUT.SSD.MAX_EXPAND": at_least(1),
     "INPUT.SSD.MIN_CROP": SHARE,
     "MODEL.PIXEL_MEAN": each(NUMBER, minimum=1),

@@ -69,9 +69,10 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
     limit = cfg.TEST.DETECTIONS_PER_IMAGE
     if kind == "lvis":
-        return MaskScoreLVISEvaluator(
-            dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit)
-        )
+        with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
+            return MaskScoreLVISEvaluator(
+                dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit)
+            )
     if kind == "sem_seg":
         return SemanticEvaluator(dataset_name, output_dir=output_dir)
     if kind in _CITYSCAPES:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -16,9 +15,10 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
+from ..data.transforms.resize import ResizeShortestEdge
 from ..modeling.systems import System, find_system
-from ..utils.errors import ConfigError
-from .sources import read_image
+from ..utils.errors import ConfigError, DataError
+from .input_images import as_bgr
 
 
 def default_score_threshold(cfg: CfgNode) -> float:
@@ -53,23 +53,33 @@ class Predictor(DefaultPredictor):
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         self.metadata = _metadata(cfg, checkpoint.get("thing_classes"))
         size = cfg.INPUT.MIN_SIZE_TEST
-        self.aug = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
+        self.aug = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
 
-    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """Return the model's output for one image, (H, W, 3) uint8 in BGR order, in the frame of that image."""
+    def __call__(self, original_image: Any) -> dict[str, Any]:
+        """Return the model's output for one image, in the frame of that image.
+
+        Args:
+            original_image: (H, W, 3) uint8 in BGR order, or what else
+                :func:`~centermask_solo.inference.input_images.as_bgr` accepts.
+
+        Raises:
+            ConfigError: See :meth:`predict_batch`.
+            DataError: It is no image.
+        """
         return self.predict_batch([original_image])[0]
 
     @torch.no_grad()
-    def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    def predict_batch(self, images: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the model's outputs for ``images``, in their order, from one forward pass.
 
         Smaller images are padded to the largest, which can change the last digits of scores as in any Detectron2 model.
 
         Args:
-            images: (H, W, 3) uint8 in BGR order, of any sizes.
+            images: As :meth:`__call__` takes them, of any sizes.
 
         Raises:
+            DataError: One of them is no image.
             ConfigError: The model needs precomputed proposals, which images alone do not have.
         """
         if self.cfg.MODEL.LOAD_PROPOSALS:
@@ -77,6 +87,8 @@ class Predictor(DefaultPredictor):
                 "this model needs precomputed proposals, which images alone do not have: predict with a model that "
                 "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
             )
+        if not isinstance(images, (list, tuple)):
+            raise DataError(f"a batch of images is a list, not a {type(images).__name__}")
         if not images:
             return []
         return self.model([self._to_input(image) for image in images])
@@ -87,10 +99,11 @@ class Predictor(DefaultPredictor):
         """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass."""
         rest = iter(paths)
         while batch := list(itertools.islice(rest, batch_size)):
-            images = [read_image(path) for path in batch]
+            images = [as_bgr(path, self.cfg.INPUT.MAX_IMAGE_PIXELS) for path in batch]
             yield from zip(batch, images, self.predict_batch(images), strict=True)
 
-    def _to_input(self, image: np.ndarray) -> dict[str, Any]:
+    def _to_input(self, image: Any) -> dict[str, Any]:
+        image = as_bgr(image, self.cfg.INPUT.MAX_IMAGE_PIXELS)
         if self.input_format == "RGB":
             image = image[:, :, ::-1]
         height, width = image.shape[:2]

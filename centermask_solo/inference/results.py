@@ -31,6 +31,7 @@ def predict_to_folder(
     score_threshold: float | None = None,
     batch_size: int = 1,
     with_pictures: bool = True,
+    recursive: bool = False,
 ) -> int:
     """Write the instances in images to ``predictions.json``, with a picture of each image; return their number.
 
@@ -41,6 +42,7 @@ def predict_to_folder(
         score_threshold: Instances with lower scores are dropped (default: the threshold of the config's system).
         batch_size: Images per forward pass.
         with_pictures: Whether to draw the instances, too.
+        recursive: Whether folders include their subfolders.
 
     Raises:
         ConfigError: ``batch_size`` is not positive, ``output_dir`` cannot be created, or the config cannot predict.
@@ -50,7 +52,7 @@ def predict_to_folder(
     if batch_size < 1:
         raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
-    paths = find_images(inputs)
+    paths = find_images(inputs, recursive)
     make_folder(output_dir)
     predictor = Predictor(cfg)
     images: list[dict[str, Any]] = []

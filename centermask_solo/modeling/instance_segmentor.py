@@ -17,6 +17,7 @@ from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
 from ..utils.errors import DataError
+from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 
@@ -77,6 +78,7 @@ class InstanceSegmentor(nn.Module):
         self.num_classes = num_classes
         self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
         self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
+        self.expects_0_to_255 = max(pixel_mean) > 1
         self.input_size: tuple[int, int] | None = None
         self.gt_mask_sizes: dict[str, tuple[int, int]] = {}
         # Not persistent: published checkpoints lack them, and the config has them.
@@ -173,7 +175,17 @@ class InstanceSegmentor(nn.Module):
 
         With :attr:`input_size`, images are resized to it bilinearly, without antialiasing and without keeping the
         aspect ratio. Otherwise they are zero-padded on the right and at the bottom.
+
+        Raises:
+            DataError: An image has another number of channels or no pixels, or in inference values that are not those
+                of an image.
         """
+        check_images(
+            batched_inputs,
+            num_channels=len(self.pixel_mean),
+            check_values=not self.training,
+            expects_0_to_255=self.expects_0_to_255,
+        )
         if self.input_size is not None:
             images = [self._resize_and_normalize(x["image"], self.input_size) for x in batched_inputs]
             return ImageList(torch.stack(images), [self.input_size] * len(images))

@@ -40,6 +40,38 @@ def set_up_run(cfg: CfgNode, args: argparse.Namespace, *, on_screen: bool = True
 
 
 @contextmanager
+def held_back_log() -> Iterator[None]:
+    """Hold back what this package logs until the context ends, within which :func:`set_up_run` sets up the log."""
+    logger = logging.getLogger("centermask_solo")
+    level, propagate, handlers = logger.level, logger.propagate, logger.handlers
+    held = _RecordList()
+    logger.handlers, logger.propagate = [held], False
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    except BaseException:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        raise
+    finally:
+        logger.handlers = [*handlers, *(x for x in logger.handlers if x is not held and x not in handlers)]
+        for record in held.records:
+            if record.levelno >= logger.getEffectiveLevel():
+                logger.handle(record)
+
+
+class _RecordList(logging.Handler):
+    """Keeps log records."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@contextmanager
 def output_in_log(output_dir: str) -> Iterator[None]:
     """Append everything printed in the context to ``log.txt``, and ignore warnings; restore the loggers afterwards."""
     make_folder(output_dir)

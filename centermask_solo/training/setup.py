@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
 from .. import add_centermask_solo_config
@@ -21,7 +22,8 @@ from ..evaluation import check_evaluator
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import make_folder
-from .logs import set_up_run
+from ..utils.text import name_some
+from .logs import held_back_log, set_up_run
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ REGISTRIES = {
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
     "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
 }
+SEMANTIC_SYSTEMS = ("PanopticFPN", "SemanticSegmentor")  # Detectron2's, whose semantic head has its own classes
 
 
 def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNode:
@@ -46,13 +49,14 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
     add_centermask_solo_config(cfg)
     merge_config(cfg, args.config_file, args.opts)
     register_datasets(cfg)
-    check_config(cfg, for_training=not args.eval_only)
-    resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
-    if cfg.MODEL.WEIGHTS and not resumes:
-        check_weights_file(cfg.MODEL.WEIGHTS)
-    cfg.freeze()
-    make_folder(cfg.OUTPUT_DIR)
-    set_up_run(cfg, args, on_screen=log_on_screen)
+    with held_back_log():
+        check_config(cfg, for_training=not args.eval_only)
+        resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
+        if cfg.MODEL.WEIGHTS and not resumes:
+            check_weights_file(cfg.MODEL.WEIGHTS)
+        cfg.freeze()
+        make_folder(cfg.OUTPUT_DIR)
+        set_up_run(cfg, args, on_screen=log_on_screen)
     return cfg
 
 
@@ -79,9 +83,13 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
         check_registered(name)
     for name in cfg.DATASETS.TEST:
         check_evaluator(name)
+    if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_SYSTEMS:
+        check_stuff_classes(names, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     key = system.num_classes_key if system else ""
-    classes = check_datasets(names, value_of(cfg, key) if key else None, key, masks=cfg.MODEL.MASK_ON)
+    num_classes = value_of(cfg, key) if key else None
+    only_test = set(cfg.DATASETS.TEST) - set(cfg.DATASETS.TRAIN)
+    classes = check_datasets(names, num_classes, key, cfg.MODEL.MASK_ON, cfg.INPUT.MAX_IMAGE_PIXELS, only_test)
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
 
@@ -94,6 +102,17 @@ def _check_device(name: str) -> None:
         raise ConfigError(f"MODEL.DEVICE '{name}' is not a device of PyTorch: give 'cuda' or 'cpu'") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
+
+
+def check_stuff_classes(names: Sequence[str], num_classes: int) -> None:
+    """Raise ConfigError if a dataset has another number of ``stuff_classes`` than the semantic head of the model."""
+    for name in names:
+        classes = MetadataCatalog.get(name).get("stuff_classes")
+        if classes is not None and len(classes) != num_classes:
+            raise ConfigError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but the dataset '{name}' has {len(classes)} "
+                f"stuff_classes ({name_some(classes, 3)}): set MODEL.SEM_SEG_HEAD.NUM_CLASSES {len(classes)}"
+            )
 
 
 def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ..checkpoint import Checkpointer
+from ..data.datasets import check_registered, load_through_gate
 from ..data.loader import TrainLoader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
@@ -132,7 +133,14 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """Return Detectron2's loader, one image at a time; a faulty file is named."""
+        """Return Detectron2's loader, one image at a time; a faulty file is named.
+
+        Raises:
+            ConfigError: The dataset is not registered.
+            DataError: Its annotation file has a fault.
+        """
+        check_registered(dataset_name)
+        load_through_gate(dataset_name, masks=cfg.MODEL.MASK_ON)
         return build_detection_test_loader(cfg, dataset_name, mapper=InstanceMapper(cfg, is_train=False))
 
     @classmethod

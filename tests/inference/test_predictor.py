@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 
 from centermask_solo.inference.comparison import compare_with_ground_truth
@@ -16,6 +17,7 @@ from centermask_solo.inference.sources import find_images, read_image
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
 from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
+from tests.modeling.models import SYSTEMS
 from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
 
 
@@ -109,6 +111,51 @@ def test_folder_of_images(folder):
     shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "4.PNG")
     assert [path[-5:] for path in find_images([str(folder / "data")])] == ["1.png", "2.png", "3.png"]
     assert len(find_images([str(folder / "data" / "sub"), str(folder / "data" / "1.png")])) == 2
+
+
+def test_subfolders(folder, caplog):
+    (folder / "data" / "sub" / "b").mkdir(parents=True)
+    shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "b" / "4.png")
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "data" / "sub" / "a.GIF", "gif")
+    data = str(folder / "data")
+    names = [path[len(data) + 1 :] for path in find_images([data], recursive=True)]
+    assert names == ["1.png", "2.png", "3.png", "sub/a.GIF", "sub/b/4.png"]
+    assert caplog.text == ""
+    assert len(find_images([data])) == 3
+    assert f"{data}: 3 images; its subfolders contain 2, which --recursive includes" in caplog.text
+    (folder / "data" / "sub" / "a.GIF").unlink()
+    message = r"sub contains no images \(its subfolders contain 1, which --recursive includes\)"
+    with pytest.raises(DataError, match=message):
+        find_images([data + "/sub"])
+
+
+def test_what_is_given_for_an_image(cfg, folder):
+    """See test_input_images.py for the conversion."""
+    predictor = Predictor(cfg)
+    image = cv2.imread(str(folder / "data" / "1.png"))
+    for x in (str(folder / "data" / "1.png"), folder / "data" / "1.png", image / 255, image.astype(np.uint16) * 257):
+        assert torch.equal(predictor._to_input(x)["image"], predictor._to_input(image)["image"])
+        assert_equal(predictor(x), predictor(image))
+    with pytest.raises(DataError, match="the image is None"):
+        predictor(None)
+    for batch in (image, "1.png", None):
+        with pytest.raises(DataError, match="a batch of images is a list, not a "):
+            predictor.predict_batch(batch)
+    cfg.INPUT.MAX_IMAGE_PIXELS = 99
+    with pytest.raises(DataError, match=r"1\.png is too large: .* INPUT\.MAX_IMAGE_PIXELS"):
+        list(Predictor(cfg).predict_files([str(folder / "data" / "1.png")]))
+
+
+@pytest.mark.parametrize("name", ["SOLOv2", "CenterMask", "YOLACT"])
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 1)])
+def test_strips(name, size, tmp_path):
+    system = SYSTEMS[name]
+    cfg = system.cfg(system.score_thresh, 0.0, "INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 160)
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    torch.save({"model": system.model().state_dict(), "config": cfg.dump()}, cfg.MODEL.WEIGHTS)
+    found = Predictor(cfg)(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))["instances"]
+    assert found.image_size == size
+    assert found.pred_masks.shape == (len(found), *size)
 
 
 def test_predictions_are_written_in_coco_format_and_drawn(cfg, folder, capfd):

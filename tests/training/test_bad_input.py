@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser
 
 import train_net
@@ -106,6 +107,17 @@ SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES
 )
 def test_options_of_a_model(folder, capfd, arguments, message):
     assert message in run(folder, capfd, *SOLOV2, "OUTPUT_DIR", str(folder / "output"), *arguments)
+
+
+@pytest.mark.parametrize("flags", [[], ["--eval-only"]])
+def test_number_of_stuff_classes(folder, capfd, flags):
+    MetadataCatalog.get("tiny").stuff_classes = ["things", "sky", "road"]
+    config = ["--config-file", "configs/CenterMask/panoptic_centermask_R_50_FPN_ms_3x.yaml", "MODEL.DEVICE", "cpu"]
+    options = ["DATASETS.TRAIN", "('tiny',)", "DATASETS.TEST", "('tiny',)", "SOLVER.REFERENCE_WORLD_SIZE", "0"]
+    assert run(folder, capfd, *flags, *config, *options).endswith(
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES is 54, but the dataset 'tiny' has 3 stuff_classes (things, sky, road): "
+        "set MODEL.SEM_SEG_HEAD.NUM_CLASSES 3"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is usable here")

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple, overload
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
-from detectron2.structures import Instances, ROIMasks
+from detectron2.structures import ImageList, Instances, ROIMasks
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
 from ...utils.errors import ConfigError, DataError
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from ..image_checks import check_images
 from .logs import log_mask_accuracy
 from .roi_heads import CenterROIHeads, RoITargets
 
@@ -63,6 +64,7 @@ class CenterMask(GeneralizedRCNN):
         """
         super().__init__(**kwargs)
         self.paste_unclipped = paste_unclipped
+        self.expects_0_to_255 = max(kwargs["pixel_mean"]) > 1
         if not isinstance(self.proposal_generator, FCOSProposalGenerator) or not isinstance(
             self.roi_heads, CenterROIHeads
         ):
@@ -92,6 +94,20 @@ class CenterMask(GeneralizedRCNN):
             proposals = self.proposal_generator.propose(predictions.fcos, images.image_sizes)
             self.visualize_training(batched_inputs, proposals)
         return self.losses(predictions, self.label(predictions, [x["instances"] for x in batched_inputs]))
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Return the normalized, padded images as one batch; see ``GeneralizedRCNN.preprocess_image``.
+
+        Raises:
+            DataError: As :meth:`InstanceSegmentor.preprocess_image`.
+        """
+        check_images(
+            batched_inputs,
+            num_channels=len(self.pixel_mean),
+            check_values=not self.training,
+            expects_0_to_255=self.expects_0_to_255,
+        )
+        return super().preprocess_image(batched_inputs)
 
     def predict(self, images: Tensor) -> CenterMaskPredictions:
         """Return FCOS's outputs and the backbone's features for a normalized, padded batch (N, C, T_h, T_w)."""

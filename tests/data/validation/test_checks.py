@@ -210,7 +210,8 @@ def test_only_a_few_images_are_opened(tmp_path, monkeypatch):
     data = coco_files.valid()
     data["images"] = [{**data["images"][0], "id": i} for i in range(1, 1001)]
     opened = []
-    monkeypatch.setattr("centermask_solo.data.images.image_size", lambda path: (opened.append(path), (40, 30))[1])
+    image_size = "centermask_solo.data.images.image_size"
+    monkeypatch.setattr(image_size, lambda path, limit: (opened.append(path), (40, 30))[1])
     check(tmp_path, data)
     assert 1 < len(opened) <= NUM_SAMPLES
 
