@@ -51,7 +51,8 @@ class Predictor(DefaultPredictor):
         if cfg.MODEL.CHANNELS_LAST:
             self.model.to(memory_format=torch.channels_last)
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
-        self.metadata = _metadata(cfg, checkpoint.get("thing_classes"))
+        self.checkpoint_classes: list[str] | None = checkpoint.get("thing_classes")
+        self.metadata = _metadata(cfg, self.checkpoint_classes)
         size = cfg.INPUT.MIN_SIZE_TEST
         self.aug = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT

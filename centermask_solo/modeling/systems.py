@@ -28,6 +28,21 @@ class ClassOutputs:
 
 
 @dataclass(frozen=True)
+class ClassRows:
+    """How the rows of a layer belong to classes: for each anchor, the rows of each class in turn.
+
+    Attributes:
+        layer: Name of the layer, as a regular expression.
+        each: Rows of each class.
+        background: Where the background has rows of its own: "first", "last", or "" if it has none.
+    """
+
+    layer: str
+    each: int = 1
+    background: str = ""
+
+
+@dataclass(frozen=True)
 class System:
     """A meta-architecture.
 
@@ -37,6 +52,9 @@ class System:
         signature: Parameters that distinguish its weights from those of every system registered after it.
         class_outputs: Layers whose shape gives the number of classes; the first one that a state dict has is used.
         class_layers: Names of the layers with outputs for each class, as regular expressions.
+        class_rows: How the rows of these layers belong to classes, so that training can keep the weights of classes
+            that the new data names, too. A layer that is left out does not depend on the names; if all are left out, none
+            is kept.
         optional_heads: Modules that a config can add or leave out.
         score_threshold: Minimum score of detections that are worth drawing.
     """
@@ -46,6 +64,7 @@ class System:
     signature: tuple[str, ...]
     class_outputs: tuple[ClassOutputs, ...]
     class_layers: tuple[str, ...]
+    class_rows: tuple[ClassRows, ...] = ()
     optional_heads: frozenset[str] = frozenset()
     score_threshold: float = 0.3
 
@@ -112,6 +131,16 @@ _BOX_PREDICTORS = tuple(
 )
 _FCOS_OUTPUTS = ClassOutputs("proposal_generator.fcos_head.cls_logits.weight")
 _FCOS_CLASS_LAYER = r"proposal_generator\.fcos_head\.cls_logits"
+_ROI_CLASS_ROWS = (
+    ClassRows(r"roi_heads\.mask_head\.predictor"),
+    ClassRows(r"roi_heads\.box_predictor(?:\.\d+)?\.cls_score", background="last"),
+    ClassRows(r"roi_heads\.box_predictor(?:\.\d+)?\.bbox_pred", each=4),
+)
+_CENTERMASK_CLASS_ROWS = (
+    *_ROI_CLASS_ROWS,
+    ClassRows(_FCOS_CLASS_LAYER),
+    ClassRows(r"roi_heads\.maskiou_head\.maskiou"),
+)
 _CENTERMASK_CLASS_LAYERS = (
     *_ROI_CLASS_LAYERS,
     _FCOS_CLASS_LAYER,
@@ -125,6 +154,7 @@ for _system in (
         signature=("ins_head.cate_pred.weight", "mask_head.conv_pred.0.weight"),
         class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
         class_layers=(r"ins_head\.cate_pred",),
+        class_rows=(ClassRows(r"ins_head\.cate_pred"),),
     ),
     System(
         name="YOLACT",
@@ -132,6 +162,10 @@ for _system in (
         signature=("protonet.prototypes.weight", "head.mask_coefficients.weight"),
         class_outputs=(ClassOutputs("head.class_logits.weight", boxes="head.box_pred.weight", background=1),),
         class_layers=(r"head\.class_logits", r"mask_iou_head\.predictor", r"sem_seg_head\.predictor"),
+        class_rows=(
+            ClassRows(r"head\.class_logits", background="first"),
+            ClassRows(r"(?:mask_iou|sem_seg)_head\.predictor"),
+        ),
         optional_heads=frozenset({"sem_seg_head", "mask_iou_head"}),
     ),
     System(
@@ -140,6 +174,7 @@ for _system in (
         signature=("sem_seg_head.predictor.weight", "roi_heads.mask_head.predictor.weight"),
         class_outputs=(_FCOS_OUTPUTS, *_BOX_PREDICTORS),
         class_layers=(*_CENTERMASK_CLASS_LAYERS, r"sem_seg_head\.predictor"),
+        class_rows=_CENTERMASK_CLASS_ROWS,  # the other predictor's are stuff
         optional_heads=_ROI_HEADS | {"proposal_generator", "sem_seg_head"},
     ),
     System(
@@ -148,6 +183,7 @@ for _system in (
         signature=(_FCOS_OUTPUTS.weight, "roi_heads.mask_head.predictor.weight"),
         class_outputs=(_FCOS_OUTPUTS,),
         class_layers=_CENTERMASK_CLASS_LAYERS,
+        class_rows=_CENTERMASK_CLASS_ROWS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
         score_threshold=0.5,  # its scores are square roots of probabilities, and so higher
     ),
@@ -157,6 +193,7 @@ for _system in (
         signature=(_FCOS_OUTPUTS.weight,),
         class_outputs=(_FCOS_OUTPUTS,),
         class_layers=(_FCOS_CLASS_LAYER,),
+        class_rows=(ClassRows(_FCOS_CLASS_LAYER),),
         score_threshold=0.5,
     ),
     System(
@@ -165,6 +202,7 @@ for _system in (
         signature=("roi_heads.box_predictor.cls_score.weight",),
         class_outputs=_BOX_PREDICTORS,
         class_layers=_ROI_CLASS_LAYERS,
+        class_rows=_ROI_CLASS_ROWS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
     ),
     System(
@@ -173,6 +211,7 @@ for _system in (
         signature=("head.cls_score.weight", "head.bbox_pred.weight"),
         class_outputs=(ClassOutputs("head.cls_score.weight", boxes="head.bbox_pred.weight"),),
         class_layers=(r"head\.cls_score",),
+        class_rows=(ClassRows(r"head\.cls_score"),),
     ),
 ):
     register_system(_system)

@@ -9,6 +9,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer
+from ..evaluation.by_name import set_class_names
 from ..modeling.tta import with_augmentation
 from ..utils.errors import ConfigError
 from .trainer import Trainer
@@ -19,6 +20,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
 
     ``TEST.AUG.ENABLED`` evaluates with test-time augmentation: the sizes and flips of ``TEST.AUG``.
 
+    Classes are matched by the names that the weights hold, in whatever order a dataset has them.
+
     Args:
         cfg: Config from ``setup_cfg``; ``MODEL.WEIGHTS`` is evaluated.
         resume: Evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
@@ -26,6 +29,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
 
     Raises:
         ConfigError: There are no weights to evaluate.
+        DataError: A dataset has other classes than the weights, by name.
         WeightsError: They do not fill the model.
     """
     model = trainer.build_model(cfg)
@@ -34,7 +38,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
         raise ConfigError(
             "there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and the OUTPUT_DIR of a training"
         )
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    content = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    set_class_names(model, content.get("thing_classes"))
     results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():
         verify_results(cfg, results)

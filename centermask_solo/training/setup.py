@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 from collections.abc import Mapping, Sequence
 
@@ -19,11 +18,10 @@ from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets
 from ..evaluation import check_evaluator
 from ..modeling.systems import find_system
+from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import make_folder
 from .logs import set_up_run
-
-logger = logging.getLogger(__name__)
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -97,7 +95,7 @@ def _check_device(name: str) -> None:
 
 
 def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Sequence[str]) -> None:
-    """Raise DataError if a training dataset has other classes than the first dataset; log a warning for test datasets.
+    """Raise DataError unless all datasets have the classes of the first, and training datasets in the same order.
 
     Args:
         classes: Class names of each dataset, in the model's order; None where they are unknown.
@@ -106,10 +104,13 @@ def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Seque
     known = [(name, names) for name, names in classes.items() if names is not None]
     for name, names in known[1:]:
         first, first_names = known[0]
-        pair = next(((a, b) for a, b in zip(first_names, names, strict=False) if a != b), None)
-        if pair is None:
+        if name in train and list(names) != list(first_names):
+            fix = "give them the same classes in the same order"
+        elif class_order(first_names, names) is None:
+            fix = "give them the same names, in any order"
+        else:
             continue
-        message = f"the datasets '{first}' and '{name}' have different classes, such as '{pair[0]}' and '{pair[1]}'"
-        if name in train:
-            raise DataError(message + ": give them the same classes in the same order")
-        logger.warning(message)
+        raise DataError(
+            f"the datasets '{first}' and '{name}' have different classes ({list_names(first_names)}; "
+            f"{list_names(names)}): {fix}"
+        )

@@ -187,7 +187,7 @@ def test_datasets_with_different_classes(folder, capfd):
     json_file.write_text(json_file.read_text().replace(CLASSES[1], "cow"))
     register(folder / "more", "tiny_more")
     message = run(folder, capfd, "DATASETS.TRAIN", "('tiny', 'tiny_more')")
-    assert "'tiny' and 'tiny_more' have different classes, such as 'dog' and 'cow'" in message
+    assert "'tiny' and 'tiny_more' have different classes (cat, dog; cat, cow): give them the same" in message
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 
@@ -66,6 +67,9 @@ def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_ke
             mark_clean(key)
     for name in names:
         load_through_gate(name, masks)
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("thing_classes") is None and all_found[0].classes[name] is not None:
+            metadata.thing_classes = all_found[0].classes[name]  # Detectron2 sets them only when it loads the dataset
     return all_found[0].classes
 
 
