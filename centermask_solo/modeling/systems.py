@@ -53,8 +53,8 @@ class System:
         class_outputs: Layers whose shape gives the number of classes; the first one that a state dict has is used.
         class_layers: Names of the layers with outputs for each class, as regular expressions.
         class_rows: How the rows of these layers belong to classes, so that training can keep the weights of classes
-            that the new data names, too. A layer that is left out does not depend on the names; if all are left out, none
-            is kept.
+            that the new data names, too. A layer that is left out does not depend on the names; if all are left out,
+            nothing is kept.
         optional_heads: Modules that a config can add or leave out.
         score_threshold: Minimum score of detections that are worth drawing.
     """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -12,16 +13,18 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS
 
 from .. import add_centermask_solo_config
 from ..checkpoint.files import check_weights_file
-from ..config import merge_config, value_of
+from ..config import AUTO, AUTO_NUMBER, given_options, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
-from ..data.validation.checks import check_datasets
+from ..data.validation.checks import check_datasets, check_num_classes
 from ..evaluation import check_evaluator
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import make_folder
 from .logs import set_up_run
+
+logger = logging.getLogger(__name__)
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -44,18 +47,33 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
     add_centermask_solo_config(cfg)
     merge_config(cfg, args.config_file, args.opts)
     register_datasets(cfg)
-    check_config(cfg, for_training=not args.eval_only)
+    note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
     resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     if cfg.MODEL.WEIGHTS and not resumes:
         check_weights_file(cfg.MODEL.WEIGHTS)
     cfg.freeze()
     make_folder(cfg.OUTPUT_DIR)
     set_up_run(cfg, args, on_screen=log_on_screen)
+    if note:
+        logger.info(note)
     return cfg
 
 
-def check_config(cfg: CfgNode, for_training: bool) -> None:
-    """Raise UserError unless device, model, datasets and classes fit together as far as can be seen at once."""
+def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None = None) -> str:
+    """Check that device, model, datasets and classes fit together, and fill in the number of classes.
+
+    Args:
+        cfg: Config whose datasets are registered. Its number of classes becomes that of the data if it is "auto", or is
+            not the user's own.
+        for_training: Whether it is to be trained, not only evaluated.
+        given: Options that the user has set; None for all.
+
+    Returns:
+        What the number of classes became; "" if it stays.
+
+    Raises:
+        UserError: They do not fit, as far as can be seen at once.
+    """
     _check_device(cfg.MODEL.DEVICE)
     for option, registry in REGISTRIES.items():
         if value_of(cfg, option) not in registry:
@@ -79,9 +97,31 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
         check_evaluator(name)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     key = system.num_classes_key if system else ""
-    classes = check_datasets(names, value_of(cfg, key) if key else None, key, masks=cfg.MODEL.MASK_ON)
+    number = value_of(cfg, key) if key else None
+    auto = number == AUTO_NUMBER or (given is not None and key not in given)
+    classes = check_datasets(names, None if auto else number, key, masks=cfg.MODEL.MASK_ON)
+    note = _set_num_classes(cfg, key, classes) if key and auto else ""
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
+    return note
+
+
+def _set_num_classes(cfg: CfgNode, key: str, classes: Mapping[str, Sequence[str] | None]) -> str:
+    """Set the number of classes to that of the data; return a note for the log if it changes.
+
+    Raises:
+        ConfigError: The datasets have different numbers, or none is known and the config has none.
+    """
+    known = {name: names for name, names in classes.items() if names is not None}
+    before = value_of(cfg, key)
+    if not known and before == AUTO_NUMBER:
+        raise ConfigError(f"{key} is {AUTO}, but {', '.join(classes)} do not state their classes: set {key}")
+    first = next(iter(known), "")
+    for name, names in known.items():
+        check_num_classes(name, names, len(known[first]), key, origin=f"as in '{first}'")
+    number = len(known[first]) if known else before
+    cfg.merge_from_list([key, number])
+    return "" if number == before else f"{key} is {number}, the number of classes of '{first}'."
 
 
 def _check_device(name: str) -> None:
