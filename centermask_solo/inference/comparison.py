@@ -9,7 +9,7 @@ from detectron2.data.build import load_proposals_into_dataset
 
 from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
-from ..evaluation.by_name import order_in_dataset, reorder_classes
+from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
 from ..utils.errors import ConfigError
 from ..visualization.contact_sheet import contact_sheet
 from .predictor import Predictor, default_score_threshold
@@ -36,7 +36,7 @@ def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_th
     predictor = Predictor(cfg)
     mapper = InstanceMapper(cfg, is_train=False)
     dataset = load_dataset(cfg.DATASETS.TEST[0])
-    order = order_in_dataset(predictor.checkpoint_classes, cfg.DATASETS.TEST[0])
+    order = order_in_dataset(class_names_of(predictor.model), cfg.DATASETS.TEST[0])
     if cfg.MODEL.LOAD_PROPOSALS:
         dataset = load_proposals_into_dataset(dataset, cfg.DATASETS.PROPOSAL_FILES_TEST[0])
     chosen = dataset[:: max(1, len(dataset) // count)][:count]

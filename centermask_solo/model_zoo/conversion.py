@@ -80,7 +80,7 @@ def convert_weights(
             "give it to a training as it is, as MODEL.WEIGHTS"
         )
     names = _name_classes(file, thing_classes)
-    cfg, config = _make_config(file, file.system, config_file)
+    cfg, config = make_config(file, file.system, config_file)
     fit = _check_fit(file, cfg, config)
     weights = {key: torch.as_tensor(value) for key, value in fit.weights.items()}
     content = {"model": weights, "config": cfg.dump(), **({"thing_classes": names} if names else {})}
@@ -99,7 +99,7 @@ def _name_classes(file: WeightFile, given: Sequence[str] | None) -> list[str] | 
     return list(given)
 
 
-def _make_config(file: WeightFile, system: System, config_file: str) -> tuple[CfgNode, str]:
+def make_config(file: WeightFile, system: System, config_file: str) -> tuple[CfgNode, str]:
     """Return the config of a file, with the classes and images of the weights, and where it came from."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
