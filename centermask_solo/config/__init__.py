@@ -12,7 +12,7 @@ from .files import (
     read_config_file,
     value_of,
 )
-from .options import add_centermask_solo_config
+from .options import add_centermask_solo_config, default_config
 
 __all__ = [
     "AUTO",
@@ -20,6 +20,7 @@ __all__ = [
     "add_centermask_solo_config",
     "config_dir",
     "config_names",
+    "default_config",
     "find_config_file",
     "given_options",
     "load_config",

@@ -16,8 +16,9 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
-from ..config import value_of
+from ..config import default_config, value_of
 from ..evaluation.by_name import set_class_names
+from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError
 from .sources import read_image
@@ -51,6 +52,7 @@ class Predictor(DefaultPredictor):
             raise ConfigError("MODEL.WEIGHTS is empty: name the weights to predict with")
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
+        check_options_are_read(cfg, default_config())
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
         if cfg.MODEL.CHANNELS_LAST:

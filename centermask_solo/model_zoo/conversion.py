@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
 from ..checkpoint.fit import Fit, fit_weights
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.weight_file import WeightFile, read_weight_file
-from ..config import add_centermask_solo_config, load_config, merge_config, value_of
+from ..config import default_config, load_config, merge_config, value_of
 from ..modeling.systems import System
 from ..utils.errors import ConfigError, WeightsError
 from ..utils.files import atomic_write
@@ -101,8 +101,7 @@ def _name_classes(file: WeightFile, given: Sequence[str] | None) -> list[str] | 
 
 def make_config(file: WeightFile, system: System, config_file: str) -> tuple[CfgNode, str]:
     """Return the config of a file, with the classes and images of the weights, and where it came from."""
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
+    cfg = default_config()
     origin = config_file or (_only_config(file) if file.config is None else f"the one inside {file.path}")
     merge_config(cfg, load_config(file.config) if file.config is not None and not config_file else origin, [])
     if system.name != cfg.MODEL.META_ARCHITECTURE:

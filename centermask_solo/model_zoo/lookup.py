@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
 from ..checkpoint.files import check_weights_file
 from ..checkpoint.weight_file import WeightFile, read_weight_file
-from ..config import AUTO_NUMBER, add_centermask_solo_config, load_config, merge_config, value_of
+from ..config import AUTO_NUMBER, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError, WeightsError
 from .conversion import make_config
@@ -60,8 +60,7 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
         ConfigError: There is no config, or an option is wrong.
         WeightsError: As for :func:`find_config`.
     """
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
+    cfg = default_config()
     merge_config(cfg, config_file or find_config(weights), [*opts, "MODEL.WEIGHTS", weights])
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     if system is not None and value_of(cfg, system.num_classes_key) == AUTO_NUMBER:

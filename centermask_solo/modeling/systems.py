@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -56,6 +56,10 @@ class System:
             that the new data names, too. A layer that is left out does not depend on the names; if all are left out,
             nothing is kept.
         optional_heads: Modules that a config can add or leave out.
+        reads: Which of the options in ``option_scope.SCOPED`` it reads itself, as options or groups of them; None if
+            that is unknown. Others are refused when they are changed.
+        parts: Options that choose parts, such as RoI heads, which read more; with the only one that fits, or "".
+        instead: Own options to name when one is refused, by the last word of its name.
         score_threshold: Minimum score of detections that are worth drawing.
     """
 
@@ -66,6 +70,9 @@ class System:
     class_layers: tuple[str, ...]
     class_rows: tuple[ClassRows, ...] = ()
     optional_heads: frozenset[str] = frozenset()
+    reads: tuple[str, ...] | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)
     score_threshold: float = 0.3
 
     def matches(self, values: Mapping[str, Any]) -> bool:
@@ -147,6 +154,19 @@ _CENTERMASK_CLASS_LAYERS = (
     r"roi_heads\.maskiou_head\.maskiou",
 )
 
+
+def _instead(node: str, nms: str, **more: str) -> dict[str, str]:
+    """Return the options below ``MODEL.<node>`` to set instead of those of Detectron2's detectors."""
+    names = {"NUM_CLASSES": "NUM_CLASSES", "SCORE_THRESH_TEST": "SCORE_THRESH_TEST", "NMS_THRESH_TEST": nms, **more}
+    return {name: f"MODEL.{node}.{own}" for name, own in names.items()}
+
+
+_TOPK = {"TOPK_CANDIDATES_TEST": "PRE_NMS_TOPK_TEST"}
+_FCOS_INSTEAD = _instead("FCOS", "NMS.IOU_THRESH", DETECTIONS_PER_IMAGE="POST_NMS_TOPK_TEST", **_TOPK)
+_CENTERMASK_INSTEAD = _FCOS_INSTEAD | {"NUM_CLASSES": "MODEL.ROI_HEADS.NUM_CLASSES"}
+_TWO_STAGES = {"MODEL.PROPOSAL_GENERATOR.NAME": "", "MODEL.ROI_HEADS.NAME": "", "TEST.AUG.ENABLED": ""}
+_CENTERMASK_PARTS = {"MODEL.PROPOSAL_GENERATOR.NAME": "FCOS", "MODEL.ROI_HEADS.NAME": "CenterROIHeads"}
+
 for _system in (
     System(
         name="SOLOv2",
@@ -155,6 +175,8 @@ for _system in (
         class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
         class_layers=(r"ins_head\.cate_pred",),
         class_rows=(ClassRows(r"ins_head\.cate_pred"),),
+        reads=("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE"),
+        instead=_instead("SOLOV2", "NMS", **_TOPK),
     ),
     System(
         name="YOLACT",
@@ -167,6 +189,11 @@ for _system in (
             ClassRows(r"(?:mask_iou|sem_seg)_head\.predictor"),
         ),
         optional_heads=frozenset({"sem_seg_head", "mask_iou_head"}),
+        reads=(
+            *("MODEL.YOLACT", "MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"),
+            "TEST.DETECTIONS_PER_IMAGE",
+        ),
+        instead=_instead("YOLACT", "NMS.IOU_THRESH", **_TOPK),
     ),
     System(
         name="PanopticFPN",
@@ -176,6 +203,9 @@ for _system in (
         class_layers=(*_CENTERMASK_CLASS_LAYERS, r"sem_seg_head\.predictor"),
         class_rows=_CENTERMASK_CLASS_ROWS,  # the other predictor's are stuff
         optional_heads=_ROI_HEADS | {"proposal_generator", "sem_seg_head"},
+        reads=("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN"),
+        parts=_TWO_STAGES,
+        instead=_instead("ROI_HEADS", "NMS_THRESH_TEST"),
     ),
     System(
         name="CenterMask",
@@ -185,6 +215,9 @@ for _system in (
         class_layers=_CENTERMASK_CLASS_LAYERS,
         class_rows=_CENTERMASK_CLASS_ROWS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
+        reads=(),
+        parts=_TWO_STAGES | _CENTERMASK_PARTS,
+        instead=_CENTERMASK_INSTEAD,
         score_threshold=0.5,  # its scores are square roots of probabilities, and so higher
     ),
     System(
@@ -194,6 +227,8 @@ for _system in (
         class_outputs=(_FCOS_OUTPUTS,),
         class_layers=(_FCOS_CLASS_LAYER,),
         class_rows=(ClassRows(_FCOS_CLASS_LAYER),),
+        reads=("MODEL.FCOS",),
+        instead=_FCOS_INSTEAD,
         score_threshold=0.5,
     ),
     System(
@@ -204,6 +239,9 @@ for _system in (
         class_layers=_ROI_CLASS_LAYERS,
         class_rows=_ROI_CLASS_ROWS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
+        reads=(),
+        parts=_TWO_STAGES,
+        instead=_instead("ROI_HEADS", "NMS_THRESH_TEST"),
     ),
     System(
         name="RetinaNet",
@@ -212,6 +250,8 @@ for _system in (
         class_outputs=(ClassOutputs("head.cls_score.weight", boxes="head.bbox_pred.weight"),),
         class_layers=(r"head\.cls_score",),
         class_rows=(ClassRows(r"head\.cls_score"),),
+        reads=("MODEL.RETINANET", "MODEL.ANCHOR_GENERATOR", "TEST.DETECTIONS_PER_IMAGE"),
+        instead=_instead("RETINANET", "NMS_THRESH_TEST", PRE_NMS_TOPK_TEST="TOPK_CANDIDATES_TEST"),
     ),
 ):
     register_system(_system)

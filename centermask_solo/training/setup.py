@@ -8,16 +8,16 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
-from .. import add_centermask_solo_config
 from ..checkpoint.files import check_weights_file
-from ..config import AUTO, AUTO_NUMBER, given_options, merge_config, value_of
+from ..config import AUTO, AUTO_NUMBER, default_config, given_options, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets, check_num_classes
 from ..evaluation import check_evaluator
+from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
@@ -43,8 +43,7 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
     Raises:
         UserError: Something in it is wrong.
     """
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
+    cfg = default_config()
     merge_config(cfg, args.config_file, args.opts)
     register_datasets(cfg)
     note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
@@ -101,6 +100,7 @@ def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None
     auto = number == AUTO_NUMBER or (given is not None and key not in given)
     classes = check_datasets(names, None if auto else number, key, masks=cfg.MODEL.MASK_ON)
     note = _set_num_classes(cfg, key, classes) if key and auto else ""
+    check_options_are_read(cfg, default_config())
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
     return note

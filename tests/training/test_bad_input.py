@@ -103,6 +103,11 @@ SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES
         (["MODEL.SOLOV2.IN_FEATURES", "['p2', 'p3', 'p4', 'p5']"], "IN_FEATURES"),
         (["MODEL.SOLOV2.NMS.NAME", "BestNMS"], "BestNMS"),
         (["MODEL.SOLOV2.NUM_CLASSES", "3"], "MODEL.SOLOV2.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes"),
+        (
+            ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.5"],
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST is 0.5, but SOLOv2 does not read this option: set MODEL.SOLOV2.SCORE_THRESH",
+        ),
+        (["MODEL.YOLACT.SCORE_THRESH_TEST", "0.5"], "SOLOv2 does not read this option: set MODEL.SOLOV2.SCORE_THRESH"),
         (["MODEL.SOLOV2.LOSS.FOCAL_ALFA", "1"], "the nearest one is MODEL.SOLOV2.LOSS.FOCAL_ALPHA"),
     ],
 )
