@@ -31,8 +31,8 @@ class Checkpointer(DetectionCheckpointer):
 
     Differs: files are read without running code from them, under the names of any code base of
     :data:`~centermask_solo.checkpoint.sources.SOURCES`; a file that does not fit the model is an error instead of a
-    warning, and leaves the model as it was, except for the layers of another number of classes, in which classes that both name keep their weights; a
-    checkpoint of another training is not resumed; images other than those
+    warning, and leaves the model as it was, except for the layers of another number of classes, in which classes that
+    both name keep their weights; a checkpoint of another training is not resumed; images other than those
     the weights were trained on are an error or a warning; class names and config are saved with the weights, and come
     back as ``thing_classes`` and ``config`` of what :meth:`load` returns.
     """
