@@ -210,5 +210,14 @@ def load_dataset(name: str) -> list[Sample]:
         ) from error
 
 
+def class_names(name: str) -> list[str] | None:
+    """Return the class names of a registered dataset, in the order of its annotations; None if it has none."""
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("thing_classes") is None and metadata.get("evaluator_type") != "sem_seg":
+        load_dataset(name)  # sets them
+    names = metadata.get("thing_classes")
+    return None if names is None else list(names)
+
+
 for _split in NUM_IMAGES:
     register_shapes(shapes_root(), _split)

@@ -15,7 +15,10 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
+from ..config import default_config, value_of
 from ..data.transforms.resize import ResizeShortestEdge
+from ..evaluation.by_name import set_class_names
+from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
 from .input_images import as_bgr
@@ -33,25 +36,35 @@ class Predictor(DefaultPredictor):
     them, so that no dataset needs to be registered.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, class_names: Sequence[str] | None = None) -> None:
         """
         Args:
             cfg: Config as for DefaultPredictor; ``MODEL.WEIGHTS`` names the weights.
+            class_names: Names of the classes, in order; by default those of the checkpoint, or else those of the
+                config's dataset if it is registered and has as many classes as the model.
 
         Raises:
-            ConfigError: No weights are named, or the images have another format than RGB or BGR.
+            ConfigError: No weights are named, the images have another format than RGB or BGR, or there are more or
+                fewer class names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
         if not cfg.MODEL.WEIGHTS:
             raise ConfigError("MODEL.WEIGHTS is empty: name the weights to predict with")
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
+        check_options_are_read(cfg, default_config())
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
         if cfg.MODEL.CHANNELS_LAST:
             self.model.to(memory_format=torch.channels_last)
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
-        self.metadata = _metadata(cfg, checkpoint.get("thing_classes"))
+        names = checkpoint.get("thing_classes") if class_names is None else class_names
+        if class_names is not None and _num_classes(cfg) not in (0, len(class_names)):
+            raise ConfigError(
+                f"the model has {_num_classes(cfg)} classes, but there are {len(class_names)} names: give one for each"
+            )
+        set_class_names(self.model, names)
+        self.metadata = _metadata(cfg, names)
         size = cfg.INPUT.MIN_SIZE_TEST
         self.aug = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
@@ -112,10 +125,18 @@ class Predictor(DefaultPredictor):
         return {"image": tensor, "height": height, "width": width}
 
 
+def _num_classes(cfg: CfgNode) -> int:
+    """Return the number of classes that a config states; 0 if it is unknown."""
+    system = find_system(cfg.MODEL.META_ARCHITECTURE)
+    return value_of(cfg, system.num_classes_key) if system else 0
+
+
 def _metadata(cfg: CfgNode, thing_classes: Sequence[str] | None) -> Metadata:
-    """Return the class names of the checkpoint, or else those of the config's dataset if it is registered."""
+    """Return these class names, or else those of the config's dataset if it is registered and fits the model."""
     if thing_classes is not None:
         return Metadata(name=cfg.MODEL.WEIGHTS, thing_classes=list(thing_classes))
     if cfg.DATASETS.TEST and cfg.DATASETS.TEST[0] in MetadataCatalog.list():
-        return MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        if _num_classes(cfg) in (0, len(metadata.get("thing_classes", []))):
+            return metadata
     return Metadata(name=cfg.MODEL.WEIGHTS)

@@ -20,6 +20,7 @@ from ..utils.errors import DataError
 from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
+from .option_scope import check_options_are_read
 
 MAX_VISUALIZED = 20  # predicted instances in a picture of the training, as in Detectron2's dense detectors
 
@@ -87,7 +88,12 @@ class InstanceSegmentor(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Return the constructor arguments that come from Detectron2's options; subclasses add their own."""
+        """Return the constructor arguments that come from Detectron2's options; subclasses add their own.
+
+        Raises:
+            ConfigError: An option of another kind of detector is set.
+        """
+        check_options_are_read(cfg)
         return {
             "backbone": build_backbone(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,

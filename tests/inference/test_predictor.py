@@ -206,6 +206,7 @@ def test_batch_size_must_be_positive(cfg, folder, batch_size):
 
 
 def test_comparison(cfg, folder):
+    torch.save({"model": TinyModel(cfg).state_dict(), "thing_classes": CLASSES}, cfg.MODEL.WEIGHTS)
     path = str(folder / "new" / "sheet.png")
     assert compare_with_ground_truth(cfg, path, count=2) == path
     assert cv2.imread(path).shape[1] <= 1600

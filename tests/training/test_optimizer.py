@@ -6,9 +6,9 @@ from detectron2.config import get_cfg
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.training.optimizer import build_optimizer
+from centermask_solo.training.optimizer import build_optimizer, check_optimizer_state
 from centermask_solo.training.trainer import Trainer
-from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.errors import ConfigError, WeightsError
 
 
 def clip_cfg(clip_type: str):
@@ -109,3 +109,22 @@ def test_unknown_optimizer():
     cfg.SOLVER.OPTIMIZER = "Adam"
     with pytest.raises(ConfigError, match=r"SOLVER.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
         build_optimizer(cfg, nn.Linear(1, 1))
+
+
+def test_the_state_of_another_training_is_refused():
+    def optimizer(width, kind=torch.optim.AdamW, layers=1):
+        parameters = [torch.nn.Parameter(torch.ones(width)) for _ in range(layers)]
+        built = kind(parameters, lr=0.1, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
+        sum(p.sum() for p in parameters).backward()
+        built.step()
+        return built
+
+    check_optimizer_state(optimizer(3), optimizer(3).state_dict())
+    check_optimizer_state(optimizer(3, torch.optim.SGD), optimizer(3, torch.optim.SGD).state_dict())
+    for other, message in [
+        (optimizer(4), "parameters of other shapes"),
+        (optimizer(3, layers=2), r"other parameters, such as with another MODEL\.BACKBONE\.FREEZE_AT"),
+        (optimizer(3, torch.optim.SGD), r"not the AdamW of SOLVER\.OPTIMIZER"),
+    ]:
+        with pytest.raises(WeightsError, match=message):
+            check_optimizer_state(optimizer(3), other.state_dict())

@@ -83,17 +83,31 @@ def check_datasets(
             mark_clean(key)
     for name in names:
         load_through_gate(name, masks)
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("thing_classes") is None and all_found[0].classes[name] is not None:
+            metadata.thing_classes = all_found[0].classes[name]  # Detectron2 sets them only when it loads the dataset
     return all_found[0].classes
 
 
-def check_num_classes(name: str, classes: Sequence[str], num_classes: int, num_classes_key: str) -> None:
-    """Raise ConfigError, with both numbers and the fix, unless dataset and model have the same number of classes."""
+def check_num_classes(
+    name: str, classes: Sequence[str], num_classes: int, num_classes_key: str, origin: str = ""
+) -> None:
+    """Raise ConfigError, with both numbers and the fix, unless dataset and model have the same number of classes.
+
+    Args:
+        name: Name of the dataset.
+        classes: Its classes.
+        num_classes: Number of classes of the model.
+        num_classes_key: Option that sets it.
+        origin: Where the number comes from, if it is another dataset: "as in '...'".
+    """
     if len(classes) == num_classes:
         return
     plural = "class" if len(classes) == 1 else "classes"
+    fix = "give all datasets the same classes" if origin else f"set {num_classes_key} {len(classes)} or auto"
     raise ConfigError(
-        f"{num_classes_key} is {num_classes}, but the dataset '{name}' has {len(classes)} {plural} "
-        f"({name_some(classes, 3)}): set {num_classes_key} {len(classes)}"
+        f"{num_classes_key} is {num_classes}{' ' * bool(origin)}{origin}, but the dataset '{name}' has {len(classes)} "
+        f"{plural} ({name_some(classes, 3)}): {fix}"
     )
 
 

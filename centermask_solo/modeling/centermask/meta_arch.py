@@ -14,6 +14,7 @@ from torch import Tensor
 from ...utils.errors import ConfigError, DataError
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
 from ..image_checks import check_images
+from ..option_scope import check_options_are_read
 from .logs import log_mask_accuracy
 from .roi_heads import CenterROIHeads, RoITargets
 
@@ -75,7 +76,12 @@ class CenterMask(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Return the constructor's arguments from a config."""
+        """Return the constructor's arguments from a config.
+
+        Raises:
+            ConfigError: An option of another kind of detector is set.
+        """
+        check_options_are_read(cfg)
         return {**super().from_config(cfg), "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED}
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:

@@ -41,7 +41,7 @@ def test_number_of_classes_may_be_unknown(tmp_path):
 
 def test_number_of_classes(tmp_path):
     assert message_of(tmp_path, num_classes=80, error=ConfigError) == (
-        f"{KEY} is 80, but the dataset 'mine' has 3 classes (dog, cat, emu): set {KEY} 3"
+        f"{KEY} is 80, but the dataset 'mine' has 3 classes (dog, cat, emu): set {KEY} 3 or auto"
     )
 
 

@@ -8,6 +8,7 @@ from tests.modeling.centermask.helpers import SIZE, make_cfg, make_input, make_m
 
 
 def with_tta(*overrides, sizes=(96, 64), flip=True):
+    overrides = (*overrides, "TEST.AUG.ENABLED", True)
     cfg = make_cfg(*overrides)
     mapper = DatasetMapperTTA(min_sizes=list(sizes), max_size=200, flip=flip)
     return CenterMaskWithTTA(cfg, make_model(*overrides).eval(), mapper, batch_size=2)
