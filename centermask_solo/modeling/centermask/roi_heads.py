@@ -193,7 +193,7 @@ class CenterROIHeads(ROIHeads):
         """Return the RoIs of each image to train on: ``proposal_boxes``, ``gt_classes``, ``gt_index``, and keypoints.
 
         Detectron2's matching and sampling, but a bounded number of proposals is matched at a time, and ``gt_index``
-        (R,) int64 refers to the object, so that no RoI carries a copy of a ground-truth mask. Background RoIs are dropped.
+        (R,) int64 refers to the object, so that no RoI carries a copy of a ground-truth mask. Background is dropped.
         """
         if self.proposal_append_gt:
             proposals = add_ground_truth_to_proposals(gt_instances, proposals)

@@ -130,7 +130,7 @@ def quarter_masks(masks: Tensor) -> Tensor:
 
 
 class _Taps(NamedTuple):
-    """The two source pixels that each output pixel of an axis reads: indices, int64 and ascending, and int32 weights."""
+    """The two source pixels that each output pixel of an axis reads: ascending int64 indices, and int32 weights."""
 
     first: Tensor
     last: Tensor

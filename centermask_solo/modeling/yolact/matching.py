@@ -106,7 +106,8 @@ def _claim_anchors(boxes: Tensor, has_extent: Tensor, anchors: Tensor) -> Tensor
     num_choices = min(FIRST_CHOICES, most)
     while True:
         ranked = [stable_topk(ious, num_choices) for _, ious in _overlaps(boxes, has_extent, anchors)]
-        chosen = assign_one_to_one(*(torch.cat(x) for x in zip(*ranked, strict=True)), has_extent)
+        top_ious, top_anchors = (torch.cat(x) for x in zip(*ranked, strict=True))
+        chosen = assign_one_to_one(top_ious, top_anchors, has_extent)
         if num_choices == most or not bool(((chosen < 0) & has_extent).any()):
             return chosen
         num_choices = min(4 * num_choices, most)
