@@ -2,7 +2,7 @@
 
 python -m benchmarks.scale objects|classes [--write]
 
-* objects: a training step of an image of 512 x 512 with 1,000 and with 5,000 objects, of the models of ``configs/shapes``
+* objects: a training step of 1,000 and of 5,000 objects in 512 x 512 pixels, of the models of ``configs/shapes``
 * classes: a training step and the inference of a published model with 80 and with 1,203 classes
 
 Weights and images are random. Each case runs in its own process with one thread; memory is that of the process beyond

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -17,14 +17,14 @@ from detectron2.utils.file_io import PathManager
 from ..utils.errors import ConfigError, DataError, UserError
 from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest
+from .coco_samples import CocoSamples, Sample
+from .formats.coco import NotAnnotatedError
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
-from .validation.gate import usable_json
+from .validation.gate import read_usable, usable_json
 
 # Modules whose loading functions only read the json
 _JSON_LOADERS = (__name__, "detectron2.data.datasets.coco", "detectron2.data.datasets.lvis")
-
-Sample = dict[str, Any]  # an image with its annotations, in Detectron2's standard format
 
 
 def shapes_root() -> str:
@@ -130,6 +130,11 @@ def is_lvis(metadata: Metadata) -> bool:
     return metadata.get("evaluator_type") == "lvis"
 
 
+def is_read_here(name: str) -> bool:
+    """Return whether a registered dataset is loaded by nothing but reading its annotation file."""
+    return has_instances_json(MetadataCatalog.get(name)) and DatasetCatalog[name].__module__ in _JSON_LOADERS
+
+
 def load_through_gate(name: str, masks: bool = True) -> None:
     """Let a dataset in COCO's or LVIS's format be loaded, from now on, through the rules of validation.
 
@@ -142,20 +147,40 @@ def load_through_gate(name: str, masks: bool = True) -> None:
         masks: Whether objects need masks.
     """
     metadata = MetadataCatalog.get(name)
-    if not has_instances_json(metadata) or DatasetCatalog[name].__module__ not in _JSON_LOADERS:
+    if not is_read_here(name):
         return
     json_file, image_root = metadata.json_file, metadata.get("image_root", "")
     DatasetCatalog.remove(name)
     lvis = is_lvis(metadata)
-    DatasetCatalog.register(name, lambda: _load_json(name, json_file, image_root, masks, lvis))
+    DatasetCatalog.register(name, _JSONLoader(name, json_file, image_root, masks, lvis))
 
 
-def _load_json(name: str, json_file: str, image_root: str, masks: bool, lvis: bool) -> list[Sample]:
-    prepare_dataset(name)
-    with usable_json(json_file, image_root, masks=masks, lvis=lvis) as path:
-        if lvis:
-            return load_lvis_json(path, os.path.join(image_root, ""), name)  # which does not add the slash
-        return load_coco_json(path, image_root, name)
+class _JSONLoader(NamedTuple):
+    """The function that a dataset is registered with once it is loaded through the rules of validation."""
+
+    name: str
+    json_file: str
+    image_root: str
+    masks: bool
+    lvis: bool
+
+    def __call__(self) -> list[Sample]:
+        """Return a list, as Detectron2 expects it."""
+        return list(self.samples())
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the samples, packed if they are COCO's and annotated."""
+        prepare_dataset(self.name)
+        if self.lvis:
+            with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=True) as path:
+                return load_lvis_json(path, os.path.join(self.image_root, ""), self.name)  # which adds no slash
+        try:
+            data = read_usable(self.json_file, self.image_root, masks=self.masks)
+        except NotAnnotatedError:
+            return load_coco_json(self.json_file, self.image_root, self.name)
+        metadata, class_ids = MetadataCatalog.get(self.name), {x["id"]: i for i, x in enumerate(data.categories)}
+        metadata.thing_classes, metadata.thing_dataset_id_to_contiguous_id = data.classes, class_ids
+        return CocoSamples(data, self.image_root, class_ids)
 
 
 @contextmanager
@@ -184,8 +209,8 @@ def usable_annotations(name: str, masks: bool = True) -> Iterator[None]:
             vars(metadata)["json_file"] = original
 
 
-def load_dataset(name: str) -> list[Sample]:
-    """Return the samples of a registered dataset.
+def load_dataset(name: str) -> Sequence[Sample]:
+    """Return the samples of a registered dataset: a list, or :class:`~.coco_samples.CocoSamples`.
 
     Raises:
         ConfigError: No such dataset is registered.
@@ -195,8 +220,9 @@ def load_dataset(name: str) -> list[Sample]:
     json_file = find_files(name).get("json_file")
     if DatasetCatalog[name].__module__ != __name__:
         load_through_gate(name, masks=False)
+    load = DatasetCatalog[name]
     try:
-        return DatasetCatalog.get(name)
+        return load.samples() if isinstance(load, _JSONLoader) else DatasetCatalog.get(name)
     except UserError:
         raise
     except ModuleNotFoundError as error:

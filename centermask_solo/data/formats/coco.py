@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -62,14 +63,17 @@ def _has_byte_order_mark(path: str) -> bool:
 
 def _read_in_pieces(path: str) -> Record | None:
     """Return the content of a JSON file with packed annotations; None if anything about it is unusual."""
-    annotations, images = PackedRecords(), PackedRecords()
-    collectors = {"annotations": annotations.append, "images": images.append}
+    annotations, images = PackedRecords(), list[Record]()
+
+    def add_image(x: Record) -> None:
+        images.append({sys.intern(key): value for key, value in x.items()})
+
     try:
         with PathManager.open(path, "rb") as file, without_garbage_collection():
-            found = read_lists(file, collectors)
+            found = read_lists(file, {"annotations": annotations.append, "images": add_image})
     except (ValueError, AttributeError, RecursionError):  # not JSON, or elements that are no records
         return None
-    lists: Record = {"annotations": annotations, "images": list(images)}
+    lists: Record = {"annotations": annotations, "images": images}
     return found | {key: value for key, value in lists.items() if key in found}
 
 

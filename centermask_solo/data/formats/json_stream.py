@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 BLOCK = 2**22  # bytes that are read at once
@@ -58,14 +58,15 @@ class _Window:
             try:
                 value, end = _scan(self._text, self._at)
             except json.JSONDecodeError:
-                end = len(self._text)  # perhaps it goes on
-            if end < len(self._text):
+                self._more()  # perhaps it goes on
+                continue
+            if end < len(self._text) - 2 or self._ended:  # a number may go on with "e+"
                 self._at = end
                 return value
             self._more()
 
 
-def read_lists(file: IO[bytes], collectors: dict[str, Callable[[Any], None]]) -> dict[str, Any]:
+def read_lists(file: IO[bytes], collectors: Mapping[str, Callable[[Any], None]]) -> dict[str, Any]:
     """Return the entries of the object in a JSON file; some of its lists go to collectors, element by element.
 
     Args:
@@ -80,7 +81,7 @@ def read_lists(file: IO[bytes], collectors: dict[str, Callable[[Any], None]]) ->
         UnicodeDecodeError: It is not UTF-8.
         RecursionError: It is nested too deeply.
     """
-    window, found = _Window(file), {}
+    window, found = _Window(file), dict[str, Any]()
     window.take("{")
     end = window.take("}") if window.peek() == "}" else ","
     while end == ",":
@@ -88,7 +89,11 @@ def read_lists(file: IO[bytes], collectors: dict[str, Callable[[Any], None]]) ->
         window.take(":")
         if not isinstance(key, str) or (key in collectors and key in found):
             raise UnusualJSONError
-        found[key] = _collect(window, collectors[key]) if key in collectors else window.value()
+        if key in collectors:
+            _collect(window, collectors[key])
+            found[key] = None
+        else:
+            found[key] = window.value()
         end = window.take(",}")
     if window.peek():
         raise UnusualJSONError

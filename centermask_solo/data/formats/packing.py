@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, overload
 
 Record = dict[str, Any]
@@ -53,14 +54,20 @@ class PackedRecords(Sequence[Record]):
             raise IndexError(index)
         index %= len(self)
         with memoryview(self._content) as content:
-            record: Record = marshal.loads(content[self._ends[index] : self._ends[index + 1]])
-        polygons = record.get("segmentation")
-        if type(polygons) is list:
-            record["segmentation"] = [array("d", x) if type(x) is bytes else x for x in polygons]
-        return record
+            return _unpack(content[self._ends[index] : self._ends[index + 1]])
 
     def __iter__(self) -> Iterator[Record]:
-        return (self[i] for i in range(len(self)))
+        with memoryview(self._content) as content:
+            for start, end in pairwise(self._ends):
+                yield _unpack(content[start:end])
+
+
+def _unpack(content: memoryview) -> Record:
+    record: Record = marshal.loads(content)
+    polygons = record.get("segmentation")
+    if type(polygons) is list:
+        record["segmentation"] = [array("d", x) if type(x) is bytes else x for x in polygons]
+    return record
 
 
 def pack(numbers: Any) -> Any:

@@ -24,14 +24,16 @@ FileKey = tuple[str, int, int, bool]
 
 _clean: set[FileKey] = set()  # files that need no repair
 _announced: set[FileKey] = set()  # files whose repair was logged
+_kept: dict[FileKey, CocoData] = {}  # what was read of files that are loaded next
 
 
-def inspect_file(json_file: str, lvis: bool = False) -> tuple[CocoData, Inspection]:
+def inspect_file(json_file: str, lvis: bool = False, *, keep: bool = False) -> tuple[CocoData, Inspection]:
     """Return the content of an annotation file and what validation finds in it.
 
     Args:
         json_file: Annotations in COCO format.
         lvis: Whether they are read as LVIS's, which have neither ``iscrowd`` nor ``file_name``.
+        keep: Whether to keep the content, if it needs no repair, for :func:`read_usable`.
 
     Raises:
         DataError: it is not COCO at all.
@@ -44,7 +46,26 @@ def inspect_file(json_file: str, lvis: bool = False) -> tuple[CocoData, Inspecti
         found.findings.remove(NO_FILE_NAME)
     if not found.needs_repair:
         mark_clean(file_key(json_file, lvis))
+        if keep:
+            _kept[file_key(json_file, lvis)] = data
     return data, found
+
+
+def read_usable(json_file: str, image_root: str, *, masks: bool = True) -> CocoData:
+    """Return the content of an annotation file as :func:`usable_json` gives it; a file is read once if it was kept.
+
+    Args:
+        json_file: Annotations in COCO format.
+        image_root: Folder of its images.
+        masks: Whether objects need masks.
+
+    Raises:
+        NotAnnotatedError: The file lacks ``annotations``.
+        DataError: The file has a fault.
+    """
+    with usable_json(json_file, image_root, masks=masks) as path:
+        data = _kept.pop(file_key(path), None)
+        return read_coco_json(path) if data is None else data
 
 
 def admit(found: Inspection, json_file: str, image_root: str, *, masks: bool = True) -> None:
