@@ -13,7 +13,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add_weights_arguments(parser)
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, image folders or patterns")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for pictures and predictions.json")
-    parser.add_argument("--batch-size", type=int, default=1, help="images per forward pass (default: 1)")
+    parser.add_argument("--batch-size", type=int, default=1, help="most images per forward pass (default: 1)")
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     add_overrides(parser)
     return parser

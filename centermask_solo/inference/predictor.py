@@ -16,6 +16,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
+from ..modeling.batches import run_by_padded_size
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError
 from .sources import read_image
@@ -62,9 +63,9 @@ class Predictor(DefaultPredictor):
 
     @torch.no_grad()
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """Return the model's outputs for ``images``, in their order, from one forward pass.
+        """Return the model's outputs for ``images``, in their order, which do not depend on the rest of the batch.
 
-        Smaller images are padded to the largest, which can change the last digits of scores as in any Detectron2 model.
+        Images that the model would pad to different sizes run in separate forward passes.
 
         Args:
             images: (H, W, 3) uint8 in BGR order, of any sizes.
@@ -77,9 +78,8 @@ class Predictor(DefaultPredictor):
                 "this model needs precomputed proposals, which images alone do not have: predict with a model that "
                 "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
             )
-        if not images:
-            return []
-        return self.model([self._to_input(image) for image in images])
+        inputs = [self._to_input(image) for image in images]
+        return run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
 
     def predict_files(
         self, paths: Iterable[str], batch_size: int = 1

@@ -12,6 +12,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
 from ...utils.errors import ConfigError, DataError
+from ..batches import run_by_padded_size
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
 from .roi_heads import CenterROIHeads, RoITargets
 
@@ -151,12 +152,16 @@ class CenterMask(GeneralizedRCNN):
         """
         if isinstance(batched_inputs, CenterMaskPredictions):
             return self._detect(batched_inputs, detected_instances)
-        if detected_instances is None:
-            images = self.preprocess_image(batched_inputs)
-            predictions = self.predict(images.tensor)
-            results = self._detect(predictions, images.image_sizes)
-        else:
-            results = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+
+        def infer(indices: list[int]) -> list[Instances]:
+            inputs = [batched_inputs[i] for i in indices]
+            if detected_instances is not None:
+                given = [detected_instances[i] for i in indices]
+                return super(CenterMask, self).inference(inputs, given, do_postprocess=False)
+            images = self.preprocess_image(inputs)
+            return self._detect(self.predict(images.tensor), images.image_sizes)
+
+        results = run_by_padded_size(infer, batched_inputs, self)
         if not do_postprocess:
             return results
         outputs = []
