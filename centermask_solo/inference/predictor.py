@@ -17,6 +17,7 @@ from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
 from ..modeling.batches import run_by_padded_size
+from ..modeling.channels_last import to_channels_last
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError
 from .sources import read_image
@@ -50,7 +51,7 @@ class Predictor(DefaultPredictor):
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
         if cfg.MODEL.CHANNELS_LAST:
-            self.model.to(memory_format=torch.channels_last)
+            to_channels_last(self.model)
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         self.metadata = _metadata(cfg, checkpoint.get("thing_classes"))
         size = cfg.INPUT.MIN_SIZE_TEST

@@ -22,6 +22,7 @@ from ..checkpoint import Checkpointer
 from ..data.loader import TrainLoader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
+from ..modeling.channels_last import to_channels_last
 from ..utils.errors import UserErrorFilter
 from .optimizer import build_optimizer
 from .steps import step_type
@@ -119,7 +120,7 @@ class Trainer(DefaultTrainer):
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Return the model on its device, in the memory format that ``MODEL.CHANNELS_LAST`` states."""
         model = super().build_model(cfg)
-        return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+        return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
