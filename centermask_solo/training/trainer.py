@@ -25,6 +25,7 @@ from ..evaluation import build_evaluator, format_results, write_results
 from ..modeling.channels_last import to_channels_last
 from ..utils.errors import UserErrorFilter
 from .optimizer import build_optimizer
+from .schedule import scale_to_processes
 from .steps import step_type
 
 logger = logging.getLogger(__name__)
@@ -115,6 +116,11 @@ class Trainer(DefaultTrainer):
         super().load_state_dict(state_dict)
         if isinstance(self.data_loader, TrainLoader) and "data_seed" in state_dict:
             self.data_loader.seed = state_dict["data_seed"]
+
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """See :func:`centermask_solo.training.schedule.scale_to_processes`."""
+        return scale_to_processes(cfg, num_workers)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
