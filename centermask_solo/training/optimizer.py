@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.solver.build import GradientClipType, get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ..modeling.option_checks import check_choice
+from ..utils.errors import ConfigError
 
 CLIP_TYPES = ("value", "norm", "full_model")
 OPTIMIZERS = ("SGD", "AdamW")
@@ -69,3 +70,19 @@ def _clip_by_total_norm(max_norm: float, norm_type: float) -> Callable[[Optimize
         clip_grad_norm_(parameters, max_norm, norm_type)
 
     return clip
+
+
+def _refuse_full_model(cls: type[GradientClipType], value: object) -> None:
+    """Name the trainer that can clip by the total norm, where Detectron2's own looks for a kind that it does not know.
+
+    Raises:
+        ConfigError: The kind is "full_model".
+    """
+    if value == "full_model":
+        raise ConfigError(
+            'Detectron2\'s DefaultTrainer does not know SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model", nor other '
+            "options of centermask_solo such as SOLVER.OPTIMIZER and INPUT.AUGMENTATION: use centermask_solo.Trainer"
+        )
+
+
+GradientClipType._missing_ = classmethod(_refuse_full_model)
