@@ -75,4 +75,5 @@ def _needs_care(x: Tensor) -> bool:
         and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
         and not x.is_contiguous()
+        and not torch.jit.is_tracing()  # traces hold operators of PyTorch only
     )

@@ -16,8 +16,8 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
-from ..utils.errors import DataError
 from .batches import run_by_padded_size
+from .ground_truth import check_ground_truth
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 
@@ -142,12 +142,7 @@ class InstanceSegmentor(nn.Module):
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch."""
-        for x in batched_inputs:
-            if "instances" not in x:
-                raise DataError(
-                    f'training needs ground truth, but {x.get("file_name", "an image")} has no "instances": '
-                    "use a dataset mapper for training, or call eval() to predict"
-                )
+        check_ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:

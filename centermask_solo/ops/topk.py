@@ -15,7 +15,7 @@ def stable_topk(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Differs: ``torch.topk`` does not define which of several equal values it takes, nor their order.
     """
-    if values.dtype != torch.float32:
+    if values.dtype != torch.float32 or torch.jit.is_tracing():  # traces cannot reinterpret bits
         ordered, columns = values.sort(dim=-1, descending=True, stable=True)
         return ordered[..., :k], columns[..., :k]
     n = values.shape[-1]

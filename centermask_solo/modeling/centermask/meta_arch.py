@@ -11,9 +11,10 @@ from detectron2.structures import Instances, ROIMasks
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from ...utils.errors import ConfigError, DataError
+from ...utils.errors import ConfigError
 from ..batches import run_by_padded_size
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from ..ground_truth import check_ground_truth
 from .roi_heads import CenterROIHeads, RoITargets
 
 _MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to a mask, as in Detectron2
@@ -84,9 +85,8 @@ class CenterMask(GeneralizedRCNN):
         """
         if not self.training:
             return self.inference(batched_inputs)
+        check_ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        if not all("instances" in x for x in batched_inputs):
-            raise DataError('training needs ground truth for every image, but the input has no "instances"')
         predictions = self.predict(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             proposals = self.proposal_generator.propose(predictions.fcos, images.image_sizes)
