@@ -15,7 +15,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, image folders or patterns")
     parser.add_argument("--recursive", action="store_true", help="include the subfolders of image folders")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for pictures and predictions.json")
-    parser.add_argument("--batch-size", type=argument(COUNT), default=1, help="images per forward pass (default: 1)")
+    parser.add_argument(
+        "--batch-size", type=argument(COUNT), default=1, help="most images per forward pass (default: 1)"
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     add_overrides(parser)
     return parser

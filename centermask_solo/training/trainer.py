@@ -25,8 +25,10 @@ from ..data.loader import TrainLoader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
+from ..modeling.channels_last import to_channels_last
 from ..utils.errors import UserErrorFilter, WeightsError
 from .optimizer import build_optimizer, check_optimizer_state
+from .schedule import scale_to_processes
 from .steps import step_type
 
 logger = logging.getLogger(__name__)
@@ -129,11 +131,16 @@ class Trainer(DefaultTrainer):
         if isinstance(self.data_loader, TrainLoader) and "data_seed" in state_dict:
             self.data_loader.seed = state_dict["data_seed"]
 
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """See :func:`centermask_solo.training.schedule.scale_to_processes`."""
+        return scale_to_processes(cfg, num_workers)
+
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Return the model on its device, in the memory format that ``MODEL.CHANNELS_LAST`` states."""
         model = super().build_model(cfg)
-        return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+        return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:

@@ -17,6 +17,8 @@ from centermask_solo.inference.sources import find_images, read_image
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
 from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
+from tests.modeling.centermask.helpers import make_cfg, make_model
+from tests.modeling.detections import assert_same
 from tests.modeling.models import SYSTEMS
 from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
 
@@ -64,6 +66,18 @@ def test_a_batch_gives_what_single_images_give(cfg):
         assert_equal(output, single)
         assert output["instances"].image_size == image.shape[:2]
     assert predictor.predict_batch([]) == []
+
+
+def test_images_of_mixed_sizes_do_not_affect_each_other_in_detectron2s_own_models(tmp_path):
+    """Those of this package take care of it themselves."""
+    cfg = make_cfg("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    torch.save({"model": make_model("MODEL.META_ARCHITECTURE", "GeneralizedRCNN").state_dict()}, cfg.MODEL.WEIGHTS)
+    predictor, rng = Predictor(cfg), np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(64, 128), (64, 64), (128, 64)]]
+    for image, together in zip(images, predictor.predict_batch(images), strict=True):
+        assert len(together["instances"]) > 1
+        assert_same(together["instances"], predictor(image)["instances"], scores=2e-5, boxes=0.01, ious=0.999)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])

@@ -76,14 +76,14 @@ def run(folder, capfd, *arguments):
             ["MODEL.RETINANET.NUM_CLASSES", "3"],
             "MODEL.RETINANET.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes (cat, dog): set",
         ),
-        (["DATALOADER.SAMPLER_TRAIN", "Best"], "DATALOADER.SAMPLER_TRAIN 'Best'"),
+        (["DATALOADER.SAMPLER_TRAIN", "Best"], 'DATALOADER.SAMPLER_TRAIN must be "TrainingSampler"'),
         (
             ["SOLVER.REFERENCE_WORLD_SIZE", "8"],
             "SOLVER.IMS_PER_BATCH 2 is not a multiple of SOLVER.REFERENCE_WORLD_SIZE 8",
         ),
         (
             ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"],
-            "CLIP_TYPE must be one of",
+            'CLIP_TYPE must be "value", "norm" or "full_model", not "all"',
         ),
         (["--eval-only"], "nothing to evaluate"),
         (["MODEL.DEVICE", "gpu"], "MODEL.DEVICE 'gpu' is not a device of PyTorch: give 'cuda' or 'cpu'"),
