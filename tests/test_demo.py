@@ -51,8 +51,8 @@ def state_of_the_process():
 
 def test_errors_of_the_training_reach_the_caller(options, tmp_path, capfd):
     before = state_of_the_process()
-    with pytest.raises(ConfigError, match=r"SOLVER\.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
-        demo.run_demo("solov2", str(tmp_path / "output"), [*options, "SOLVER.OPTIMIZER", "Adam"])
+    with pytest.raises(ConfigError, match=r"MODEL\.BACKBONE\.NAME 'absent' is not one of"):
+        demo.run_demo("solov2", str(tmp_path / "output"), [*options, "MODEL.BACKBONE.NAME", "absent"])
     captured = capfd.readouterr()
     assert "2. Training: 2 iterations on 12 images, evaluated on 4 others" in captured.out
     assert "Traceback" not in captured.out + captured.err
