@@ -84,9 +84,9 @@ def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
 def _train(config_file: str, output_dir: str, opts: list[str]) -> tuple[CfgNode, dict[str, Any]]:
     """Train in this process, with progress on the screen and the log in a file; return the config and the results."""
     args = argparse.Namespace(config_file=config_file, opts=opts, resume=False, eval_only=False)
-    progress = ProgressPrinter()
+    progress = ProgressPrinter(indent=5)
     with output_in_log(output_dir):
-        cfg = setup_cfg(args, log_on_screen=False)
+        cfg = setup_cfg(args, screen="nothing")
         results = run_training(cfg, hooks=[progress])
     cfg = cfg.clone()
     cfg.defrost()

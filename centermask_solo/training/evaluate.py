@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -11,7 +12,10 @@ from detectron2.utils import comm
 from ..checkpoint import Checkpointer
 from ..modeling.tta import with_augmentation
 from ..utils.errors import ConfigError
+from .summary import evaluation_summary
 from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Trainer) -> dict[str, Any]:
@@ -35,6 +39,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
             "there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and the OUTPUT_DIR of a training"
         )
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    logger.info(evaluation_summary(cfg, model))
     results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():
         verify_results(cfg, results)

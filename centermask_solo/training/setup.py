@@ -13,7 +13,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS
 
 from .. import add_centermask_solo_config
 from ..checkpoint.files import check_weights_file
-from ..config import merge_config, value_of
+from ..config import find_config_file, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets
@@ -21,7 +21,7 @@ from ..evaluation import check_evaluator
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import make_folder
-from .logs import set_up_run
+from .logs import Screen, set_up_run, start_log
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +32,17 @@ REGISTRIES = {
 }
 
 
-def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNode:
+def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 
     Args:
         args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``.
-        log_on_screen: Whether the log is printed besides being written to ``OUTPUT_DIR``.
+        screen: What of the log is also printed, not only written to ``OUTPUT_DIR``.
 
     Raises:
         UserError: Something in it is wrong.
     """
+    memory = start_log(screen)  # first, because what follows may warn
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     merge_config(cfg, args.config_file, args.opts)
@@ -52,7 +53,9 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
         check_weights_file(cfg.MODEL.WEIGHTS)
     cfg.freeze()
     make_folder(cfg.OUTPUT_DIR)
-    set_up_run(cfg, args, on_screen=log_on_screen)
+    if args.config_file:  # Detectron2 reads it once more, but does not know the names in configs
+        args = argparse.Namespace(**{**vars(args), "config_file": find_config_file(args.config_file)})
+    set_up_run(cfg, args, memory)
     return cfg
 
 

@@ -23,6 +23,7 @@ from ..data.loader import TrainLoader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..utils.errors import UserErrorFilter
+from .logs import prints_in_log
 from .optimizer import build_optimizer
 from .steps import step_type
 
@@ -145,7 +146,8 @@ class Trainer(DefaultTrainer):
         cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
     ) -> dict[str, Any]:
         """Return the metrics of ``DATASETS.TEST``; log them as a table and write them to ``OUTPUT_DIR``."""
-        results = super().test(cfg, model, evaluators)
+        with prints_in_log(logging.getLogger("detectron2.evaluation")):
+            results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and results:
             path = write_results(results, cfg.OUTPUT_DIR)
             logger.info(f"Evaluation results, also in {path}:\n{format_results(results)}")
