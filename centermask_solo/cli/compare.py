@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .options import add_overrides, add_weights_arguments, load_cfg
+from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -13,6 +13,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add_weights_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the picture to write (.png or .jpg)")
     parser.add_argument("--count", type=int, default=12, help="number of images of DATASETS.TEST (default: 12)")
+    add_color_argument(parser)
     add_overrides(parser)
     return parser
 
@@ -21,4 +22,5 @@ def run(args: argparse.Namespace) -> None:
     """Draw the picture and print its path."""
     from ..inference.comparison import compare_with_ground_truth
 
-    print(compare_with_ground_truth(load_cfg(args), args.output, args.count, args.score_threshold))
+    path = compare_with_ground_truth(load_cfg(args), args.output, args.count, args.score_threshold, args.color_by)
+    print(path)

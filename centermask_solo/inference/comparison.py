@@ -11,10 +11,17 @@ from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
 from ..utils.errors import ConfigError
 from ..visualization.contact_sheet import contact_sheet
+from ..visualization.drawing import ColorBy
 from .predictor import Predictor, default_score_threshold
 
 
-def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_threshold: float | None = None) -> str:
+def compare_with_ground_truth(
+    cfg: CfgNode,
+    path: str,
+    count: int = 12,
+    score_threshold: float | None = None,
+    color_by: ColorBy = "instance",
+) -> str:
     """Draw images of the first dataset of ``DATASETS.TEST`` next to ground truth and predictions; return ``path``.
 
     Args:
@@ -22,6 +29,7 @@ def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_th
         path: Picture to write.
         count: Maximum number of images, spread evenly over the dataset.
         score_threshold: Detections with lower scores are dropped (default: the threshold of the config's system).
+        color_by: What has a color of its own: each instance, or each class.
 
     Raises:
         ConfigError: ``count`` is not positive, or there is no dataset.
@@ -40,4 +48,4 @@ def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_th
     with torch.no_grad():
         instances = [predictor.model([mapper(d)])[0]["instances"].to("cpu") for d in chosen]
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-    return contact_sheet(chosen, instances, metadata, path, score_threshold=threshold)
+    return contact_sheet(chosen, instances, metadata, path, score_threshold=threshold, color_by=color_by)

@@ -17,7 +17,7 @@ from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
 from ..modeling.systems import System, find_system
-from ..utils.errors import ConfigError
+from ..utils.errors import ConfigError, DataError
 from .sources import read_image
 
 
@@ -82,13 +82,20 @@ class Predictor(DefaultPredictor):
         return self.model([self._to_input(image) for image in images])
 
     def predict_files(
-        self, paths: Iterable[str], batch_size: int = 1
+        self, paths: Iterable[str], batch_size: int = 1, failures: list[DataError] | None = None
     ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-        """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass."""
-        rest = iter(paths)
-        while batch := list(itertools.islice(rest, batch_size)):
-            images = [read_image(path) for path in batch]
-            yield from zip(batch, images, self.predict_batch(images), strict=True)
+        """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass.
+
+        Args:
+            paths: Image files.
+            batch_size: Images per forward pass.
+            failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
+                such error is raised.
+        """
+        images = _read_images(paths, failures)
+        while batch := list(itertools.islice(images, batch_size)):
+            outputs = self.predict_batch([image for _, image in batch])
+            yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
 
     def _to_input(self, image: np.ndarray) -> dict[str, Any]:
         if self.input_format == "RGB":
@@ -97,6 +104,16 @@ class Predictor(DefaultPredictor):
         resized = self.aug.get_transform(image).apply_image(image)
         tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
         return {"image": tensor, "height": height, "width": width}
+
+
+def _read_images(paths: Iterable[str], failures: list[DataError] | None) -> Iterator[tuple[str, np.ndarray]]:
+    for path in paths:
+        try:
+            yield path, read_image(path)
+        except DataError as error:
+            if failures is None:
+                raise
+            failures.append(error)
 
 
 def _metadata(cfg: CfgNode, thing_classes: Sequence[str] | None) -> Metadata:

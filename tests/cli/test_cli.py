@@ -50,6 +50,12 @@ def test_predict(tmp_path, capsys):
     code, text = fails(capsys, *again, "--batch-size", "0")
     assert code == 2
     assert "a batch of 0 images is impossible" in text
+    (tmp_path / "data" / "1.png").write_bytes(b"damaged")
+    code, text = fails(capsys, *again, "--color-by", "class")
+    assert code == 1
+    assert "0 instances in 1 image" in text and text.splitlines()[-1].startswith("error: ") and "1.png" in text
+    code, text = fails(capsys, *again[:3], "--input", "0", *again[5:])
+    assert code == 2 and "0 is a camera" in text
 
 
 def test_compare(tmp_path, capsys):
