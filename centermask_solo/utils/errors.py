@@ -32,6 +32,10 @@ class NonFiniteLossError(UserError, FloatingPointError):
     """A training loss that became infinite or NaN."""
 
 
+class MissingPackageError(UserError, ImportError):
+    """A package that must be installed first."""
+
+
 def user_message(error: BaseException | None) -> str | None:
     """Return the one-line message of a :class:`UserError`, or None for any other error.
 
@@ -55,12 +59,19 @@ def report(error: UserError) -> None:
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    Ctrl-C ends in one line and exit code 130.
+    A missing Detectron2 is one, too. Ctrl-C ends in one line and exit code 130.
     """
     try:
         yield
     except UserError as error:
         report(error)
+        raise SystemExit(EXIT_CODE) from None
+    except ModuleNotFoundError as error:
+        from .packages import missing_detectron2
+
+        if error.name != "detectron2":
+            raise
+        report(missing_detectron2())
         raise SystemExit(EXIT_CODE) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
