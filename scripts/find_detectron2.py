@@ -2,8 +2,8 @@
 
     python scripts/find_detectron2.py [OTHER_PYTHON ...]
 
-Prints a line. Exit codes: 0, it can be imported; 1, there is none, and the other Pythons are asked; 2, there is one, but
-it cannot be imported. Needs no other package.
+Prints a line. Exit codes: 0, it can be imported; 1, there is none, so the other Pythons are asked; 2, there is one that
+cannot be imported. Needs no other package.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ class Release:
         hardware: Hardware that the speeds were measured on.
         layout: Code base whose key names the weights have.
         license: License of the repository; none is stated for the weights themselves.
+        page: Repository whose README links the files.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Release:
     hardware: str = ""
     layout: str = ""
     license: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Model:
         speed: Speed in ``release.speed_unit``.
         file: Name of the file of its weights; empty if none were published.
         addresses: URLs of the file.
-        sha256: Digest of the file.
+        sha256: Digest of the file, or its first digits.
         note: What the figures alone do not say.
     """
 
