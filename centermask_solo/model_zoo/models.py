@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..utils.errors import ConfigError
-from ..utils.text import nearest
+from ..utils.text import nearest_hint
 from ..utils.yaml import load_yaml
 
 _TABLE = Path(__file__).with_name("models.yaml")
@@ -98,6 +98,6 @@ def find_model(config_path: str) -> Model:
     """
     models = {model.config: model for model in list_models()}
     if config_path not in models:
-        near = nearest(config_path, models)
-        raise ConfigError(f"{config_path} is not a published model; the nearest one is {near}")
+        hint = nearest_hint(config_path, models) or "; 'centermask-solo models' lists them"
+        raise ConfigError(f"{config_path} is not a published model{hint}")
     return models[config_path]

@@ -20,6 +20,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..utils.errors import WarningFormatter
 from ..utils.files import make_folder
 
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
@@ -75,6 +76,7 @@ class _SummaryHandler(logging.StreamHandler):
 
     def __init__(self) -> None:
         super().__init__(sys.stdout)
+        self.setFormatter(WarningFormatter())
         self._next_progress = 0.0
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -88,10 +90,7 @@ class _SummaryHandler(logging.StreamHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message; warnings begin like the errors of a command."""
-        text = super().format(record)
-        if record.levelno >= logging.WARNING:
-            return f"{record.levelname.lower()}: {text}"
-        return EVALUATION.sub(r"evaluated \1 of \2 batches, \3 left", text)
+        return EVALUATION.sub(r"evaluated \1 of \2 batches, \3 left", super().format(record))
 
 
 class _LogWriter(io.TextIOBase):

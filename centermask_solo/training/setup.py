@@ -50,7 +50,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     check_config(cfg, for_training=not args.eval_only)
     resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     if cfg.MODEL.WEIGHTS and not resumes:
-        check_weights_file(cfg.MODEL.WEIGHTS)
+        check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
     cfg.freeze()
     make_folder(cfg.OUTPUT_DIR)
     if args.config_file:  # Detectron2 reads it once more, but does not know the names in configs

@@ -78,6 +78,15 @@ def reported_errors() -> Iterator[None]:
         raise SystemExit(EXIT_INTERRUPTED) from None
 
 
+class WarningFormatter(logging.Formatter):
+    """Formats records like the errors above: the message, after "warning: " or "error: " if it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
+
+
 class UserErrorFilter(logging.Filter):
     """Drops log records with the traceback of a :class:`UserError`, which is reported elsewhere."""
 

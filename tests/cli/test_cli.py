@@ -89,6 +89,14 @@ def test_a_reader_that_has_enough_is_no_defect(reads):
     assert "Traceback" not in errors and "BrokenPipe" not in errors
 
 
+def test_warnings_of_commands_begin_like_errors():
+    """Of a command that sets up no log: the last one that logging resorts to prints them."""
+    program = "import logging\nfrom centermask_solo.cli import main\n"
+    program += "main(['models', '--json'])\nlogging.getLogger('centermask_solo.x').warning('so and so')"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr == "warning: so and so\n"
+
+
 def test_predict_without_images(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("VERSION: 2\n")
     argv = ["predict", "--weights", str(tmp_path / "x.pth"), "--input", str(tmp_path / "absent"), "--output", "x"]
@@ -168,7 +176,7 @@ def test_train_takes_the_flags_of_train_net(tmp_path, capsys):
     argv = ["train", "--config-file", str(tmp_path / "x.yaml"), "--num-gpus", "1", "--resume", "SOLVER.MAX_ITER", "2"]
     code, text = fails(capsys, *argv)
     assert code == 2
-    assert text.startswith(f"error: there is no config file {tmp_path / 'x.yaml'}; the nearest one is")
+    assert text.startswith(f"error: there is no config file {tmp_path / 'x.yaml'}, neither here nor in ")
 
 
 @pytest.mark.parametrize("program", ["-m centermask_solo.cli train", "train_net.py"])

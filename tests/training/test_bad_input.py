@@ -67,7 +67,7 @@ def run(folder, capfd, *arguments):
         (["MODEL.BACKBONE.NAME", "build_resnet"], "MODEL.BACKBONE.NAME 'build_resnet' is not one of"),
         (["MODEL.ROI_HEADS.NAME", "Heads"], "MODEL.ROI_HEADS.NAME 'Heads' is not one of"),
         (["OUTPUT_DIR", f"{__file__}/output"], "test_bad_input.py/output cannot be created (Not a directory)"),
-        (["DATASETS.TRAIN", "('tinny',)"], "the dataset 'tinny' is not registered; the nearest name is 'tiny'"),
+        (["DATASETS.TRAIN", "('tinny',)"], "the dataset 'tinny' is not registered; the nearest one is tiny"),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
         (
             ["MODEL.RETINANET.NUM_CLASSES", "3"],
