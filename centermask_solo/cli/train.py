@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from ..utils.quiet import hide_foreign_warnings
+
 FIRST_PORT = 49152  # of the range that is free for private use
 
 
@@ -60,6 +62,7 @@ def main(args: argparse.Namespace) -> None:
     from ..training.run import run_training
     from ..training.setup import setup_cfg
 
+    hide_foreign_warnings()  # of this process, which may be another than the one that parsed the arguments
     verbose = getattr(args, "verbose", False)  # arguments may come from Detectron2's own parser
     with reported_once():
         cfg = setup_cfg(args, screen="everything" if verbose else "summary")

@@ -17,7 +17,7 @@ MAX_SILENCE = 30.0  # seconds between two lines, if iterations do not take longe
 
 
 class ProgressPrinter(HookBase):
-    """Prints the iteration, the loss, the time elapsed and the time left, and when evaluation starts.
+    """Prints the iteration, the loss, the time elapsed and the time left, and when evaluation starts; in the main process only.
 
     The time left is that of as many iterations as there are left, as long as the recent ones were, so that it follows
     the load of the machine; it contains neither the first iteration, which prepares what the others find, nor
@@ -43,6 +43,8 @@ class ProgressPrinter(HookBase):
         self._start = self._last_step = time.perf_counter()
 
     def after_step(self) -> None:
+        if not comm.is_main_process():
+            return
         trainer, now = self.trainer, time.perf_counter()
         done = trainer.iter + 1
         is_first = trainer.iter == trainer.start_iter
@@ -62,8 +64,7 @@ class ProgressPrinter(HookBase):
             self._print(f"evaluating on {', '.join(trainer.cfg.DATASETS.TEST)}")
 
     def _print(self, line: str) -> None:
-        if comm.is_main_process():
-            print(self._indent + line, file=self._file, flush=True)
+        print(self._indent + line, file=self._file, flush=True)
 
 
 def progress_line(done: int, max_iter: int, loss: float, elapsed: float, per_iteration: float) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -183,6 +184,7 @@ def test_train_takes_the_flags_of_train_net(tmp_path, capsys):
 def test_an_error_is_all_that_is_printed(program):
     """No warnings of other packages, such as fvcore's of ``torch.jit.script``."""
     command = [sys.executable, *program.split(), "--config-file", "absent.yaml"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
