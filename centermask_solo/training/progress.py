@@ -17,11 +17,11 @@ MAX_SILENCE = 30.0  # seconds between two lines, if iterations do not take longe
 
 
 class ProgressPrinter(HookBase):
-    """Prints the iteration, the loss, the time elapsed and the time left, and when evaluation starts; in the main process only.
+    """Prints the iteration, the loss, the time elapsed and the time left, and when evaluation starts.
 
-    The time left is that of as many iterations as there are left, as long as the recent ones were, so that it follows
-    the load of the machine; it contains neither the first iteration, which prepares what the others find, nor
-    evaluations. It must run before Detectron2's hooks, as those given to
+    Only the main process prints. The time left is that of as many iterations as there are left, as long as the recent
+    ones were, so that it follows the load of the machine; it contains neither the first iteration, which prepares what
+    the others find, nor evaluations. It must run before Detectron2's hooks, as those given to
     :class:`~centermask_solo.training.trainer.Trainer` do.
     """
 
