@@ -19,6 +19,7 @@ REQUIREMENTS = [
     "Pillow",
     "pycocotools>=2.0.7",
     "matplotlib",
+    "safetensors>=0.4",
     "tqdm",
     # required by Detectron2
     "fvcore>=0.1.5",

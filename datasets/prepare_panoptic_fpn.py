@@ -30,6 +30,7 @@ from centermask_solo.data.formats.panoptic import (
 )
 from centermask_solo.utils.errors import DataError, reported_errors
 from centermask_solo.utils.files import atomic_write
+from centermask_solo.utils.rules import COUNT, argument
 
 
 def convert(image: PanopticImage, panoptic_root: str, output: str, is_thing: dict[int, bool]) -> None:
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("json", help="panoptic annotations")
     parser.add_argument("panoptic_root", help="folder of their PNGs")
     parser.add_argument("output", help="folder to write")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--workers", type=argument(COUNT), default=os.cpu_count(), help="processes (%(default)s)")
     args = parser.parse_args(argv)
     with reported_errors():
         data = read_panoptic_json(args.json)

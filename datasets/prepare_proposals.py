@@ -24,6 +24,7 @@ from centermask_solo.data.proposals import write_proposals
 from centermask_solo.data.selective_search import selective_search
 from centermask_solo.inference.proposals import rpn_proposals
 from centermask_solo.utils.errors import reported_errors
+from centermask_solo.utils.rules import COUNT, argument
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -44,7 +45,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--output", default="output/proposals", metavar="FOLDER", help="folder of the files (%(default)s)"
     )
-    parser.add_argument("--workers", type=int, default=1, help="processes of selective search (%(default)s)")
+    parser.add_argument(
+        "--workers", type=argument(COUNT), default=1, help="processes of selective search (%(default)s)"
+    )
     args = parser.parse_args(argv)
     names = [*args.datasets, *(name for name, _, _ in args.coco_json)]
     if not names:

@@ -14,6 +14,7 @@ from centermask_solo.data.datasets import shapes_root
 from centermask_solo.data.shapes.generator import NUM_IMAGES, generate_shapes
 from centermask_solo.data.shapes.scenes import DEFAULT_SIZE
 from centermask_solo.utils.errors import ConfigError, reported_errors
+from centermask_solo.utils.rules import COUNT, argument, integer
 
 
 def main() -> None:
@@ -22,10 +23,10 @@ def main() -> None:
     parser.add_argument(
         "--split", nargs="+", default=list(NUM_IMAGES), help="names of the splits (default: %(default)s)"
     )
-    parser.add_argument("--count", type=int, help=f"images per split (default: {NUM_IMAGES})")
+    parser.add_argument("--count", type=argument(COUNT), help=f"images per split (default: {NUM_IMAGES})")
     parser.add_argument(
         "--size",
-        type=int,
+        type=argument(integer(1)),
         default=DEFAULT_SIZE,
         help="longer side of the largest images, pixels (default: %(default)s)",
     )

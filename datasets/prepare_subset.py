@@ -13,13 +13,14 @@ from centermask_solo.data.formats.coco import take_images
 from centermask_solo.data.validation.gate import inspect_file, refuse_errors
 from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.files import atomic_write
+from centermask_solo.utils.rules import COUNT, argument
 
 
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", help="annotations in COCO format")
-    parser.add_argument("--count", type=int, required=True, help="number of images")
+    parser.add_argument("--count", type=argument(COUNT), required=True, help="number of images")
     parser.add_argument("--output", required=True, help="json to write")
     args = parser.parse_args()
     with reported_errors():

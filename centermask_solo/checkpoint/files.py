@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
-import re
-import shlex
 from typing import Any, NamedTuple
-from zipfile import is_zipfile
 
 import torch
 from detectron2.utils.file_io import PathManager
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from ..utils.errors import UserError, WeightsError
-from ..utils.pickles import UnsafePickleError, load_arrays
+from ..utils.files import atomic_write
+from ..utils.pickles import DAMAGED, Inert, UnsafePickleError, load_arrays
 from ..utils.text import first_line
+from .archives import check_archive, is_safetensors
+from .torch_files import read_torch
 
 # Where the weights are in the files of Detectron2, of mmdetection, and of pycls and timm.
 WEIGHTS_KEYS = ("model", "state_dict", "model_state")
-DAMAGED = (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError, AttributeError, KeyError, IndexError)
-# For users who trust a file that holds more than tensors: a program that keeps only its tensors.
-LOAD = {
-    ".pkl": "c = pickle.load(open(path, 'rb'), encoding='latin1')",
-    ".pth": "c = torch.load(path, map_location='cpu', weights_only=False)",
-}
-SAVE_TENSORS = (
-    "import pickle, sys, torch; path = sys.argv[1]; {load}; "
-    "c = c.state_dict() if hasattr(c, 'state_dict') else c; "
-    f"c = next((c[k] for k in {(*WEIGHTS_KEYS, 'blobs')} if k in c), c); "
-    "torch.save({{'model': {{k: torch.as_tensor(v) for k, v in c.items() if hasattr(v, 'shape')}}}}, sys.argv[2])"
-)
+SAFETENSORS_KEY = "centermask_solo"  # of the metadata of a safetensors file: what is not a tensor, as JSON
 
 
 class Weights(NamedTuple):
@@ -45,7 +36,9 @@ class Weights(NamedTuple):
 
 
 def read_weights(path: str, *, mapped: bool = False) -> Weights:
-    """Return the content of a weight file: .pth and the like of PyTorch, .pkl of Detectron2 and Caffe2, .pyth of pycls.
+    """Return the content of a weight file, without running code from it.
+
+    Files of PyTorch (.pth and the like), safetensors, Detectron2 and Caffe2 (.pkl), and pycls (.pyth) are read.
 
     Args:
         path: Path of the file, or a URL that can be fetched.
@@ -59,24 +52,24 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
     query = path.partition("?")[2]
     if query not in ("", "matching_heuristics=True"):
         raise WeightsError(f"{path}: of what may follow '?', only matching_heuristics=True is known")
-    suffix = os.path.splitext(filename)[1]
     try:
-        content = _read_pkl(filename) if suffix == ".pkl" else _read_torch(filename, mapped)
+        content = _read_content(filename, mapped)
+    except WeightsError:
+        raise  # although it is a ValueError
     except UnsafePickleError as error:
-        program = SAVE_TENSORS.format(load=LOAD.get(suffix, LOAD[".pth"]))
-        names = shlex.join((filename, f"{filename}.tensors.pth"))
         raise WeightsError(
-            f"{path} holds more than tensors and plain values ({error}) and is not loaded because it could run code; "
-            "if you trust its author, keep only its tensors with the following command, and give the new file: "
-            f'python -c "{program}" {names}'
+            f"{path} is not loaded, because reading it could run code ({error}): no checkpoint needs that, so get the "
+            "file from its authors again, if possible as safetensors"
         ) from error
     except DAMAGED as error:
         raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
     values = content.pop("model")
     if not isinstance(values, dict) or not values:
         raise WeightsError(f"{path} holds no weights under 'model': give a checkpoint")
-    if not any(hasattr(value, "shape") for value in values.values()):
-        raise WeightsError(f"{path} holds no tensors: give a checkpoint")
+    values = {key: value for key, value in values.items() if not isinstance(value, Inert)}
+    _check_values(path, values)
+    if not mapped:
+        _check_finite(path, values)
     if all(key.startswith("module.") for key in values):
         values = {key.removeprefix("module."): value for key, value in values.items()}
     if query:
@@ -112,6 +105,65 @@ def check_weights_file(path: str, option: str = "") -> str:
         ) from error
 
 
+def _check_values(path: str, values: dict[Any, Any]) -> None:
+    """Raise WeightsError unless the weights have names, and those that are tensors are ordinary ones."""
+    if not any(hasattr(value, "shape") for value in values.values()):
+        raise WeightsError(f"{path} holds no tensors: give a checkpoint")
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise WeightsError(f"{path} names an entry {key!r} instead of by a text: give a state dict of a model")
+        if not isinstance(value, torch.Tensor):
+            continue
+        if value.is_quantized or value.layout != torch.strided:
+            kind = "quantized" if value.is_quantized else "sparse"
+            raise WeightsError(f"{path}: the entry '{key}' is {kind}: convert it to an ordinary tensor")
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise WeightsError(f"{path}: the entry '{key}' claims more numbers than the file holds")
+
+
+def _check_finite(path: str, values: dict[str, Any]) -> None:
+    """Raise WeightsError if a weight is infinite or NaN: a model with it would find nothing, silently."""
+    for key, value in values.items():
+        if hasattr(value, "shape"):
+            tensor = torch.as_tensor(value)
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise WeightsError(
+                    f"{path}: the entry '{key}' is not finite, as after a training that diverged: give an earlier file"
+                )
+
+
+def _read_content(filename: str, mapped: bool) -> dict[str, Any]:
+    if is_safetensors(filename):
+        return _read_safetensors(filename)
+    check_archive(filename)
+    return _read_pkl(filename) if filename.endswith(".pkl") else _read_torch(filename, mapped)
+
+
+def _read_safetensors(filename: str) -> dict[str, Any]:
+    """Return the tensors, and the config and class names that :func:`write_safetensors` stored beside them."""
+    try:
+        with safe_open(filename, framework="pt") as file:
+            metadata = file.metadata() or {}
+            values = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    own = json.loads(metadata.get(SAFETENSORS_KEY, "{}"))
+    return {**own, "model": values}
+
+
+def write_safetensors(path: str, content: dict[str, Any]) -> None:
+    """Write a checkpoint as a safetensors file, atomically.
+
+    Args:
+        path: File to write.
+        content: Tensors under "model"; everything else, such as the config, must be plain values.
+    """
+    tensors = {key: value.contiguous() for key, value in content["model"].items()}
+    plain = {key: value for key, value in content.items() if key != "model"}
+    with atomic_write(path, "wb") as file:
+        file.write(save(tensors, {"format": "pt", SAFETENSORS_KEY: json.dumps(plain)}))
+
+
 def _read_pkl(filename: str) -> dict[str, Any]:
     with open(filename, "rb") as file:
         data = load_arrays(file)
@@ -125,16 +177,14 @@ def _read_pkl(filename: str) -> dict[str, Any]:
 
 
 def _read_torch(filename: str, mapped: bool) -> dict[str, Any]:
-    try:
-        mmap = mapped and is_zipfile(filename)  # older files are no archives and cannot be mapped
-        data = torch.load(filename, map_location="cpu", weights_only=True, mmap=mmap)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused:
-            raise UnsafePickleError(f"it holds a {refused[1]}") from error
-        raise
+    data = read_torch(filename, mapped)
+    if isinstance(data, Inert):
+        raise WeightsError(
+            f"{filename} holds a whole object instead of weights: save its state_dict() in the program that made it"
+        )
     if not isinstance(data, dict):
         raise TypeError(f"it holds a {type(data).__name__}")
+    data = {key: value for key, value in data.items() if not isinstance(value, Inert)}
     if filename.endswith(".pyth"):
         return {**data, "model": data["model_state"], "matching_heuristics": True}  # pycls's names have no prefix
     key = next((key for key in WEIGHTS_KEYS if key in data), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..utils.rules import COUNT, argument
 from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
 
 
@@ -12,7 +13,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser = subparsers.add_parser("compare", help="draw images next to their ground truth and predictions")
     add_weights_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the picture to write (.png or .jpg)")
-    parser.add_argument("--count", type=int, default=12, help="number of images of DATASETS.TEST (default: 12)")
+    parser.add_argument(
+        "--count", type=argument(COUNT), default=12, help="number of images of DATASETS.TEST (default: 12)"
+    )
     add_color_argument(parser)
     add_overrides(parser)
     return parser

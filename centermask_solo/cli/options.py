@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..utils.rules import argument, between
+
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
@@ -19,7 +21,7 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--score-threshold",
-        type=float,
+        type=argument(between(0, 1), float),
         metavar="SCORE",
         help="drop instances with lower scores (default: the threshold of the model's system, such as 0.3)",
     )

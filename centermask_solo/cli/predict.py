@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..utils.errors import report
+from ..utils.rules import COUNT, argument
 from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
 
 
@@ -14,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     add_weights_arguments(parser)
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, image folders or patterns")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for pictures and predictions.json")
-    parser.add_argument("--batch-size", type=int, default=1, help="images per forward pass (default: 1)")
+    parser.add_argument("--batch-size", type=argument(COUNT), default=1, help="images per forward pass (default: 1)")
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     add_color_argument(parser)
     add_overrides(parser)

@@ -6,6 +6,7 @@ import argparse
 import os
 
 from ..utils.quiet import hide_foreign_warnings
+from ..utils.rules import COUNT, argument, integer
 
 FIRST_PORT = 49152  # of the range that is free for private use
 
@@ -28,10 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
     parser.add_argument(
-        "--num-gpus", type=int, default=1, help="GPUs per machine; without a GPU: processes (default: 1)"
+        "--num-gpus",
+        type=argument(integer(0)),
+        default=1,
+        help="GPUs per machine; without a GPU: processes (default: 1)",
     )
-    parser.add_argument("--num-machines", type=int, default=1, help="number of machines (default: 1)")
-    parser.add_argument("--machine-rank", type=int, default=0, help="rank of this machine, from 0 (default: 0)")
+    parser.add_argument("--num-machines", type=argument(COUNT), default=1, help="number of machines (default: 1)")
+    parser.add_argument(
+        "--machine-rank", type=argument(integer(0)), default=0, help="rank of this machine, from 0 (default: 0)"
+    )
     parser.add_argument(
         "--dist-url",
         default=f"tcp://127.0.0.1:{_default_port()}",

@@ -14,6 +14,7 @@ from detectron2.config import CfgNode
 from ..utils.errors import ConfigError
 from ..utils.text import nearest_hint, one_line
 from .old_names import OLD_NAMES
+from .ranges import check_values
 from .trees import keys_of
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -63,7 +64,7 @@ def read_config_file(path: str) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path} needs the config file {error.filename}: {error.strerror}") from error
     except RecursionError as error:
-        raise ConfigError(f"{path} is its own _BASE_: remove one of the _BASE_ entries") from error
+        raise ConfigError(f"{path} is its own _BASE_, or is nested too deeply: remove one of the levels") from error
     except (yaml.YAMLError, TypeError, AttributeError, AssertionError, UnicodeError) as error:
         raise ConfigError(f"{path} is not a config file: {one_line(error)}") from error
     if not isinstance(options, dict):
@@ -88,7 +89,7 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
 
     Raises:
         ConfigError: There is no such file, it is not a config, an option does not exist or has been renamed, or a value
-            has the wrong type.
+            has the wrong type or is out of range.
     """
     opts = list(opts or [])
     if len(opts) % 2:
@@ -103,6 +104,7 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
             cfg.merge_from_file(path, allow_unsafe=False)
     with _explained(cfg, "the overrides"):
         cfg.merge_from_list(opts)
+    check_values(cfg)
 
 
 def _check_groups(cfg: CfgNode, options: Mapping[Any, Any], prefix: str = "") -> None:

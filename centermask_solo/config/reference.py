@@ -16,6 +16,7 @@ from detectron2.config import get_cfg
 
 from .old_names import SOURCES
 from .options import SUBJECTS, add_centermask_solo_config, nms
+from .ranges import find_rule
 from .trees import flatten
 
 _HEADING = re.compile(r"# --- (.+) ---")
@@ -126,9 +127,9 @@ def _section(module: ModuleType, values: dict[str, Any]) -> str:
         if entry.heading != heading:
             heading = entry.heading
             lines += [f"### {heading}", ""] if heading else []
-            lines += ["| option | default | meaning |", "| --- | --- | --- |"]
+            lines += ["| option | default | values | meaning |", "| --- | --- | --- | --- |"]
         default = f"`{_text(values[entry.key])}`" if entry.key in values else "see [NMS](#nms)"
-        lines.append(f"| `{entry.key}` | {default} | {_sentence(entry.meaning)} |")
+        lines.append(f"| `{entry.key}` | {default} | {_allowed(entry.key)} | {_sentence(entry.meaning)} |")
     return re.sub(r"(\|\n)(### |\| option )", r"\1\n\2", "\n".join(lines)) + "\n"
 
 
@@ -147,15 +148,22 @@ def _nms_section(values: dict[str, Any]) -> str:
         f"The same options in {', '.join(f'`{node}`' for node in nodes)}. {_notes(nms.nms_node)}",
         "",
     ]
-    lines += ["| option | default | meaning |", "| --- | --- | --- |"]
+    lines += ["| option | default | values | meaning |", "| --- | --- | --- | --- |"]
     for entry in read_entries(nms):
         defaults = {node: values[f"{node}.{entry.key}"] for node in nodes}
         if len(set(defaults.values())) == 1:
             default = f"`{_text(next(iter(defaults.values())))}`"
         else:
             default = ", ".join(f"{node.split('.')[1]}: `{_text(value)}`" for node, value in defaults.items())
-        lines.append(f"| `NMS.{entry.key}` | {default} | {_sentence(entry.meaning)} |")
+        allowed = _allowed(f"{nodes[0]}.{entry.key}")
+        lines.append(f"| `NMS.{entry.key}` | {default} | {allowed} | {_sentence(entry.meaning)} |")
     return "\n".join(lines) + "\n"
+
+
+def _allowed(key: str) -> str:
+    """Return what an option allows."""
+    rule = find_rule(key)
+    return rule.text if rule else ""
 
 
 def _text(value: Any) -> str:

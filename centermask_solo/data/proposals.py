@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write
-from ..utils.pickles import UnsafePickleError, load_arrays
+from ..utils.pickles import DAMAGED, UnsafePickleError, load_arrays
 from ..utils.text import first_line
 from .datasets import Sample, load_dataset
 
@@ -77,7 +77,7 @@ def read_proposals(path: str) -> dict[str, Any]:
         raise DataError(
             f"{path} is not loaded ({error}, which could run code): create it again with {SCRIPT}"
         ) from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+    except DAMAGED as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(f"{path} is not a proposal file ({reason}): create one with {SCRIPT}") from error
     if not fits:

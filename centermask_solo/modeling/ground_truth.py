@@ -11,8 +11,6 @@ from torch import Tensor
 from ..ops.chunks import rows_per_chunk
 from ..utils.errors import DataError
 
-MASK_CHUNK_PIXELS = 2**24  # pixels of masks rasterized or moved to the device together: 16 MB of booleans
-
 
 def mask_chunks(instances: Instances, rows: Tensor) -> Iterator[Tensor]:
     """Yield masks of one image in order, a bounded number at a time: (m, h, w) bool on the device of ``rows``.
@@ -31,7 +29,7 @@ def mask_chunks(instances: Instances, rows: Tensor) -> Iterator[Tensor]:
         raise DataError("the instances have no gt_masks: the model needs MODEL.MASK_ON True and data with masks")
     masks, (height, width) = instances.gt_masks, instances.image_size
     tensor = masks.tensor if isinstance(masks, BitMasks) else masks
-    for chunk in rows.split(rows_per_chunk(MASK_CHUNK_PIXELS, height * width)):
+    for chunk in rows.split(rows_per_chunk(2 * height * width)):
         if isinstance(masks, PolygonMasks):
             bitmasks = [polygons_to_bitmask(masks.polygons[i], height, width) for i in chunk.tolist()]
             yield torch.stack([torch.from_numpy(x) for x in bitmasks]).to(rows.device)

@@ -12,7 +12,6 @@ from torch.autograd.function import once_differentiable
 from .chunks import rows_per_chunk
 
 DICE_EPSILON = 0.001  # added to each of the two squared sums, as in SOLOv2's published code
-DICE_CHUNK_FLOATS = 2**23  # probabilities in a chunk of dice terms: 32 MB, 125 terms at 800 x 1333
 
 
 def sigmoid_focal_loss_sum(logits: Tensor, classes: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
@@ -81,7 +80,6 @@ def dynamic_mask_dice_loss(
     mask_features: Tensor,
     masks: Tensor,
     mask_index: Tensor,
-    chunk_floats: int = DICE_CHUNK_FLOATS,
 ) -> Tensor:
     """Return the dice loss of each term, a kernel and its target mask: (R,) float32.
 
@@ -94,10 +92,9 @@ def dynamic_mask_dice_loss(
         mask_features: (E, P), of all P pixels of one image.
         masks: (M, P) bool, target masks.
         mask_index: (R,) int64, row of ``masks`` for each term.
-        chunk_floats: Maximum number of probabilities in a chunk (at least one term); each needs up to three floats.
 
     Source: SOLO (arXiv 1912.04488), equation 4; ε = 0.001 as in the published code.
     """
-    rows = rows_per_chunk(chunk_floats, mask_features.shape[1])
+    rows = rows_per_chunk(4 * mask_features.shape[1])
     with torch.autocast(kernels.device.type, enabled=False):
         return _DynamicMaskDice.apply(kernels.float(), mask_features.float(), masks, mask_index, rows)

@@ -11,21 +11,19 @@ from torch import Tensor
 
 from .chunks import rows_per_chunk
 
-CHUNK_FLOATS = 2**22  # elements of an intermediate tensor: 16 MB
 TILE = 256  # output rows and columns interpolated together: few source pixels, so a cheap matrix product
 
 
-def mask_intersections(masks: Tensor, chunk_floats: int = CHUNK_FLOATS) -> Tensor:
+def mask_intersections(masks: Tensor) -> Tensor:
     """Return the number of pixels that every pair of masks shares, (M, M) float32; exact below 2**24 pixels.
 
     Args:
         masks: (M, h, w) bool.
-        chunk_floats: Maximum number of mask pixels that are floats at once.
     """
     pixels = masks.flatten(1)
     shared = torch.zeros(len(masks), len(masks), device=masks.device)
     with torch.autocast(masks.device.type, enabled=False):
-        for chunk in pixels.split(rows_per_chunk(chunk_floats, len(masks)), dim=1):
+        for chunk in pixels.split(rows_per_chunk(4 * len(masks)), dim=1):
             values = chunk.float()
             shared.addmm_(values, values.T)
     return shared
@@ -61,18 +59,17 @@ def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
     return first, torch.where(present.amax(dim=1) > 0, end, 0)
 
 
-def reduce_masks(masks: Tensor, size: tuple[int, int], chunk_floats: int = CHUNK_FLOATS) -> Tensor:
+def reduce_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Return masks at another size, (M, *size) bool: bilinear interpolation without antialiasing, then > 0.5.
 
     Args:
         masks: (M, h, w) bool.
         size: Height and width of the result.
-        chunk_floats: Maximum number of pixels of ``masks`` that are floats at once (at least one mask).
     """
     if masks.shape[1:] == size:
         return masks
     reduced = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
-    step = rows_per_chunk(chunk_floats, masks.shape[1] * masks.shape[2])
+    step = rows_per_chunk(4 * masks.shape[1] * masks.shape[2])
     for chunk, out in zip(masks.split(step), reduced.split(step), strict=True):
         values = F.interpolate(chunk[:, None].float(), size, mode="bilinear", align_corners=False)
         torch.gt(values[:, 0], 0.5, out=out)
@@ -135,7 +132,6 @@ def resize_and_threshold_(
     rows: AxisResize,
     columns: AxisResize,
     threshold: float,
-    chunk_floats: int = CHUNK_FLOATS,
 ) -> None:
     """Set the pixels of ``masks`` whose resized probability exceeds ``threshold``, in place.
 
@@ -148,11 +144,9 @@ def resize_and_threshold_(
         rows: Resizing from h to H.
         columns: Resizing from w to W.
         threshold: Non-negative; compared strictly.
-        chunk_floats: Maximum number of interpolated values at once, and of intermediate values; at least one tile of
-            one mask.
     """
     boxes = masks_to_boxes(probabilities > threshold).int().tolist()  # the only synchronization with the device
-    group = _group_size(probabilities, chunk_floats)
+    group = _group_size(probabilities)
     for start in range(0, len(boxes), group):
         found = [box for box in boxes[start : start + group] if box[2] > box[0]]
         if not found:
@@ -178,8 +172,8 @@ def _tiles(start: int, stop: int) -> list[tuple[int, int]]:
     return [(i, min(i + TILE, stop)) for i in range(start, stop, TILE)]
 
 
-def _group_size(probabilities: Tensor, chunk_floats: int) -> int:
+def _group_size(probabilities: Tensor) -> int:
     """Return how many masks share a window: one on a CPU, where a loop is cheaper than extra pixels; more on a GPU."""
     if probabilities.device.type == "cpu":
         return 1
-    return rows_per_chunk(chunk_floats, max(probabilities.shape[1], TILE) * TILE)
+    return rows_per_chunk(2 * 4 * max(probabilities.shape[1], TILE) * TILE)  # one axis resized, then both

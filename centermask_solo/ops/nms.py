@@ -10,7 +10,6 @@ from .boxes import pairwise_iou
 from .chunks import rows_per_chunk
 from .topk import stable_topk
 
-FAST_NMS_CHUNK_FLOATS = 2**22  # overlaps, or ranks, in a chunk: 16 MB and 32 MB
 MATRIX_NMS_KERNELS = ("gaussian", "linear")
 
 
@@ -106,7 +105,7 @@ def fast_nms(
     """
     num_boxes, num_classes = class_scores.shape
     k = min(topk, num_boxes)
-    chunk = rows_per_chunk(FAST_NMS_CHUNK_FLOATS, max(k * k, num_boxes))
+    chunk = rows_per_chunk(8 * max(k * k, num_boxes))  # overlaps and their areas, or ranks
     kept = []
     for start in range(0, num_classes, chunk):
         scores, rows = stable_topk(class_scores[:, start : start + chunk].T.float(), k)  # (classes, k)

@@ -14,7 +14,8 @@ def test_levels_are_flattened_and_split():
     assert torch.equal(first, rows[:, :8]) and torch.equal(second, rows[:, 8:])
 
 
-def test_rows_per_chunk():
-    assert rows_per_chunk(100, 30) == 3
-    assert rows_per_chunk(100, 1000) == 1
-    assert rows_per_chunk(100, 0) == 100
+def test_rows_per_chunk(monkeypatch):
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 100)
+    assert rows_per_chunk(30) == 3
+    assert rows_per_chunk(1000) == 1
+    assert rows_per_chunk(0) == 100

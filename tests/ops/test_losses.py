@@ -61,10 +61,11 @@ def test_focal_loss_is_float32_in_half_precision():
 
 
 @pytest.mark.parametrize("chunk_floats", [1, 90, 10**6], ids=["one term a chunk", "three", "all"])
-def test_dice_and_its_gradients_equal_the_definition(terms, chunk_floats):
+def test_dice_and_its_gradients_equal_the_definition(terms, chunk_floats, monkeypatch):
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 4 * chunk_floats)
     kernels, features, masks, index = terms
     weights = torch.arange(1.0, 8)
-    loss = dynamic_mask_dice_loss(kernels, features, masks, index, chunk_floats)
+    loss = dynamic_mask_dice_loss(kernels, features, masks, index)
     gradients = torch.autograd.grad((loss * weights).sum(), (kernels, features))
 
     scores = (kernels @ features).sigmoid()

@@ -44,10 +44,12 @@ def test_empty_masks_overlap_nothing():
     assert mask_iou(masks[:, :0]).tolist() == [[0] * 3] * 3
 
 
-def test_intersections_do_not_depend_on_the_chunks():
+def test_intersections_do_not_depend_on_the_chunks(monkeypatch):
     masks = random_masks(1, 20, 30, 31)
     whole = mask_intersections(masks)
-    assert all(torch.equal(mask_intersections(masks, n), whole) for n in (1, 100, 7777))
+    for chunk_bytes in (4, 400, 4 * 7777):
+        monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", chunk_bytes)
+        assert torch.equal(mask_intersections(masks), whole)
     with torch.autocast("cpu", dtype=torch.bfloat16):  # which would round counts above 256
         assert torch.equal(mask_intersections(torch.ones(2, 40, 40, dtype=torch.bool)), torch.full((2, 2), 1600.0))
 
@@ -138,15 +140,16 @@ def test_masks_without_a_pixel_stay_empty(monkeypatch, group):
 
 
 def test_masks_share_windows_where_launches_cost_more_than_pixels():
-    assert ops._group_size(torch.empty(100, 200, 336), 2**22) == 1
-    assert ops._group_size(torch.empty(100, 200, 336, device="meta"), 2**22) == 64
-    assert ops._group_size(torch.empty(1, 10**6, 9, device="meta"), 2**22) == 1
+    assert ops._group_size(torch.empty(100, 200, 336)) == 1
+    assert ops._group_size(torch.empty(100, 200, 336, device="meta")) == 64
+    assert ops._group_size(torch.empty(1, 10**6, 9, device="meta")) == 1
 
 
 @pytest.mark.parametrize("size", [(6, 3), (5, 4), (20, 9), (13, 7)])
-def test_reduced_masks_are_interpolated_and_thresholded(size):
+def test_reduced_masks_are_interpolated_and_thresholded(size, monkeypatch):
     masks = random_masks(0)
     expected = F.interpolate(masks[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0] > 0.5
-    for chunk_floats in (ops.CHUNK_FLOATS, 1, 3 * 13 * 7):
-        assert torch.equal(reduce_masks(masks, size, chunk_floats), expected)
+    for chunk_bytes in (2**25, 4, 4 * 3 * 13 * 7):
+        monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", chunk_bytes)
+        assert torch.equal(reduce_masks(masks, size), expected)
     assert reduce_masks(masks[:0], size).shape == (0, *size)

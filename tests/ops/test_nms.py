@@ -141,8 +141,8 @@ def random_boxes(seed, count, num_classes):
 def test_fast_nms_equals_the_rule(seed, topk, monkeypatch):
     boxes, scores = random_boxes(seed, count=30, num_classes=5)
     expected = oracles.fast_nms(boxes.tolist(), scores.tolist(), 0.4, topk, 0.1)
-    for chunk_floats in (2**22, 1):  # all classes at once, or one by one
-        monkeypatch.setattr("centermask_solo.ops.nms.FAST_NMS_CHUNK_FLOATS", chunk_floats)
+    for chunk_bytes in (2**25, 1):  # all classes at once, or one by one
+        monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", chunk_bytes)
         rows, classes, kept = fast_nms(boxes, scores, 0.4, topk, 0.1)
         got = list(zip(kept.tolist(), classes.tolist(), rows.tolist(), strict=True))
         assert got == expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import fvcore.nn.weight_init as weight_init
 import torch
@@ -12,6 +12,13 @@ from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY, MaskRCNNConvUpsampleHead
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class RoIPredictions(NamedTuple):
+    """The outputs of the mask heads for R RoIs, in at least float32."""
+
+    mask_logits: Tensor  # (R, side, side), of each RoI's class
+    mask_ious: Tensor | None  # (R,), predicted IoU of these masks; None without a mask IoU head
 
 
 class SpatialAttention(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...utils.errors import ConfigError, DataError
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from .logs import log_mask_accuracy
 from .roi_heads import CenterROIHeads, RoITargets
 
 _MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to a mask, as in Detectron2
@@ -116,9 +117,11 @@ class CenterMask(GeneralizedRCNN):
 
     def losses(self, predictions: CenterMaskPredictions, targets: CenterMaskTargets) -> dict[str, Tensor]:
         """Return the weighted losses of both stages; runs the RoI heads on the RoIs of ``targets``."""
+        outputs = self.roi_heads.predict_training(predictions.features, targets.roi)
+        log_mask_accuracy(outputs.masks, targets.roi.masks)
         return {
             **self.proposal_generator.losses(predictions.fcos, targets.fcos),
-            **self.roi_heads.losses(predictions.features, targets.roi),
+            **self.roi_heads.weigh(self.roi_heads.losses(outputs, targets.roi)),
         }
 
     @overload

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler, convert_boxes_to_pooler_format
 from detectron2.structures import Boxes
@@ -50,37 +51,29 @@ _POOLERS = {"ratio": AdaptiveROIPooler, "area": ROIPooler}
 
 
 def build_roi_pooler(
-    level_assignment: str,
-    in_features: list[str],
-    input_shape: dict[str, ShapeSpec],
-    *,
-    resolution: int,
-    sampling_ratio: int,
-    pooler_type: str,
+    node: CfgNode, in_features: list[str], input_shape: dict[str, ShapeSpec]
 ) -> tuple[ROIPooler, ShapeSpec]:
-    """Return the pooler of a head and the shape of its output.
+    """Return the pooler that the options of a head select, and the shape of its output.
 
     Args:
-        level_assignment: "ratio" or "area".
+        node: ``MODEL.ROI_MASK_HEAD`` or a node with the same options for pooling.
         in_features: Names of the levels to pool from, finest first.
         input_shape: Shapes of the backbone's features by name.
-        resolution: Cells per side of the output.
-        sampling_ratio: As in ``ROIPooler``.
-        pooler_type: As in ``ROIPooler``.
 
     Raises:
         ConfigError: The level assignment or a level is unknown.
     """
-    if level_assignment not in _POOLERS:
-        raise ConfigError(f'LEVEL_ASSIGNMENT of an RoI head must be "ratio" or "area", not {level_assignment!r}')
+    if node.LEVEL_ASSIGNMENT not in _POOLERS:
+        raise ConfigError(f'LEVEL_ASSIGNMENT of an RoI head must be "ratio" or "area", not {node.LEVEL_ASSIGNMENT!r}')
     missing = [f for f in in_features if f not in input_shape]
     if missing:
         raise ConfigError(
             f"IN_FEATURES of an RoI head names {', '.join(missing)}, but the backbone has {', '.join(input_shape)}"
         )
     scales = [1.0 / input_shape[f].stride for f in in_features]
-    pooler = _POOLERS[level_assignment](resolution, scales, sampling_ratio, pooler_type)
-    return pooler, ShapeSpec(channels=input_shape[in_features[0]].channels, height=resolution, width=resolution)
+    side = node.POOLER_RESOLUTION
+    pooler = _POOLERS[node.LEVEL_ASSIGNMENT](side, scales, node.POOLER_SAMPLING_RATIO, node.POOLER_TYPE)
+    return pooler, ShapeSpec(channels=input_shape[in_features[0]].channels, height=side, width=side)
 
 
 def pool(

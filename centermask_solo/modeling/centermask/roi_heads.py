@@ -12,22 +12,23 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_keypoint_head, build_mask_head
 from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils.events import EventStorage, get_event_storage, has_event_storage
+from detectron2.utils.events import EventStorage, has_event_storage
 from torch import Tensor, nn
 
 from ...ops.precision import at_least_float32
 from ...utils.errors import ConfigError, DataError
-from .heads import MaskIoUHead, predict_class_masks
+from .heads import MaskIoUHead, RoIPredictions, predict_class_masks
+from .logs import log_mask_accuracy
 from .losses import mask_iou_loss, mask_loss
 from .pooler import build_roi_pooler, pool
 from .targets import MaskTargets, mask_iou_targets, mask_targets
 
 
-class RoIPredictions(NamedTuple):
-    """The outputs of the mask heads for R RoIs, in at least float32."""
+class RoITrainingOutputs(NamedTuple):
+    """The outputs for the RoIs that train; None where a branch is off."""
 
-    mask_logits: Tensor  # (R, side, side), of each RoI's class
-    mask_ious: Tensor | None  # (R,), predicted IoU of these masks; None without a mask IoU head
+    masks: RoIPredictions | None
+    keypoints: tuple[Tensor, list[Instances]] | None  # pooled features (R', C, side, side), RoIs with visible keypoints
 
 
 class RoITargets(NamedTuple):
@@ -90,14 +91,14 @@ class CenterROIHeads(ROIHeads):
         ret = super().from_config(cfg)
         if cfg.MODEL.MASK_ON:
             features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-            pooler, shape = _build_pooler(cfg.MODEL.ROI_MASK_HEAD, features, input_shape)
+            pooler, shape = build_roi_pooler(cfg.MODEL.ROI_MASK_HEAD, features, input_shape)
             ret |= {"mask_in_features": features, "mask_pooler": pooler, "mask_head": build_mask_head(cfg, shape)}
             if cfg.MODEL.CENTERMASK.MASK_IOU.ENABLED:
                 ret["maskiou_head"] = MaskIoUHead(cfg, shape)
                 ret["maskiou_loss_weight"] = cfg.MODEL.CENTERMASK.LOSS.MASK_IOU_WEIGHT
         if cfg.MODEL.KEYPOINT_ON:
             features = cfg.MODEL.ROI_HEADS.IN_FEATURES
-            pooler, shape = _build_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, features, input_shape)
+            pooler, shape = build_roi_pooler(cfg.MODEL.ROI_KEYPOINT_HEAD, features, input_shape)
             ret |= {"keypoint_in_features": features, "keypoint_pooler": pooler}
             ret["keypoint_head"] = build_keypoint_head(cfg, shape)
         return ret
@@ -116,7 +117,9 @@ class CenterROIHeads(ROIHeads):
         if targets is None:
             raise DataError('training needs ground truth for every image, but the input has no "instances"')
         labeled = self.label(proposals, targets)
-        return labeled.rois, self.losses(features, labeled)
+        outputs = self.predict_training(features, labeled)
+        log_mask_accuracy(outputs.masks, labeled.masks)
+        return labeled.rois, self.weigh(self.losses(outputs, labeled))
 
     def forward_with_given_boxes(self, features: dict[str, Tensor], instances: list[Instances]) -> list[Instances]:
         """Add masks, mask scores and keypoints to ``instances``, as far as they are on, and return them.
@@ -209,32 +212,41 @@ class CenterROIHeads(ROIHeads):
             positives.append(rois)
         return positives
 
-    def losses(self, features: dict[str, Tensor], targets: RoITargets) -> dict[str, Tensor]:
-        """Run the heads on the RoIs of ``targets`` and return their weighted losses.
-
-        ``loss_mask`` and, with a mask IoU head, ``loss_maskiou``, whose gradient also reaches the masks;
-        ``loss_keypoint`` with keypoints.
-        """
-        losses: dict[str, Tensor] = {}
+    def predict_training(self, features: dict[str, Tensor], targets: RoITargets) -> RoITrainingOutputs:
+        """Return the outputs for the RoIs of ``targets``: see :meth:`predict`."""
+        masks = keypoints = None
         rois = targets.rois
         if targets.masks is not None:
             boxes, sizes = [x.proposal_boxes for x in rois], [x.image_size for x in rois]
-            predictions = self.predict(features, boxes, torch.cat([x.gt_classes for x in rois]), sizes)
-            losses |= self._mask_losses(predictions, targets.masks)
+            masks = self.predict(features, boxes, torch.cat([x.gt_classes for x in rois]), sizes)
         if self.keypoint_on:
             visible = select_proposals_with_visible_keypoints(rois)
-            pooled = self._pool_keypoints(features, [x.proposal_boxes for x in visible], visible)
-            losses |= self.keypoint_head(pooled, visible)
+            keypoints = self._pool_keypoints(features, [x.proposal_boxes for x in visible], visible), visible
+        return RoITrainingOutputs(masks, keypoints)
+
+    def losses(self, outputs: RoITrainingOutputs, targets: RoITargets) -> dict[str, Tensor]:
+        """Return the mean losses, not weighted: see :meth:`weigh`.
+
+        ``loss_mask`` and, with a mask IoU head, ``loss_maskiou``, whose gradient also reaches the masks;
+        ``loss_keypoint`` with keypoints, from Detectron2's head, which weights and logs it itself.
+        """
+        losses: dict[str, Tensor] = {}
+        if outputs.masks is not None:
+            assert targets.masks is not None
+            logits, ious = outputs.masks
+            losses["loss_mask"] = mask_loss(logits, targets.masks.masks)
+            if ious is not None:
+                losses["loss_maskiou"] = mask_iou_loss(ious, mask_iou_targets(logits, targets.masks))
+        if outputs.keypoints is not None:
+            losses |= self.keypoint_head(*outputs.keypoints)
         return losses
 
-    def _mask_losses(self, predictions: RoIPredictions, targets: MaskTargets) -> dict[str, Tensor]:
-        logits, ious = predictions
-        _log_mask_accuracy(logits, targets.masks)
-        losses = {"loss_mask": mask_loss(logits, targets.masks) * self.mask_head.loss_weight}
-        if ious is not None:
-            loss = mask_iou_loss(ious, mask_iou_targets(logits, targets))
-            losses["loss_maskiou"] = loss * self.maskiou_loss_weight
-        return losses
+    def weigh(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the result of :meth:`losses` multiplied by the weights of the losses."""
+        weights = {"loss_maskiou": self.maskiou_loss_weight}
+        if self.mask_on:
+            weights["loss_mask"] = self.mask_head.loss_weight
+        return {name: loss * weights.get(name, 1.0) for name, loss in losses.items()}
 
     def _add_masks(self, features: dict[str, Tensor], instances: list[Instances]) -> None:
         """Set ``pred_masks`` and, with a mask IoU head, ``mask_scores``, in float32."""
@@ -266,31 +278,3 @@ def _check_config(cfg: CfgNode) -> None:
             f"MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT is {cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT}, but "
             "CenterROIHeads has no box losses to weight: leave it at 1.0 and set MODEL.SEM_SEG_HEAD.LOSS_WEIGHT instead"
         )
-
-
-def _build_pooler(
-    node: CfgNode, in_features: list[str], input_shape: dict[str, ShapeSpec]
-) -> tuple[ROIPooler, ShapeSpec]:
-    """Return the pooler that the options of a head select, and the shape of its output."""
-    return build_roi_pooler(
-        node.LEVEL_ASSIGNMENT,
-        in_features,
-        input_shape,
-        resolution=node.POOLER_RESOLUTION,
-        sampling_ratio=node.POOLER_SAMPLING_RATIO,
-        pooler_type=node.POOLER_TYPE,
-    )
-
-
-def _log_mask_accuracy(mask_logits: Tensor, target_masks: Tensor) -> None:
-    """Log the error rates of the masks' cells under Detectron2's names, with one host synchronization."""
-    if mask_logits.numel() == 0 or not has_event_storage():
-        return
-    wrong = (mask_logits > 0) != target_masks
-    counts = torch.stack([wrong.sum(), target_masks.sum(), (wrong & target_masks).sum()]).tolist()
-    num_wrong, num_positive, num_missed = counts
-    num_negative = target_masks.numel() - num_positive
-    storage = get_event_storage()
-    storage.put_scalar("mask_rcnn/accuracy", 1 - num_wrong / target_masks.numel())
-    storage.put_scalar("mask_rcnn/false_positive", (num_wrong - num_missed) / max(num_negative, 1))
-    storage.put_scalar("mask_rcnn/false_negative", num_missed / max(num_positive, 1))

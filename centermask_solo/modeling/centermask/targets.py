@@ -10,12 +10,10 @@ import torch
 from detectron2.structures import BitMasks, PolygonMasks
 from detectron2.structures.masks import polygon_area, rasterize_polygons_within_box
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from ...ops.chunks import rows_per_chunk
 
-_MAX_PIXELS = 1 << 24  # bitmask pixels converted at once: about 130 MB
 _MIN_CROP_RATIO = 1e-10
 
 
@@ -90,36 +88,35 @@ def bitmask_mask_targets(masks: Tensor, boxes: Tensor, index: Tensor, side: int)
         side: As in :func:`mask_targets`.
 
     Source: masks as ``BitMasks.crop_and_resize`` of Detectron2. Crop ratio: the object's pixels whose centers lie in
-        the RoI, over all its pixels; counted with a summed-area table.
+        the RoI, over all its pixels.
     """
     crops = torch.zeros((len(boxes), side, side), dtype=torch.bool, device=boxes.device)
     ratios = torch.full((len(boxes),), _MIN_CROP_RATIO, device=boxes.device)
-    step = rows_per_chunk(_MAX_PIXELS, masks.shape[1] * masks.shape[2])
-    for start in range(0, len(masks), step):
-        chunk = masks[start : start + step].to(boxes.device)
-        rows = ((index >= start) & (index < start + step)).nonzero()[:, 0]
-        own_boxes, own_index = boxes[rows].float(), index[rows] - start
-        rois = torch.cat([own_index[:, None].float(), own_boxes], dim=1)
-        crops[rows] = roi_align(chunk[:, None].float(), rois, side, aligned=True)[:, 0] >= 0.5
-        inside, total = _pixels_inside_boxes(chunk, own_boxes, own_index)
-        ratios[rows] = (inside / total.clamp(min=1)).clamp(_MIN_CROP_RATIO, 1.0)
+    step = rows_per_chunk(4 * masks.shape[1] * masks.shape[2])
+    objects, place = index.unique(return_inverse=True)  # most objects of a crowded image have no RoI
+    for start in range(0, len(objects), step):
+        chunk = masks[objects[start : start + step].to(masks.device)].to(boxes.device).float()
+        total = chunk.sum(dim=(1, 2))
+        found = ((place >= start) & (place < start + step)).nonzero()[:, 0]
+        for rows in found.split(step):
+            own_boxes, own_index = boxes[rows].float(), place[rows] - start
+            rois = torch.cat([own_index[:, None].float(), own_boxes], dim=1)
+            crops[rows] = roi_align(chunk[:, None], rois, side, aligned=True)[:, 0] >= 0.5
+            inside = _sum_inside_boxes(chunk[own_index], own_boxes)
+            ratios[rows] = (inside / total[own_index].clamp(min=1)).clamp(_MIN_CROP_RATIO, 1.0)
     return MaskTargets(crops, ratios)
 
 
-def _pixels_inside_boxes(masks: Tensor, boxes: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each box the pixels of its mask with their center in it, and all pixels of the mask: (R,) int64."""
-    height, width = masks.shape[1:]
-    table = F.pad(masks.to(torch.int32).cumsum(1).cumsum(2), (1, 0, 1, 0))
-    first_x, first_y, last_x, last_y = (boxes - 0.5).ceil().long().unbind(1)  # half-open
-    first_x, last_x = first_x.clamp(0, width), last_x.clamp(0, width)
-    first_y, last_y = first_y.clamp(0, height), last_y.clamp(0, height)
-    inside = (
-        table[index, last_y, last_x]
-        - table[index, first_y, last_x]
-        - table[index, last_y, first_x]
-        + table[index, first_y, first_x]
-    )
-    return inside, table[index, height, width]
+def _sum_inside_boxes(masks: Tensor, boxes: Tensor) -> Tensor:
+    """Return the sum of the pixels of each mask (R, H, W) whose centers lie in its box, (R,), as matrix products.
+
+    Sums of ones are exact below 2**24 pixels.
+    """
+    rows, columns = (torch.arange(n, device=boxes.device) + 0.5 for n in masks.shape[1:])
+    x0, y0, x1, y1 = boxes[:, :, None].unbind(1)
+    in_rows, in_columns = (rows >= y0) & (rows < y1), (columns >= x0) & (columns < x1)
+    with torch.autocast(boxes.device.type, enabled=False):
+        return (in_rows[:, None].float() @ masks @ in_columns[:, :, None].float())[:, 0, 0]
 
 
 @torch.no_grad()

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 from ...ops.boxes import level_locations
 from ...ops.chunks import rows_per_chunk
 
-_MAX_PAIRS = 1 << 22  # (location, box) pairs held at once: about 40 MB
-
 
 class FCOSTargets(NamedTuple):
     """The targets of all R locations of N images: level by level, row by row within a level."""
@@ -101,7 +99,7 @@ def match_locations(
         x_inside, x_far = _claims_along_axis(x, x0, x1, reach, limits)
         y_inside, y_far = _claims_along_axis(y, y0, y1, reach, limits)
         # Combine the axes and keep the lowest rank that claims each location.
-        step = rows_per_chunk(_MAX_PAIRS, width * num_boxes)
+        step = rows_per_chunk(8 * width * num_boxes)  # an int32 and booleans for each pair
         for inside, far in zip(y_inside.split(step), y_far.split(step), strict=True):
             claimed = inside[:, None] & x_inside & (far[:, None] | x_far)
             best.append(torch.where(claimed, ranks, num_boxes).amin(dim=2).flatten())

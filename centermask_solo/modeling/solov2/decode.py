@@ -18,8 +18,6 @@ from ...ops.chunks import rows_per_chunk
 from ...ops.levels import flatten_levels
 from ...ops.masks import axis_resize, resize_and_threshold_
 
-CHUNK_FLOATS = 2**23  # mask probabilities in a chunk: 32 MB, 124 masks of an input of 800 x 1333 pixels
-
 
 class Candidates(NamedTuple):
     """What enters NMS for one image, best first.
@@ -145,7 +143,7 @@ def _best_pairs(
     """
     highest, order = class_scores.amax(dim=1).sort(descending=True, stable=True)
     num_cells = int((highest > 0).sum())
-    chunk = rows_per_chunk(CHUNK_FLOATS, features.shape[1])
+    chunk = rows_per_chunk(4 * features.shape[1])
     stored = features.new_empty(min(num_cells, limit + chunk), features.shape[1], dtype=torch.bool)
     best = _Best(highest[:0], order[:0], order[:0])
     for start in range(0, num_cells, chunk):
@@ -218,7 +216,7 @@ def decode_full_masks(
     masks = torch.zeros(len(kernels), *output_size, dtype=torch.bool, device=device)
     with _float32(mask_features):
         features = mask_features.float().flatten(1)
-        step = rows_per_chunk(CHUNK_FLOATS, features.shape[1])
+        step = rows_per_chunk(4 * features.shape[1])
         for chunk, out in zip(kernels.float().split(step), masks.split(step), strict=True):
             probabilities = _mask_probabilities(chunk, features)[0].unflatten(1, size)
             resize_and_threshold_(out, probabilities, rows, columns, mask_thresh)

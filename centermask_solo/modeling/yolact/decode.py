@@ -19,7 +19,6 @@ from ...ops.masks import axis_resize, resize_and_threshold_
 MAX_COORDINATE = 1e6  # of a box, fractions of the input; beyond, its size in pixels or its area can overflow
 MASK_PADDING = 1.0  # border of a box that still belongs to its mask, prototype pixels
 MASK_THRESH = 0.5  # minimum probability of a mask's pixels, exclusive
-CHUNK_FLOATS = 2**22  # mask probabilities in a chunk: 16 MB, 220 masks of 138 x 138
 
 
 class Candidates(NamedTuple):
@@ -109,7 +108,7 @@ def decode_full_masks(
     size, device = prototypes.shape[1:], prototypes.device
     rows, columns = (axis_resize(n, out, device) for n, out in zip(size, output_size, strict=True))
     masks = torch.zeros(len(coefficients), *output_size, dtype=torch.bool, device=device)
-    step = rows_per_chunk(CHUNK_FLOATS, size.numel())
+    step = rows_per_chunk(4 * size.numel())
     for chunk, chunk_boxes, out in zip(coefficients.split(step), boxes.split(step), masks.split(step), strict=True):
         probabilities = mask_probabilities(chunk, prototypes, chunk_boxes)
         with torch.autocast(device.type, enabled=False):

@@ -12,7 +12,6 @@ from ...ops.chunks import rows_per_chunk
 from ...ops.topk import stable_topk
 
 NEUTRAL = -1  # label of an anchor that the class loss ignores
-CHUNK_FLOATS = 2**22  # overlaps of objects and anchors in a chunk: 16 MB, and twice that for their ranks
 
 
 class Objects(NamedTuple):
@@ -66,7 +65,7 @@ def match_anchors(
 
     # The best object of each anchor, and the best anchors of each object, a chunk of objects at a time.
     top_ious, top_anchors = [], []
-    step = rows_per_chunk(CHUNK_FLOATS, num_anchors)
+    step = rows_per_chunk(8 * num_anchors)  # ranks are int64
     for start in range(0, num_objects, step):
         ious = pairwise_iou(objects.boxes[start : start + step], anchors)
         ious = torch.where(has_extent[start : start + step, None], ious, 0.0)

@@ -3,7 +3,6 @@ import pytest
 import torch
 from detectron2.structures import BitMasks, PolygonMasks, polygons_to_bitmask
 
-from centermask_solo.modeling.centermask import targets as module
 from centermask_solo.modeling.centermask.targets import (
     MaskTargets,
     bitmask_mask_targets,
@@ -65,7 +64,7 @@ def test_bitmask_targets_agree_with_detectron2_and_with_the_polygons():
 
 def test_bitmask_targets_do_not_depend_on_the_chunk(monkeypatch):
     whole = bitmask_mask_targets(bitmasks(), ROIS, INDEX, 28)
-    monkeypatch.setattr(module, "_MAX_PIXELS", 1)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 1)
     for got, expected in zip(bitmask_mask_targets(bitmasks(), ROIS, INDEX, 28), whole, strict=True):
         assert torch.equal(got, expected)
 

@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from centermask_solo.modeling.fcos import targets as module
 from centermask_solo.modeling.fcos.targets import build_targets, centerness_targets, match_locations, regression_ranges
 from tests.oracles import fcos as oracles
 
@@ -34,7 +33,7 @@ def test_matching_equals_the_literal_version(radius, seed):
 def test_matching_does_not_depend_on_the_chunk(monkeypatch):
     boxes = random_boxes(30)
     whole = match_locations(boxes, SIZES, STRIDES, RANGES, 1.5)
-    monkeypatch.setattr(module, "_MAX_PAIRS", 1)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 1)
     assert torch.equal(match_locations(boxes, SIZES, STRIDES, RANGES, 1.5), whole)
 
 

@@ -58,14 +58,14 @@ def count_decoded_cells(monkeypatch):
 @pytest.mark.parametrize("settings", [{}, {"score_thresh": 0.0}, {"limit": 7}, {"mask_thresh": 0.7}], ids=str)
 @pytest.mark.parametrize("chunk_cells", [1, 4, 1000])
 def test_candidates_are_those_of_the_rule(monkeypatch, seed, settings, chunk_cells):
-    monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * chunk_cells)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 4 * 99 * chunk_cells)
     outputs = random_outputs(seed)
     expected = assert_equals_oracle(decoded(outputs, **settings), outputs, **settings)
     assert len(expected) >= 7
 
 
 def test_decoding_stops_when_nothing_better_can_come(monkeypatch):
-    monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * 2)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 4 * 99 * 2)
     logits, kernels, features = random_outputs(0)
     for x in logits:
         x -= 3
@@ -81,7 +81,7 @@ def test_decoding_stops_when_nothing_better_can_come(monkeypatch):
 @pytest.mark.parametrize("chunk_cells", [1, 3, 1000])
 def test_among_equal_scores_the_first_cells_come_first(monkeypatch, chunk_cells):
     """All scores and masks are alike, and masks so certain that no score decreases: stopping early would lose some."""
-    monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * chunk_cells)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 4 * 99 * chunk_cells)
     logits, kernels, features = random_outputs(0)
     outputs = ([x.fill_(1.0) for x in logits], [x.fill_(50.0) for x in kernels], features + 1)
     outputs[0][0][:, 0] = 0.9  # the first row is the worst, so its cells are decoded last
@@ -167,7 +167,7 @@ def full_masks(kernels, features, image_size=(33, 41), output_size=(50, 90), mas
     ("image_size", "output_size"), [((36, 44), (36, 44)), ((33, 41), (33, 41)), ((33, 41), (90, 20))]
 )
 def test_full_masks_are_those_of_whole_images(monkeypatch, chunk_masks, image_size, output_size):
-    monkeypatch.setattr(decode, "CHUNK_FLOATS", 99 * chunk_masks)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 4 * 99 * chunk_masks)
     _, kernels, features = random_outputs(5)
     kernels = kernels[0].flatten(1).T
     expected = oracles.full_mask_probabilities(kernels, features, 4, image_size, output_size)

@@ -96,7 +96,7 @@ def test_polygons_bit_masks_and_tensors_are_the_same():
 def test_masks_are_read_in_chunks(monkeypatch):
     model, inputs = tiny_model(), batch()
     whole = losses_and_gradients(model, inputs)[0]
-    monkeypatch.setattr("centermask_solo.modeling.ground_truth.MASK_CHUNK_PIXELS", 2 * 64 * 96)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 2 * 2 * 64 * 96)
     chunked = losses_and_gradients(model, inputs)[0]
     assert {k: v.item() for k, v in whole.items()} == {k: v.item() for k, v in chunked.items()}
 

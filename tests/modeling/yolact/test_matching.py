@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from centermask_solo.modeling.yolact import matching
 from centermask_solo.modeling.yolact.matching import Objects, assign_one_to_one, match_anchors
 from centermask_solo.ops.boxes import pairwise_iou
 from centermask_solo.ops.topk import stable_topk
@@ -38,10 +37,10 @@ def test_many_objects_that_are_alike_take_an_anchor_each():
     assert set(range(1, 301)) <= set(matches.labels.tolist())
 
 
-@pytest.mark.parametrize("chunk_floats", [2**22, 1])
+@pytest.mark.parametrize("chunk_bytes", [2**25, 1])
 @pytest.mark.parametrize("seed", range(4))
-def test_matching_equals_the_rule(seed, chunk_floats, monkeypatch):
-    monkeypatch.setattr(matching, "CHUNK_FLOATS", chunk_floats)
+def test_matching_equals_the_rule(seed, chunk_bytes, monkeypatch):
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", chunk_bytes)
     anchors, boxes, crowds = random_boxes(120, seed), random_boxes(7, seed + 50), random_boxes(2, seed + 70, largest=16)
     classes = torch.arange(7) % 3
     labels, owners = oracles.match_anchors(

@@ -144,7 +144,7 @@ def test_masks_that_the_loader_has_reduced_are_taken_as_they_are(labelled):
 def test_masks_are_read_in_chunks(monkeypatch, labelled):
     model, predictions, instances, _ = labelled
     whole = model.label(predictions, [instances])
-    monkeypatch.setattr("centermask_solo.modeling.ground_truth.MASK_CHUNK_PIXELS", 2 * 128 * 128)
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 2 * 2 * 128 * 128)
     chunked = model.label(predictions, [instances])
     assert torch.equal(whole.masks, chunked.masks)
     assert torch.equal(whole.sem_seg, chunked.sem_seg)

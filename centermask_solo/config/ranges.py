@@ -1,0 +1,213 @@
+"""The values that options allow: one table for this package's options and for those of Detectron2 that it reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from ..utils.errors import ConfigError
+from ..utils.rules import (
+    COUNT,
+    NAME,
+    NAMES,
+    NUMBER,
+    POSITIVE,
+    PROBABILITY,
+    SHARE,
+    SOME_NAMES,
+    THRESHOLD,
+    Rule,
+    ascending,
+    at_least,
+    between,
+    each,
+    integer,
+    one_of,
+    unless,
+)
+from .trees import flatten
+
+_PAIR = Rule(
+    "a pair of numbers, the first one less than the second",
+    lambda value: each(at_least(0), length=2).allows(value) and value[0] < value[1],
+)
+_DATASET = Rule("[name, annotation file, image folder]", each(NAME, length=3).allows)
+_NORMS = ("FrozenBN", "BN", "SyncBN")
+_CONV_BODIES = [f"V-{size}-eSE" for size in ("19-slim-dw", "19-dw", "19-slim", "19", "39", "57", "99")]
+_SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
+_SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+
+# The first pattern that matches the name of an option applies. Booleans need no rule: their type is checked.
+RULES: dict[str, Rule] = {
+    # --- Training ---
+    "SOLVER.IMS_PER_BATCH": COUNT,
+    "SOLVER.MAX_ITER": COUNT,
+    "SOLVER.CHECKPOINT_PERIOD": COUNT,
+    "SOLVER.BASE_LR": POSITIVE,
+    "SOLVER.BASE_LR_END": at_least(0),
+    "SOLVER.*LR_FACTOR": unless(None, at_least(0)),
+    "SOLVER.WEIGHT_DECAY*": unless(None, at_least(0)),
+    "SOLVER.MOMENTUM": THRESHOLD,
+    "SOLVER.GAMMA": POSITIVE,
+    "SOLVER.STEPS": ascending(COUNT),
+    "SOLVER.NUM_DECAYS": COUNT,
+    "SOLVER.WARMUP_FACTOR": between(0, 1),
+    "SOLVER.WARMUP_ITERS": integer(0),
+    "SOLVER.WARMUP_METHOD": one_of("linear", "constant"),
+    "SOLVER.LR_SCHEDULER_NAME": one_of(*_SCHEDULERS),
+    "SOLVER.REFERENCE_WORLD_SIZE": integer(0),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("value", "norm", "full_model"),
+    "SOLVER.CLIP_GRADIENTS.*": POSITIVE,
+    "SOLVER.OPTIMIZER": one_of("SGD", "AdamW"),
+    "SEED": integer(-1),
+    "VIS_PERIOD": integer(0),
+    "OUTPUT_DIR": NAME,
+    # --- Data ---
+    "DATALOADER.NUM_WORKERS": integer(0),
+    "DATALOADER.SAMPLER_TRAIN": one_of(*_SAMPLERS),
+    "DATALOADER.REPEAT_THRESHOLD": at_least(0),
+    "DATALOADER.RANDOM_SUBSET_RATIO": SHARE,
+    "DATASETS.COCO_JSON": each(_DATASET),
+    "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_*": COUNT,
+    "DATASETS.PROPOSAL_FILES_*": each(NAME),
+    "DATASETS.*": NAMES,
+    # --- Input ---
+    "INPUT.MIN_SIZE_TRAIN": each(integer(0), minimum=1),
+    "INPUT.MIN_SIZE_TEST": integer(0),
+    "INPUT.MAX_SIZE_*": COUNT,
+    "INPUT.MIN_SIZE_TRAIN_SAMPLING": one_of("choice", "range"),
+    "INPUT.RANDOM_FLIP": one_of("none", "horizontal", "vertical"),
+    "INPUT.CROP.TYPE": one_of("relative", "relative_range", "absolute", "absolute_range"),
+    "INPUT.CROP.SIZE": each(POSITIVE, length=2),
+    "INPUT.FORMAT": one_of("BGR", "RGB", "L", "YUV-BT.601"),
+    "INPUT.MASK_FORMAT": one_of("polygon", "bitmask"),
+    "INPUT.AUGMENTATION": one_of("default", "ssd"),
+    "INPUT.MIN_BOX_SIZE": at_least(0),
+    "INPUT.SSD.MAX_EXPAND": at_least(1),
+    "INPUT.SSD.MIN_CROP": SHARE,
+    "MODEL.PIXEL_MEAN": each(NUMBER, minimum=1),
+    "MODEL.PIXEL_STD": each(POSITIVE, minimum=1),
+    # --- Evaluation ---
+    "TEST.DETECTIONS_PER_IMAGE": COUNT,
+    "TEST.EVAL_PERIOD": integer(0),
+    "TEST.AUG.MIN_SIZES": each(COUNT, minimum=1),
+    "TEST.AUG.MAX_SIZE": COUNT,
+    "TEST.KEYPOINT_OKS_SIGMAS": each(POSITIVE),
+    "TEST.PRECISE_BN.NUM_ITER": COUNT,
+    # --- Backbones ---
+    "MODEL.BACKBONE.FREEZE_AT": integer(0),
+    "MODEL.FPN.OUT_CHANNELS": COUNT,
+    "MODEL.FPN.FUSE_TYPE": one_of("sum", "avg"),
+    "MODEL.FPN.IN_FEATURES": NAMES,
+    "MODEL.RESNETS.DEPTH": one_of(18, 34, 50, 101, 152),
+    "MODEL.RESNETS.RES5_DILATION": one_of(1, 2, 4),
+    "MODEL.RESNETS.OUT_FEATURES": NAMES,
+    "MODEL.RESNETS.DEFORM_ON_PER_STAGE": each(one_of(True, False), length=4),
+    "MODEL.RESNETS.NORM": NAME,
+    "MODEL.RESNETS.*": COUNT,
+    "MODEL.*.OUT_FEATURES": SOME_NAMES,
+    "MODEL.DARKNET.NORM": one_of(*_NORMS, "BNFrom6"),
+    "MODEL.MOBILENETV2.NORM": one_of(*_NORMS),
+    "MODEL.VOVNET.NORM": one_of(*_NORMS, "GN"),
+    "MODEL.VOVNET.CONV_BODY": one_of(*_CONV_BODIES),
+    "MODEL.VOVNET.DEFORM_ON_PER_STAGE": each(one_of(True, False), length=4),
+    "MODEL.VOVNET.DEFORM_NUM_GROUPS": COUNT,
+    "MODEL.FCOS.NORM": one_of("GN", "none"),
+    "MODEL.SOLOV2.NORM": one_of("GN", "none"),
+    "MODEL.*.NORM": one_of("", *_NORMS, "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"),
+    # --- Options that have one name in several systems ---
+    "MODEL.*.NMS.NAME": NAME,  # users can register rules of their own
+    "MODEL.*.NMS.KERNEL": one_of("gaussian", "linear"),
+    "MODEL.*.NMS.SIGMA": POSITIVE,
+    "MODEL.*.NMS.TOPK": COUNT,
+    "MODEL.*.NMS.IOU_THRESH": between(0, 1),
+    "MODEL.*.NMS.*SCORE_THRESH": THRESHOLD,
+    "MODEL.*.LOSS.FOCAL_ALPHA": between(0, 1),
+    "MODEL.*.LOSS.FOCAL_GAMMA": at_least(0),
+    "MODEL.*.LOSS.*_WEIGHT": at_least(0),
+    "MODEL.*.LEVEL_ASSIGNMENT": one_of("ratio", "area"),
+    "MODEL.*.PRIOR_PROB": PROBABILITY,
+    "MODEL.*.IN_FEATURES": SOME_NAMES,
+    "MODEL.*.SCORE_THRESH_*": THRESHOLD,
+    "MODEL.*.MASK_THRESH_TEST": THRESHOLD,
+    "MODEL.*.MASK_IOU.MIN_AREA": integer(0),
+    "MODEL.*.MASK_IOU.NUM_CONVS": integer(0),
+    "MODEL.*.MASK_IOU.CONV_DIM": COUNT,
+    "MODEL.*.NMS_THRESH*": between(0, 1),
+    "MODEL.*.POSITIVE_FRACTION": between(0, 1),
+    "MODEL.*.BATCH_SIZE_PER_IMAGE": COUNT,
+    "MODEL.*.POOLER_RESOLUTION": COUNT,
+    "MODEL.*.POOLER_SAMPLING_RATIO": integer(0),
+    "MODEL.*.PRE_NMS_TOPK_*": COUNT,
+    "MODEL.*.POOLER_TYPE": one_of("ROIAlignV2", "ROIAlign", "ROIPool"),
+    "MODEL.*LOSS_WEIGHT": at_least(0),
+    "MODEL.*.IOU_THRESHOLDS": each(between(0, 1), minimum=1),
+    "MODEL.ANCHOR_GENERATOR.SIZES": each(each(POSITIVE, minimum=1), minimum=1),
+    "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS": each(each(POSITIVE, minimum=1), minimum=1),
+    "MODEL.ANCHOR_GENERATOR.OFFSET": THRESHOLD,
+    "MODEL.PANOPTIC_FPN.COMBINE.STUFF_AREA_LIMIT": integer(0),
+    "MODEL.PANOPTIC_FPN.COMBINE.*_THRESH": between(0, 1),
+    "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": COUNT,
+    # --- FCOS ---
+    "MODEL.FCOS.NUM_CLASSES": integer(0),
+    "MODEL.FCOS.SIZES_OF_INTEREST": ascending(POSITIVE),
+    "MODEL.FCOS.TOP_LEVELS": integer(0, 2),
+    "MODEL.FCOS.NUM_*_CONVS": integer(0),
+    "MODEL.FCOS.POS_RADIUS": POSITIVE,
+    "MODEL.FCOS.LOSS.BOX_TYPE": one_of("giou", "iou", "linear_iou"),
+    "MODEL.FCOS.POST_NMS_TOPK_*": unless(-1, COUNT),
+    "MODEL.RPN.POST_NMS_TOPK_*": COUNT,
+    # --- SOLOv2 ---
+    "MODEL.SOLOV2.STRIDES": each(COUNT, minimum=1),
+    "MODEL.SOLOV2.NUM_GRIDS": each(COUNT, minimum=1),
+    "MODEL.SOLOV2.SCALE_RANGES": each(_PAIR, minimum=1),
+    "MODEL.SOLOV2.SIGMA": POSITIVE,
+    "MODEL.SOLOV2.DEFORM_IN_INSTANCE": one_of("none", "last", "all"),
+    "MODEL.SOLOV2.MASK_IN_FEATURES": SOME_NAMES,
+    # --- YOLACT ---
+    "MODEL.YOLACT.PROTO_FEATURE": NAME,
+    "MODEL.YOLACT.*_IOU": between(0, 1),
+    "MODEL.YOLACT.CROWD_IOA": between(0, 1),
+    "MODEL.YOLACT.OHEM_RATIO": at_least(0),
+    "MODEL.YOLACT.MASKS_TO_TRAIN": COUNT,
+    # --- The rest: counts, widths and sizes ---
+    "MODEL.*.NUM_CLASSES": COUNT,
+    "MODEL.*.NUM_KEYPOINTS": COUNT,
+    "MODEL.*.NUM_CONV*": integer(0),
+    "MODEL.*.NUM_FC": integer(0),
+    "MODEL.*CONV*_DIM": COUNT,
+    "MODEL.SOLOV2.*": COUNT,
+    "MODEL.YOLACT.*": COUNT,
+}
+
+
+def find_rule(key: str) -> Rule | None:
+    """Return the rule of an option by its full name, or None if it has none."""
+    return next((rule for pattern, rule in RULES.items() if fnmatchcase(key, pattern)), None)
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Raise ConfigError if a value is outside of what its option allows, or any number is not finite."""
+    for key, value in flatten(cfg).items():
+        rule = find_rule(key)
+        if rule is not None and not isinstance(value, bool) and not rule.allows(value):
+            raise ConfigError(f"{key} must be {rule.text}, not {_text(value)}")
+        if not all(map(math.isfinite, _floats(value))):
+            raise ConfigError(f"{key} must be finite, not {value}")
+
+
+def _floats(value: Any) -> Iterator[float]:
+    """Yield the floating-point numbers in a value and in its nested lists."""
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _floats(entry)
+
+
+def _text(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
