@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data.mapper import InstanceMapper
     from .evaluation import build_evaluator
     from .inference.predictor import Predictor
+    from .model_zoo.loading import load
     from .modeling.centermask import CenterMask, CenterMaskWithTTA
     from .modeling.fcos import FCOS
     from .modeling.solov2 import SOLOv2
@@ -49,6 +50,7 @@ __all__ = [
     "add_centermask_solo_config",
     "build_evaluator",
     "evaluate",
+    "load",
     "model_zoo",
     "register",
     "register_system",
@@ -75,6 +77,7 @@ _MODULES = {  # where each public name is defined
     "add_centermask_solo_config": "config",
     "build_evaluator": "evaluation",
     "evaluate": "training.evaluate",
+    "load": "model_zoo.loading",
     "register": "registration",
     "register_system": "modeling.systems",
 }

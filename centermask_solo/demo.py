@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .config import add_centermask_solo_config, config_dir, config_names, merge_config
+from .config import config_dir, config_names, default_config, merge_config
 from .data.datasets import register_datasets
 from .data.loader import load_dataset
 from .evaluation import format_results
@@ -60,8 +60,7 @@ def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = ()) ->
 
 def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
     start = time.perf_counter()
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
+    cfg = default_config()
     merge_config(cfg, config_file, opts)
     say(f"1. Data: generated images with exact masks (for training: {', '.join(cfg.DATASETS.TRAIN)})")
     register_datasets(cfg)

@@ -7,9 +7,8 @@ The images are the first ones, by id, that have an object; the categories are un
 """
 
 import argparse
-import json
 
-from centermask_solo.data.formats.coco import take_images
+from centermask_solo.data.formats.coco import take_images, write_coco_json
 from centermask_solo.data.validation.gate import inspect_file, refuse_errors
 from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.files import atomic_write
@@ -28,7 +27,7 @@ def main() -> None:
         refuse_errors(found, args.json, "images", masks=False)
         subset = take_images(data, args.count)
         with atomic_write(args.output) as file:
-            json.dump(subset, file)
+            write_coco_json(subset, file)
         print(f"{args.output}: {len(subset['images'])} images, {len(subset['annotations'])} objects")
 
 

@@ -12,14 +12,17 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import nn
 
+from ..utils.class_names import list_names
 from ..utils.errors import WeightsError
 from ..utils.files import atomic_write
 from ..utils.text import name_some
+from .class_rows import carry_classes
 from .files import check_weights_file
 from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
 from .sources import PixelFormat
 from .weight_file import WeightFile, read_weight_file
 
+ANOTHER_FOLDER = "give the config of that training, or another OUTPUT_DIR, or leave out --resume"
 ADVICE = "give weights of this model, or a config that fits the file"
 
 
@@ -28,7 +31,8 @@ class Checkpointer(DetectionCheckpointer):
 
     Differs: files are read without running code from them, under the names of any code base of
     :data:`~centermask_solo.checkpoint.sources.SOURCES`; a file that does not fit the model is an error instead of a
-    warning, and leaves the model as it was, except for the layers of another number of classes; images other than those
+    warning, and leaves the model as it was, except for the layers of another number of classes, in which classes that
+    both name keep their weights; a checkpoint of another training is not resumed; images other than those
     the weights were trained on are an error or a warning; class names and config are saved with the weights, and come
     back as ``thing_classes`` and ``config`` of what :meth:`load` returns.
     """
@@ -59,6 +63,7 @@ class Checkpointer(DetectionCheckpointer):
         self.thing_classes = thing_classes
         self.config = config
         self._path = ""
+        self._resuming = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth to the folder of checkpoints, with class names and config where they are known."""
@@ -77,6 +82,19 @@ class Checkpointer(DetectionCheckpointer):
         with atomic_write(os.path.join(self.save_dir, "last_checkpoint")) as file:
             file.write(last_filename_basename)
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the last checkpoint of the folder with all its state if ``resume`` and there is one, or else ``path``.
+
+        Raises:
+            WeightsError: As for :meth:`load`; also if the checkpoint to resume has other classes, or leaves a parameter
+                unfilled.
+        """
+        self._resuming = resume and not self.complete and self.has_checkpoint()
+        try:
+            return super().resume_or_load(path, resume=resume)
+        finally:
+            self._resuming = False
+
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a file, or nothing if ``path`` is empty; return what it holds besides the model and the checkpointables.
 
@@ -93,7 +111,8 @@ class Checkpointer(DetectionCheckpointer):
         file = read_weight_file(self._path, known_only=False)
         if file.source is not None:
             self.logger.info(f"{file.path} is {file.source_name}.")
-        return {**file.metadata, "model": file}
+        names = {} if file.thing_classes is None else {"thing_classes": file.thing_classes}
+        return {**file.metadata, **names, "model": file}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Fill the model; return what Detectron2 is to report, which is nothing for a file of a known source."""
@@ -103,11 +122,16 @@ class Checkpointer(DetectionCheckpointer):
             self._convert_ndarray_to_tensor(file.weights)
             by_caffe2 = file.metadata.get("__author__") == "Caffe2"
             file = replace(file, weights=align_and_update_state_dicts(state, file.weights, c2_conversion=by_caffe2))
+        if self._resuming:
+            self._check_same_classes(file)
+        elif self.thing_classes is not None and not self.complete:
+            file = self._carry_classes(file, state)
         fit = fit_weights(file, state)
+        advice = ANOTHER_FOLDER if self._resuming else ADVICE
         if fit.faults:
             source = f" ({file.source_name})" if file.source else ""
-            raise WeightsError(f"{file.path}{source} does not fit {self._name}: {'; '.join(fit.faults)}; {ADVICE}")
-        if self.complete and fit.missing:
+            raise WeightsError(f"{file.path}{source} does not fit {self._name}: {'; '.join(fit.faults)}; {advice}")
+        if (self.complete or self._resuming) and fit.missing:
             raise WeightsError(self._explain_incomplete(file, fit, len(parameters_of(state))))
         self._check_pixel_format(file)
         mismatch = super()._load_model({"model": fit.weights})
@@ -129,14 +153,40 @@ class Checkpointer(DetectionCheckpointer):
             key, there, here = min(fit.wrong_shapes)
             shape = f"; '{key}' is {there} in the file but {here} in the model"
         if set(fit.missing) <= set(fit.class_layers):
-            return (
-                f"{file.path} was trained on another number of classes than {self._name} has here{shape}; give the "
-                "config the number of classes of the file, or train on your dataset"
-            )
+            fix = "give the config the number of classes of the file, or train on your dataset"
+            fix = ANOTHER_FOLDER if self._resuming else fix
+            return f"{file.path} was trained on another number of classes than {self._name} has here{shape}; {fix}"
+        so = f"so its detections would be meaningless; {ADVICE}"
+        so = f"so training cannot be resumed; {ANOTHER_FOLDER}" if self._resuming else so
         return (
             f"{file.path} lacks {len(fit.missing)} of the {num_parameters} parameters of {self._name} (such as "
-            f"'{min(fit.missing)}'{shape}), so its detections would be meaningless; {ADVICE}"
+            f"'{min(fit.missing)}'{shape}), {so}"
         )
+
+    def _check_same_classes(self, file: WeightFile) -> None:
+        """Raise WeightsError if the checkpoint to resume names other classes, or another order, than the data."""
+        theirs, ours = file.thing_classes, self.thing_classes
+        if theirs is None or ours is None or theirs == list(ours):
+            return
+        raise WeightsError(
+            f"{file.path} was trained on other classes, or on these in another order, so training cannot be resumed "
+            f"(checkpoint: {list_names(theirs)}; dataset: {list_names(ours)}): {ANOTHER_FOLDER}"
+        )
+
+    def _carry_classes(self, file: WeightFile, state: dict[str, Any]) -> WeightFile:
+        """Return a file in the classes of the training data, by name; say so in the log."""
+        carried = carry_classes(file, state, self.thing_classes or ())
+        if carried is None:
+            return file
+        new = [name for name in self.thing_classes or () if name not in carried.kept]
+        parts = [f"those that both name keep their weights ({name_some(carried.kept)})"] if carried.kept else []
+        parts += [f"these start from their initialization: {name_some(new)}"] if new else []
+        if carried.restarted:
+            parts = [f"{', '.join(carried.restarted)} start from their initialization"]
+        self.logger.warning(
+            f"{file.path} was trained on other classes, or on these in another order: {'; '.join(parts)}."
+        )
+        return carried.file
 
     def _check_pixel_format(self, file: WeightFile) -> None:
         """Warn, or raise WeightsError, if the config gives other images than those the weights were trained on."""

@@ -14,6 +14,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("images", nargs="?", help="the image folder of an annotation file")
     parser.add_argument("--skip-images", action="store_true", help="do not decode every image")
     parser.add_argument("--boxes-only", action="store_true", help="objects need no masks, as for models without masks")
+    parser.add_argument(
+        "--max-image-pixels",
+        type=int,
+        metavar="N",
+        help="read images of up to N pixels, 0 for no limit; for training and prediction: INPUT.MAX_IMAGE_PIXELS",
+    )
     return parser
 
 
@@ -21,13 +27,15 @@ def run(args: argparse.Namespace) -> None:
     """Print the report; exit with code 1 if the dataset has faults."""
     if args.images is None and args.dataset.endswith(".json"):
         raise ConfigError(f"give the folder of the images after {args.dataset}")
+    from ..data.images import MAX_PIXELS
     from ..data.validation.report import check_coco_files, check_dataset
 
     open_images, masks = not args.skip_images, not args.boxes_only
+    limit = MAX_PIXELS if args.max_image_pixels is None else args.max_image_pixels
     if args.images is not None:
-        report = check_coco_files(args.dataset, args.images, open_images=open_images, masks=masks)
+        report = check_coco_files(args.dataset, args.images, open_images=open_images, masks=masks, max_pixels=limit)
     else:
-        report = check_dataset(args.dataset, open_images, masks)
+        report = check_dataset(args.dataset, open_images, masks, limit)
     print(report)
     if not report.ok:
         raise SystemExit(1)

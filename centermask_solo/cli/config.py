@@ -31,13 +31,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _show(args: argparse.Namespace) -> None:
-    from detectron2.config import get_cfg
 
-    from ..config import add_centermask_solo_config, merge_config
+    from ..config import default_config, merge_config
     from ..config.trees import flatten, to_yaml
 
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
+    cfg = default_config()
     defaults = flatten(cfg)
     merge_config(cfg, args.file, args.opts)
     options = flatten(cfg)

@@ -14,10 +14,16 @@ if TYPE_CHECKING:
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--weights``, ``--config-file`` and ``--score-threshold``."""
     parser.add_argument(
-        "--weights", required=True, metavar="FILE", help="a checkpoint, or centermask_solo:// and the name of a config"
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="weights of a detector of any known source, or centermask_solo:// and the name of a config",
     )
     parser.add_argument(
-        "--config-file", default="", metavar="FILE", help="default: the config stored in the checkpoint or next to it"
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="default: the config stored in the weights or next to them, or the only one of this package that they fit",
     )
     parser.add_argument(
         "--score-threshold",
@@ -44,15 +50,10 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def load_cfg(args: argparse.Namespace) -> CfgNode:
     """Return the config of ``--weights``, with the overrides; register its datasets."""
-    from detectron2.config import get_cfg
-
-    from .. import add_centermask_solo_config
-    from ..config import merge_config
+    from .. import registration  # noqa: F401  (registers the models)
     from ..data.datasets import register_datasets
-    from ..model_zoo import find_config
+    from ..model_zoo.lookup import load_cfg as load
 
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
-    merge_config(cfg, args.config_file or find_config(args.weights), [*args.opts, "MODEL.WEIGHTS", args.weights])
+    cfg = load(args.weights, args.config_file, args.opts)
     register_datasets(cfg)
     return cfg

@@ -14,8 +14,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser = subparsers.add_parser("predict", help="find instances in images and draw them")
     add_weights_arguments(parser)
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="images, image folders or patterns")
+    parser.add_argument("--recursive", action="store_true", help="include the subfolders of image folders")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for pictures and predictions.json")
-    parser.add_argument("--batch-size", type=argument(COUNT), default=1, help="images per forward pass (default: 1)")
+    parser.add_argument(
+        "--batch-size", type=argument(COUNT), default=1, help="most images per forward pass (default: 1)"
+    )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     add_color_argument(parser)
     add_overrides(parser)
@@ -35,6 +38,7 @@ def run(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         with_pictures=not args.no_pictures,
         color_by=args.color_by,
+        recursive=args.recursive,
     )
     hint = "" if done.num_instances else "; a lower --score-threshold keeps more"
     images = "1 image" if done.num_images == 1 else f"{done.num_images} images"

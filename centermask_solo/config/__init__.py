@@ -1,13 +1,28 @@
 """The options that this package adds to Detectron2's config, and how config files are found, merged and converted."""
 
-from .files import config_dir, config_names, find_config_file, load_config, merge_config, read_config_file, value_of
-from .options import add_centermask_solo_config
+from .files import (
+    AUTO,
+    AUTO_NUMBER,
+    config_dir,
+    config_names,
+    find_config_file,
+    given_options,
+    load_config,
+    merge_config,
+    read_config_file,
+    value_of,
+)
+from .options import add_centermask_solo_config, default_config
 
 __all__ = [
+    "AUTO",
+    "AUTO_NUMBER",
     "add_centermask_solo_config",
     "config_dir",
     "config_names",
+    "default_config",
     "find_config_file",
+    "given_options",
     "load_config",
     "merge_config",
     "read_config_file",

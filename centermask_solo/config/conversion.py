@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
 from .files import merge_config, read_config_file
 from .old_names import OLD_NAMES
-from .options import add_centermask_solo_config
+from .options import default_config
 from .trees import flatten, to_yaml
 
 _DROPBOX = re.compile(r"https://www\.dropbox\.com/(\S+?)(?:\?dl=[01])?$")
@@ -56,7 +56,7 @@ def convert_options(options: Mapping[str, Any]) -> Conversion:
     Raises:
         ConfigError: Two options that have become one have different values.
     """
-    defaults = flatten(_default_config())
+    defaults = flatten(default_config())
     result = Conversion()
     for key, value in flatten(options).items():
         old = OLD_NAMES.get(key)
@@ -94,16 +94,10 @@ def convert_file(path: str, target: str, *, drop_unknown: bool = False, overwrit
     if result.unknown and not drop_unknown:
         raise ConfigError(f"{path} has unknown options: {', '.join(result.unknown)}; --drop-unknown leaves them out")
     text = to_yaml(result.options)
-    merge_config(_default_config(), CfgNode.load_cfg(text), None)
+    merge_config(default_config(), CfgNode.load_cfg(text), None)
     with atomic_write(target) as file:
         file.write(f"# Converted from {Path(path).name}.\n{text}")
     return result
-
-
-def _default_config() -> CfgNode:
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
-    return cfg
 
 
 def _match_type(value: Any, default: Any) -> Any:

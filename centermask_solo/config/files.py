@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,12 @@ from ..utils.errors import ConfigError
 from ..utils.text import nearest_hint, one_line
 from .old_names import OLD_NAMES
 from .ranges import check_values
-from .trees import keys_of
+from .trees import flatten, keys_of
 
+AUTO = "auto"  # a number of classes that is to come from the data
+AUTO_NUMBER = 0  # the same in a config, whose numbers must be numbers
+
+BASE = "_BASE_"
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -99,12 +104,51 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
             cfg.merge_from_other_cfg(config)
     elif config:
         path = find_config_file(config)
-        _check_groups(cfg, read_config_file(path))
+        options = read_config_file(path)
+        _check_groups(cfg, options)
         with _explained(cfg, path):
-            cfg.merge_from_file(path, allow_unsafe=False)
+            if _replace_auto(options):
+                cfg.merge_from_other_cfg(CfgNode(options))
+            else:
+                cfg.merge_from_file(path, allow_unsafe=False)
+    values = [str(AUTO_NUMBER) if _is_auto(*pair) else pair[1] for pair in zip(opts[::2], opts[1::2], strict=True)]
     with _explained(cfg, "the overrides"):
-        cfg.merge_from_list(opts)
+        cfg.merge_from_list([x for pair in zip(opts[::2], values, strict=True) for x in pair])
     check_values(cfg)
+
+
+def given_options(config: str, opts: Sequence[str] | None) -> set[str]:
+    """Return the full names of the options that the user's own config files and the KEY VALUE overrides set.
+
+    Args:
+        config: Path of a config file or its name in ``configs``; "" for none. Files of this package do not count.
+        opts: Keys and values in turn.
+    """
+    given = set(list(opts or [])[::2])
+    path = Path(find_config_file(config)) if config else config_dir()
+    while not path.resolve().is_relative_to(config_dir().resolve()):
+        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        given |= flatten(options).keys()
+        if BASE not in options:
+            break
+        path = path.parent / os.path.expanduser(options[BASE])
+    return given - {BASE}
+
+
+def _is_auto(key: str, value: Any) -> bool:
+    """Return whether a value asks for the number of classes of the data."""
+    return value == AUTO and key.endswith(".NUM_CLASSES") and ".SEM_SEG_HEAD." not in key
+
+
+def _replace_auto(options: dict[str, Any], prefix: str = "") -> bool:
+    """Replace :data:`AUTO` in nested options, in place; return whether there was one."""
+    found = False
+    for name, value in options.items():
+        if isinstance(value, dict):
+            found |= _replace_auto(value, f"{prefix}{name}.")
+        elif _is_auto(f"{prefix}{name}", value):
+            options[name], found = AUTO_NUMBER, True
+    return found
 
 
 def _check_groups(cfg: CfgNode, options: Mapping[Any, Any], prefix: str = "") -> None:

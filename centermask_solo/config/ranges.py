@@ -87,6 +87,7 @@ RULES: dict[str, Rule] = {
     "INPUT.MASK_FORMAT": one_of("polygon", "bitmask"),
     "INPUT.AUGMENTATION": one_of("default", "ssd"),
     "INPUT.MIN_BOX_SIZE": at_least(0),
+    "INPUT.MAX_IMAGE_PIXELS": integer(0),
     "INPUT.SSD.MAX_EXPAND": at_least(1),
     "INPUT.SSD.MIN_CROP": SHARE,
     "MODEL.PIXEL_MEAN": each(NUMBER, minimum=1),
@@ -153,7 +154,7 @@ RULES: dict[str, Rule] = {
     "MODEL.PANOPTIC_FPN.COMBINE.*_THRESH": between(0, 1),
     "MODEL.SEM_SEG_HEAD.COMMON_STRIDE": COUNT,
     # --- FCOS ---
-    "MODEL.FCOS.NUM_CLASSES": integer(0),
+    "MODEL.*.NUM_CLASSES": integer(0),  # 0: that of the data
     "MODEL.FCOS.SIZES_OF_INTEREST": ascending(POSITIVE),
     "MODEL.FCOS.TOP_LEVELS": integer(0, 2),
     "MODEL.FCOS.NUM_*_CONVS": integer(0),
@@ -175,7 +176,6 @@ RULES: dict[str, Rule] = {
     "MODEL.YOLACT.OHEM_RATIO": at_least(0),
     "MODEL.YOLACT.MASKS_TO_TRAIN": COUNT,
     # --- The rest: counts, widths and sizes ---
-    "MODEL.*.NUM_CLASSES": COUNT,
     "MODEL.*.NUM_KEYPOINTS": COUNT,
     "MODEL.*.NUM_CONV*": integer(0),
     "MODEL.*.NUM_FC": integer(0),

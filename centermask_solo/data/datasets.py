@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.data.datasets import load_coco_json, register_coco_instances
+from detectron2.data.datasets import load_coco_json, load_lvis_json, register_coco_instances
 from detectron2.utils.file_io import PathManager
 
 from ..utils.errors import ConfigError, DataError, UserError
@@ -21,7 +21,8 @@ from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
 from .validation.gate import usable_json
 
-_COCO_LOADERS = (__name__, "detectron2.data.datasets.coco")  # modules whose loading functions only read the json
+# Modules whose loading functions only read the json
+_JSON_LOADERS = (__name__, "detectron2.data.datasets.coco", "detectron2.data.datasets.lvis")
 
 Sample = dict[str, Any]  # an image with its annotations, in Detectron2's standard format
 
@@ -119,13 +120,20 @@ def find_files(name: str) -> Metadata:
 
 
 def has_instances_json(metadata: Metadata) -> bool:
-    """Return whether a dataset has an annotation file in COCO's format for instances."""
+    """Return whether a dataset has an annotation file in COCO's format for instances, which LVIS's is, too."""
     kind = metadata.get("evaluator_type", "coco")
-    return kind in ("coco", "coco_panoptic_seg") and bool(metadata.get("json_file"))
+    return kind in ("coco", "coco_panoptic_seg", "lvis") and bool(metadata.get("json_file"))
+
+
+def is_lvis(metadata: Metadata) -> bool:
+    """Return whether the annotation file of a dataset is read as LVIS's."""
+    return metadata.get("evaluator_type") == "lvis"
 
 
 def load_through_gate(name: str, masks: bool = True) -> None:
-    """Let a dataset in COCO format be loaded, from now on, from a repaired copy of its json if that needs a repair.
+    """Let a dataset in COCO's or LVIS's format be loaded, from now on, through the rules of validation.
+
+    A json that needs a repair is then replaced by a repaired copy.
 
     A dataset with a loading function of its own keeps it.
 
@@ -134,22 +142,25 @@ def load_through_gate(name: str, masks: bool = True) -> None:
         masks: Whether objects need masks.
     """
     metadata = MetadataCatalog.get(name)
-    if not has_instances_json(metadata) or DatasetCatalog[name].__module__ not in _COCO_LOADERS:
+    if not has_instances_json(metadata) or DatasetCatalog[name].__module__ not in _JSON_LOADERS:
         return
     json_file, image_root = metadata.json_file, metadata.get("image_root", "")
     DatasetCatalog.remove(name)
-    DatasetCatalog.register(name, lambda: _load_coco(name, json_file, image_root, masks))
+    lvis = is_lvis(metadata)
+    DatasetCatalog.register(name, lambda: _load_json(name, json_file, image_root, masks, lvis))
 
 
-def _load_coco(name: str, json_file: str, image_root: str, masks: bool) -> list[Sample]:
+def _load_json(name: str, json_file: str, image_root: str, masks: bool, lvis: bool) -> list[Sample]:
     prepare_dataset(name)
-    with usable_json(json_file, image_root, masks=masks) as path:
+    with usable_json(json_file, image_root, masks=masks, lvis=lvis) as path:
+        if lvis:
+            return load_lvis_json(path, os.path.join(image_root, ""), name)  # which does not add the slash
         return load_coco_json(path, image_root, name)
 
 
 @contextmanager
 def usable_annotations(name: str, masks: bool = True) -> Iterator[None]:
-    """Inside the context, let the metadata of a dataset name a json that pycocotools reads as it is meant.
+    """Inside the context, let the metadata of a dataset name a json that its evaluator reads as it is meant.
 
     This is for evaluators, which read the json when they are built. A dataset without a json is left alone.
 
@@ -165,7 +176,7 @@ def usable_annotations(name: str, masks: bool = True) -> Iterator[None]:
         yield
         return
     original = metadata.json_file
-    with usable_json(original, metadata.get("image_root", ""), masks=masks) as path:
+    with usable_json(original, metadata.get("image_root", ""), masks=masks, lvis=is_lvis(metadata)) as path:
         vars(metadata)["json_file"] = path  # Metadata refuses to change a value
         try:
             yield
@@ -197,6 +208,15 @@ def load_dataset(name: str) -> list[Sample]:
             f"the dataset '{name}' cannot be loaded ({type(error).__name__}: {first_line(error)}): correct "
             f"{json_file}, or the function that the dataset is registered with"
         ) from error
+
+
+def class_names(name: str) -> list[str] | None:
+    """Return the class names of a registered dataset, in the order of its annotations; None if it has none."""
+    metadata = MetadataCatalog.get(name)
+    if metadata.get("thing_classes") is None and metadata.get("evaluator_type") != "sem_seg":
+        load_dataset(name)  # sets them
+    names = metadata.get("thing_classes")
+    return None if names is None else list(names)
 
 
 for _split in NUM_IMAGES:

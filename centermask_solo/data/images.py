@@ -1,46 +1,164 @@
-"""Read images, and report those that cannot be read."""
+"""Read images: one reader for training, prediction, evaluation and checks, which names those that cannot be read."""
 
 from __future__ import annotations
 
 import os
 import struct
+import threading
 import zlib
+from typing import Any
 
-from detectron2.data.detection_utils import read_image
-from PIL import Image
+import cv2
+import numpy as np
+from detectron2.data.detection_utils import convert_PIL_to_numpy
+from detectron2.utils.file_io import PathManager
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
 
 from ..utils.errors import DataError
+from .pixels import Pixels, orient, to_8_bits
 
+MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
 ORIENTATION = 0x0112  # the tag in EXIF data
+_DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes that Pillow would clip to 8 bits
 
 # What PIL and the file system raise over a missing, truncated or otherwise damaged file
-IMAGE_ERRORS = (OSError, SyntaxError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+IMAGE_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
+
+_opening = threading.Lock()
 
 
-def image_size(path: str) -> tuple[int, int]:
+def read_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+    """Return the image of a dataset; see :func:`decode_image`.
+
+    Raises:
+        DataError: The file is missing, damaged or too large.
+    """
+    try:
+        return decode_image(path, image_format, max_pixels)
+    except DataError:
+        raise
+    except IMAGE_ERRORS as error:
+        raise unreadable_image(path, error) from error
+
+
+def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+    """Return the first frame of an image file, turned as its EXIF data asks for.
+
+    Grayscale and palettes become colors, alpha is dropped, CMYK is converted without color profiles, and what is not 8
+    bits deep is scaled by :func:`~centermask_solo.data.pixels.to_8_bits`.
+
+    Args:
+        path: Image file of any format that Pillow reads.
+        image_format: "BGR", "RGB", or another of Detectron2's formats.
+        max_pixels: Most pixels that are decoded; 0 for no limit.
+
+    Returns:
+        (H, W, 3) uint8 for "BGR" and "RGB"; for other formats as Detectron2's ``read_image``.
+
+    Raises:
+        DataError: The image has more than ``max_pixels``.
+        OSError: The file is missing or damaged; also the other ``IMAGE_ERRORS``.
+    """
+    with PathManager.open(path, "rb") as file:
+        image = _open(file)
+        _check_pixels(path, image.size, max_pixels)
+        is_deep_color = image.mode not in _DEEP_GRAY and any(";16" in str(tile[-1]) for tile in image.tile)
+        image.load()
+        pixels = _decode_deep_color(file) if is_deep_color else rgb_pixels(image)
+        pixels = np.ascontiguousarray(orient(pixels, _orientation(image)))
+    if image_format in ("RGB", "BGR"):
+        return pixels if image_format == "RGB" else np.ascontiguousarray(pixels[:, :, ::-1])
+    return convert_PIL_to_numpy(Image.fromarray(pixels), image_format)
+
+
+def _open(file: Any) -> ImageFile.ImageFile:
+    """Return an image of any size, not yet decoded."""
+    with _opening:  # Pillow's limit, of which it also warns, is a global variable
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(file)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def rgb_pixels(image: Image.Image) -> Pixels:
+    """Return the pixels of a Pillow image as they are stored, (H, W, 3) uint8 in RGB order."""
+    if image.mode in _DEEP_GRAY:
+        gray = to_8_bits(np.asarray(image))
+        return np.stack([gray, gray, gray], axis=-1)
+    return np.asarray(image.convert("RGB"))
+
+
+def _decode_deep_color(file: Any) -> Pixels:
+    """Return the pixels of a file with 16 bits per channel, of which Pillow reads 8 bits only."""
+    file.seek(0)
+    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise OSError("OpenCV, which reads 16 bits per channel, does not know this format")
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    colors = pixels[:, :, :3][:, :, ::-1] if pixels.shape[2] >= 3 else pixels[:, :, [0, 0, 0]]
+    return to_8_bits(colors)
+
+
+def _check_pixels(path: str, size: tuple[int, int], max_pixels: int) -> None:
+    count = size[0] * size[1]
+    if max_pixels and count > max_pixels:
+        raise DataError(
+            f"the image {path} is too large: it has {size[0]}x{size[1]} pixels, more than {max_pixels}; to read it "
+            f"nevertheless, set INPUT.MAX_IMAGE_PIXELS {count} (for check-dataset: --max-image-pixels {count})"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the orientation of an image's EXIF data, 1 if there is none."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF data raises anything, and is no reason to refuse an image
+        return 1
+
+
+def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Decode an image and return its (width, height) after the rotation that its EXIF data asks for.
 
     Raises:
-        DataError: The file is missing or damaged.
+        DataError: The file is missing, damaged or too large.
     """
-    try:
-        height, width = read_image(path, "RGB").shape[:2]
-    except (*IMAGE_ERRORS, ValueError) as error:
-        raise unreadable_image(path, error) from error
+    height, width = read_image(path, "RGB", max_pixels).shape[:2]
     return width, height
 
 
 def exif_orientation(path: str) -> int:
     """Return the orientation of a readable image's EXIF data: 1 if shown as stored, 2 to 8 otherwise."""
-    with Image.open(path) as image:
-        return image.getexif().get(ORIENTATION, 1)
+    with _open(path) as image:
+        return _orientation(image)
 
 
-def check_image(path: str, expected: tuple[int, int]) -> None:
+def check_image(path: str, expected: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
     """Raise DataError unless an image can be decoded and has the ``expected`` (width, height)."""
-    found = image_size(path)
+    found = image_size(path, max_pixels)
     if found != expected:
         raise wrong_size(path, found, expected)
+
+
+def read_labels(path: str) -> NDArray[Any]:
+    """Return a label image, (H, W) of integers; of a palette, the numbers and not the colors.
+
+    Raises:
+        DataError: It is missing, damaged, or has several channels.
+    """
+    try:
+        with PathManager.open(path, "rb") as file:
+            labels = np.asarray(_open(file))
+    except FileNotFoundError:
+        raise DataError(
+            f"the label image {path} is missing: datasets/prepare_panoptic_fpn.py creates those of panoptic datasets"
+        ) from None
+    except IMAGE_ERRORS as error:
+        raise DataError(f"the label image {path} is damaged ({error}): create it again") from error
+    if labels.ndim != 2:
+        raise DataError(f"the label image {path} has {labels.shape[-1]} channels: it must have one, of class numbers")
+    return labels
 
 
 def unreadable_image(path: str, error: Exception) -> DataError:

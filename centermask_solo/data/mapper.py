@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ..ops.masks import reduce_masks
 from ..utils.errors import ConfigError, DataError
-from .images import IMAGE_ERRORS, image_size, unreadable_image, wrong_size
+from .images import MAX_PIXELS, read_image, read_labels, wrong_size
+from .transforms.resize import keep_a_pixel
 from .transforms.ssd import build_ssd_augmentations
 from .transforms.view import View
 
@@ -31,7 +32,8 @@ class InstanceMapper(DatasetMapper):
 
     Differs from it:
 
-    * An image that is missing, damaged or of another size than the annotations state is named in a one-line error.
+    * Images are read by :func:`~centermask_solo.data.images.read_image`, and label images by their numbers, not their
+      colors. One that is missing, damaged or of another size than the annotations state is named in a one-line error.
     * RLE and polygons work with either ``INPUT.MASK_FORMAT``. "bitmask": every mask becomes a bitmask. "polygon": an
       image whose objects all have polygons keeps them; one with an RLE, whose holes polygons cannot express, and one
       that is cropped get bitmasks.
@@ -50,6 +52,7 @@ class InstanceMapper(DatasetMapper):
         keep_crowds: bool = False,
         min_box_size: float = 0.0,
         mask_sizes: Mapping[str, tuple[int, int]] | None = None,
+        max_pixels: int = MAX_PIXELS,
         **options: Any,
     ) -> None:
         """
@@ -58,11 +61,12 @@ class InstanceMapper(DatasetMapper):
             keep_crowds: Whether crowds are among them; ``gt_is_crowd``, (M,) bool, then marks them.
             min_box_size: Objects whose width or height is not above this are dropped, in pixels of the sample.
             mask_sizes: Fields that replace ``gt_masks``, with the (height, width) of their masks: (M, *size) bool.
+            max_pixels: Most pixels of an image file; 0 for no limit.
             options: Arguments of Detectron2's mapper.
         """
         super().__init__(is_train, **options)
         self.keep_crowds, self.min_box_size = keep_crowds, min_box_size
-        self.mask_sizes = dict(mask_sizes or {})
+        self.mask_sizes, self.max_pixels = dict(mask_sizes or {}), max_pixels
 
     @classmethod
     def from_config(
@@ -85,7 +89,9 @@ class InstanceMapper(DatasetMapper):
             ConfigError: An option is unknown, or options contradict each other or the model.
         """
         options = super().from_config(cfg, is_train)
+        options["augmentations"] = [keep_a_pixel(x) for x in options["augmentations"]]
         options |= {"keep_crowds": cfg.INPUT.KEEP_CROWDS, "min_box_size": cfg.INPUT.MIN_BOX_SIZE}
+        options["max_pixels"] = cfg.INPUT.MAX_IMAGE_PIXELS
         if cfg.INPUT.AUGMENTATION not in ("default", "ssd"):
             raise ConfigError(f"INPUT.AUGMENTATION must be 'default' or 'ssd', not {cfg.INPUT.AUGMENTATION!r}")
         if is_train and cfg.INPUT.AUGMENTATION == "ssd":
@@ -104,16 +110,24 @@ class InstanceMapper(DatasetMapper):
         Raises:
             DataError: The image or an annotation cannot be used.
         """
-        name = str(dataset_dict.get("file_name"))
-        try:
-            mapper = copy.copy(self)
-            if self.is_train:
-                mapper.augmentations = _WithBoxes(self.augmentations, dataset_dict.get("annotations", []))
-            return DatasetMapper.__call__(mapper, dataset_dict)
-        except utils.SizeMismatchError as error:
-            raise wrong_size(name, image_size(name), (dataset_dict["width"], dataset_dict["height"])) from error
-        except IMAGE_ERRORS as error:
-            raise unreadable_image(name, error) from error
+        sample = copy.deepcopy(dataset_dict)
+        image = read_image(sample["file_name"], self.image_format, self.max_pixels)
+        _check_size(sample, image)
+        labels = _read_uint8_labels(sample.pop("sem_seg_file_name")) if "sem_seg_file_name" in sample else None
+        boxes = _boxes(sample.get("annotations", [])) if self.is_train else None
+        aug_input = T.AugInput(image, boxes=boxes, sem_seg=labels)
+        transforms = self.augmentations(aug_input)
+        image_shape = aug_input.image.shape[:2]
+        sample["image"] = torch.as_tensor(np.ascontiguousarray(aug_input.image.transpose(2, 0, 1)))
+        if labels is not None:
+            sample["sem_seg"] = torch.as_tensor(aug_input.sem_seg.astype(np.int64))
+        if self.proposal_topk is not None:
+            utils.transform_proposals(sample, image_shape, transforms, proposal_topk=self.proposal_topk)
+        if not self.is_train:
+            sample.pop("annotations", None)
+        elif "annotations" in sample:
+            self._transform_annotations(sample, transforms, image_shape)
+        return sample
 
     def _transform_annotations(
         self, dataset_dict: dict[str, Any], transforms: T.TransformList, image_shape: tuple[int, int]
@@ -161,17 +175,26 @@ class InstanceMapper(DatasetMapper):
         return BitMasks(bitmasks)
 
 
-class _WithBoxes:
-    """Augmentations that receive the boxes of an image's objects, without crowds."""
+def _check_size(sample: Any, image: NDArray[Any]) -> None:
+    """Raise DataError if an image has another size than its annotations state; add the size if they do not."""
+    height, width = image.shape[:2]
+    expected: tuple[int, int] = (sample.setdefault("width", width), sample.setdefault("height", height))
+    if expected != (width, height):
+        raise wrong_size(sample["file_name"], (width, height), expected)
 
-    def __init__(self, augmentations: T.Augmentation, annotations: Sequence[Annotation]) -> None:
-        self.augmentations = augmentations
-        boxes = [_box(x) for x in annotations if not x.get("iscrowd", 0)]
-        self.boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
 
-    def __call__(self, aug_input: T.AugInput) -> T.Transform:
-        aug_input.boxes = self.boxes
-        return self.augmentations(aug_input)
+def _read_uint8_labels(path: str) -> NDArray[np.uint8]:
+    """Return a label image, (H, W), that augmentations can transform."""
+    labels = read_labels(path)
+    if labels.size and (labels.min() < 0 or labels.max() > 255):
+        raise DataError(f"the label image {path} has labels from {labels.min()} to {labels.max()}: use 0 to 255")
+    return labels.astype(np.uint8)
+
+
+def _boxes(annotations: Sequence[Annotation]) -> NDArray[np.float64]:
+    """Return the boxes of objects that are no crowds, (M, 4)."""
+    boxes = [_box(x) for x in annotations if not x.get("iscrowd", 0)]
+    return np.array(boxes, dtype=np.float64).reshape(-1, 4)
 
 
 def _box(annotation: Annotation) -> Any:

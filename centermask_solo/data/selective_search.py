@@ -9,11 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.data.detection_utils import read_image
 
 from ..utils.errors import UserError
 from .datasets import Sample
-from .images import IMAGE_ERRORS, unreadable_image
+from .images import read_image
 from .proposals import Proposals
 
 ximgproc: Any = getattr(cv2, "ximgproc", None)  # of OpenCV's contrib build
@@ -49,10 +48,7 @@ def _selective_search(paths: Sequence[str], num_workers: int) -> Iterator[Propos
 
 
 def _search(path: str) -> Proposals:
-    try:
-        image = read_image(path, "BGR")
-    except IMAGE_ERRORS as error:
-        raise unreadable_image(path, error) from error
+    image = read_image(path, "BGR", max_pixels=0)
     search = ximgproc.segmentation.createSelectiveSearchSegmentation()
     search.setBaseImage(image)
     search.switchToSelectiveSearchFast()

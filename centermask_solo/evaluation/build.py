@@ -10,6 +10,7 @@ from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 from detectron2.utils.file_io import PathManager
 
 from ..data.datasets import usable_annotations
+from ..modeling.option_scope import max_detections
 from ..utils.errors import DataError
 from ..utils.packages import require
 from . import cityscapes
@@ -57,8 +58,8 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     * "sem_seg": semantic segmentation.
     * "cityscapes_instance" and "cityscapes_sem_seg": the metrics of Cityscapes.
 
-    All detections that ``TEST.DETECTIONS_PER_IMAGE`` allows are evaluated, and never fewer per image than in the
-    official metrics. Files are written to ``OUTPUT_DIR/inference/<dataset>``.
+    All detections that ``TEST.DETECTIONS_PER_IMAGE``, or the system's own limit, allows are evaluated, and never fewer
+    per image than in the official metrics. Files are written to ``OUTPUT_DIR/inference/<dataset>``.
 
     Raises:
         DataError: The type is none of these, or the dataset lacks what its type needs.
@@ -67,11 +68,12 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     check_evaluator(dataset_name)
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
-    limit = cfg.TEST.DETECTIONS_PER_IMAGE
+    limit = max_detections(cfg)
     if kind == "lvis":
-        return MaskScoreLVISEvaluator(
-            dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit)
-        )
+        with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
+            return MaskScoreLVISEvaluator(
+                dataset_name, output_dir=output_dir, max_dets_per_image=max(LVIS_MAX_DETECTIONS, limit)
+            )
     if kind == "sem_seg":
         return SemanticEvaluator(dataset_name, output_dir=output_dir)
     if kind in _CITYSCAPES:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from detectron2.evaluation import SemSegEvaluator
-from detectron2.utils.file_io import PathManager
 from numpy.typing import NDArray
-from PIL import Image
 
-from ..data.images import IMAGE_ERRORS
+from ..data.images import read_labels
 from ..utils.errors import ConfigError, DataError
 
 
@@ -54,23 +51,3 @@ class SemanticEvaluator(SemSegEvaluator):
                 f"{self._num_classes - 1} and {self._ignore_label} for unlabeled pixels: correct it, or stuff_classes"
             )
         return labels
-
-
-def read_labels(path: str) -> NDArray[Any]:
-    """Return a label image, (H, W) of integers.
-
-    Raises:
-        DataError: It is missing, damaged, or has several channels.
-    """
-    try:
-        with PathManager.open(path, "rb") as file:
-            labels = np.asarray(Image.open(file))
-    except FileNotFoundError:
-        raise DataError(
-            f"the label image {path} is missing: datasets/prepare_panoptic_fpn.py creates those of panoptic datasets"
-        ) from None
-    except IMAGE_ERRORS as error:
-        raise DataError(f"the label image {path} is damaged ({error}): create it again") from error
-    if labels.ndim != 2:
-        raise DataError(f"the label image {path} has {labels.shape[-1]} channels: it must have one, of class numbers")
-    return labels

@@ -9,6 +9,7 @@ from detectron2.data.build import load_proposals_into_dataset
 
 from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
+from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
 from ..utils.errors import ConfigError
 from ..visualization.contact_sheet import contact_sheet
 from ..visualization.drawing import ColorBy
@@ -33,6 +34,7 @@ def compare_with_ground_truth(
 
     Raises:
         ConfigError: ``count`` is not positive, or there is no dataset.
+        DataError: The dataset has other classes than the weights, by name.
     """
     if count < 1:
         raise ConfigError(f"a picture of {count} images cannot be drawn: ask for 1 or more")
@@ -42,10 +44,13 @@ def compare_with_ground_truth(
     predictor = Predictor(cfg)
     mapper = InstanceMapper(cfg, is_train=False)
     dataset = load_dataset(cfg.DATASETS.TEST[0])
+    order = order_in_dataset(class_names_of(predictor.model), cfg.DATASETS.TEST[0])
     if cfg.MODEL.LOAD_PROPOSALS:
         dataset = load_proposals_into_dataset(dataset, cfg.DATASETS.PROPOSAL_FILES_TEST[0])
     chosen = dataset[:: max(1, len(dataset) // count)][:count]
     with torch.no_grad():
-        instances = [predictor.model([mapper(d)])[0]["instances"].to("cpu") for d in chosen]
+        outputs = [predictor.model([mapper(d)])[0] for d in chosen]
+    outputs = [reorder_classes(output, order) for output in outputs] if order else outputs
+    instances = [output["instances"].to("cpu") for output in outputs]
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
     return contact_sheet(chosen, instances, metadata, path, score_threshold=threshold, color_by=color_by)

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import detectron2.data.transforms as T
 import numpy as np
 import torch
 from detectron2.config import CfgNode
@@ -16,9 +15,15 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
+from ..config import default_config, value_of
+from ..data.transforms.resize import ResizeShortestEdge
+from ..evaluation.by_name import set_class_names
+from ..modeling.batches import run_by_padded_size
+from ..modeling.channels_last import to_channels_last
+from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
-from .sources import read_image
+from .input_images import as_bgr
 
 
 def default_score_threshold(cfg: CfgNode) -> float:
@@ -33,43 +38,63 @@ class Predictor(DefaultPredictor):
     them, so that no dataset needs to be registered.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
+    def __init__(self, cfg: CfgNode, class_names: Sequence[str] | None = None) -> None:
         """
         Args:
             cfg: Config as for DefaultPredictor; ``MODEL.WEIGHTS`` names the weights.
+            class_names: Names of the classes, in order; by default those of the checkpoint, or else those of the
+                config's dataset if it is registered and has as many classes as the model.
 
         Raises:
-            ConfigError: No weights are named, or the images have another format than RGB or BGR.
+            ConfigError: No weights are named, the images have another format than RGB or BGR, or there are more or
+                fewer class names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
         if not cfg.MODEL.WEIGHTS:
             raise ConfigError("MODEL.WEIGHTS is empty: name the weights to predict with")
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
+        check_options_are_read(cfg, default_config())
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
         if cfg.MODEL.CHANNELS_LAST:
-            self.model.to(memory_format=torch.channels_last)
+            to_channels_last(self.model)
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
-        self.metadata = _metadata(cfg, checkpoint.get("thing_classes"))
+        names = checkpoint.get("thing_classes") if class_names is None else class_names
+        if class_names is not None and _num_classes(cfg) not in (0, len(class_names)):
+            raise ConfigError(
+                f"the model has {_num_classes(cfg)} classes, but there are {len(class_names)} names: give one for each"
+            )
+        set_class_names(self.model, names)
+        self.metadata = _metadata(cfg, names)
         size = cfg.INPUT.MIN_SIZE_TEST
-        self.aug = T.ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
+        self.aug = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
 
-    def __call__(self, original_image: np.ndarray) -> dict[str, Any]:
-        """Return the model's output for one image, (H, W, 3) uint8 in BGR order, in the frame of that image."""
+    def __call__(self, original_image: Any) -> dict[str, Any]:
+        """Return the model's output for one image, in the frame of that image.
+
+        Args:
+            original_image: (H, W, 3) uint8 in BGR order, or what else
+                :func:`~centermask_solo.inference.input_images.as_bgr` accepts.
+
+        Raises:
+            ConfigError: See :meth:`predict_batch`.
+            DataError: It is no image.
+        """
         return self.predict_batch([original_image])[0]
 
     @torch.no_grad()
-    def predict_batch(self, images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
-        """Return the model's outputs for ``images``, in their order, from one forward pass.
+    def predict_batch(self, images: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the model's outputs for ``images``, in their order, which do not depend on the rest of the batch.
 
-        Smaller images are padded to the largest, which can change the last digits of scores as in any Detectron2 model.
+        Images that the model would pad to different sizes run in separate forward passes.
 
         Args:
-            images: (H, W, 3) uint8 in BGR order, of any sizes.
+            images: As :meth:`__call__` takes them, of any sizes.
 
         Raises:
+            DataError: One of them is no image.
             ConfigError: The model needs precomputed proposals, which images alone do not have.
         """
         if self.cfg.MODEL.LOAD_PROPOSALS:
@@ -77,9 +102,12 @@ class Predictor(DefaultPredictor):
                 "this model needs precomputed proposals, which images alone do not have: predict with a model that "
                 "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
             )
+        if not isinstance(images, (list, tuple)):
+            raise DataError(f"a batch of images is a list, not a {type(images).__name__}")
         if not images:
             return []
-        return self.model([self._to_input(image) for image in images])
+        inputs = [self._to_input(image) for image in images]
+        return run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
 
     def predict_files(
         self, paths: Iterable[str], batch_size: int = 1, failures: list[DataError] | None = None
@@ -92,12 +120,13 @@ class Predictor(DefaultPredictor):
             failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
                 such error is raised.
         """
-        images = _read_images(paths, failures)
+        images = _read_images(paths, self.cfg.INPUT.MAX_IMAGE_PIXELS, failures)
         while batch := list(itertools.islice(images, batch_size)):
             outputs = self.predict_batch([image for _, image in batch])
             yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
 
-    def _to_input(self, image: np.ndarray) -> dict[str, Any]:
+    def _to_input(self, image: Any) -> dict[str, Any]:
+        image = as_bgr(image, self.cfg.INPUT.MAX_IMAGE_PIXELS)
         if self.input_format == "RGB":
             image = image[:, :, ::-1]
         height, width = image.shape[:2]
@@ -106,20 +135,30 @@ class Predictor(DefaultPredictor):
         return {"image": tensor, "height": height, "width": width}
 
 
-def _read_images(paths: Iterable[str], failures: list[DataError] | None) -> Iterator[tuple[str, np.ndarray]]:
+def _read_images(
+    paths: Iterable[str], max_pixels: int, failures: list[DataError] | None
+) -> Iterator[tuple[str, np.ndarray]]:
     for path in paths:
         try:
-            yield path, read_image(path)
+            yield path, as_bgr(path, max_pixels)
         except DataError as error:
             if failures is None:
                 raise
             failures.append(error)
 
 
+def _num_classes(cfg: CfgNode) -> int:
+    """Return the number of classes that a config states; 0 if it is unknown."""
+    system = find_system(cfg.MODEL.META_ARCHITECTURE)
+    return value_of(cfg, system.num_classes_key) if system else 0
+
+
 def _metadata(cfg: CfgNode, thing_classes: Sequence[str] | None) -> Metadata:
-    """Return the class names of the checkpoint, or else those of the config's dataset if it is registered."""
+    """Return these class names, or else those of the config's dataset if it is registered and fits the model."""
     if thing_classes is not None:
         return Metadata(name=cfg.MODEL.WEIGHTS, thing_classes=list(thing_classes))
     if cfg.DATASETS.TEST and cfg.DATASETS.TEST[0] in MetadataCatalog.list():
-        return MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        if _num_classes(cfg) in (0, len(metadata.get("thing_classes", []))):
+            return metadata
     return Metadata(name=cfg.MODEL.WEIGHTS)

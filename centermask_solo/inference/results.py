@@ -45,6 +45,7 @@ def predict_to_folder(
     batch_size: int = 1,
     with_pictures: bool = True,
     color_by: ColorBy = "instance",
+    recursive: bool = False,
 ) -> Predicted:
     """Write the instances in images to ``predictions.json``, with a picture of each image; return what was found.
 
@@ -58,6 +59,7 @@ def predict_to_folder(
         batch_size: Images per forward pass.
         with_pictures: Whether to draw the instances, too.
         color_by: What has a color of its own in pictures.
+        recursive: Whether folders include their subfolders.
 
     Raises:
         ConfigError: ``batch_size`` is not positive, an input is a video or a camera, ``output_dir`` cannot be created,
@@ -69,7 +71,7 @@ def predict_to_folder(
         raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
     refuse_streams(inputs)
-    paths = find_images(inputs)
+    paths = find_images(inputs, recursive)
     predictor = Predictor(cfg)
     failures: list[DataError] = []
     with (

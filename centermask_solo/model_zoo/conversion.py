@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
 from ..checkpoint.fit import Fit, fit_weights
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.weight_file import WeightFile, read_weight_file
-from ..config import add_centermask_solo_config, load_config, merge_config, value_of
+from ..config import default_config, load_config, merge_config, value_of
 from ..modeling.systems import System
 from ..utils.errors import ConfigError, WeightsError
 from ..utils.files import atomic_write
@@ -80,7 +80,7 @@ def convert_weights(
             "give it to a training as it is, as MODEL.WEIGHTS"
         )
     names = _name_classes(file, thing_classes)
-    cfg, config = _make_config(file, file.system, config_file)
+    cfg, config = make_config(file, file.system, config_file)
     fit = _check_fit(file, cfg, config)
     weights = {key: torch.as_tensor(value) for key, value in fit.weights.items()}
     content = {"model": weights, "config": cfg.dump(), **({"thing_classes": names} if names else {})}
@@ -99,10 +99,9 @@ def _name_classes(file: WeightFile, given: Sequence[str] | None) -> list[str] | 
     return list(given)
 
 
-def _make_config(file: WeightFile, system: System, config_file: str) -> tuple[CfgNode, str]:
+def make_config(file: WeightFile, system: System, config_file: str) -> tuple[CfgNode, str]:
     """Return the config of a file, with the classes and images of the weights, and where it came from."""
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
+    cfg = default_config()
     origin = config_file or (_only_config(file) if file.config is None else f"the one inside {file.path}")
     merge_config(cfg, load_config(file.config) if file.config is not None and not config_file else origin, [])
     if system.name != cfg.MODEL.META_ARCHITECTURE:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
 from ..checkpoint import Checkpointer
-from ..config import add_centermask_solo_config, find_config_file, merge_config
+from ..config import default_config, find_config_file, merge_config
 from ..modeling import models  # noqa: F401  (registers the models)
 from ..utils.errors import WeightsError
 from .models import find_model
@@ -46,8 +46,7 @@ def get_config(config_path: str, trained: bool = False) -> CfgNode:
     Raises:
         ConfigError: There is no such config or, if ``trained``, no such published model.
     """
-    cfg = get_cfg()
-    add_centermask_solo_config(cfg)
+    cfg = default_config()
     merge_config(cfg, config_path, [])
     if trained:
         cfg.MODEL.WEIGHTS = PREFIX + find_model(config_path).config

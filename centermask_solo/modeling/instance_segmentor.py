@@ -16,9 +16,12 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
-from ..utils.errors import DataError
+from .batches import run_by_padded_size
+from .ground_truth import check_ground_truth
+from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
+from .option_scope import check_options_are_read
 
 MAX_VISUALIZED = 20  # predicted instances in a picture of the training, as in Detectron2's dense detectors
 
@@ -77,6 +80,7 @@ class InstanceSegmentor(nn.Module):
         self.num_classes = num_classes
         self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
         self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
+        self.expects_0_to_255 = max(pixel_mean) > 1
         self.input_size: tuple[int, int] | None = None
         self.gt_mask_sizes: dict[str, tuple[int, int]] = {}
         # Not persistent: published checkpoints lack them, and the config has them.
@@ -85,7 +89,12 @@ class InstanceSegmentor(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Return the constructor arguments that come from Detectron2's options; subclasses add their own."""
+        """Return the constructor arguments that come from Detectron2's options; subclasses add their own.
+
+        Raises:
+            ConfigError: An option of another kind of detector is set.
+        """
+        check_options_are_read(cfg)
         return {
             "backbone": build_backbone(cfg),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -116,14 +125,19 @@ class InstanceSegmentor(nn.Module):
         Returns:
             In training a dict of scalar losses. In inference one ``{"instances": Instances}`` per image, of the output
             size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
+            Detections do not depend on the rest of the batch: images of different padded sizes run in turn.
 
         Raises:
             DataError: An image has no ``instances`` in training.
         """
         if self.training:
             return self._training_losses(batched_inputs)
-        if not batched_inputs:
-            return []
+        return run_by_padded_size(
+            lambda indices: self._detect([batched_inputs[i] for i in indices]), batched_inputs, self
+        )
+
+    def _detect(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
+        """Return the detections of images that are padded or resized to the same size."""
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
         results = self.inference(predictions, images.image_sizes)
@@ -136,12 +150,7 @@ class InstanceSegmentor(nn.Module):
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch."""
-        for x in batched_inputs:
-            if "instances" not in x:
-                raise DataError(
-                    f'training needs ground truth, but {x.get("file_name", "an image")} has no "instances": '
-                    "use a dataset mapper for training, or call eval() to predict"
-                )
+        check_ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
@@ -173,7 +182,17 @@ class InstanceSegmentor(nn.Module):
 
         With :attr:`input_size`, images are resized to it bilinearly, without antialiasing and without keeping the
         aspect ratio. Otherwise they are zero-padded on the right and at the bottom.
+
+        Raises:
+            DataError: An image has another number of channels or no pixels, or in inference values that are not those
+                of an image.
         """
+        check_images(
+            batched_inputs,
+            num_channels=len(self.pixel_mean),
+            check_values=not self.training,
+            expects_0_to_255=self.expects_0_to_255,
+        )
         if self.input_size is not None:
             images = [self._resize_and_normalize(x["image"], self.input_size) for x in batched_inputs]
             return ImageList(torch.stack(images), [self.input_size] * len(images))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -28,6 +28,21 @@ class ClassOutputs:
 
 
 @dataclass(frozen=True)
+class ClassRows:
+    """How the rows of a layer belong to classes: for each anchor, the rows of each class in turn.
+
+    Attributes:
+        layer: Name of the layer, as a regular expression.
+        each: Rows of each class.
+        background: Where the background has rows of its own: "first", "last", or "" if it has none.
+    """
+
+    layer: str
+    each: int = 1
+    background: str = ""
+
+
+@dataclass(frozen=True)
 class System:
     """A meta-architecture.
 
@@ -37,7 +52,14 @@ class System:
         signature: Parameters that distinguish its weights from those of every system registered after it.
         class_outputs: Layers whose shape gives the number of classes; the first one that a state dict has is used.
         class_layers: Names of the layers with outputs for each class, as regular expressions.
+        class_rows: How the rows of these layers belong to classes, so that training can keep the weights of classes
+            that the new data names, too. A layer that is left out does not depend on the names; if all are left out,
+            nothing is kept.
         optional_heads: Modules that a config can add or leave out.
+        reads: Which of the options in ``option_scope.SCOPED`` it reads itself, as options or groups of them; None if
+            that is unknown. Others are refused when they are changed.
+        parts: Options that choose parts, such as RoI heads, which read more; with the only one that fits, or "".
+        instead: Own options to name when one is refused, by the last word of its name.
         score_threshold: Minimum score of detections that are worth drawing.
     """
 
@@ -46,7 +68,11 @@ class System:
     signature: tuple[str, ...]
     class_outputs: tuple[ClassOutputs, ...]
     class_layers: tuple[str, ...]
+    class_rows: tuple[ClassRows, ...] = ()
     optional_heads: frozenset[str] = frozenset()
+    reads: tuple[str, ...] | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)
     score_threshold: float = 0.3
 
     def matches(self, values: Mapping[str, Any]) -> bool:
@@ -112,11 +138,34 @@ _BOX_PREDICTORS = tuple(
 )
 _FCOS_OUTPUTS = ClassOutputs("proposal_generator.fcos_head.cls_logits.weight")
 _FCOS_CLASS_LAYER = r"proposal_generator\.fcos_head\.cls_logits"
+_ROI_CLASS_ROWS = (
+    ClassRows(r"roi_heads\.mask_head\.predictor"),
+    ClassRows(r"roi_heads\.box_predictor(?:\.\d+)?\.cls_score", background="last"),
+    ClassRows(r"roi_heads\.box_predictor(?:\.\d+)?\.bbox_pred", each=4),
+)
+_CENTERMASK_CLASS_ROWS = (
+    *_ROI_CLASS_ROWS,
+    ClassRows(_FCOS_CLASS_LAYER),
+    ClassRows(r"roi_heads\.maskiou_head\.maskiou"),
+)
 _CENTERMASK_CLASS_LAYERS = (
     *_ROI_CLASS_LAYERS,
     _FCOS_CLASS_LAYER,
     r"roi_heads\.maskiou_head\.maskiou",
 )
+
+
+def _instead(node: str, nms: str, **more: str) -> dict[str, str]:
+    """Return the options below ``MODEL.<node>`` to set instead of those of Detectron2's detectors."""
+    names = {"NUM_CLASSES": "NUM_CLASSES", "SCORE_THRESH_TEST": "SCORE_THRESH_TEST", "NMS_THRESH_TEST": nms, **more}
+    return {name: f"MODEL.{node}.{own}" for name, own in names.items()}
+
+
+_TOPK = {"TOPK_CANDIDATES_TEST": "PRE_NMS_TOPK_TEST"}
+_FCOS_INSTEAD = _instead("FCOS", "NMS.IOU_THRESH", DETECTIONS_PER_IMAGE="POST_NMS_TOPK_TEST", **_TOPK)
+_CENTERMASK_INSTEAD = _FCOS_INSTEAD | {"NUM_CLASSES": "MODEL.ROI_HEADS.NUM_CLASSES"}
+_TWO_STAGES = {"MODEL.PROPOSAL_GENERATOR.NAME": "", "MODEL.ROI_HEADS.NAME": "", "TEST.AUG.ENABLED": ""}
+_CENTERMASK_PARTS = {"MODEL.PROPOSAL_GENERATOR.NAME": "FCOS", "MODEL.ROI_HEADS.NAME": "CenterROIHeads"}
 
 for _system in (
     System(
@@ -125,6 +174,9 @@ for _system in (
         signature=("ins_head.cate_pred.weight", "mask_head.conv_pred.0.weight"),
         class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
         class_layers=(r"ins_head\.cate_pred",),
+        class_rows=(ClassRows(r"ins_head\.cate_pred"),),
+        reads=("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE"),
+        instead=_instead("SOLOV2", "NMS", **_TOPK),
     ),
     System(
         name="YOLACT",
@@ -132,7 +184,16 @@ for _system in (
         signature=("protonet.prototypes.weight", "head.mask_coefficients.weight"),
         class_outputs=(ClassOutputs("head.class_logits.weight", boxes="head.box_pred.weight", background=1),),
         class_layers=(r"head\.class_logits", r"mask_iou_head\.predictor", r"sem_seg_head\.predictor"),
+        class_rows=(
+            ClassRows(r"head\.class_logits", background="first"),
+            ClassRows(r"(?:mask_iou|sem_seg)_head\.predictor"),
+        ),
         optional_heads=frozenset({"sem_seg_head", "mask_iou_head"}),
+        reads=(
+            *("MODEL.YOLACT", "MODEL.ANCHOR_GENERATOR.SIZES", "MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS"),
+            "TEST.DETECTIONS_PER_IMAGE",
+        ),
+        instead=_instead("YOLACT", "NMS.IOU_THRESH", **_TOPK),
     ),
     System(
         name="PanopticFPN",
@@ -140,7 +201,11 @@ for _system in (
         signature=("sem_seg_head.predictor.weight", "roi_heads.mask_head.predictor.weight"),
         class_outputs=(_FCOS_OUTPUTS, *_BOX_PREDICTORS),
         class_layers=(*_CENTERMASK_CLASS_LAYERS, r"sem_seg_head\.predictor"),
+        class_rows=_CENTERMASK_CLASS_ROWS,  # the other predictor's are stuff
         optional_heads=_ROI_HEADS | {"proposal_generator", "sem_seg_head"},
+        reads=("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN"),
+        parts=_TWO_STAGES,
+        instead=_instead("ROI_HEADS", "NMS_THRESH_TEST"),
     ),
     System(
         name="CenterMask",
@@ -148,7 +213,11 @@ for _system in (
         signature=(_FCOS_OUTPUTS.weight, "roi_heads.mask_head.predictor.weight"),
         class_outputs=(_FCOS_OUTPUTS,),
         class_layers=_CENTERMASK_CLASS_LAYERS,
+        class_rows=_CENTERMASK_CLASS_ROWS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
+        reads=(),
+        parts=_TWO_STAGES | _CENTERMASK_PARTS,
+        instead=_CENTERMASK_INSTEAD,
         score_threshold=0.5,  # its scores are square roots of probabilities, and so higher
     ),
     System(
@@ -157,6 +226,9 @@ for _system in (
         signature=(_FCOS_OUTPUTS.weight,),
         class_outputs=(_FCOS_OUTPUTS,),
         class_layers=(_FCOS_CLASS_LAYER,),
+        class_rows=(ClassRows(_FCOS_CLASS_LAYER),),
+        reads=("MODEL.FCOS",),
+        instead=_FCOS_INSTEAD,
         score_threshold=0.5,
     ),
     System(
@@ -165,7 +237,11 @@ for _system in (
         signature=("roi_heads.box_predictor.cls_score.weight",),
         class_outputs=_BOX_PREDICTORS,
         class_layers=_ROI_CLASS_LAYERS,
+        class_rows=_ROI_CLASS_ROWS,
         optional_heads=_ROI_HEADS | {"proposal_generator"},
+        reads=(),
+        parts=_TWO_STAGES,
+        instead=_instead("ROI_HEADS", "NMS_THRESH_TEST"),
     ),
     System(
         name="RetinaNet",
@@ -173,6 +249,9 @@ for _system in (
         signature=("head.cls_score.weight", "head.bbox_pred.weight"),
         class_outputs=(ClassOutputs("head.cls_score.weight", boxes="head.bbox_pred.weight"),),
         class_layers=(r"head\.cls_score",),
+        class_rows=(ClassRows(r"head\.cls_score"),),
+        reads=("MODEL.RETINANET", "MODEL.ANCHOR_GENERATOR", "TEST.DETECTIONS_PER_IMAGE"),
+        instead=_instead("RETINANET", "NMS_THRESH_TEST", PRE_NMS_TOPK_TEST="TOPK_CANDIDATES_TEST"),
     ),
 ):
     register_system(_system)

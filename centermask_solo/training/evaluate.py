@@ -9,7 +9,8 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from ..checkpoint import Checkpointer
+from ..checkpoint import Checkpointer, read_weight_file
+from ..evaluation.by_name import order_in_dataset, set_class_names
 from ..modeling.tta import with_augmentation
 from ..utils.errors import ConfigError
 from .summary import evaluation_summary
@@ -23,6 +24,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
 
     ``TEST.AUG.ENABLED`` evaluates with test-time augmentation: the sizes and flips of ``TEST.AUG``.
 
+    Classes are matched by the names that the weights hold, in whatever order a dataset has them.
+
     Args:
         cfg: Config from ``setup_cfg``; ``MODEL.WEIGHTS`` is evaluated.
         resume: Evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
@@ -30,6 +33,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
 
     Raises:
         ConfigError: There are no weights to evaluate.
+        DataError: A dataset has other classes than the weights, by name.
         WeightsError: They do not fill the model.
     """
     model = trainer.build_model(cfg)
@@ -38,8 +42,13 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
         raise ConfigError(
             "there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and the OUTPUT_DIR of a training"
         )
+    path = checkpointer.get_checkpoint_file() if resume and checkpointer.has_checkpoint() else cfg.MODEL.WEIGHTS
+    names = read_weight_file(path, known_only=False, mapped=True).thing_classes
+    for dataset_name in cfg.DATASETS.TEST:  # before a number of classes that differs
+        order_in_dataset(names, dataset_name)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     logger.info(evaluation_summary(cfg, model))
+    set_class_names(model, names)
     results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():
         verify_results(cfg, results)

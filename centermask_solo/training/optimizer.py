@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd
-from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
-from torch import nn
+from detectron2.solver.build import GradientClipType, get_default_optimizer_params, maybe_add_gradient_clipping
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ..modeling.option_checks import check_choice
+from ..utils.errors import ConfigError, WeightsError
 
 CLIP_TYPES = ("value", "norm", "full_model")
 OPTIMIZERS = ("SGD", "AdamW")
+SIGNS_OF_KIND = ("momentum", "betas")  # options that only SGD or only AdamW has
 FUSED_ON_CPU_SINCE = "2.4"  # of PyTorch
 
 
@@ -69,3 +71,42 @@ def _clip_by_total_norm(max_norm: float, norm_type: float) -> Callable[[Optimize
         clip_grad_norm_(parameters, max_norm, norm_type)
 
     return clip
+
+
+def check_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Check that a stored state belongs to this kind of optimizer and these parameters.
+
+    PyTorch itself compares numbers of parameters only, and then steps with buffers of other shapes.
+
+    Args:
+        optimizer: The optimizer that is to continue.
+        state: What ``state_dict`` of the stored one returned.
+
+    Raises:
+        WeightsError: It does not.
+    """
+    theirs, ours = state["param_groups"], optimizer.state_dict()["param_groups"]
+    if [[key in group for key in SIGNS_OF_KIND] for group in theirs[:1]] != [[key in ours[0] for key in SIGNS_OF_KIND]]:
+        raise WeightsError(f"its optimizer is not the {type(optimizer).__name__} of SOLVER.OPTIMIZER")
+    if [len(group["params"]) for group in theirs] != [len(group["params"]) for group in ours]:
+        raise WeightsError("its optimizer trains other parameters, such as with another MODEL.BACKBONE.FREEZE_AT")
+    shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
+    for index, buffers in state["state"].items():
+        if any(isinstance(x, Tensor) and x.ndim > 0 and x.shape != shapes[index] for x in buffers.values()):
+            raise WeightsError("its optimizer trains parameters of other shapes")
+
+
+def _refuse_full_model(cls: type[GradientClipType], value: object) -> None:
+    """Name the trainer that can clip by the total norm, where Detectron2's own looks for a kind that it does not know.
+
+    Raises:
+        ConfigError: The kind is "full_model".
+    """
+    if value == "full_model":
+        raise ConfigError(
+            'Detectron2\'s DefaultTrainer does not know SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model", nor other '
+            "options of centermask_solo such as SOLVER.OPTIMIZER and INPUT.AUGMENTATION: use centermask_solo.Trainer"
+        )
+
+
+GradientClipType._missing_ = classmethod(_refuse_full_model)

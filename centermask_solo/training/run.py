@@ -31,5 +31,5 @@ def run_training(
         return evaluate(cfg, resume=resume)
     trainer = Trainer(cfg, hooks)
     trainer.resume_or_load(resume=resume)
-    logger.info(training_summary(cfg, trainer))
+    logger.info(training_summary(trainer))
     return trainer.train()

@@ -5,22 +5,26 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
-from .. import add_centermask_solo_config
+from .. import add_centermask_solo_config  # from the package, which registers the models, too
 from ..checkpoint.files import check_weights_file
-from ..config import find_config_file, merge_config, value_of
+from ..config import AUTO, AUTO_NUMBER, default_config, find_config_file, given_options, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
-from ..data.validation.checks import check_datasets
+from ..data.validation.checks import check_datasets, check_num_classes
 from ..evaluation import check_evaluator
+from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import find_system
+from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import make_folder
+from ..utils.text import name_some
 from .logs import Screen, set_up_run, start_log
 
 logger = logging.getLogger(__name__)
@@ -30,6 +34,7 @@ REGISTRIES = {
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
     "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
 }
+SEMANTIC_SYSTEMS = ("PanopticFPN", "SemanticSegmentor")  # Detectron2's, whose semantic head has its own classes
 
 
 def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
@@ -47,7 +52,9 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     add_centermask_solo_config(cfg)
     merge_config(cfg, args.config_file, args.opts)
     register_datasets(cfg)
-    check_config(cfg, for_training=not args.eval_only)
+    note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
+    if note:
+        logger.info(note)
     resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
     if cfg.MODEL.WEIGHTS and not resumes:
         check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
@@ -59,8 +66,21 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     return cfg
 
 
-def check_config(cfg: CfgNode, for_training: bool) -> None:
-    """Raise UserError unless device, model, datasets and classes fit together as far as can be seen at once."""
+def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None = None) -> str:
+    """Check that device, model, datasets and classes fit together, and fill in the number of classes.
+
+    Args:
+        cfg: Config whose datasets are registered. Its number of classes becomes that of the data if it is "auto", or is
+            not the user's own.
+        for_training: Whether it is to be trained, not only evaluated.
+        given: Options that the user has set; None for all.
+
+    Returns:
+        What the number of classes became; "" if it stays.
+
+    Raises:
+        UserError: They do not fit, as far as can be seen at once.
+    """
     _check_device(cfg.MODEL.DEVICE)
     for option, registry in REGISTRIES.items():
         if value_of(cfg, option) not in registry:
@@ -82,11 +102,38 @@ def check_config(cfg: CfgNode, for_training: bool) -> None:
         check_registered(name)
     for name in cfg.DATASETS.TEST:
         check_evaluator(name)
+    if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_SYSTEMS:
+        check_stuff_classes(names, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     key = system.num_classes_key if system else ""
-    classes = check_datasets(names, value_of(cfg, key) if key else None, key, masks=cfg.MODEL.MASK_ON)
+    number = value_of(cfg, key) if key else None
+    auto = number == AUTO_NUMBER or (given is not None and key not in given)
+    only_test = set(cfg.DATASETS.TEST) - set(cfg.DATASETS.TRAIN)
+    expected = None if auto else number
+    classes = check_datasets(names, expected, key, cfg.MODEL.MASK_ON, cfg.INPUT.MAX_IMAGE_PIXELS, only_test)
+    note = _set_num_classes(cfg, key, classes) if key and auto else ""
+    check_options_are_read(cfg, default_config())
     check_same_classes(classes, cfg.DATASETS.TRAIN)
     check_proposals(cfg, for_training)
+    return note
+
+
+def _set_num_classes(cfg: CfgNode, key: str, classes: Mapping[str, Sequence[str] | None]) -> str:
+    """Set the number of classes to that of the data; return a note for the log if it changes.
+
+    Raises:
+        ConfigError: The datasets have different numbers, or none is known and the config has none.
+    """
+    known = {name: names for name, names in classes.items() if names is not None}
+    before = value_of(cfg, key)
+    if not known and before == AUTO_NUMBER:
+        raise ConfigError(f"{key} is {AUTO}, but {', '.join(classes)} do not state their classes: set {key}")
+    first = next(iter(known), "")
+    for name, names in known.items():
+        check_num_classes(name, names, len(known[first]), key, origin=f"as in '{first}'")
+    number = len(known[first]) if known else before
+    cfg.merge_from_list([key, number])
+    return "" if number == before else f"{key} is {number}, the number of classes of '{first}'."
 
 
 def _check_device(name: str) -> None:
@@ -99,8 +146,19 @@ def _check_device(name: str) -> None:
         raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
 
 
+def check_stuff_classes(names: Sequence[str], num_classes: int) -> None:
+    """Raise ConfigError if a dataset has another number of ``stuff_classes`` than the semantic head of the model."""
+    for name in names:
+        classes = MetadataCatalog.get(name).get("stuff_classes")
+        if classes is not None and len(classes) != num_classes:
+            raise ConfigError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but the dataset '{name}' has {len(classes)} "
+                f"stuff_classes ({name_some(classes, 3)}): set MODEL.SEM_SEG_HEAD.NUM_CLASSES {len(classes)}"
+            )
+
+
 def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Sequence[str]) -> None:
-    """Raise DataError if a training dataset has other classes than the first dataset; log a warning for test datasets.
+    """Raise DataError unless all datasets have the classes of the first, and training datasets in the same order.
 
     Args:
         classes: Class names of each dataset, in the model's order; None where they are unknown.
@@ -109,10 +167,13 @@ def check_same_classes(classes: Mapping[str, Sequence[str] | None], train: Seque
     known = [(name, names) for name, names in classes.items() if names is not None]
     for name, names in known[1:]:
         first, first_names = known[0]
-        pair = next(((a, b) for a, b in zip(first_names, names, strict=False) if a != b), None)
-        if pair is None:
+        if name in train and list(names) != list(first_names):
+            fix = "give them the same classes in the same order"
+        elif class_order(first_names, names) is None:
+            fix = "give them the same names, in any order"
+        else:
             continue
-        message = f"the datasets '{first}' and '{name}' have different classes, such as '{pair[0]}' and '{pair[1]}'"
-        if name in train:
-            raise DataError(message + ": give them the same classes in the same order")
-        logger.warning(message)
+        raise DataError(
+            f"the datasets '{first}' and '{name}' have different classes ({list_names(first_names)}; "
+            f"{list_names(names)}): {fix}"
+        )

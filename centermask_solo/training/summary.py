@@ -23,27 +23,25 @@ NAMED_CLASSES = 4
 BODIES = ("backbone.bottom_up.", "backbone.")  # prefixes of the parameters of a backbone's body
 
 
-def training_summary(cfg: CfgNode, trainer: Trainer) -> str:
+def training_summary(trainer: Trainer) -> str:
     """Return data, model, schedule, device and files of a training, a line each.
 
     Args:
-        cfg: Config of the run, as its files and options state it.
-        trainer: A trainer of this config, with its weights loaded; its own config is scaled to the number of processes.
+        trainer: Its weights are loaded.
     """
-    scaled = trainer.cfg
+    cfg = trainer.cfg
     weights = cfg.MODEL.WEIGHTS or "none: everything starts from random values"
     if trainer.start_iter:
         weights = f"those of the interrupted training, which continues at iteration {trainer.start_iter}"
     lines = {
-        "data": _data(scaled, trainer.data_loader),
-        "evaluation": _evaluation(scaled),
-        "model": _model(scaled, trainer.checkpointer.model),
+        "data": _data(cfg, trainer.data_loader),
+        "evaluation": _evaluation(cfg),
+        "model": _model(cfg, trainer.checkpointer.model),
         "weights": weights,
-        "schedule": _schedule(scaled, trainer.data_loader),
-        "rate": _rate(scaled),
-        "scaling": _scaling(cfg, scaled),
-        "device": _device(scaled),
-        **_files(scaled),
+        "schedule": _schedule(cfg, trainer.data_loader),
+        "rate": _rate(cfg),
+        "device": _device(cfg),
+        **_files(cfg),
     }
     return _aligned(lines)
 
@@ -107,16 +105,6 @@ def _rate(cfg: CfgNode) -> str:
         steps = ", ".join(map(str, solver.STEPS))
         return f"{text}, times {solver.GAMMA:.4g} at iteration {steps}" if steps else text
     return f"{text}, {solver.LR_SCHEDULER_NAME}"
-
-
-def _scaling(cfg: CfgNode, scaled: CfgNode) -> str:
-    before, after = cfg.SOLVER, scaled.SOLVER
-    if before.REFERENCE_WORLD_SIZE == after.REFERENCE_WORLD_SIZE:
-        return "none: batch, rate and iterations are those of the config"
-    pairs = {"batch": "IMS_PER_BATCH", "rate": "BASE_LR", "iterations": "MAX_ITER"}
-    changes = [f"{name} {getattr(before, key):.6g} -> {getattr(after, key):.6g}" for name, key in pairs.items()]
-    processes = f"{before.REFERENCE_WORLD_SIZE} -> {after.REFERENCE_WORLD_SIZE}"
-    return f"processes {processes} (SOLVER.REFERENCE_WORLD_SIZE): {', '.join(changes)}"
 
 
 def _device(cfg: CfgNode) -> str:

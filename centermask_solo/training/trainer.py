@@ -19,12 +19,17 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ..checkpoint import Checkpointer
+from ..checkpoint.checkpointer import ANOTHER_FOLDER
+from ..data.datasets import check_registered, load_through_gate
 from ..data.loader import TrainLoader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
-from ..utils.errors import UserErrorFilter
+from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
+from ..modeling.channels_last import to_channels_last
+from ..utils.errors import UserErrorFilter, WeightsError
 from .logs import prints_in_log
-from .optimizer import build_optimizer
+from .optimizer import build_optimizer, check_optimizer_state
+from .schedule import scale_to_processes
 from .steps import step_type
 
 logger = logging.getLogger(__name__)
@@ -64,6 +69,8 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         self._training_data = training_data_of(model)
         data_loader = self.build_train_loader(cfg)
+        thing_classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
+        set_class_names(model, thing_classes)
         optimizer = self.build_optimizer(cfg, model)
         on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=None if on_cpu else [comm.get_local_rank()])
@@ -72,7 +79,7 @@ class Trainer(DefaultTrainer):
         self.checkpointer = Checkpointer(
             model,
             cfg.OUTPUT_DIR,
-            thing_classes=MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes"),
+            thing_classes=thing_classes,
             config=cfg.dump(),
             trainer=weakref.proxy(self),
         )
@@ -111,16 +118,30 @@ class Trainer(DefaultTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
+        """Restore what :meth:`state_dict` returned.
+
+        Raises:
+            WeightsError: It is the state of a training with another optimizer.
+        """
+        try:
+            check_optimizer_state(self.optimizer, state_dict["_trainer"]["optimizer"])
+        except WeightsError as error:
+            path = self.checkpointer.get_checkpoint_file()
+            raise WeightsError(f"training cannot be resumed from {path}: {error}; {ANOTHER_FOLDER}") from error
         super().load_state_dict(state_dict)
         if isinstance(self.data_loader, TrainLoader) and "data_seed" in state_dict:
             self.data_loader.seed = state_dict["data_seed"]
+
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """See :func:`centermask_solo.training.schedule.scale_to_processes`."""
+        return scale_to_processes(cfg, num_workers)
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Return the model on its device, in the memory format that ``MODEL.CHANNELS_LAST`` states."""
         model = super().build_model(cfg)
-        return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+        return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -133,7 +154,14 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
-        """Return Detectron2's loader, one image at a time; a faulty file is named."""
+        """Return Detectron2's loader, one image at a time; a faulty file is named.
+
+        Raises:
+            ConfigError: The dataset is not registered.
+            DataError: Its annotation file has a fault.
+        """
+        check_registered(dataset_name)
+        load_through_gate(dataset_name, masks=cfg.MODEL.MASK_ON)
         return build_detection_test_loader(cfg, dataset_name, mapper=InstanceMapper(cfg, is_train=False))
 
     @classmethod
@@ -145,10 +173,31 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None = None
     ) -> dict[str, Any]:
-        """Return the metrics of ``DATASETS.TEST``; log them as a table and write them to ``OUTPUT_DIR``."""
+        """Return the metrics of ``DATASETS.TEST``; log them as a table and write them to ``OUTPUT_DIR``.
+
+        Classes are matched by name where the model states its names, as trained and evaluated models do.
+
+        Raises:
+            DataError: A dataset has other classes than the model.
+        """
+        evaluators = cls._evaluators_by_name(cfg, model, evaluators)
         with prints_in_log(logging.getLogger("detectron2.evaluation")):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and results:
             path = write_results(results, cfg.OUTPUT_DIR)
             logger.info(f"Evaluation results, also in {path}:\n{format_results(results)}")
         return results
+
+    @classmethod
+    def _evaluators_by_name(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None
+    ) -> DatasetEvaluator | list[DatasetEvaluator] | None:
+        """Return evaluators that reorder classes where a dataset has another order than the model."""
+        names = class_names_of(model)
+        orders = [order_in_dataset(names, name) for name in cfg.DATASETS.TEST]
+        if not any(orders):
+            return evaluators
+        logger.info("The classes of the dataset are in another order than those of the model: matched by name.")
+        given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
+        given = given or [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
+        return [ByName(x, order) if order else x for x, order in zip(given, orders, strict=True)]

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from detectron2.data.catalog import Metadata
-from detectron2.data.detection_utils import read_image
 from detectron2.structures import Instances
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.images import read_image
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
 from .drawing import MAX_LABELED, ColorBy, annotated_masks, draw_ground_truth, draw_predictions
@@ -117,7 +117,7 @@ def contact_sheet(
         raise ConfigError(f"{path} has not the extension of a picture: choose a name that ends with .png or .jpg")
     if not dataset_dicts:
         raise ConfigError(f"there is nothing to draw in {path}: choose a dataset that has images")
-    images = [Image.fromarray(read_image(record["file_name"], "RGB")) for record in dataset_dicts]
+    images = [Image.fromarray(read_image(record["file_name"], "RGB", max_pixels=0)) for record in dataset_dicts]
     layout = plan([image.size for image in images])
     sheet = Image.new("RGB", layout.size, "white")
     _draw_titles(sheet, layout, score_threshold, min(layout.columns, len(images)))

@@ -48,6 +48,13 @@ def test_predict(tmp_path, capsys):
     again = ["predict", "--weights", weights, "--input", data, "--output", results, "--score-threshold", "0.99"]
     main([*again, "--no-pictures", "--batch-size", "2"])
     assert "0 instances" in capsys.readouterr().out
+    shutil.copytree(data, tmp_path / "nested" / "data")
+    nested = ["predict", "--weights", weights, "--input", str(tmp_path / "nested"), "--output", results]
+    code, text = fails(capsys, *nested)
+    assert code == 2
+    assert "its subfolders contain 2, which --recursive includes" in text
+    main([*nested, "--recursive", "--no-pictures"])
+    assert "2 instances" in capsys.readouterr().out
     (tmp_path / "data" / "1.png").write_bytes(b"damaged")
     code, text = fails(capsys, *again, "--color-by", "class")
     assert code == 1
@@ -111,6 +118,18 @@ def test_check_dataset(tmp_path, capsys):
     assert "1.png" in text
     main(["check-dataset", *files, "--skip-images"])
     assert "2 images" in capsys.readouterr().out
+
+
+def test_check_dataset_allows_large_images(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("centermask_solo.data.images.MAX_PIXELS", 99)
+    write_dataset(tmp_path / "data", num_images=1)
+    files = [str(tmp_path / "data" / "instances.json"), str(tmp_path / "data")]
+    code, text = fails(capsys, "check-dataset", *files)
+    assert code == 1
+    assert "1.png is too large: it has 56x40 pixels, more than 99; to read it nevertheless, set" in text
+    for limit in ("2240", "0"):
+        main(["check-dataset", *files, "--max-image-pixels", limit])
+        assert "no faults found" in capsys.readouterr().out
 
 
 def test_check_dataset_for_models_without_masks(tmp_path, capsys):

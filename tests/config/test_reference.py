@@ -43,7 +43,7 @@ def test_the_command_prints_the_page(capsys):
 
 def test_comments_above_and_behind_an_option_describe_it():
     entries = {entry.key: entry for module in SUBJECTS for entry in read_entries(module)}
-    assert entries["MODEL.SOLOV2.NUM_CLASSES"].meaning == "foreground classes"
+    assert entries["MODEL.SOLOV2.NUM_CLASSES"].meaning.startswith('foreground classes; 0 or "auto": those of the data')
     assert entries["MODEL.SOLOV2.NUM_CLASSES"].heading == ""
     assert entries["MODEL.SOLOV2.LOSS.MASK_WEIGHT"].heading == "Losses"
     assert entries["DATASETS.COCO_JSON"].meaning.startswith("COCO-format datasets to register, [[name, annotation")

@@ -57,3 +57,16 @@ def test_too_few_images(coco_json, tmp_path, monkeypatch, capsys):
         run(monkeypatch, coco_json, "--count", 3, "--output", tmp_path / "three.json")
     assert "only 2 images have an object" in capsys.readouterr().err
     assert not (tmp_path / "three.json").exists()
+
+
+def test_numbers_stay_as_they_are_and_images_named_by_their_url_get_a_name(coco_json, tmp_path, monkeypatch):
+    data = json.loads(coco_json.read_text())
+    for x in data["images"]:
+        x["coco_url"] = f"http://images.cocodataset.org/train2017/{x.pop('file_name')}"
+    polygons = [[1, 1, 5.5, 1, 5, 5, 1, 5]]
+    data["annotations"][3]["segmentation"] = polygons
+    coco_json.write_text(json.dumps(data))
+    run(monkeypatch, coco_json, "--count", 1, "--output", tmp_path / "one.json")
+    subset = json.loads((tmp_path / "one.json").read_text())
+    assert [x["file_name"] for x in subset["images"]] == ["train2017/5.jpg"]
+    assert json.dumps(subset["annotations"][0]["segmentation"]) == json.dumps(polygons)

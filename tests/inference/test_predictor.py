@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pycocotools.coco import COCO
 
 from centermask_solo.inference.comparison import compare_with_ground_truth
@@ -17,6 +18,9 @@ from centermask_solo.inference.streams import refuse_streams
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
 from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
+from tests.modeling.centermask.helpers import make_cfg, make_model
+from tests.modeling.detections import assert_same
+from tests.modeling.models import SYSTEMS
 from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
 
 
@@ -65,6 +69,18 @@ def test_a_batch_gives_what_single_images_give(cfg):
     assert predictor.predict_batch([]) == []
 
 
+def test_images_of_mixed_sizes_do_not_affect_each_other_in_detectron2s_own_models(tmp_path):
+    """Those of this package take care of it themselves."""
+    cfg = make_cfg("MODEL.META_ARCHITECTURE", "GeneralizedRCNN", "INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 128)
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    torch.save({"model": make_model("MODEL.META_ARCHITECTURE", "GeneralizedRCNN").state_dict()}, cfg.MODEL.WEIGHTS)
+    predictor, rng = Predictor(cfg), np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(64, 128), (64, 64), (128, 64)]]
+    for image, together in zip(images, predictor.predict_batch(images), strict=True):
+        assert len(together["instances"]) > 1
+        assert_same(together["instances"], predictor(image)["instances"], scores=2e-5, boxes=0.01, ious=0.999)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_files_come_in_order(cfg, folder, batch_size):
     paths = find_images([str(folder / "data" / "3.png"), str(folder / "data" / "[12].png")])
@@ -110,6 +126,51 @@ def test_folder_of_images(folder):
     shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "4.PNG")
     assert [path[-5:] for path in find_images([str(folder / "data")])] == ["1.png", "2.png", "3.png"]
     assert len(find_images([str(folder / "data" / "sub"), str(folder / "data" / "1.png")])) == 2
+
+
+def test_subfolders(folder, caplog):
+    (folder / "data" / "sub" / "b").mkdir(parents=True)
+    shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "b" / "4.png")
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "data" / "sub" / "a.GIF", "gif")
+    data = str(folder / "data")
+    names = [path[len(data) + 1 :] for path in find_images([data], recursive=True)]
+    assert names == ["1.png", "2.png", "3.png", "sub/a.GIF", "sub/b/4.png"]
+    assert caplog.text == ""
+    assert len(find_images([data])) == 3
+    assert f"{data}: 3 images; its subfolders contain 2, which --recursive includes" in caplog.text
+    (folder / "data" / "sub" / "a.GIF").unlink()
+    message = r"sub contains no images \(its subfolders contain 1, which --recursive includes\)"
+    with pytest.raises(DataError, match=message):
+        find_images([data + "/sub"])
+
+
+def test_what_is_given_for_an_image(cfg, folder):
+    """See test_input_images.py for the conversion."""
+    predictor = Predictor(cfg)
+    image = cv2.imread(str(folder / "data" / "1.png"))
+    for x in (str(folder / "data" / "1.png"), folder / "data" / "1.png", image / 255, image.astype(np.uint16) * 257):
+        assert torch.equal(predictor._to_input(x)["image"], predictor._to_input(image)["image"])
+        assert_equal(predictor(x), predictor(image))
+    with pytest.raises(DataError, match="the image is None"):
+        predictor(None)
+    for batch in (image, "1.png", None):
+        with pytest.raises(DataError, match="a batch of images is a list, not a "):
+            predictor.predict_batch(batch)
+    cfg.INPUT.MAX_IMAGE_PIXELS = 99
+    with pytest.raises(DataError, match=r"1\.png is too large: .* INPUT\.MAX_IMAGE_PIXELS"):
+        list(Predictor(cfg).predict_files([str(folder / "data" / "1.png")]))
+
+
+@pytest.mark.parametrize("name", ["SOLOv2", "CenterMask", "YOLACT"])
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (1, 1)])
+def test_strips(name, size, tmp_path):
+    system = SYSTEMS[name]
+    cfg = system.cfg(system.score_thresh, 0.0, "INPUT.MIN_SIZE_TEST", 96, "INPUT.MAX_SIZE_TEST", 160)
+    cfg.MODEL.WEIGHTS = str(tmp_path / "weights.pth")
+    torch.save({"model": system.model().state_dict(), "config": cfg.dump()}, cfg.MODEL.WEIGHTS)
+    found = Predictor(cfg)(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))["instances"]
+    assert found.image_size == size
+    assert found.pred_masks.shape == (len(found), *size)
 
 
 def test_predictions_are_written_in_coco_format_and_drawn(cfg, folder, capfd):
@@ -229,6 +290,7 @@ def test_batch_size_must_be_positive(cfg, folder, batch_size):
 
 
 def test_comparison(cfg, folder):
+    torch.save({"model": TinyModel(cfg).state_dict(), "thing_classes": CLASSES}, cfg.MODEL.WEIGHTS)
     path = str(folder / "new" / "sheet.png")
     assert compare_with_ground_truth(cfg, path, count=2) == path
     assert cv2.imread(path).shape[1] <= 1600

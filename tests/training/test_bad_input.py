@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from detectron2.data import MetadataCatalog
 from detectron2.engine import default_argument_parser
 
 import train_net
+from centermask_solo.config import value_of
 from centermask_solo.modeling import systems
+from centermask_solo.training.setup import setup_cfg
 from tests.training.tiny import CLASSES, register, write_dataset
 
 SMALL = {
@@ -73,14 +76,14 @@ def run(folder, capfd, *arguments):
             ["MODEL.RETINANET.NUM_CLASSES", "3"],
             "MODEL.RETINANET.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes (cat, dog): set",
         ),
-        (["DATALOADER.SAMPLER_TRAIN", "Best"], "DATALOADER.SAMPLER_TRAIN 'Best'"),
+        (["DATALOADER.SAMPLER_TRAIN", "Best"], 'DATALOADER.SAMPLER_TRAIN must be "TrainingSampler"'),
         (
             ["SOLVER.REFERENCE_WORLD_SIZE", "8"],
             "SOLVER.IMS_PER_BATCH 2 is not a multiple of SOLVER.REFERENCE_WORLD_SIZE 8",
         ),
         (
             ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"],
-            "CLIP_TYPE must be one of",
+            'CLIP_TYPE must be "value", "norm" or "full_model", not "all"',
         ),
         (["--eval-only"], "nothing to evaluate"),
         (["MODEL.DEVICE", "gpu"], "MODEL.DEVICE 'gpu' is not a device of PyTorch: give 'cuda' or 'cpu'"),
@@ -101,11 +104,27 @@ SOLOV2 += ["MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "", "MODEL.SOLOV2.NUM_CLASSES
         (["MODEL.SOLOV2.IN_FEATURES", "['p2', 'p3', 'p4', 'p5']"], "IN_FEATURES"),
         (["MODEL.SOLOV2.NMS.NAME", "BestNMS"], "BestNMS"),
         (["MODEL.SOLOV2.NUM_CLASSES", "3"], "MODEL.SOLOV2.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes"),
+        (
+            ["MODEL.ROI_HEADS.SCORE_THRESH_TEST", "0.5"],
+            "MODEL.ROI_HEADS.SCORE_THRESH_TEST is 0.5, but SOLOv2 does not read this option: set MODEL.SOLOV2.SCORE_TH",
+        ),
+        (["MODEL.YOLACT.SCORE_THRESH_TEST", "0.5"], "SOLOv2 does not read this option: set MODEL.SOLOV2.SCORE_THRESH"),
         (["MODEL.SOLOV2.LOSS.FOCAL_ALFA", "1"], "the nearest one is MODEL.SOLOV2.LOSS.FOCAL_ALPHA"),
     ],
 )
 def test_options_of_a_model(folder, capfd, arguments, message):
     assert message in run(folder, capfd, *SOLOV2, "OUTPUT_DIR", str(folder / "output"), *arguments)
+
+
+@pytest.mark.parametrize("flags", [[], ["--eval-only"]])
+def test_number_of_stuff_classes(folder, capfd, flags):
+    MetadataCatalog.get("tiny").stuff_classes = ["things", "sky", "road"]
+    config = ["--config-file", "configs/CenterMask/panoptic_centermask_R_50_FPN_ms_3x.yaml", "MODEL.DEVICE", "cpu"]
+    options = ["DATASETS.TRAIN", "('tiny',)", "DATASETS.TEST", "('tiny',)", "SOLVER.REFERENCE_WORLD_SIZE", "0"]
+    assert run(folder, capfd, *flags, *config, *options).endswith(
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES is 54, but the dataset 'tiny' has 3 stuff_classes (things, sky, road): "
+        "set MODEL.SEM_SEG_HEAD.NUM_CLASSES 3"
+    )
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is usable here")
@@ -187,7 +206,7 @@ def test_datasets_with_different_classes(folder, capfd):
     json_file.write_text(json_file.read_text().replace(CLASSES[1], "cow"))
     register(folder / "more", "tiny_more")
     message = run(folder, capfd, "DATASETS.TRAIN", "('tiny', 'tiny_more')")
-    assert "'tiny' and 'tiny_more' have different classes, such as 'dog' and 'cow'" in message
+    assert "'tiny' and 'tiny_more' have different classes (cat, dog; cat, cow): give them the same" in message
 
 
 @pytest.mark.slow
@@ -195,6 +214,7 @@ def test_datasets_with_different_classes(folder, capfd):
 def test_command_line(folder, num_gpus):
     """The whole program, in one process and in two, prints a single line on stderr."""
     command = [sys.executable, "-W", "ignore", "train_net.py", "--num-gpus", str(num_gpus), "--dist-url", "auto"]
+    command += ["--config-file", "configs/shapes/solov2_shapes.yaml"]  # whose model a fresh process must know
     command += ["MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "('nothing_like_it',)"]
     result = subprocess.run(
         command, capture_output=True, text=True, cwd=Path(train_net.__file__).parent, env=environment()
@@ -208,3 +228,51 @@ def test_command_line(folder, num_gpus):
 
 def environment():
     return {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def configure(folder, *arguments, **changes):
+    """Return the config of a command line, whose file has other options."""
+    text = yaml.safe_dump(SMALL | {"OUTPUT_DIR": str(folder / "output")} | changes)
+    (folder / "config.yaml").write_text(text)
+    args = default_argument_parser().parse_args(["--config-file", str(folder / "config.yaml"), *arguments])
+    return setup_cfg(args, screen="nothing")
+
+
+def test_number_of_classes_comes_from_the_data(folder, capfd):
+    """Where "auto" asks for it, and where no file of the user's and no override gives a number."""
+    key = "MODEL.RETINANET.NUM_CLASSES"
+    plain = {name: value for name, value in SMALL["MODEL"].items() if name != "RETINANET"}
+    assert configure(folder, MODEL=plain).MODEL.RETINANET.NUM_CLASSES == 2
+    assert f"{key} is 2, the number of classes of 'tiny'." in (folder / "output" / "log.txt").read_text()
+    assert yaml.safe_load((folder / "output" / "config.yaml").read_text())["MODEL"]["RETINANET"]["NUM_CLASSES"] == 2
+    assert configure(folder, key, "auto").MODEL.RETINANET.NUM_CLASSES == 2
+    auto = {**plain, "RETINANET": {"NUM_CLASSES": "auto"}}
+    assert configure(folder, MODEL=auto).MODEL.RETINANET.NUM_CLASSES == 2
+    assert configure(folder, "--eval-only", MODEL=auto).MODEL.RETINANET.NUM_CLASSES == 2
+    message = "MODEL.RETINANET.NUM_CLASSES is 3, but the dataset 'tiny' has 2 classes (cat, dog): set"
+    configure(folder, MODEL=auto)
+    assert message in run(folder, capfd, key, "3")
+    (folder / "base.yaml").write_text(yaml.safe_dump(SMALL | {"MODEL": {**plain, "RETINANET": {"NUM_CLASSES": 3}}}))
+    (folder / "config.yaml").write_text("_BASE_: base.yaml\n")
+    assert message in run(folder, capfd)
+
+
+@pytest.mark.parametrize("config", ["solov2_shapes", "yolact_shapes", "centermask_shapes", "retinanet_shapes"])
+def test_number_of_classes_of_a_published_config_gives_way_to_the_data(folder, config):
+    opts = [*SOLOV2[2:-2], "OUTPUT_DIR", str(folder / "output")]
+    args = default_argument_parser().parse_args(["--config-file", f"configs/shapes/{config}.yaml", *opts])
+    cfg = setup_cfg(args, screen="nothing")
+    assert value_of(cfg, systems.find_system(cfg.MODEL.META_ARCHITECTURE).num_classes_key) == len(CLASSES)
+
+
+def test_datasets_with_different_numbers_of_classes(folder, capfd):
+    write_dataset(folder / "more", num_images=2)
+    content = json.loads((folder / "more" / "instances.json").read_text())
+    content["categories"].append({"id": 3, "name": "cow"})
+    (folder / "more" / "instances.json").write_text(json.dumps(content))
+    register(folder / "more", "tiny_more")
+    arguments = ["DATASETS.TRAIN", "('tiny', 'tiny_more')", "MODEL.RETINANET.NUM_CLASSES", "auto"]
+    message = (
+        "NUM_CLASSES is 2 as in 'tiny', but the dataset 'tiny_more' has 3 classes (cat, dog, cow): give all datasets"
+    )
+    assert message in run(folder, capfd, *arguments)

@@ -1,6 +1,7 @@
 """The log of a run: on the screen, or in its file alone without a trace in the process."""
 
 import argparse
+import json
 import logging
 import warnings
 
@@ -9,6 +10,8 @@ import torch
 
 from centermask_solo.cli.train import main
 from centermask_solo.training.logs import LOGGERS, output_in_log, prints_in_log, set_up_run, start_log
+from centermask_solo.training.setup import setup_cfg
+from centermask_solo.utils.errors import UserError
 from tests.training.tiny import tiny_cfg, write_dataset
 
 ARGS = argparse.Namespace(config_file="", eval_only=False)
@@ -87,6 +90,7 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
     (tmp_path / "config.yaml").write_text(cfg.dump())
     flags = {"resume": False, "eval_only": False, "verbose": verbose}
     opts = ["SOLVER.MAX_ITER", "2", "SOLVER.REFERENCE_WORLD_SIZE", "2", "SOLVER.STEPS", "(1,)"]
+    opts += ["SOLVER.WARMUP_ITERS", "1"]
     main(argparse.Namespace(config_file=str(tmp_path / "config.yaml"), opts=opts, **flags))
     text = capsys.readouterr().out
     log = (tmp_path / "output" / "log.txt").read_text()
@@ -94,23 +98,24 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
     if verbose:
         assert "Running with full config" in text and "TinyModel(" in text and "iteration 1 of" not in text
         return
-    lines = text.splitlines()
-    assert lines[:10] == [
+    rule, *lines = text.splitlines()
+    assert rule.startswith(
+        "1 process, SOLVER.REFERENCE_WORLD_SIZE 2: batch size and learning rate times 1/2; iterations"
+    )
+    assert lines[:9] == [
         "data        tiny: 4 images, 4 objects, 2 classes (cat, dog)",
         "evaluation  tiny, at the end",
         "model       TinyModel, build_resnet_backbone, 0.0 million parameters, 0.0 of them trained",
         "weights     none: everything starts from random values",
         "schedule    4 iterations of 2 images: 2 times through the data",
-        "rate        SGD, 0.025 after a warm-up of 4 iterations, times 0.1 at iteration 2",
-        "scaling     processes 2 -> 1 (SOLVER.REFERENCE_WORLD_SIZE): batch 4 -> 2, rate 0.05 -> 0.025, "
-        "iterations 2 -> 4",
+        "rate        SGD, 0.025 after a warm-up of 2 iterations, times 0.1 at iteration 2",
         f"device      cpu, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, float32",
         f"output      {tmp_path / 'output'}",
         f"log         {tmp_path / 'output' / 'log.txt'}, with all options (on the screen: --verbose)",
     ]
-    assert lines[10].startswith("iteration 1 of 4   loss") and lines[11].startswith("iteration 4 of 4   loss")
-    assert lines[12] == "evaluating on tiny"
-    assert [line.split()[0] for line in lines[13:]] == ["Evaluation", "AP", "box", "mask"]
+    assert lines[9].startswith("iteration 1 of 4   loss") and lines[10].startswith("iteration 4 of 4   loss")
+    assert lines[11] == "evaluating on tiny"
+    assert [line.split()[0] for line in lines[12:]] == ["Evaluation", "AP", "box", "mask"]
     opts = ["MODEL.WEIGHTS", str(tmp_path / "output" / "model_final.pth"), "SOLVER.AMP.ENABLED", "True"]
     main(argparse.Namespace(config_file=str(tmp_path / "config.yaml"), opts=opts, **flags | {"eval_only": True}))
     lines = capsys.readouterr().out.splitlines()
@@ -138,3 +143,40 @@ def test_log_off_the_screen(tmp_path, capfd):
     for i in range(2):
         assert text.count(f"printed {i}") == 1
         assert all(text.count(f"warning of {name} {i}") == 1 for name in LOGGERS)
+
+
+@pytest.fixture
+def suspicious(tmp_path):
+    """The arguments of a training on data with a warning."""
+    write_dataset(tmp_path / "data", num_images=2)
+    path = tmp_path / "data" / "instances.json"
+    data = json.loads(path.read_text())
+    del data["annotations"][0]["area"]
+    path.write_text(json.dumps(data))
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")
+    cfg.MODEL.pop("TINY_DROPOUT")
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    return argparse.Namespace(config_file=str(tmp_path / "config.yaml"), opts=[], resume=False, eval_only=False)
+
+
+WARNING = "instances.json: 1 x missing or negative area, such as annotation 1 (1.png): computed from the mask"
+
+
+def test_warnings_before_the_log_is_set_up_reach_it(tmp_path, suspicious, capfd):
+    for i in range(2):  # a second run in the same process
+        setup_cfg(suspicious)
+        captured = capfd.readouterr()
+        (line,) = [x for x in captured.out.splitlines() if WARNING in x]
+        assert line.startswith("warning: ")
+        assert WARNING not in captured.err
+        assert (tmp_path / "output" / "log.txt").read_text().count(WARNING) == i + 1
+    logging.getLogger("centermask_solo.x").info("once")
+    assert capfd.readouterr().out.count("once") == 1
+
+
+def test_warnings_before_an_error_are_printed(suspicious, capfd):
+    suspicious.opts = ["MODEL.WEIGHTS", "absent.pth"]
+    with pytest.raises(UserError, match="absent"):
+        setup_cfg(suspicious)
+    captured = capfd.readouterr()
+    assert WARNING in captured.out + captured.err

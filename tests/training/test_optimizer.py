@@ -3,12 +3,13 @@ import copy
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.engine import DefaultTrainer
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.training.optimizer import build_optimizer
+from centermask_solo.training.optimizer import build_optimizer, check_optimizer_state
 from centermask_solo.training.trainer import Trainer
-from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.errors import ConfigError, WeightsError
 
 
 def clip_cfg(clip_type: str):
@@ -56,6 +57,15 @@ def test_clipping_must_be_enabled():
 def test_unknown_kind_of_clipping():
     with pytest.raises(ConfigError, match=r"CLIP_TYPE must be one of value, norm, full_model, not 'all'"):
         build_optimizer(clip_cfg("all"), nn.Linear(1, 1))
+
+
+def test_detectron2s_own_trainer_names_the_one_to_use():
+    with pytest.raises(ConfigError, match=r'CLIP_TYPE "full_model".*: use centermask_solo\.Trainer$') as error:
+        DefaultTrainer.build_optimizer(clip_cfg("full_model"), nn.Linear(1, 1))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="'all' is not a valid GradientClipType"):
+        DefaultTrainer.build_optimizer(clip_cfg("all"), nn.Linear(1, 1))
+    assert DefaultTrainer.build_optimizer(clip_cfg("norm"), nn.Linear(1, 1)).param_groups
 
 
 @pytest.mark.parametrize("clip_type", ["full_model", "norm"])
@@ -109,3 +119,22 @@ def test_unknown_optimizer():
     cfg.SOLVER.OPTIMIZER = "Adam"
     with pytest.raises(ConfigError, match=r"SOLVER.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
         build_optimizer(cfg, nn.Linear(1, 1))
+
+
+def test_the_state_of_another_training_is_refused():
+    def optimizer(width, kind=torch.optim.AdamW, layers=1):
+        parameters = [torch.nn.Parameter(torch.ones(width)) for _ in range(layers)]
+        built = kind(parameters, lr=0.1, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
+        sum(p.sum() for p in parameters).backward()
+        built.step()
+        return built
+
+    check_optimizer_state(optimizer(3), optimizer(3).state_dict())
+    check_optimizer_state(optimizer(3, torch.optim.SGD), optimizer(3, torch.optim.SGD).state_dict())
+    for other, message in [
+        (optimizer(4), "parameters of other shapes"),
+        (optimizer(3, layers=2), r"other parameters, such as with another MODEL\.BACKBONE\.FREEZE_AT"),
+        (optimizer(3, torch.optim.SGD), r"not the AdamW of SOLVER\.OPTIMIZER"),
+    ]:
+        with pytest.raises(WeightsError, match=message):
+            check_optimizer_state(optimizer(3), other.state_dict())

@@ -1,6 +1,8 @@
 """Training: resuming equals not stopping, several processes equal one, and errors name their cause."""
 
 import argparse
+import json
+import shutil
 
 import pytest
 import torch
@@ -12,9 +14,18 @@ from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.training import trainer as trainer_module
 from centermask_solo.training.evaluate import evaluate
 from centermask_solo.training.launch import launch
-from centermask_solo.training.trainer import training_data_of
-from centermask_solo.utils.errors import ConfigError, NonFiniteLossError
-from tests.training.tiny import CLASSES, RecordingTrainer, TinyModel, tiny_cfg, train_in_process, write_dataset
+from centermask_solo.training.setup import check_config
+from centermask_solo.training.trainer import Trainer, training_data_of
+from centermask_solo.utils.errors import ConfigError, DataError, NonFiniteLossError
+from tests.training.tiny import (
+    CLASSES,
+    RecordingTrainer,
+    TinyModel,
+    register,
+    tiny_cfg,
+    train_in_process,
+    write_dataset,
+)
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +210,47 @@ def train_and_return(cfg):
     trainer = RecordingTrainer(cfg)
     trainer.resume_or_load(resume=False)
     return trainer.train()
+
+
+def test_data_that_was_never_checked_is_checked_when_it_is_loaded(tmp_path):
+    write_dataset(tmp_path / "data", num_images=3)
+    path = tmp_path / "data" / "instances.json"
+    content = json.loads(path.read_text())
+    for i, x in enumerate(content["annotations"]):
+        x["id"] = i
+        del x["iscrowd"]
+    content["images"][0]["file_name"] = "folder\\1.png"
+    (tmp_path / "data" / "folder").mkdir()
+    (tmp_path / "data" / "1.png").rename(tmp_path / "data" / "folder" / "1.png")
+    path.write_text(json.dumps(content))
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")
+    samples = [x for batch in Trainer.build_test_loader(cfg, "tiny") for x in batch]
+    assert [x["file_name"][len(str(tmp_path)) :] for x in samples] == [
+        "/data/folder/1.png",
+        "/data/2.png",
+        "/data/3.png",
+    ]
+    content["annotations"][1]["bbox"] = [0, 0, "wide", 3]
+    path.write_text(json.dumps(content))
+    register(tmp_path / "data")
+    with pytest.raises(DataError, match="bbox that is not"):
+        Trainer.build_test_loader(cfg, "tiny")
+    with pytest.raises(ConfigError, match="the dataset 'tinny' is not registered"):
+        Trainer.build_test_loader(cfg, "tinny")
+
+
+def test_predictions_for_a_test_set_without_annotations(data, tmp_path):
+    content = json.loads((data / "instances.json").read_text())
+    del content["annotations"]
+    shutil.copytree(data, tmp_path / "test_set")
+    (tmp_path / "test_set" / "instances.json").write_text(json.dumps(content))
+    register(tmp_path / "test_set", "test_set")
+    cfg = tiny_cfg(data, tmp_path / "output")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (), ("test_set",)
+    check_config(cfg, for_training=False)
+    Trainer.test(cfg, TinyModel(cfg).eval())
+    path = tmp_path / "output" / "inference" / "test_set" / "coco_instances_results.json"
+    assert len(json.loads(path.read_text())) == 6
+    cfg.DATASETS.TRAIN = ("test_set",)
+    with pytest.raises(DataError, match="lacks the list 'annotations'"):
+        check_config(cfg, for_training=True)

@@ -7,7 +7,7 @@ directly above an option and the comment behind it describe it; ``# --- Heading 
 from __future__ import annotations
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
 from ..old_names import register_old_names
 from . import backbones, centermask, fcos, general, solov2, yolact
@@ -25,3 +25,10 @@ def add_centermask_solo_config(cfg: CfgNode) -> None:
     for subject in SUBJECTS:
         subject.add_options(cfg)
     register_old_names(cfg)
+
+
+def default_config() -> CfgNode:
+    """Return a config with the defaults of Detectron2 and of this package."""
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    return cfg

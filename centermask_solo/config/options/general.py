@@ -20,6 +20,8 @@ def add_options(cfg: CfgNode) -> None:
     cfg.DATASETS.COCO_JSON = []
 
     # --- Input ---
+    # refuse images of more pixels, which are mistakes or would take gigabytes of memory; 0 for no limit
+    cfg.INPUT.MAX_IMAGE_PIXELS = 178_956_970
     # "default" (Detectron2's resizing, flipping and cropping) or "ssd" (for YOLACT only: SSD-style augmentation as in
     # the authors' code, flips as in INPUT.RANDOM_FLIP, resized to the square of MODEL.YOLACT.INPUT_SIZE)
     cfg.INPUT.AUGMENTATION = "default"

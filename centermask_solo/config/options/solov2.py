@@ -10,7 +10,7 @@ from .nms import nms_node
 def add_options(cfg: CfgNode) -> None:
     """Add SOLOv2's options to ``cfg``. Defaults follow AdelaiDet's SOLOv2."""
     node = cfg.MODEL.SOLOV2 = CfgNode()
-    node.NUM_CLASSES = 80  # foreground classes
+    node.NUM_CLASSES = 80  # foreground classes; 0 or "auto": those of the data that it is trained on
 
     # --- Instance head ---
     node.IN_FEATURES = ["p2", "p3", "p4", "p5", "p6"]  # one grid per level

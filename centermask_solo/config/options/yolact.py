@@ -14,7 +14,7 @@ def add_options(cfg: CfgNode) -> None:
     height over width, one list per level or one for all.
     """
     node = cfg.MODEL.YOLACT = CfgNode()
-    node.NUM_CLASSES = 80  # foreground classes
+    node.NUM_CLASSES = 80  # foreground classes; 0 or "auto": those of the data that it is trained on
 
     # --- Networks ---
     node.INPUT_SIZE = 550  # pixels; the model resizes every image to a square of this side

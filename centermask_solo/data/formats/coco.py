@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import json
-from typing import Any, NamedTuple
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TextIO
 
 from detectron2.utils.file_io import PathManager
 
@@ -15,12 +17,13 @@ Record = dict[str, Any]
 
 
 class CocoData(NamedTuple):
-    """The parts of a COCO annotation file."""
+    """The parts of a COCO annotation file; polygons that are lists of numbers are arrays, a quarter as large."""
 
     images: list[Record]
     annotations: list[Record]
     categories: list[Record]  # sorted by id, the order of the model's classes
     byte_order_mark: bool = False  # whether the file begins with one
+    num_named_by_url: int = 0  # images whose file_name was taken from their coco_url
 
     @property
     def classes(self) -> list[str]:
@@ -28,12 +31,18 @@ class CocoData(NamedTuple):
         return [x["name"] for x in self.categories]
 
 
+class NotAnnotatedError(DataError):
+    """A file with images and categories but without ``annotations``, as those of COCO's test sets."""
+
+
 def read_coco_json(path: str) -> CocoData:
     """Read an annotation file in COCO's format for instances.
 
-    Only its outline is checked: three lists of dicts.
+    Only its outline is checked: three lists of dicts. Images without a ``file_name``, as in LVIS, get it from their
+    ``coco_url``.
 
     Raises:
+        NotAnnotatedError: It lacks ``annotations``.
         DataError: The file is missing, is not JSON in UTF-8, or is not in this format.
     """
     if not PathManager.isfile(path):
@@ -48,7 +57,7 @@ def read_coco_json(path: str) -> CocoData:
     del content
     try:
         with without_garbage_collection():
-            data = json.loads(text)
+            data = json.loads(text, object_hook=_pack_polygons)
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(
             f"{path} is not COCO: it is not JSON, or truncated ({error}); create it again, or copy it again"
@@ -56,9 +65,59 @@ def read_coco_json(path: str) -> CocoData:
     del text
     if not isinstance(data, dict):
         raise DataError(f"{path} is not COCO: it holds a {type(data).__name__}, not a dict with 'images'")
-    images, annotations, categories = (_list(path, data, x) for x in ("images", "annotations", "categories"))
+    images, categories, annotations = (_list(path, data, x) for x in ("images", "categories", "annotations"))
     categories = sorted(categories, key=lambda x: (0, x["id"]) if isinstance(x.get("id"), int) else (1, 0))
-    return CocoData(images, annotations, categories, byte_order_mark)
+    unnamed = [x for x in images if "file_name" not in x and url_file_name(x)]
+    for x in unnamed:
+        x["file_name"] = url_file_name(x)
+    return CocoData(images, annotations, categories, byte_order_mark, len(unnamed))
+
+
+def url_file_name(image: Record) -> str:
+    """Return the end of an image's ``coco_url``, such as "train2017/000000155379.jpg"; "" if it has none."""
+    url = image.get("coco_url")
+    return "/".join(url.split("/")[-2:]) if isinstance(url, str) and url.count("/") > 2 else ""
+
+
+def image_entries(data: CocoData, lvis: bool) -> list[Record]:
+    """Return the images of a file; read as LVIS's, each is named by its URL even if it has a ``file_name``, too."""
+    return [{**x, "file_name": url_file_name(x) or x.get("file_name")} for x in data.images] if lvis else data.images
+
+
+def write_coco_json(content: Record, file: TextIO) -> None:
+    """Write a COCO json entry by entry, a third of the time of ``json.dump``."""
+    encode = json.JSONEncoder(default=plain_numbers).encode
+    for i, (key, value) in enumerate(content.items()):
+        file.write(f"{', ' if i else '{'}{encode(key)}: ")
+        if isinstance(value, list):
+            file.writelines(f"{',' if k else '['}{encode(x)}" for k, x in enumerate(value))
+            file.write("]" if value else "[]")
+        else:
+            file.write(encode(value))
+    file.write("}")
+
+
+def plain_numbers(numbers: Sequence[float]) -> list[float]:
+    """Return a packed polygon as a list, whole numbers as integers, for a JSON encoder."""
+    return [int(x) if x.is_integer() else x for x in numbers]
+
+
+def pack(numbers: Any) -> Any:
+    """Return a list of numbers as an array of doubles, and anything else as it is."""
+    if type(numbers) is not list or not numbers:
+        return numbers
+    try:
+        return array("d", numbers)
+    except (TypeError, OverflowError):
+        return numbers
+
+
+def _pack_polygons(entry: Record) -> Record:
+    """Replace the polygons of an annotation, as soon as it is parsed, by arrays."""
+    polygons = entry.get("segmentation")
+    if type(polygons) is list:
+        entry["segmentation"] = [pack(x) for x in polygons]
+    return entry
 
 
 def _encoding_fault(content: bytes, error: UnicodeDecodeError) -> str:
@@ -88,7 +147,8 @@ def take_images(coco: CocoData, count: int) -> Record:
 def _list(path: str, data: Record, key: str) -> list[Record]:
     if key not in data:
         found = ", ".join(sorted(map(str, data))[:8]) or "nothing"
-        raise DataError(f"{path} is not COCO: it lacks the list '{key}' (it has {found})")
+        error = NotAnnotatedError if key == "annotations" else DataError
+        raise error(f"{path} is not COCO: it lacks the list '{key}' (it has {found})")
     if not isinstance(data[key], list) or not all(isinstance(x, dict) for x in data[key]):
         raise DataError(f"{path} is not COCO: '{key}' is not a list of dicts")
     return data[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ MIN_IOU = 0.5  # of boxes that agree
 MIN_AREA = 1e-3  # of a polygon, in pixels
 FAR_AWAY = 10.0  # sides of the image by which coordinates may exceed it, or native code would draw endless lines
 NORMALIZED_LIMIT = 1.5  # coordinates up to this, in larger images, are those of a normalized object
+_FLAT = (array, list)  # of numbers, and of anything else
 
 
 class Batch:
@@ -34,7 +37,7 @@ class Batch:
         self._images: list[Record] = []
         self._boxes: list[list[float]] = []  # zeros for those that are malformed
         self._good_box: list[bool] = []
-        self._polygons: list[list[Any]] = []
+        self._polygons: list[Sequence[Any]] = []
         self._polygon_owners: list[tuple[int, int]] = []  # row, and number of the polygon among the annotation's
         self._runs: list[Any] = []
         self._run_owners: list[int] = []
@@ -55,7 +58,7 @@ class Batch:
         self._annotations.append(x)
         self._images.append(image)
         box = x.get("bbox", [])
-        good = type(box) is list and len(box) == 4 and all(map(is_number, box))
+        good = type(box) is list and len(box) == 4 and (set(map(type, box)) == {float} or all(map(is_number, box)))
         if not good and "bbox" in x:
             self._report(rules.BOX_FORMAT, row, box)
         self._boxes.append(box if good else [0.0, 0.0, 0.0, 0.0])
@@ -63,7 +66,12 @@ class Batch:
         self._add_mask(row, x.get("segmentation"), image)
 
     def _add_mask(self, row: int, mask: Any, image: Record) -> None:
-        if isinstance(mask, list) and any(mask):
+        if type(mask) is list and mask and all(type(p) is array and len(p) > 5 and not len(p) % 2 for p in mask):
+            # Most masks take the short way
+            self._result.counts["polygons"] += 1
+            self._polygons += mask
+            self._polygon_owners += [(row, k) for k in range(len(mask))]
+        elif isinstance(mask, list) and any(mask):
             self._result.counts["polygons"] += 1
             self._add_polygons(row, mask)
         elif isinstance(mask, dict) and mask:
@@ -75,7 +83,7 @@ class Batch:
             else:
                 self._runs.append(mask["counts"])
                 self._run_owners.append(row)
-        elif not mask or (isinstance(mask, list) and all(isinstance(p, list) for p in mask)):
+        elif not mask or (isinstance(mask, list) and all(isinstance(p, _FLAT) for p in mask)):
             self._result.counts["without_mask"] += 1
             self._result.unmasked.add(self._indices[row])
             self._faulty_masks.add(row)
@@ -86,7 +94,7 @@ class Batch:
     def _add_polygons(self, row: int, polygons: list[Any]) -> None:
         if any(isinstance(p, dict) for p in polygons):
             self._fault(rules.RLE_IN_LIST, row, polygons)
-        elif not all(isinstance(p, list) for p in polygons):
+        elif not all(isinstance(p, _FLAT) for p in polygons):
             self._fault(rules.POLYGON_FORMAT, row, polygons)
         elif any(isinstance(p[0], list) for p in polygons if p) or (
             len(polygons) > 2 and all(len(p) == 2 for p in polygons)

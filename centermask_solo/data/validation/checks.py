@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 
 from ...utils.errors import ConfigError, DataError, UserError
 from ...utils.text import name_some
-from ..datasets import find_files, has_instances_json, load_through_gate
-from ..formats.coco import CocoData
-from ..images import check_image
+from ..datasets import find_files, has_instances_json, is_lvis, load_through_gate
+from ..formats.coco import CocoData, NotAnnotatedError, Record, image_entries
+from ..images import MAX_PIXELS, check_image
 from . import rules
 from .files import check_files, check_orientation, image_path
 from .findings import Findings
@@ -31,7 +32,14 @@ class _Checked(NamedTuple):
     clean: list[FileKey]  # annotation files that need no repair
 
 
-def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_key: str, masks: bool = True) -> Classes:
+def check_datasets(
+    names: Sequence[str],
+    num_classes: int | None,
+    num_classes_key: str,
+    masks: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    unannotated: Collection[str] = (),
+) -> Classes:
     """Check that datasets can be used with a model, and return the class names of each.
 
     Each json is checked completely by the rules of ``check-dataset``, but only a few images are opened. From then on,
@@ -43,6 +51,8 @@ def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_ke
         num_classes: Number of classes of the model; None if it is unknown.
         num_classes_key: Option that sets it, such as "MODEL.SOLOV2.NUM_CLASSES".
         masks: Whether the model needs masks, not only boxes.
+        max_pixels: Most pixels of an image; 0 for no limit.
+        unannotated: Names of datasets whose json may lack ``annotations``, as those of COCO's test sets.
 
     Returns:
         The class names in the order of the model's classes; None for a dataset that has none.
@@ -54,7 +64,14 @@ def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_ke
     found: _Checked | UserError = _Checked({}, [])
     if comm.get_local_rank() == 0:
         try:
-            classes = {name: _check_one(name, num_classes, num_classes_key, masks) for name in dict.fromkeys(names)}
+            classes: Classes = {}
+            for name in dict.fromkeys(names):
+                try:
+                    classes[name] = _check_one(name, num_classes, num_classes_key, masks, max_pixels)
+                except NotAnnotatedError:
+                    if name not in unannotated:
+                        raise
+                    classes[name] = MetadataCatalog.get(name).get("thing_classes")
             found = _Checked(classes, clean_files())
         except UserError as error:
             found = error
@@ -66,25 +83,41 @@ def check_datasets(names: Sequence[str], num_classes: int | None, num_classes_ke
             mark_clean(key)
     for name in names:
         load_through_gate(name, masks)
+        metadata = MetadataCatalog.get(name)
+        if metadata.get("thing_classes") is None and all_found[0].classes[name] is not None:
+            metadata.thing_classes = all_found[0].classes[name]  # Detectron2 sets them only when it loads the dataset
     return all_found[0].classes
 
 
-def check_num_classes(name: str, classes: Sequence[str], num_classes: int, num_classes_key: str) -> None:
-    """Raise ConfigError, with both numbers and the fix, unless dataset and model have the same number of classes."""
+def check_num_classes(
+    name: str, classes: Sequence[str], num_classes: int, num_classes_key: str, origin: str = ""
+) -> None:
+    """Raise ConfigError, with both numbers and the fix, unless dataset and model have the same number of classes.
+
+    Args:
+        name: Name of the dataset.
+        classes: Its classes.
+        num_classes: Number of classes of the model.
+        num_classes_key: Option that sets it.
+        origin: Where the number comes from, if it is another dataset: "as in '...'".
+    """
     if len(classes) == num_classes:
         return
     plural = "class" if len(classes) == 1 else "classes"
+    fix = "give all datasets the same classes" if origin else f"set {num_classes_key} {len(classes)} or auto"
     raise ConfigError(
-        f"{num_classes_key} is {num_classes}, but the dataset '{name}' has {len(classes)} {plural} "
-        f"({name_some(classes, 3)}): set {num_classes_key} {len(classes)}"
+        f"{num_classes_key} is {num_classes}{' ' * bool(origin)}{origin}, but the dataset '{name}' has {len(classes)} "
+        f"{plural} ({name_some(classes, 3)}): {fix}"
     )
 
 
-def _check_one(name: str, num_classes: int | None, num_classes_key: str, masks: bool) -> list[str] | None:
+def _check_one(
+    name: str, num_classes: int | None, num_classes_key: str, masks: bool, max_pixels: int
+) -> list[str] | None:
     metadata = find_files(name)
     classes = metadata.get("thing_classes")
     if has_instances_json(metadata):
-        data = _check_json(metadata, masks)
+        data = _check_json(metadata, masks, max_pixels)
         if metadata.get("evaluator_type") == "coco":
             if classes is not None and list(classes) != data.classes:
                 raise DataError(
@@ -97,23 +130,26 @@ def _check_one(name: str, num_classes: int | None, num_classes_key: str, masks: 
     return None if classes is None else list(classes)
 
 
-def _check_json(metadata: Metadata, masks: bool) -> CocoData:
+def _check_json(metadata: Metadata, masks: bool, max_pixels: int) -> CocoData:
     """Check the annotation file and a few images of a dataset, and return the content of the file."""
-    root = metadata.get("image_root", "")
-    data, found = inspect_file(metadata.json_file)
-    check_files(data.images, root, found.findings, decode=False)
+    root, lvis = metadata.get("image_root", ""), is_lvis(metadata)
+    data, found = inspect_file(metadata.json_file, lvis)
+    images = image_entries(data, lvis)
+    check_files(images, root, found.findings, decode=False)
     if not any(x in found.findings for x in (rules.IMAGE_FIELDS, rules.IMAGE_SIZE)):
-        _open_samples(data, root, found.findings)  # an image of another size explains many faults of its annotations
+        _open_samples(
+            images, root, found.findings, max_pixels
+        )  # an image of another size explains many faults of its annotations
     admit(found, metadata.json_file, root, masks=masks)
     return data
 
 
-def _open_samples(data: CocoData, root: str, findings: Findings) -> None:
+def _open_samples(images: list[Record], root: str, findings: Findings, max_pixels: int) -> None:
     """Open a few evenly spaced images that exist."""
-    count = min(NUM_SAMPLES, len(data.images))
+    count = min(NUM_SAMPLES, len(images))
     for i in range(count):
-        image = data.images[i * (len(data.images) - 1) // max(count - 1, 1)]
+        image = images[i * (len(images) - 1) // max(count - 1, 1)]
         path = image_path(image, root)
         if os.path.exists(path):
-            check_image(path, (image["width"], image["height"]))
+            check_image(path, (image["width"], image["height"]), max_pixels)
             check_orientation(path, findings)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from ..formats.coco import Record
+from ..formats.coco import CocoData, Record
 from . import rules
 from .findings import Findings, Rule, shorten
 
@@ -92,6 +92,17 @@ def has_size(image: Record) -> bool:
     width: Any = image.get("width")
     height: Any = image.get("height")
     return is_integer(width) and is_integer(height) and width > 0 and height > 0 and width * height < MAX_PIXELS
+
+
+def check_lvis_fields(data: CocoData, findings: Findings) -> None:
+    """Find images and categories without the fields that distinguish LVIS's format from COCO's."""
+    for x in data.images:
+        for key in ("neg_category_ids", "not_exhaustive_category_ids"):
+            if not isinstance(x.get(key), list):
+                findings.add(rules.LVIS_IMAGE, f"image {shorten(x.get('id'))} without '{key}'")
+    for x in data.categories:
+        if x.get("frequency") not in ("r", "c", "f"):
+            findings.add(rules.LVIS_CATEGORY, f"category {shorten(x.get('id'))}")
 
 
 def check_annotation(x: Record, where: str, category_ids: set[int], findings: Findings) -> None:

@@ -9,21 +9,31 @@ from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import DataError
 from ..formats.coco import Record
-from ..images import check_image, exif_orientation
+from ..images import MAX_PIXELS, check_image, exif_orientation
 from . import rules
 from .fields import has_size
 from .findings import Findings
 from .repair import repair_file_name
 
 
-def check_files(images: Iterable[Record], image_root: str, findings: Findings, *, decode: bool) -> None:
-    """Find missing images and, if they are decoded, those that are damaged, of another size, or turned by EXIF data."""
+def check_files(
+    images: Iterable[Record], image_root: str, findings: Findings, *, decode: bool, max_pixels: int = MAX_PIXELS
+) -> None:
+    """Find missing images and, if they are decoded, those that are damaged, of another size, or turned by EXIF data.
+
+    Args:
+        images: Entries of the json.
+        image_root: Folder of the images.
+        findings: What is added to.
+        decode: Whether images are decoded.
+        max_pixels: Most pixels of an image; 0 for no limit.
+    """
     for x, path, exists in _find(images, image_root):
         if not exists:
             findings.add(rules.MISSING_IMAGE, path)
         elif decode and has_size(x):
             try:
-                check_image(path, (x["width"], x["height"]))
+                check_image(path, (x["width"], x["height"]), max_pixels)
             except DataError as error:
                 findings.add(rules.UNUSABLE_IMAGE, str(error))
             else:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from ..formats.coco import plain_numbers
+
 MAX_EXAMPLES = 5  # kept per rule
 TOLERATED_SHARE = 0.01  # of the annotations that may have a fault of severity TOLERATED
 
@@ -57,13 +59,13 @@ class Findings:
     def __contains__(self, rule: Rule) -> bool:
         return rule.id in self._by_id
 
-    def add(self, rule: Rule, example: str | Callable[[], str]) -> None:
-        """Count one entry that breaks a rule; of an example that is a function, only the first few are formatted."""
+    def add(self, rule: Rule, example: str | Callable[[], str], count: int = 1) -> None:
+        """Count entries that break a rule; of an example that is a function, only the first few are formatted."""
         finding = self._by_id.get(rule.id)
         if finding is None:
             finding = self._by_id[rule.id] = Finding(rule)
-        finding.count += 1
-        if finding.count <= MAX_EXAMPLES:
+        finding.count += count
+        if len(finding.examples) < MAX_EXAMPLES:
             finding.examples.append(example if isinstance(example, str) else example())
 
     def count(self, rule: Rule) -> int:
@@ -116,5 +118,5 @@ class Inspection:
 
 def shorten(value: Any, limit: int = 80) -> str:
     """Return a value as JSON, cut to ``limit`` characters."""
-    text = json.dumps(value, default=str)
+    text = json.dumps(value, default=plain_numbers)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import tempfile
@@ -12,30 +11,39 @@ from contextlib import contextmanager
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import DataError
-from ..formats.coco import CocoData, read_coco_json
+from ..formats.coco import CocoData, NotAnnotatedError, read_coco_json, write_coco_json
+from .fields import check_lvis_fields
 from .findings import Finding, Inspection
 from .inspection import inspect
 from .repair import repair
-from .rules import RULES
+from .rules import NO_FILE_NAME, NO_ISCROWD, RULES
 
 logger = logging.getLogger(__name__)
 
-FileKey = tuple[str, int, int]
+FileKey = tuple[str, int, int, bool]
 
 _clean: set[FileKey] = set()  # files that need no repair
 _announced: set[FileKey] = set()  # files whose repair was logged
 
 
-def inspect_file(json_file: str) -> tuple[CocoData, Inspection]:
+def inspect_file(json_file: str, lvis: bool = False) -> tuple[CocoData, Inspection]:
     """Return the content of an annotation file and what validation finds in it.
+
+    Args:
+        json_file: Annotations in COCO format.
+        lvis: Whether they are read as LVIS's, which have neither ``iscrowd`` nor ``file_name``.
 
     Raises:
         DataError: it is not COCO at all.
     """
     data = read_coco_json(json_file)
     found = inspect(data)
+    if lvis:
+        check_lvis_fields(data, found.findings)
+        found.findings.remove(NO_ISCROWD)
+        found.findings.remove(NO_FILE_NAME)
     if not found.needs_repair:
-        mark_clean(file_key(json_file))
+        mark_clean(file_key(json_file, lvis))
     return data, found
 
 
@@ -77,8 +85,8 @@ def format_warning(finding: Finding) -> str:
 
 
 @contextmanager
-def usable_json(json_file: str, image_root: str, *, masks: bool = True) -> Iterator[str]:
-    """Give the path of an annotation file that pycocotools and Detectron2 read as it is meant.
+def usable_json(json_file: str, image_root: str, *, masks: bool = True, lvis: bool = False) -> Iterator[str]:
+    """Give the path of an annotation file that pycocotools, lvis and Detectron2 read as it is meant.
 
     It is the file itself, unless it needs a repair: then it is a temporary copy.
 
@@ -86,26 +94,32 @@ def usable_json(json_file: str, image_root: str, *, masks: bool = True) -> Itera
         json_file: Annotations in COCO format.
         image_root: Folder of its images.
         masks: Whether objects need masks.
+        lvis: Whether the annotations are read as LVIS's.
 
     Raises:
-        DataError: the file has a fault. A file without objects is no fault here.
+        DataError: the file has a fault. A file without objects, or without ``annotations``, is no fault here.
     """
-    if file_key(json_file) in _clean:
+    key = file_key(json_file, lvis)
+    if key in _clean:
         yield json_file
         return
-    data, found = inspect_file(json_file)
-    refuse_errors(found, json_file, image_root, masks=masks, allow_empty=True)
-    if not found.needs_repair:
+    try:
+        data, found = inspect_file(json_file, lvis)
+    except NotAnnotatedError:
+        mark_clean(key)
+    else:
+        refuse_errors(found, json_file, image_root, masks=masks, allow_empty=True)
+    if key in _clean:
         yield json_file
         return
-    if file_key(json_file) not in _announced:
-        _announced.add(file_key(json_file))
+    if key not in _announced:
+        _announced.add(key)
         repairs = "; ".join(f"{x.count} x {x.rule.title}: {x.rule.fix}" for x in found.findings if x.rule.repaired)
         logger.info("Reading a repaired copy of %s, which itself is not changed (%s)", json_file, repairs)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(json_file))
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(repair(data, found, image_root, masks), file)
+            write_coco_json(repair(data, found, image_root, masks), file)
         del data, found
         yield path
 
@@ -120,8 +134,8 @@ def mark_clean(key: FileKey) -> None:
     _clean.add(key)
 
 
-def file_key(json_file: str) -> FileKey:
-    """Return what identifies the present content of an annotation file."""
+def file_key(json_file: str, lvis: bool = False) -> FileKey:
+    """Return what identifies the present content of an annotation file and how it is read."""
     path = os.path.abspath(PathManager.get_local_path(json_file))
     status = os.stat(path)
-    return path, status.st_mtime_ns, status.st_size
+    return path, status.st_mtime_ns, status.st_size, lvis

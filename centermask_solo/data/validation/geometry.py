@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..formats.coco import pack
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -43,22 +45,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, float) or (type(value) is int and abs(value) <= _MAX_NUMBER)
 
 
-def measure_polygons(polygons: Sequence[list[Any]]) -> Polygons:
-    """Return the properties of polygons, each a flat list of an even number, at least 2, of coordinates."""
-    numbers = np.ones(len(polygons), dtype=np.bool_)
-    flat = array("d")
-    sizes = []
-    for i, p in enumerate(polygons):
-        try:
-            part = array("d", p)
-        except (TypeError, OverflowError):
-            numbers[i], part = False, array("d", [0.0, 0.0])
-        flat += part
-        sizes.append(len(part))
+def measure_polygons(polygons: Sequence[Sequence[Any]]) -> Polygons:
+    """Return the properties of polygons, each flat, of an even number, at least 2, of coordinates."""
+    packed = [p if type(p) is array else pack(p) for p in polygons]
+    numbers = np.fromiter((type(p) is array for p in packed), dtype=np.bool_, count=len(packed))
     if not polygons:
         return Polygons(numbers, numbers, np.zeros((0, 4)), np.zeros(0))
-    values = np.frombuffer(flat)
-    points = np.array(sizes) // 2
+    nothing = array("d", [0.0, 0.0])
+    arrays = [p if type(p) is array else nothing for p in packed]
+    values = np.frombuffer(b"".join(arrays))
+    sizes = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+    points = sizes // 2
     starts = np.cumsum(points) - points
     x, y = values[0::2], values[1::2]
     # The next point of each point of a closed polygon

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...utils.memory import without_garbage_collection
-from ..formats.coco import CocoData, Record
+from ..formats.coco import CocoData, Record, url_file_name
 from . import rules
 from .batch import Batch, describe
 from .fields import (
@@ -30,11 +30,15 @@ def inspect(data: CocoData) -> Inspection:
     findings, counts = result.findings, result.counts
     if data.byte_order_mark:
         findings.add(rules.ENCODING, "the file")
+    if data.num_named_by_url:
+        example = next(x["file_name"] for x in data.images if x.get("file_name") == url_file_name(x))
+        findings.add(rules.NO_FILE_NAME, example, data.num_named_by_url)
     check_categories(data.categories, findings)
     images = check_images(data.images, findings)
     category_ids = {x["id"] for x in data.categories if is_integer(x.get("id"))}
     seen: set[int] = set()
     used: set[Any] = set()
+    sized = {id(x) for x in images.values() if has_size(x)}
     batch = Batch(result)
     for i, x in enumerate(data.annotations):
         # Most annotations take the short way
@@ -57,7 +61,7 @@ def inspect(data: CocoData) -> Inspection:
             continue
         used.add(image["id"])
         counts["objects"] += not crowd
-        if has_size(image):
+        if id(image) in sized:
             batch.add(i, x, image)
             if len(batch) >= BATCH_SIZE:
                 batch.measure()

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
 from ...utils.errors import DataError
-from ..datasets import find_files
-from ..formats.coco import CocoData, read_coco_json
+from ..datasets import find_files, is_lvis
+from ..formats.coco import CocoData, image_entries
+from ..images import MAX_PIXELS
 from .fields import is_named
 from .files import check_files
 from .findings import Finding, Inspection
-from .gate import format_warning
-from .inspection import inspect
+from .gate import format_warning, inspect_file
 
 
 @dataclass
@@ -63,32 +62,44 @@ class DatasetReport:
         return "\n".join(lines)
 
 
-def check_dataset(name: str, open_images: bool = True, masks: bool = True) -> DatasetReport:
+def check_dataset(
+    name: str, open_images: bool = True, masks: bool = True, max_pixels: int = MAX_PIXELS
+) -> DatasetReport:
     """Return the report on a registered dataset in COCO format.
 
     Args:
         name: Name of the dataset.
         open_images: Whether to decode every image, which finds damaged ones and those of another size than the json's.
         masks: Whether an object without a mask is a fault.
+        max_pixels: Most pixels of an image; 0 for no limit.
 
     Raises:
         ConfigError: No such dataset is registered.
         DataError: Its files are missing, it has no json, or the json is not COCO at all.
     """
-    json_file = find_files(name).get("json_file")
-    if not json_file:
+    metadata = find_files(name)
+    if not metadata.get("json_file"):
         raise DataError(f"the dataset '{name}' has no annotation file in COCO format to check")
-    return check_coco_files(json_file, MetadataCatalog.get(name).image_root, name, open_images, masks)
+    lvis = is_lvis(metadata)
+    return check_coco_files(metadata.json_file, metadata.image_root, name, open_images, masks, max_pixels, lvis)
 
 
 def check_coco_files(
-    json_file: str, image_root: str, name: str | None = None, open_images: bool = True, masks: bool = True
+    json_file: str,
+    image_root: str,
+    name: str | None = None,
+    open_images: bool = True,
+    masks: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    lvis: bool = False,
 ) -> DatasetReport:
-    """Return the report on an annotation file and its folder of images; see :func:`check_dataset`."""
-    data = read_coco_json(json_file)
-    found = inspect(data)
-    images = tqdm(data.images, "images", unit_scale=True, mininterval=1.0, leave=False)
-    check_files(images, image_root, found.findings, decode=open_images)
+    """Return the report on an annotation file and its folder of images; see :func:`check_dataset`.
+
+    ``lvis``: whether the file is read as LVIS's, not as COCO's.
+    """
+    data, found = inspect_file(json_file, lvis)
+    images = tqdm(image_entries(data, lvis), "images", unit_scale=True, mininterval=1.0, leave=False)
+    check_files(images, image_root, found.findings, decode=open_images, max_pixels=max_pixels)
     return DatasetReport(
         name=name or json_file,
         num_images=len(data.images),

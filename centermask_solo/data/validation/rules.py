@@ -9,6 +9,7 @@ _FLATTEN = (
     "write each polygon as a flat list of numbers [x1, y1, x2, y2, ...] and the segmentation as a list of polygons"
 )
 _RLE = "write 'counts' as the run lengths of background and object in turn, column by column, as pycocotools does"
+_AS_COCO = ", or use the file as COCO data, by DATASETS.COCO_JSON"
 
 # Categories and images
 NO_CATEGORIES = Rule("no-categories", Severity.EMPTY, "'categories' that is empty", "add the classes")
@@ -28,6 +29,10 @@ IMAGE_SIZE = Rule(
 )
 IMAGE_ID_TWICE = Rule("image-id-twice", _E, "image id that occurs twice", "make the ids unique")
 IMAGE_IDS_MIXED = Rule("image-ids-mixed", _E, "image ids of which some are numbers and some strings", "use numbers")
+LVIS_IMAGE = Rule(
+    "lvis-image", _E, "image without a list that LVIS's format has", f"add it (it may be empty){_AS_COCO}"
+)
+LVIS_CATEGORY = Rule("lvis-category", _E, "category without a 'frequency' of r, c or f", f"add it{_AS_COCO}")
 
 # Nothing to learn from
 NO_ANNOTATIONS = Rule("no-annotations", Severity.EMPTY, "'annotations' that is empty", "add the annotations")
@@ -143,6 +148,7 @@ ROOT_CLASS = Rule(
     "root-class", _W, "class without objects that groups other classes", "kept as a class; remove it if it is none"
 )
 ENCODING = Rule("byte-order-mark", _W, "byte-order mark", "ignored", repaired=True)
+NO_FILE_NAME = Rule("no-file-name", _W, "image without 'file_name'", "named by the end of its 'coco_url'", True)
 NOT_POSITIVE_ID = Rule(
     "annotation-id-not-positive", _W, "annotation id below 1", "renumbered, or COCO's matching would lose it", True
 )
@@ -155,7 +161,7 @@ BACKSLASH = Rule("backslash", _W, "file name with backslashes", "read with slash
 
 # Image files
 MISSING_IMAGE = Rule("missing-image", _E, "missing image", "restore it, or remove it from the json")
-UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, or correct the json")
+UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, correct the json, or allow its size")
 TURNED_IMAGE = Rule(
     "turned-image",
     _W,

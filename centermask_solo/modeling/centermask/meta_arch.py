@@ -7,12 +7,16 @@ from typing import Any, NamedTuple, overload
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
-from detectron2.structures import Instances, ROIMasks
+from detectron2.structures import ImageList, Instances, ROIMasks
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from ...utils.errors import ConfigError, DataError
+from ...utils.errors import ConfigError
+from ..batches import run_by_padded_size
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from ..ground_truth import check_ground_truth
+from ..image_checks import check_images
+from ..option_scope import check_options_are_read
 from .logs import log_mask_accuracy
 from .roi_heads import CenterROIHeads, RoITargets
 
@@ -63,6 +67,7 @@ class CenterMask(GeneralizedRCNN):
         """
         super().__init__(**kwargs)
         self.paste_unclipped = paste_unclipped
+        self.expects_0_to_255 = max(kwargs["pixel_mean"]) > 1
         if not isinstance(self.proposal_generator, FCOSProposalGenerator) or not isinstance(
             self.roi_heads, CenterROIHeads
         ):
@@ -73,7 +78,12 @@ class CenterMask(GeneralizedRCNN):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        """Return the constructor's arguments from a config."""
+        """Return the constructor's arguments from a config.
+
+        Raises:
+            ConfigError: An option of another kind of detector is set.
+        """
+        check_options_are_read(cfg)
         return {**super().from_config(cfg), "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED}
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
@@ -84,14 +94,27 @@ class CenterMask(GeneralizedRCNN):
         """
         if not self.training:
             return self.inference(batched_inputs)
+        check_ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        if not all("instances" in x for x in batched_inputs):
-            raise DataError('training needs ground truth for every image, but the input has no "instances"')
         predictions = self.predict(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             proposals = self.proposal_generator.propose(predictions.fcos, images.image_sizes)
             self.visualize_training(batched_inputs, proposals)
         return self.losses(predictions, self.label(predictions, [x["instances"] for x in batched_inputs]))
+
+    def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
+        """Return the normalized, padded images as one batch; see ``GeneralizedRCNN.preprocess_image``.
+
+        Raises:
+            DataError: As :meth:`InstanceSegmentor.preprocess_image`.
+        """
+        check_images(
+            batched_inputs,
+            num_channels=len(self.pixel_mean),
+            check_values=not self.training,
+            expects_0_to_255=self.expects_0_to_255,
+        )
+        return super().preprocess_image(batched_inputs)
 
     def predict(self, images: Tensor) -> CenterMaskPredictions:
         """Return FCOS's outputs and the backbone's features for a normalized, padded batch (N, C, T_h, T_w)."""
@@ -154,12 +177,16 @@ class CenterMask(GeneralizedRCNN):
         """
         if isinstance(batched_inputs, CenterMaskPredictions):
             return self._detect(batched_inputs, detected_instances)
-        if detected_instances is None:
-            images = self.preprocess_image(batched_inputs)
-            predictions = self.predict(images.tensor)
-            results = self._detect(predictions, images.image_sizes)
-        else:
-            results = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+
+        def infer(indices: list[int]) -> list[Instances]:
+            inputs = [batched_inputs[i] for i in indices]
+            if detected_instances is not None:
+                given = [detected_instances[i] for i in indices]
+                return super(CenterMask, self).inference(inputs, given, do_postprocess=False)
+            images = self.preprocess_image(inputs)
+            return self._detect(self.predict(images.tensor), images.image_sizes)
+
+        results = run_by_padded_size(infer, batched_inputs, self)
         if not do_postprocess:
             return results
         outputs = []

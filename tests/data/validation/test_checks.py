@@ -41,7 +41,7 @@ def test_number_of_classes_may_be_unknown(tmp_path):
 
 def test_number_of_classes(tmp_path):
     assert message_of(tmp_path, num_classes=80, error=ConfigError) == (
-        f"{KEY} is 80, but the dataset 'mine' has 3 classes (dog, cat, emu): set {KEY} 3"
+        f"{KEY} is 80, but the dataset 'mine' has 3 classes (dog, cat, emu): set {KEY} 3 or auto"
     )
 
 
@@ -210,7 +210,8 @@ def test_only_a_few_images_are_opened(tmp_path, monkeypatch):
     data = coco_files.valid()
     data["images"] = [{**data["images"][0], "id": i} for i in range(1, 1001)]
     opened = []
-    monkeypatch.setattr("centermask_solo.data.images.image_size", lambda path: (opened.append(path), (40, 30))[1])
+    image_size = "centermask_solo.data.images.image_size"
+    monkeypatch.setattr(image_size, lambda path, limit: (opened.append(path), (40, 30))[1])
     check(tmp_path, data)
     assert 1 < len(opened) <= NUM_SAMPLES
 

@@ -1,0 +1,59 @@
+"""Images as callers hand them over: arrays of any type, Pillow images and paths."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..data.images import MAX_PIXELS, rgb_pixels
+from ..data.pixels import Pixels, to_8_bits
+from ..utils.errors import DataError
+from .sources import read_image
+
+_EXPECTED = "give an array (H, W, 3) in BGR order as of cv2.imread, or a path"
+
+
+def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return an image as (H, W, 3) uint8 in BGR order.
+
+    Args:
+        image: An array (H, W, 3) in BGR order, (H, W, 4) with alpha, which is dropped, or gray, (H, W) or (H, W, 1), of
+            any type that :func:`~centermask_solo.data.pixels.to_8_bits` scales; a Pillow image, which is not turned
+            by its EXIF data, so that results fit it; or the path of a file.
+        max_pixels: Most pixels of a file; 0 for no limit.
+
+    Raises:
+        DataError: It is none of these.
+    """
+    if image is None:
+        raise DataError(f"the image is None, as cv2.imread returns it for a file that it cannot read: {_EXPECTED}")
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(os.fspath(image), max_pixels)
+    if isinstance(image, Image.Image):
+        return np.ascontiguousarray(rgb_pixels(image)[:, :, ::-1])
+    if not isinstance(image, np.ndarray):
+        name = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
+        raise DataError(f"the image is a {name}: {_EXPECTED}{_hint(image)}")
+    shape = " x ".join(map(str, image.shape)) or "no dimensions"
+    if image.dtype.kind not in "buif":
+        raise DataError(f"the image is an array of {image.dtype}: {_EXPECTED}, of numbers")
+    if image.ndim == 3 and image.shape[2] not in (1, 3, 4) and image.shape[0] in (1, 3, 4):
+        raise DataError(f"the image is an array of {shape}, its channels first: {_EXPECTED}{_hint(image)}")
+    if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+        raise DataError(f"the image is an array of {shape}: {_EXPECTED}")
+    if not image.size:
+        raise DataError(f"the image is an array of {shape}, which has no pixels: {_EXPECTED}")
+    pixels = to_8_bits(image.reshape(*image.shape[:2], -1))
+    return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+
+
+def _hint(image: Any) -> str:
+    """Return how to turn an image whose channels come first, or a tensor, into an array."""
+    if isinstance(image, np.ndarray):
+        return "; image.transpose(1, 2, 0) moves the channels"
+    if hasattr(image, "permute"):
+        return "; image.permute(1, 2, 0).cpu().numpy() is one, and [:, :, ::-1] of it turns RGB into BGR"
+    return ""

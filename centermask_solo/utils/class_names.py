@@ -1,0 +1,34 @@
+"""Class names of a model against those of data or of another model: matched by name, never by position alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MAX_LISTED = 100  # names of a list in one message
+
+
+def class_order(model: Sequence[str], data: Sequence[str]) -> list[int] | None:
+    """Return the index in ``data`` of each class of ``model``; None unless both have the same names.
+
+    Whoever compares detections with annotations needs it: evaluation, pictures, exported files. Names are compared
+    exactly, upper case and spaces included; equal lists are in order even if a name occurs twice.
+    """
+    if list(model) == list(data):
+        return list(range(len(data)))
+    index = {name: i for i, name in enumerate(data)}
+    if len(index) != len(data) or len(model) != len(data) or index.keys() != set(model):
+        return None
+    return [index[name] for name in model]
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Return class names for a message, quoted where quotes show what differs; long lists are cut short."""
+    listed = ", ".join(repr(name) if name != name.strip() or "," in name else name for name in names[:MAX_LISTED])
+    return listed if len(names) <= MAX_LISTED else f"{listed} and {len(names) - MAX_LISTED} more"
+
+
+def explain_mismatch(model: Sequence[str], data: Sequence[str]) -> str:
+    """Return which names only one of two lists has, then both lists, for the message of an error."""
+    only = [(who, [x for x in a if x not in b]) for who, a, b in (("model", model, data), ("dataset", data, model))]
+    missing = "; ".join(f"only the {who} has {list_names(names)}" for who, names in only if names)
+    return f"{missing or 'a name occurs twice'} (model: {list_names(model)}; dataset: {list_names(data)})"
