@@ -21,6 +21,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.postprocessing import device_name
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
+from centermask_solo.modeling.channels_last import to_channels_last
 
 NUM_OBJECTS = 8
 GB = 10**9
@@ -34,7 +35,7 @@ def build(config_file: str, device: str) -> nn.Module:
     cfg.MODEL.DEVICE = device
     torch.manual_seed(0)
     model = build_model(cfg).train()
-    return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+    return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
 
 
 def example(size: tuple[int, int], seed: int) -> dict[str, object]:

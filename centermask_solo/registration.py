@@ -11,6 +11,7 @@ from types import ModuleType
 from .data import datasets  # noqa: F401  (these modules register what they define)
 from .model_zoo import weights  # noqa: F401
 from .modeling import models  # noqa: F401
+from .training import optimizer  # noqa: F401
 
 
 def register() -> None:

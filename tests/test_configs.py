@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 FILES = sorted(str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
@@ -57,6 +58,9 @@ SOLOV2_DEFORMABLE = {
 MAX_ITER = {"1x": (88_000, 90_000), "3x": (264_000, 270_000)}  # 12 and 36 epochs; or 90,000 and three times that
 
 
+IMAGES_PER_GPU = {"CenterMask": (8, 2), "FCOS": (8, 2), "SOLOv2": (8, 2), "baselines": (8, 2), "YOLACT": (1, 8)}
+
+
 def read(name: str) -> CfgNode:
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
@@ -80,6 +84,23 @@ def test_file_builds(name):
     assert list(steps) == sorted(steps) and all(step < cfg.SOLVER.MAX_ITER for step in steps)
     if "Base" not in name:
         assert sum(p.numel() for p in build(cfg).parameters()) > 0
+
+
+@pytest.mark.parametrize("name", [f for f in FILES if "Base" not in f])
+def test_every_published_config_scales_to_one_gpu_by_one_rule(name):
+    cfg = read(name)
+    published, folder = cfg.clone().SOLVER, name.split("/")[0]
+    one = Trainer.auto_scale_workers(cfg, 1)
+    if folder in ("shapes", "photos"):
+        assert published.REFERENCE_WORLD_SIZE == 0 and published == one.SOLVER
+        return
+    num_gpus, images = IMAGES_PER_GPU[folder]
+    assert (num_gpus, num_gpus * images) == (published.REFERENCE_WORLD_SIZE, published.IMS_PER_BATCH)
+    assert (images, published.BASE_LR / num_gpus) == (one.SOLVER.IMS_PER_BATCH, one.SOLVER.BASE_LR)
+    for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
+        assert one.SOLVER[key] == num_gpus * published[key], key
+    assert tuple(num_gpus * step for step in published.STEPS) == one.SOLVER.STEPS
+    assert one.SOLVER.WARMUP_ITERS < one.SOLVER.MAX_ITER / 10
 
 
 @pytest.mark.parametrize("name", [Path(f).stem for f in FILES if f.startswith("SOLOv2/solov2_")])

@@ -18,6 +18,8 @@ from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
+from ..modeling.batches import run_by_padded_size
+from ..modeling.channels_last import to_channels_last
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
@@ -56,7 +58,7 @@ class Predictor(DefaultPredictor):
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()
         if cfg.MODEL.CHANNELS_LAST:
-            self.model.to(memory_format=torch.channels_last)
+            to_channels_last(self.model)
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         names = checkpoint.get("thing_classes") if class_names is None else class_names
         if class_names is not None and _num_classes(cfg) not in (0, len(class_names)):
@@ -84,9 +86,9 @@ class Predictor(DefaultPredictor):
 
     @torch.no_grad()
     def predict_batch(self, images: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return the model's outputs for ``images``, in their order, from one forward pass.
+        """Return the model's outputs for ``images``, in their order, which do not depend on the rest of the batch.
 
-        Smaller images are padded to the largest, which can change the last digits of scores as in any Detectron2 model.
+        Images that the model would pad to different sizes run in separate forward passes.
 
         Args:
             images: As :meth:`__call__` takes them, of any sizes.
@@ -104,16 +106,24 @@ class Predictor(DefaultPredictor):
             raise DataError(f"a batch of images is a list, not a {type(images).__name__}")
         if not images:
             return []
-        return self.model([self._to_input(image) for image in images])
+        inputs = [self._to_input(image) for image in images]
+        return run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
 
     def predict_files(
-        self, paths: Iterable[str], batch_size: int = 1
+        self, paths: Iterable[str], batch_size: int = 1, failures: list[DataError] | None = None
     ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-        """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass."""
-        rest = iter(paths)
-        while batch := list(itertools.islice(rest, batch_size)):
-            images = [as_bgr(path, self.cfg.INPUT.MAX_IMAGE_PIXELS) for path in batch]
-            yield from zip(batch, images, self.predict_batch(images), strict=True)
+        """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass.
+
+        Args:
+            paths: Image files.
+            batch_size: Images per forward pass.
+            failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
+                such error is raised.
+        """
+        images = _read_images(paths, self.cfg.INPUT.MAX_IMAGE_PIXELS, failures)
+        while batch := list(itertools.islice(images, batch_size)):
+            outputs = self.predict_batch([image for _, image in batch])
+            yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
 
     def _to_input(self, image: Any) -> dict[str, Any]:
         image = as_bgr(image, self.cfg.INPUT.MAX_IMAGE_PIXELS)
@@ -123,6 +133,18 @@ class Predictor(DefaultPredictor):
         resized = self.aug.get_transform(image).apply_image(image)
         tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
         return {"image": tensor, "height": height, "width": width}
+
+
+def _read_images(
+    paths: Iterable[str], max_pixels: int, failures: list[DataError] | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    for path in paths:
+        try:
+            yield path, as_bgr(path, max_pixels)
+        except DataError as error:
+            if failures is None:
+                raise
+            failures.append(error)
 
 
 def _num_classes(cfg: CfgNode) -> int:

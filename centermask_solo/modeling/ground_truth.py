@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from detectron2.structures import BitMasks, Instances, PolygonMasks, polygons_to_bitmask
@@ -10,6 +11,16 @@ from torch import Tensor
 
 from ..ops.chunks import rows_per_chunk
 from ..utils.errors import DataError
+
+
+def check_ground_truth(batched_inputs: Iterable[dict[str, Any]]) -> None:
+    """Raise DataError unless every input of a training batch has ``instances``."""
+    for x in batched_inputs:
+        if "instances" not in x:
+            raise DataError(
+                f'training needs ground truth, but {x.get("file_name", "an image")} has no "instances": '
+                "use a dataset mapper for training, or call eval() to predict"
+            )
 
 
 def mask_chunks(instances: Instances, rows: Tensor) -> Iterator[Tensor]:

@@ -16,7 +16,8 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
-from ..utils.errors import DataError
+from .batches import run_by_padded_size
+from .ground_truth import check_ground_truth
 from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
@@ -124,14 +125,19 @@ class InstanceSegmentor(nn.Module):
         Returns:
             In training a dict of scalar losses. In inference one ``{"instances": Instances}`` per image, of the output
             size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
+            Detections do not depend on the rest of the batch: images of different padded sizes run in turn.
 
         Raises:
             DataError: An image has no ``instances`` in training.
         """
         if self.training:
             return self._training_losses(batched_inputs)
-        if not batched_inputs:
-            return []
+        return run_by_padded_size(
+            lambda indices: self._detect([batched_inputs[i] for i in indices]), batched_inputs, self
+        )
+
+    def _detect(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
+        """Return the detections of images that are padded or resized to the same size."""
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
         results = self.inference(predictions, images.image_sizes)
@@ -144,12 +150,7 @@ class InstanceSegmentor(nn.Module):
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch."""
-        for x in batched_inputs:
-            if "instances" not in x:
-                raise DataError(
-                    f'training needs ground truth, but {x.get("file_name", "an image")} has no "instances": '
-                    "use a dataset mapper for training, or call eval() to predict"
-                )
+        check_ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:

@@ -47,7 +47,8 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     Args:
         masks: (M, h, w) bool.
     """
-    values = masks.view(torch.uint8)  # amax of bytes is many times faster on a CPU than any() of booleans
+    # amax of bytes is many times faster on a CPU than any() of booleans. Traces cannot reinterpret them without a copy.
+    values = masks.byte() if torch.jit.is_tracing() else masks.view(torch.uint8)
     x0, x1 = _extent(values.amax(dim=1)) if masks.numel() else (masks.new_zeros(len(masks), dtype=torch.int64),) * 2
     y0, y1 = _extent(values.amax(dim=2)) if masks.numel() else (x0, x1)
     return torch.stack([x0, y0, x1, y1], dim=1).float()

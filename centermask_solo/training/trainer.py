@@ -24,8 +24,11 @@ from ..data.loader import TrainLoader, build_test_loader, build_train_loader, mi
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
+from ..modeling.channels_last import to_channels_last
 from ..utils.errors import UserErrorFilter, WeightsError
+from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
+from .schedule import scale_to_processes
 from .steps import step_type
 
 logger = logging.getLogger(__name__)
@@ -128,11 +131,16 @@ class Trainer(DefaultTrainer):
         if isinstance(self.data_loader, TrainLoader) and "data_seed" in state_dict:
             self.data_loader.seed = state_dict["data_seed"]
 
+    @staticmethod
+    def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
+        """See :func:`centermask_solo.training.schedule.scale_to_processes`."""
+        return scale_to_processes(cfg, num_workers)
+
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Return the model on its device, in the memory format that ``MODEL.CHANNELS_LAST`` states."""
         model = super().build_model(cfg)
-        return model.to(memory_format=torch.channels_last) if cfg.MODEL.CHANNELS_LAST else model
+        return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -170,7 +178,8 @@ class Trainer(DefaultTrainer):
             DataError: A dataset has other classes than the model.
         """
         evaluators = cls._evaluators_by_name(cfg, model, evaluators)
-        results = super().test(cfg, model, evaluators)
+        with prints_in_log(logging.getLogger("detectron2.evaluation")):
+            results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and results:
             path = write_results(results, cfg.OUTPUT_DIR)
             logger.info(f"Evaluation results, also in {path}:\n{format_results(results)}")

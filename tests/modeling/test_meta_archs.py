@@ -91,13 +91,19 @@ def test_images_and_outputs_of_any_size(learned):
         assert len(found) > 0
 
 
+def mixed_sizes(x):
+    """Crops of an image that need paddings of several sizes, some of them alike; one is larger than the image."""
+    whole = x["image"]
+    crops = [whole, whole[:, :90, :120], whole[:, :64, :96], whole.repeat(1, 2, 1)[:, :, :100], whole[:, :60, :90]]
+    return [{"image": image.clone()} for image in crops]
+
+
 def test_a_batch_equals_its_images(learned):
-    inputs = inference_inputs(learned.x, learned.x)
-    inputs[1]["image"] = inputs[1]["image"][:, :90, :120]  # of another size, but padded alike
+    inputs = mixed_sizes(learned.x)
     together = detect(learned.model, inputs)
     for x, expected in zip(inputs, together, strict=True):
         assert len(expected) > 1
-        assert_same(detect(learned.model, [x])[0], expected)
+        assert_same(detect(learned.model, [x])[0], expected, scores=2e-5, boxes=0.01, ious=0.999)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -6,9 +6,10 @@ import torch
 from centermask_solo.ops.topk import stable_topk
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("k", [0, 1, 5, 40, 60])
-def test_of_equal_values_the_first(k):
-    values = torch.randint(0, 6, (3, 40), generator=torch.Generator().manual_seed(0)) / 7
+def test_of_equal_values_the_first(k, dtype):
+    values = (torch.randint(0, 6, (3, 40), generator=torch.Generator().manual_seed(0)) / 7).to(dtype)
     expected = values.sort(dim=1, descending=True, stable=True)
     top, columns = stable_topk(values, k)
     assert torch.equal(top, expected.values[:, :k])

@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.engine import DefaultTrainer
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
@@ -56,6 +57,15 @@ def test_clipping_must_be_enabled():
 def test_unknown_kind_of_clipping():
     with pytest.raises(ConfigError, match=r"CLIP_TYPE must be one of value, norm, full_model, not 'all'"):
         build_optimizer(clip_cfg("all"), nn.Linear(1, 1))
+
+
+def test_detectron2s_own_trainer_names_the_one_to_use():
+    with pytest.raises(ConfigError, match=r'CLIP_TYPE "full_model".*: use centermask_solo\.Trainer$') as error:
+        DefaultTrainer.build_optimizer(clip_cfg("full_model"), nn.Linear(1, 1))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="'all' is not a valid GradientClipType"):
+        DefaultTrainer.build_optimizer(clip_cfg("all"), nn.Linear(1, 1))
+    assert DefaultTrainer.build_optimizer(clip_cfg("norm"), nn.Linear(1, 1)).param_groups
 
 
 @pytest.mark.parametrize("clip_type", ["full_model", "norm"])

@@ -11,8 +11,10 @@ from detectron2.structures import ImageList, Instances, ROIMasks
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from ...utils.errors import ConfigError, DataError
+from ...utils.errors import ConfigError
+from ..batches import run_by_padded_size
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from ..ground_truth import check_ground_truth
 from ..image_checks import check_images
 from ..option_scope import check_options_are_read
 from .logs import log_mask_accuracy
@@ -92,9 +94,8 @@ class CenterMask(GeneralizedRCNN):
         """
         if not self.training:
             return self.inference(batched_inputs)
+        check_ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        if not all("instances" in x for x in batched_inputs):
-            raise DataError('training needs ground truth for every image, but the input has no "instances"')
         predictions = self.predict(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             proposals = self.proposal_generator.propose(predictions.fcos, images.image_sizes)
@@ -176,12 +177,16 @@ class CenterMask(GeneralizedRCNN):
         """
         if isinstance(batched_inputs, CenterMaskPredictions):
             return self._detect(batched_inputs, detected_instances)
-        if detected_instances is None:
-            images = self.preprocess_image(batched_inputs)
-            predictions = self.predict(images.tensor)
-            results = self._detect(predictions, images.image_sizes)
-        else:
-            results = super().inference(batched_inputs, detected_instances, do_postprocess=False)
+
+        def infer(indices: list[int]) -> list[Instances]:
+            inputs = [batched_inputs[i] for i in indices]
+            if detected_instances is not None:
+                given = [detected_instances[i] for i in indices]
+                return super(CenterMask, self).inference(inputs, given, do_postprocess=False)
+            images = self.preprocess_image(inputs)
+            return self._detect(self.predict(images.tensor), images.image_sizes)
+
+        results = run_by_padded_size(infer, batched_inputs, self)
         if not do_postprocess:
             return results
         outputs = []

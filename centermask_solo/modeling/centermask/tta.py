@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ...utils.errors import ConfigError
+from ..batches import run_by_padded_size
 from ..instance_nms import InstanceNMS, NMSOptions
 
 
@@ -51,6 +52,15 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
             )
         super().__init__(cfg, model, tta_mapper, batch_size)
         self.nms = InstanceNMS("BatchedNMS", NMSOptions(iou_thresh=cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST))
+
+    def _batch_inference(self, batched_inputs: list[Any], detected_instances: list[Any] | None = None) -> list[Any]:
+        """Return the model's results, unprocessed, from at most ``batch_size`` images of one padded size at once."""
+
+        def infer(indices: list[int]) -> list[Any]:
+            given = None if detected_instances is None else [detected_instances[i] for i in indices]
+            return super(CenterMaskWithTTA, self)._batch_inference([batched_inputs[i] for i in indices], given)
+
+        return run_by_padded_size(infer, batched_inputs, self.model)
 
     def _inference_one_image(self, input: dict[str, Any]) -> dict[str, Instances]:
         """Return the detections of one image at its original size."""

@@ -169,7 +169,7 @@ class YOLACTMaskIoUHead(nn.Module):
             masks: (M, h, w) probabilities, 0 outside of the mask's box; at least :attr:`smallest_mask` pixels per side.
             classes: (M,) int64, class of each mask.
         """
-        x = masks[:, None]
+        x = masks[:, None].to(self.predictor.weight.dtype)  # which is float64 in a double-precision model
         for i in range(self.num_convs):
             x = F.relu(self.get_submodule(f"conv{i + 1}")(x))
         ious = F.relu(self.predictor(x)).amax(dim=(2, 3))

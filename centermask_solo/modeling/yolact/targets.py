@@ -173,7 +173,7 @@ def build_targets(
     numbers = torch.tensor([len(x.boxes) for x in objects], device=device)
     first = numbers.cumsum(0) - numbers
     thresholds = {k: getattr(options, k) for k in ("positive_iou", "negative_iou", "crowd_ioa")}
-    matches = [match_anchors(anchors, x, **thresholds) for x in objects]
+    matches = [match_anchors(anchors.float(), x, **thresholds) for x in objects]  # float64 in such a model
     labels = torch.stack([m.labels for m in matches])
     instances = torch.stack([m.instances for m in matches]) + first[:, None]
     images, positives = (labels > 0).nonzero(as_tuple=True)

@@ -18,6 +18,7 @@ def cfg(tmp_path):
         *["DATASETS.TRAIN", ("tiny_centermask",), "DATASETS.TEST", ("tiny_centermask",), "OUTPUT_DIR", str(tmp_path)],
         *["MODEL.ROI_HEADS.NUM_CLASSES", len(CLASSES), "DATALOADER.NUM_WORKERS", 0],
         *["INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "SOLVER.IMS_PER_BATCH", 2],
+        *["SOLVER.REFERENCE_WORLD_SIZE", 0],
         *["SOLVER.MAX_ITER", 2, "SOLVER.STEPS", (1,)],
         *["TEST.AUG.MIN_SIZES", (64, 80), "TEST.AUG.MAX_SIZE", 120],
     )

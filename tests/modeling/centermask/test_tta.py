@@ -5,13 +5,14 @@ from detectron2.modeling import DatasetMapperTTA
 from centermask_solo.modeling.centermask.tta import CenterMaskWithTTA
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.centermask.helpers import SIZE, make_cfg, make_input, make_model
+from tests.modeling.detections import assert_same
 
 
-def with_tta(*overrides, sizes=(96, 64), flip=True):
+def with_tta(*overrides, sizes=(96, 64), flip=True, batch_size=2):
     overrides = (*overrides, "TEST.AUG.ENABLED", True)
     cfg = make_cfg(*overrides)
     mapper = DatasetMapperTTA(min_sizes=list(sizes), max_size=200, flip=flip)
-    return CenterMaskWithTTA(cfg, make_model(*overrides).eval(), mapper, batch_size=2)
+    return CenterMaskWithTTA(cfg, make_model(*overrides).eval(), mapper, batch_size)
 
 
 def image_input():
@@ -60,6 +61,18 @@ def test_mask_scores_are_the_mean_over_the_augmented_images():
     mean = torch.stack([x.mask_scores for x in seen[1]]).mean(0)
     assert len(mean) == len(result)
     assert torch.allclose(result.mask_scores, mean)
+
+
+@pytest.mark.parametrize("meta_architecture", ["CenterMask", "GeneralizedRCNN"])
+def test_sizes_that_run_in_one_batch_do_not_affect_each_other(meta_architecture):
+    options = ["MODEL.META_ARCHITECTURE", meta_architecture, "TEST.DETECTIONS_PER_IMAGE", 20]
+    with torch.no_grad():
+        alone, together = (with_tta(*options, batch_size=n)([image_input()])[0]["instances"] for n in (1, 4))
+    differ, drawn = together.pred_masks ^ alone.pred_masks, together.pred_masks | alone.pred_masks
+    assert differ.sum() < 0.05 * drawn.sum()  # random masks are close to a half
+    for found in (alone, together):
+        found.remove("pred_masks")
+    assert_same(together, alone, scores=2e-5, boxes=0.01)
 
 
 @pytest.mark.parametrize("overrides", [["MODEL.CENTERMASK.MASK_IOU.ENABLED", False], ["MODEL.MASK_ON", False]])

@@ -22,6 +22,7 @@ def test_it_trains_saves_and_is_evaluated_on_boxes(tmp_path):
         *["DATASETS.TRAIN", ("tiny_fcos",), "DATASETS.TEST", ("tiny_fcos",), "OUTPUT_DIR", str(tmp_path)],
         *["MODEL.FCOS.NUM_CLASSES", len(CLASSES), "DATALOADER.NUM_WORKERS", 0, "VIS_PERIOD", 1],
         *["INPUT.MIN_SIZE_TRAIN", (64,), "INPUT.MIN_SIZE_TEST", 64, "SOLVER.IMS_PER_BATCH", 2],
+        *["SOLVER.REFERENCE_WORLD_SIZE", 0],
         *["SOLVER.MAX_ITER", 2, "SOLVER.STEPS", (1,)],
     )
     trainer = Trainer(cfg)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ import torch.nn.functional as F
 from centermask_solo.modeling.layers import DeformConv2d
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
 from centermask_solo.utils.errors import ConfigError
+from tests.modeling.solov2.tiny import tiny_model
 
 
 def instance_head(**kwargs):
@@ -80,6 +83,18 @@ def test_coordinates_are_resized_with_the_features():
     line = torch.linspace(-1, 1, 8)
     torch.testing.assert_close(x[0], torch.stack((line[1:3].mean(), line[5:7].mean())))
     torch.testing.assert_close(y[:, 0], torch.tensor([-2 / 3, 2 / 3]))
+
+
+def test_the_pyramid_starts_as_detectron2s():
+    """Uniform; Xavier's, which the authors' own recipe takes, differ where a layer changes the number of channels."""
+    fpn = tiny_model().backbone
+    for conv in (*fpn.lateral_convs, *fpn.output_convs):
+        fan_in, fan_out = (n * conv.kernel_size[0] ** 2 for n in (conv.in_channels, conv.out_channels))
+        bound = math.sqrt(3 / fan_in)
+        assert 0.95 * bound < conv.weight.abs().max().item() <= bound
+        xavier = math.sqrt(6 / (fan_in + fan_out))
+        assert (bound == pytest.approx(xavier)) is (fan_in == fan_out)
+        assert conv.bias is None or not conv.bias.any()
 
 
 def test_initialization():
