@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTr
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..structures.rle_masks import ALLOW_RLE
 from ..utils.errors import ConfigError, DataError
 from .coco_samples import CocoSamples, JoinedSamples, Sample, outlines
 from .datasets import check_registered, is_read_here, load_dataset, load_through_gate
@@ -217,6 +219,11 @@ def _sampler_builder(cfg: CfgNode, dataset: Sequence[Sample]) -> Callable[[int],
     )
 
 
+def _allow_rle(mapper: Mapper, sample: Sample) -> Sample:
+    """Return a mapped sample that allows masks as codes, which evaluators with the metrics of COCO and LVIS read."""
+    return {**mapper(sample), ALLOW_RLE: True}
+
+
 def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper) -> DataLoader:
     """Return Detectron2's loader of a registered dataset, one image at a time, without annotations if it is COCO's.
 
@@ -226,6 +233,8 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper) -> DataLo
     """
     check_registered(dataset_name)
     load_through_gate(dataset_name, masks=cfg.MODEL.MASK_ON)
+    if MetadataCatalog.get(dataset_name).get("evaluator_type", "coco") in ("coco", "lvis"):
+        mapper = partial(_allow_rle, mapper)
     if is_read_here(dataset_name) and not cfg.MODEL.LOAD_PROPOSALS:
         samples = load_dataset(dataset_name)
         images = samples.images() if isinstance(samples, CocoSamples) else samples

@@ -13,6 +13,8 @@ from detectron2.structures import Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..structures.rle_masks import RLEMasks, without_masks
+
 
 class KeepsMaskScores:
     """What evaluators of masks share: each result of a prediction keeps its mask score.
@@ -31,7 +33,13 @@ class KeepsMaskScores:
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
         """Store the predictions of a batch; see ``DatasetEvaluator.process``."""
         for x, output in zip(inputs, outputs, strict=True):
-            super().process([x], [output])  # type: ignore[misc]
+            masks = output["instances"].get_fields().get("pred_masks") if "instances" in output else None
+            if isinstance(masks, RLEMasks):
+                super().process([x], [{**output, "instances": without_masks(output["instances"])}])  # type: ignore[misc]
+                for result, code in zip(self._predictions[-1]["instances"], masks.codes, strict=True):
+                    result["segmentation"] = code
+            else:
+                super().process([x], [output])  # type: ignore[misc]
             if "instances" in output:
                 self._predicts_masks |= output["instances"].has("pred_masks")
                 add_mask_scores(self._predictions[-1]["instances"], output["instances"])
