@@ -36,11 +36,11 @@ class CocoSamples(Sequence[Sample]):
             image_root: Folder of the images.
             class_ids: Class of each category id.
         """
-        images = sorted(data.images, key=lambda x: x["id"])
-        self._images = PackedRecords({k: x[k] for k in ("file_name", "height", "width", "id")} for x in images)
-        self._annotations, self._root, self._class_ids = data.annotations, image_root, class_ids
+        images = image_samples(data, image_root)
+        self._images = PackedRecords(images)
+        self._annotations, self._class_ids = data.annotations, class_ids
         # The annotations of each image, in the order of the file
-        place = {x["id"]: i for i, x in enumerate(images)}
+        place = {x["image_id"]: i for i, x in enumerate(images)}
         columns = array("q"), array("q"), array("b")
         for x in data.annotations:
             for column, value in zip(
@@ -86,14 +86,8 @@ class CocoSamples(Sequence[Sample]):
         chosen.__dict__ = {**vars(self), "_rows": self._rows[rows]}
         return chosen
 
-    def images(self) -> list[Sample]:
-        """Return the samples without annotations."""
-        return [self._image(i) for i in range(len(self))]
-
     def _image(self, index: int) -> Sample:
-        x = self._images[self._rows[index].item()]
-        path = os.path.join(self._root, x["file_name"])
-        return {"file_name": path, "height": x["height"], "width": x["width"], "image_id": x["id"]}
+        return self._images[self._rows[index].item()]
 
     def _of_image(self, index: int) -> NDArray[np.int64]:
         row = self._rows[index]
@@ -113,6 +107,19 @@ class CocoSamples(Sequence[Sample]):
             # Detectron2 counts pixels from their corners, COCO's keypoints from their centers
             found["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(found["keypoints"])]
         return found | {"bbox_mode": BoxMode.XYWH_ABS, "category_id": self._class_ids[x["category_id"]]}
+
+
+def image_samples(data: CocoData, image_root: str) -> list[Sample]:
+    """Return the samples of a file without their annotations, in the order of the image ids."""
+    return [
+        {
+            "file_name": os.path.join(image_root, x["file_name"]),
+            "height": x["height"],
+            "width": x["width"],
+            "image_id": x["id"],
+        }
+        for x in sorted(data.images, key=lambda x: x["id"])
+    ]
 
 
 class JoinedSamples:

@@ -17,8 +17,8 @@ from detectron2.utils.file_io import PathManager
 from ..utils.errors import ConfigError, DataError, UserError
 from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest_hint
-from .coco_samples import CocoSamples, Sample
-from .formats.coco import NotAnnotatedError
+from .coco_samples import CocoSamples, Sample, image_samples
+from .formats.coco import CocoData, NotAnnotatedError
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
 from .validation.gate import read_usable, usable_json
@@ -170,17 +170,32 @@ class _JSONLoader(NamedTuple):
 
     def samples(self) -> Sequence[Sample]:
         """Return the samples, packed if they are COCO's and annotated."""
-        prepare_dataset(self.name)
         if self.lvis:
+            prepare_dataset(self.name)
             with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=True) as path:
                 return load_lvis_json(path, os.path.join(self.image_root, ""), self.name)  # which adds no slash
         try:
-            data = read_usable(self.json_file, self.image_root, masks=self.masks)
+            data, class_ids = self._read(keep=False)
         except NotAnnotatedError:
             return load_coco_json(self.json_file, self.image_root, self.name)
+        return CocoSamples(data, self.image_root, class_ids)
+
+    def images(self) -> list[Sample]:
+        """Return the samples of an annotated file in COCO's format without their annotations; keep it for evaluation.
+
+        Raises:
+            NotAnnotatedError: It is not annotated.
+            DataError: It has a fault.
+        """
+        return image_samples(self._read(keep=True)[0], self.image_root)
+
+    def _read(self, keep: bool) -> tuple[CocoData, dict[int, int]]:
+        """Return the content of the file and the class of each category id, which the metadata get, too."""
+        prepare_dataset(self.name)
+        data = read_usable(self.json_file, self.image_root, masks=self.masks, keep=keep)
         metadata, class_ids = MetadataCatalog.get(self.name), {x["id"]: i for i, x in enumerate(data.categories)}
         metadata.thing_classes, metadata.thing_dataset_id_to_contiguous_id = data.classes, class_ids
-        return CocoSamples(data, self.image_root, class_ids)
+        return data, class_ids
 
 
 @contextmanager
@@ -234,6 +249,21 @@ def load_dataset(name: str) -> Sequence[Sample]:
             f"the dataset '{name}' cannot be loaded ({type(error).__name__}: {first_line(error)}): correct "
             f"{json_file}, or the function that the dataset is registered with"
         ) from error
+
+
+def load_test_images(name: str) -> list[Sample] | None:
+    """Return the samples of a dataset without annotations, for the metrics of COCO; None if it is no such dataset.
+
+    Raises:
+        DataError: Its annotation file has a fault.
+    """
+    load = DatasetCatalog[name]
+    if not isinstance(load, _JSONLoader) or load.lvis:
+        return None
+    try:
+        return load.images()
+    except NotAnnotatedError:
+        return None
 
 
 def class_names(name: str) -> list[str] | None:

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..structures.rle_masks import ALLOW_RLE
 from ..utils.errors import ConfigError, DataError
 from .coco_samples import CocoSamples, JoinedSamples, Sample, outlines
-from .datasets import check_registered, is_read_here, load_dataset, load_through_gate
+from .datasets import check_registered, is_read_here, load_dataset, load_test_images, load_through_gate
 
 Mapper = Callable[[Sample], Sample]
 _Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
@@ -235,8 +235,7 @@ def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper) -> DataLo
     load_through_gate(dataset_name, masks=cfg.MODEL.MASK_ON)
     if MetadataCatalog.get(dataset_name).get("evaluator_type", "coco") in ("coco", "lvis"):
         mapper = partial(_allow_rle, mapper)
-    if is_read_here(dataset_name) and not cfg.MODEL.LOAD_PROPOSALS:
-        samples = load_dataset(dataset_name)
-        images = samples.images() if isinstance(samples, CocoSamples) else samples
+    images = None if cfg.MODEL.LOAD_PROPOSALS else load_test_images(dataset_name)
+    if images is not None:
         return build_detection_test_loader(images, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
     return build_detection_test_loader(cfg, dataset_name, mapper=mapper)

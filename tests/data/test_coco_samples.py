@@ -9,7 +9,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.datasets import load_coco_json
 
-from centermask_solo.data.coco_samples import CocoSamples, JoinedSamples, outlines
+from centermask_solo.data.coco_samples import CocoSamples, JoinedSamples, image_samples, outlines
 from centermask_solo.data.formats.coco import read_coco_json
 
 RUNS = {"size": [40, 60], "counts": [5, 3, 2392]}
@@ -73,7 +73,9 @@ def test_images_without_objects_are_left_out_as_by_detectron2(expected):
 def test_outlines_have_images_classes_and_crowds(expected):
     path, samples = expected
     found = list(samples_of(path).outlines())
-    assert [{k: v for k, v in x.items() if k != "annotations"} for x in found] == samples_of(path).images()
+    images = [{k: v for k, v in x.items() if k != "annotations"} for x in samples]
+    assert [{k: v for k, v in x.items() if k != "annotations"} for x in found] == images
+    assert image_samples(read_coco_json(path), "root") == images
     assert [[(a["category_id"], a["iscrowd"]) for a in x["annotations"]] for x in found] == [
         [(0, False), (0, False)],
         [],
