@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a path, or a name in configs such as SOLOv2/solov2_R_50_3x.yaml",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
+    parser.add_argument("--overwrite", action="store_true", help="replace the training in OUTPUT_DIR, if any")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
     parser.add_argument(
         "--num-gpus",
@@ -66,4 +67,5 @@ def main(args: argparse.Namespace) -> None:
     from ..training.setup import setup_cfg
 
     with reported_once():
-        run_training(setup_cfg(args), resume=args.resume, eval_only=args.eval_only)
+        overwrite = getattr(args, "overwrite", False)  # which Detectron2's own parser does not have
+        run_training(setup_cfg(args), resume=args.resume, eval_only=args.eval_only, overwrite=overwrite)

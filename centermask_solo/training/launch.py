@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import detectron2.engine
@@ -21,6 +22,7 @@ from ..utils.errors import EXIT_CODE, ConfigError, UserError, report
 # lingers until they have hung up, because they would fail in another way without what it serves to them.
 SECONDS_FOR_THE_MAIN_PROCESS = 30
 SECONDS_FOR_THE_OTHERS = 3
+SECONDS_BETWEEN_LOOKS = 0.05
 
 
 def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
@@ -42,7 +44,7 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         raise ConfigError(f"--num-gpus {args.num_gpus}: give 1 or more, even without a GPU")
     try:
         detectron2.engine.launch(
-            partial(_run, main, args.num_gpus),
+            _Main(main, args.num_gpus),
             args.num_gpus,
             num_machines=args.num_machines,
             machine_rank=args.machine_rank,
@@ -55,10 +57,33 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         raise
 
 
-def _run(main: Callable[[argparse.Namespace], Any], num_processes: int, args: argparse.Namespace) -> None:
-    if num_processes > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))
-    main(args)
+class _Main:
+    """What each process runs. One that receives it from the launching process ends with that, however it ends."""
+
+    def __init__(self, main: Callable[[argparse.Namespace], Any], num_processes: int) -> None:
+        self._main, self._num_processes = main, num_processes
+
+    def __call__(self, args: argparse.Namespace) -> None:
+        if self._num_processes > 1 and not torch.cuda.is_available() and "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // self._num_processes))
+        self._main(args)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start watching on arrival, before the processes wait for each other, which may take half an hour."""
+        self.__dict__ = state
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this process once the one that started it has ended, even if it was killed.
+
+    PyTorch asks Linux for an interrupt then, but a process that is still starting misses it, as does one that waits for
+    another in C++.
+    """
+    while (parent := multiprocessing.parent_process()) is None:  # it is known a moment after the process's arguments
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    parent.join()
+    os._exit(EXIT_CODE)
 
 
 @contextmanager

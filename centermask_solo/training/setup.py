@@ -14,6 +14,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS
 
 from .. import add_centermask_solo_config  # from the package, which registers the models, too
 from ..checkpoint.files import check_weights_file
+from ..checkpoint.folder import has_checkpoints
 from ..config import AUTO, AUTO_NUMBER, default_config, given_options, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
@@ -23,9 +24,9 @@ from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
-from ..utils.files import make_folder
 from ..utils.text import name_some
 from .logs import held_back_log, set_up_run
+from .output_folder import open_output_folder
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 
     Args:
-        args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``.
+        args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``; it may
+            have ``overwrite``, which replaces the training in ``OUTPUT_DIR``.
         log_on_screen: Whether the log is printed besides being written to ``OUTPUT_DIR``.
 
     Raises:
@@ -53,11 +55,11 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
     register_datasets(cfg)
     with held_back_log():
         note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
-        resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
+        resumes = args.resume and has_checkpoints(cfg.OUTPUT_DIR)
         if cfg.MODEL.WEIGHTS and not resumes:
             check_weights_file(cfg.MODEL.WEIGHTS)
         cfg.freeze()
-        make_folder(cfg.OUTPUT_DIR)
+        open_output_folder(cfg, args)
         set_up_run(cfg, args, on_screen=log_on_screen)
     if note:
         logger.info(note)
