@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, claim_file
 from .files import merge_config, read_config_file
 from .old_names import OLD_NAMES
 from .options import default_config
@@ -88,8 +88,7 @@ def convert_file(path: str, target: str, *, drop_unknown: bool = False, overwrit
     """
     if not Path(path).is_file():
         raise ConfigError(f"there is no config file {path}")
-    if Path(target).exists() and not overwrite:
-        raise ConfigError(f"{target} exists: choose another file, or replace it with --overwrite")
+    claim_file(target, [path], overwrite=overwrite)
     result = convert_options(read_config_file(path))
     if result.unknown and not drop_unknown:
         raise ConfigError(f"{path} has unknown options: {', '.join(result.unknown)}; --drop-unknown leaves them out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import default_config, load_config, merge_config, value_of
 from ..modeling.systems import System
 from ..utils.errors import ConfigError, WeightsError
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, claim_file
 from ..utils.text import name_some
 from .matching import adapt, match_configs
 from .signatures import empty_state, pixel_format_of
@@ -71,8 +70,7 @@ def convert_weights(
     """
     if not target.endswith(".pth"):
         raise ConfigError(f"{target} would be a file of PyTorch: give it a name that ends in .pth")
-    if os.path.exists(target) and not overwrite:
-        raise ConfigError(f"{target} exists already: give another name, or --overwrite")
+    claim_file(target, [path, *filter(None, [config_file])], overwrite=overwrite)
     file = read_weight_file(path)
     if file.system is None:
         raise WeightsError(

@@ -134,7 +134,7 @@ def test_errors_are_one_line_and_leave_nothing(small_state, tmp_path):
     theirs = save(tmp_path / "theirs.pth", {"model": small_state})
     target = str(tmp_path / "ours.pth")
     cases = [
-        ((theirs, theirs), {}, ConfigError, r"theirs\.pth exists already: give another name, or --overwrite"),
+        ((theirs, theirs), {"overwrite": True}, ConfigError, r"theirs\.pth is an input, which would be lost"),
         (
             (theirs, str(tmp_path / "ours.pkl")),
             {},
