@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,10 @@ from detectron2.utils import comm
 
 from .evaluate import evaluate
 from .output_folder import files_of_run, remove_run
+from .summary import training_summary
 from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def run_training(
@@ -38,4 +42,5 @@ def run_training(
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():
         remove_run(earlier)
+    logger.info(training_summary(trainer))
     return trainer.train()

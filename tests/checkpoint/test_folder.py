@@ -62,8 +62,8 @@ def test_a_damaged_checkpoint_names_the_newest_intact_one(folder, kind):
     damage(folder / "model_final.pth", kind)
     damage(folder / "model_0000007.pth", kind)
     message = (
-        f"training cannot be resumed from {folder}/model_final.pth, which is damaged or not finite: delete it to resume "
-        f"from {folder}/model_0000003.pth, the newest that is intact"
+        f"training cannot be resumed from {folder}/model_final.pth, which is damaged or not finite: delete it to "
+        f"resume from {folder}/model_0000003.pth, the newest that is intact"
     )
     with pytest.raises(WeightsError) as error:
         resume(folder)

@@ -110,8 +110,9 @@ def test_a_training_that_cannot_begin_replaces_nothing(folder, capfd):
 def test_what_is_half_written_is_removed_at_the_start(folder):
     output = folder / "output"
     (output / "inference" / "tiny").mkdir(parents=True)
-    left = [output / ".model_0000003.pth.abcd_123.tmp", output / "inference" / "tiny" / ".predictions.json.a1b2c3d4.tmp"]
-    kept = [output / "my.tmp", output / "inference" / "tiny" / "predictions.json"]
+    inference = output / "inference" / "tiny"
+    left = [output / ".model_0000003.pth.abcd_123.tmp", inference / ".predictions.json.a1b2c3d4.tmp"]
+    kept = [output / "my.tmp", inference / "predictions.json"]
     for path in left + kept:
         path.touch()
     whole = (output / "metrics.json").read_text()
@@ -127,10 +128,10 @@ def test_what_is_half_written_is_removed_at_the_start(folder):
 
 
 def test_evaluation_needs_no_folder_of_its_own(folder):
-    args = argparse.Namespace(resume=False, eval_only=True)
-    open_output_folder(tiny_cfg(folder / "data", folder / "output"), args)
+    cfg = tiny_cfg(folder / "data", folder / "output")
+    open_output_folder(cfg, argparse.Namespace(resume=False, eval_only=True))
     with pytest.raises(ConfigError, match="holds another training"):
-        open_output_folder(tiny_cfg(folder / "data", folder / "output"), argparse.Namespace(resume=False, eval_only=False))
+        open_output_folder(cfg, argparse.Namespace(resume=False, eval_only=False))
 
 
 class Diverging(RecordingTrainer):

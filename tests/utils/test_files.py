@@ -60,7 +60,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch,
             self.failure = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             raise self.failure
 
-        FullDisk = type("FullDisk", (files._Raw,), {"write": write})  # noqa: N806
+        FullDisk = type("FullDisk", (files._Raw,), {"write": write})
     monkeypatch.setattr(files, "_Raw", FullDisk)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     path = tmp_path / "file"
@@ -102,9 +102,9 @@ def test_a_folder_without_rights_is_one_line(tmp_path, monkeypatch, function):
         raise PermissionError(errno.EACCES, "Permission denied", "x")
 
     monkeypatch.setattr({"mkstemp": files.tempfile, "replace": os}[function], function, refuse)
-    with pytest.raises(ConfigError, match=r"a\.txt cannot be written \(Permission denied\)"):
-        with atomic_write(tmp_path / "a.txt") as file:
-            file.write("new")
+    message = r"a\.txt cannot be written \(Permission denied\)"
+    with pytest.raises(ConfigError, match=message), atomic_write(tmp_path / "a.txt") as file:
+        file.write("new")
     assert os.listdir(tmp_path) == []
 
 

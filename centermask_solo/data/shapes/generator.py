@@ -144,6 +144,7 @@ def _check_options(split: str, num_images: int, seed: int, size: int) -> None:
 
 def _write(folder: Path, split: str, num_images: int, seed: int, size: int) -> None:
     """Draw all images into ``folder``, in two threads so that drawing and compressing overlap."""
+
     def draw(index: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         scene = draw_shapes(split, index, seed, size)
         name = _image_name(index)
