@@ -50,8 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with reported_errors():
         data = read_panoptic_json(args.json)
-        inputs = [os.path.join(args.panoptic_root, image.file_name) for image in data.images]
-        claim_folder(args.output, ["*.png"], inputs, overwrite=args.overwrite)
+        claim_folder(args.output, ["**/*.png"], [args.panoptic_root], overwrite=args.overwrite)
         num_stuff = sum(not thing for thing in data.is_thing.values())
         if num_stuff >= IGNORE_LABEL:
             raise DataError(f"{args.json} has {num_stuff} stuff categories, but label images can hold only 254")

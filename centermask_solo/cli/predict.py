@@ -21,6 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     add_color_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     add_overrides(parser)
     return parser
 
@@ -39,6 +40,7 @@ def run(args: argparse.Namespace) -> None:
         with_pictures=not args.no_pictures,
         color_by=args.color_by,
         recursive=args.recursive,
+        overwrite=args.overwrite,
     )
     hint = "" if done.num_instances else "; a lower --score-threshold keeps more"
     images = "1 image" if done.num_images == 1 else f"{done.num_images} images"

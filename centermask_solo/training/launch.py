@@ -16,7 +16,7 @@ import torch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
-from ..utils.errors import EXIT_CODE, ConfigError, UserError, report
+from ..utils.errors import EXIT_CODE, ConfigError, UserError, as_user_error, report
 
 # Most errors occur in all processes at once. The main one reports, and its end terminates the others before they do; it
 # lingers until they have hung up, because they would fail in another way without what it serves to them.
@@ -91,10 +91,13 @@ def reported_once() -> Iterator[None]:
     """Report a :class:`UserError` raised inside, once for all processes, and exit with code 2."""
     try:
         yield
-    except UserError as error:
+    except (UserError, OSError) as error:
+        reported = as_user_error(error)
+        if reported is None:
+            raise
         if not comm.is_main_process():
             time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
-        report(error)
+        report(reported)
         if comm.get_world_size() > 1:
             time.sleep(SECONDS_FOR_THE_OTHERS)
         raise SystemExit(EXIT_CODE) from None

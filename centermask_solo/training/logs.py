@@ -21,7 +21,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..utils.errors import WarningFormatter
-from ..utils.files import make_folder
+from ..utils.files import make_folder, open_to_write
 
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
 NEVER = logging.CRITICAL + 1
@@ -127,7 +127,7 @@ def output_in_log(output_dir: str) -> Iterator[None]:
     loggers[-1].addHandler(logging.NullHandler())  # or else its warnings would go to standard error
     try:
         with (
-            open(os.path.join(output_dir, "log.txt"), "a", encoding="utf-8") as file,
+            open_to_write(os.path.join(output_dir, "log.txt"), "a") as file,
             contextlib.redirect_stdout(file),
             warnings.catch_warnings(),
         ):

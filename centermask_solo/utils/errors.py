@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no space, quota, read-only, no right
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 
@@ -50,6 +52,19 @@ def user_message(error: BaseException | None) -> str | None:
     return " ".join(text.split())
 
 
+def as_user_error(error: BaseException | None) -> UserError | None:
+    """Return a :class:`UserError` as it is, and one for a file that the disk or its rights refuse; None for others."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        what = "a file" if error.filename is None else str(error.filename)
+        return UserError(
+            f"{what} cannot be read or written ({error.strerror}): make room or get the right to do so, or choose "
+            "another folder"
+        )
+    return None
+
+
 def report(error: UserError) -> None:
     """Print ``error: <message>`` to stderr."""
     print(f"error: {user_message(error)}", file=sys.stderr, flush=True)
@@ -59,7 +74,7 @@ def report(error: UserError) -> None:
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    A missing Detectron2 is one, too. Ctrl-C ends in one line and exit code 130.
+    A full disk and a missing Detectron2 are such errors, too. Ctrl-C ends in one line and exit code 130.
     """
     try:
         yield
@@ -72,6 +87,12 @@ def reported_errors() -> Iterator[None]:
         if error.name != "detectron2":
             raise
         report(missing_detectron2())
+        raise SystemExit(EXIT_CODE) from None
+    except OSError as error:
+        reported = as_user_error(error)
+        if reported is None:
+            raise
+        report(reported)
         raise SystemExit(EXIT_CODE) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
@@ -92,4 +113,4 @@ class UserErrorFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return False for a record that carries such a traceback."""
-        return record.exc_info is None or not isinstance(record.exc_info[1], UserError)
+        return record.exc_info is None or as_user_error(record.exc_info[1]) is None

@@ -102,9 +102,21 @@ def _replace(temporary: str, path: _Path) -> None:
 
 def _unwritable(path: _Path, error: OSError) -> ConfigError:
     return ConfigError(
-        f"{os.fspath(path)} cannot be written ({error.strerror or error}), and is what it was: make room or get the "
-        "right to write there, or choose another path"
+        f"{os.fspath(path)} cannot be written ({error.strerror or error}): make room there or get the right to write, "
+        "or choose another path"
     )
+
+
+def open_to_write(path: _Path, mode: str = "w") -> IO[str]:
+    """Open a file in UTF-8 that is written bit by bit, so that nothing is lost if its program is killed.
+
+    Raises:
+        ConfigError: It cannot be opened.
+    """
+    try:
+        return open(path, mode, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from error
 
 
 def remove_temporary_files(folder: _Path, pattern: str = "*") -> list[str]:
@@ -146,18 +158,19 @@ def claim_folder(
     Args:
         folder: Folder to write to, which need not exist.
         results: Patterns of the names that are written there, as for ``Path.glob``.
-        inputs: Files that are read; none may be in the folder, also not by a link.
+        inputs: Files and folders that are read; none may be the folder or directly in it, also not by a link.
         overwrite: Whether it may hold such results already.
 
     Raises:
-        ConfigError: An input is in the folder, or such results are.
+        ConfigError: An input is there, or such results are.
     """
     here = os.path.realpath(folder)
     for path in inputs:
-        if os.path.realpath(path).startswith(os.path.join(here, "")):
+        there = os.path.realpath(path)
+        if here in (there, os.path.dirname(there)):
             raise ConfigError(
-                f"the output folder {os.fspath(folder)} holds {os.fspath(path)}, which is an input: choose a folder "
-                "outside of the inputs"
+                f"the input {os.fspath(path)} is in the output folder {os.fspath(folder)}: choose another folder for "
+                "the output, outside of the inputs"
             )
     found = next((path for pattern in results for path in sorted(Path(folder).glob(pattern))), None)
     if found is not None and not overwrite:

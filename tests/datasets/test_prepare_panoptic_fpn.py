@@ -64,7 +64,7 @@ def test_neither_the_input_nor_other_labels_are_replaced(files, capsys):
     for flags in ([], ["--overwrite"]):
         with pytest.raises(SystemExit):
             run(files, "--workers", "1", *flags)
-        assert "a.png, which is an input: choose a folder outside of the inputs" in capsys.readouterr().err
+        assert "panoptic is in the output folder" in capsys.readouterr().err
     assert [(files / "panoptic" / f"{x}.png").read_bytes() for x in "ab"] == before
     (files / "stuff").unlink()
     run(files, "--workers", "1")

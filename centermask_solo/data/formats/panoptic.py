@@ -91,10 +91,10 @@ def read_segment_ids(path: str, image: PanopticImage | None = None) -> NDArray[n
     return ids
 
 
-def write_segment_ids(ids: NDArray[Any], path: Any) -> None:
-    """Write segment ids, (H, W) below 2**24, as a PNG."""
+def write_segment_ids(ids: NDArray[Any], file: Any) -> None:
+    """Write segment ids, (H, W) below 2**24, as a PNG to an open file."""
     channels = [(ids >> shift) & 255 for shift in (0, 8, 16)]
-    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(path, format="PNG")
+    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(file, format="PNG")
 
 
 def semantic_labels(ids: NDArray[np.int64], image: PanopticImage, is_thing: dict[int, bool]) -> NDArray[np.uint8]:
