@@ -1,6 +1,8 @@
 """Training loses no other training: not by starting over, not by being killed, not by diverging."""
 
 import argparse
+import errno
+import io
 import json
 import os
 import shutil
@@ -8,10 +10,12 @@ import shutil
 import pytest
 import torch
 import yaml
+from detectron2.utils.events import JSONWriter
 
 from centermask_solo.cli import train
 from centermask_solo.modeling import systems
 from centermask_solo.training.output_folder import files_of_run, open_output_folder, remove_run
+from centermask_solo.utils import files
 from centermask_solo.utils.errors import ConfigError, NonFiniteLossError
 from tests.training.test_bad_input import SMALL
 from tests.training.tiny import RecordingTrainer, TinyModel, register, tiny_cfg, write_dataset
@@ -179,3 +183,41 @@ def test_no_checkpoint_of_an_iteration_that_is_not_finite(folder, monkeypatch, k
     resumed = RecordingTrainer(cfg)
     resumed.resume_or_load(resume=True)
     assert resumed.start_iter == at - 1
+
+
+@pytest.mark.parametrize("full_at", ["checkpoint", "metrics"])
+def test_a_full_disk_ends_a_training_in_one_line_and_keeps_its_checkpoints(folder, capfd, monkeypatch, full_at):
+    words = ["SOLVER.MAX_ITER", "40", "SOLVER.CHECKPOINT_PERIOD", "10", "OUTPUT_DIR", str(folder / "new")]
+    original = files.tempfile.mkstemp
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def write(self, data):
+        self.failure = full
+        raise full
+
+    def mkstemp(prefix, **options):
+        if prefix.startswith(".model_0000019"):
+            monkeypatch.setattr(files._Raw, "write", write)
+        return original(prefix=prefix, **options)
+
+    def write_metrics(self):
+        raise full
+
+    with monkeypatch.context() as patch:
+        if full_at == "checkpoint":
+            patch.setattr(files.tempfile, "mkstemp", mkstemp)
+        else:
+            patch.setattr(JSONWriter, "write", write_metrics)
+        with pytest.raises(SystemExit) as end:
+            run(folder, *words)
+        monkeypatch.setattr(files._Raw, "write", io.FileIO.write)
+    assert end.value.code == 2
+    captured = capfd.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    message = captured.err.strip().splitlines()[-1]
+    assert message.startswith("error: ") and "(No space left on device): make room" in message
+    assert ("model_0000019.pth cannot be written" in message) == (full_at == "checkpoint")
+    kept = {"checkpoint": "model_0000009.pth", "metrics": "model_0000019.pth"}[full_at]
+    assert (folder / "new" / "last_checkpoint").read_text() == kept
+    run(folder, "--resume", *words)
+    assert torch.load(folder / "new" / "model_final.pth", weights_only=False)["iteration"] == 39
