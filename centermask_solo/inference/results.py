@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ..utils.errors import ConfigError, DataError
-from ..utils.files import atomic_write, claim_folder
+from ..utils.files import atomic_write, claim_folder, remove_temporary_files
 from ..visualization.drawing import ColorBy, draw_predictions
 from .predictor import Predictor, default_score_threshold
 from .result_file import PREDICTIONS, PredictionsFile
@@ -80,7 +80,7 @@ def predict_to_folder(
     paths = find_images(inputs, recursive)
     claim_folder(output_dir, RESULTS if with_pictures else RESULTS[:2], paths, overwrite=overwrite)
     predictor = Predictor(cfg)
-    _remove_pictures(output_dir)
+    _remove_earlier(output_dir)
     failures: list[DataError] = []
     with (
         PredictionsFile(output_dir, predictor.metadata.get("thing_classes", [])) as file,
@@ -117,8 +117,12 @@ def _picture_path(output_dir: str, path: str, image_id: int) -> str:
     return os.path.join(output_dir, f"{image_id:04d}_{stem}.jpg")
 
 
-def _remove_pictures(output_dir: str) -> None:
-    """Remove the pictures of the run whose predictions are in a folder, since new ones may have other names."""
+def _remove_earlier(output_dir: str) -> None:
+    """Remove what is half-written, and the pictures of the run whose predictions are in a folder.
+
+    New pictures may have other names, so that both would be there.
+    """
+    remove_temporary_files(output_dir)
     try:
         images = json.loads(Path(output_dir, PREDICTIONS).read_bytes())["images"]
         pictures = [Path(_picture_path(output_dir, image["file_name"], image["id"])) for image in images]

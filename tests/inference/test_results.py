@@ -66,6 +66,7 @@ def test_what_might_be_replaced_is_refused(cfg, tmp_path, name):
 def test_overwriting_leaves_no_picture_of_the_earlier_run_and_every_other_file(cfg, tmp_path):
     output = tmp_path / "found"
     predict_to_folder(cfg, [str(tmp_path / "images")], str(output))
+    (output / ".0002_2.jpg.abcd1234.tmp").touch()  # of a run that was killed
     for name in ("0009_mine.jpg", "notes.txt"):
         (output / name).write_text("dear")
     assert predict_to_folder(cfg, [str(tmp_path / "images" / "2.png")], str(output), overwrite=True).num_images == 1
