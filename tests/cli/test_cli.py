@@ -46,6 +46,9 @@ def test_predict(tmp_path, capsys):
     assert len(json.loads(Path(results, "predictions.json").read_text())["annotations"]) == 2
     assert len(list(Path(results).glob("*.jpg"))) == 2
     again = ["predict", "--weights", weights, "--input", data, "--output", results, "--score-threshold", "0.99"]
+    code, text = fails(capsys, *again, "--no-pictures")
+    assert (code, text.count("\n")) == (2, 1) and "results holds the results of another run" in text
+    again.append("--overwrite")
     main([*again, "--no-pictures", "--batch-size", "2"])
     assert "0 instances" in capsys.readouterr().out
     shutil.copytree(data, tmp_path / "nested" / "data")
@@ -53,7 +56,7 @@ def test_predict(tmp_path, capsys):
     code, text = fails(capsys, *nested)
     assert code == 2
     assert "its subfolders contain 2, which --recursive includes" in text
-    main([*nested, "--recursive", "--no-pictures"])
+    main([*nested, "--recursive", "--no-pictures", "--overwrite"])
     assert "2 instances" in capsys.readouterr().out
     (tmp_path / "data" / "1.png").write_bytes(b"damaged")
     code, text = fails(capsys, *again, "--color-by", "class")

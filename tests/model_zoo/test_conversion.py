@@ -1,6 +1,7 @@
 """Converted weights of any source predict without a config or class names from elsewhere."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,5 +172,9 @@ def test_errors_are_one_line_and_leave_nothing(small_state, tmp_path):
     with pytest.raises(WeightsError, match=r"no config of this package fits .*none\.pth"):
         convert_weights(none, target)
     assert not (tmp_path / "ours.pth").exists()
-    convert_weights(theirs, theirs, config_file=SMALL, overwrite=True)
-    assert read_weight_file(theirs).source.name == "SOLOv2 of this package"
+    Path(target).write_bytes(b"dear")
+    with pytest.raises(ConfigError, match=r"ours\.pth exists already: choose another name, or replace it with --over"):
+        convert_weights(theirs, target, config_file=SMALL)
+    assert Path(target).read_bytes() == b"dear"
+    convert_weights(theirs, target, config_file=SMALL, overwrite=True)
+    assert read_weight_file(target).source.name == "SOLOv2 of this package"
