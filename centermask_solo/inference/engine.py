@@ -82,11 +82,11 @@ def _wrap_networks(model: nn.Module, wrap: Callable[[Callable[..., Any]], Callab
 
     Those are ``predict`` of the model and of its RoI heads; the whole ``forward`` of a model without ``predict``.
     """
-    parts = [part for part in (model, getattr(model, "roi_heads", None)) if hasattr(part, "predict")]
+    parts: list[Any] = [part for part in (model, getattr(model, "roi_heads", None)) if hasattr(part, "predict")]
     for part in parts:
-        part.predict = wrap(part.predict)  # type: ignore[union-attr, assignment]
-    if not hasattr(model, "predict"):
-        model.forward = wrap(model.forward)  # type: ignore[method-assign]
+        part.predict = wrap(part.predict)
+    if not parts:
+        model.forward = wrap(model.forward)
 
 
 def _in_autocast(function: Callable[..., Any], *, device_type: str, dtype: torch.dtype) -> Callable[..., Any]:

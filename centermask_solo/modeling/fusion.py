@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 import torch
 from detectron2.layers import Conv2d, FrozenBatchNorm2d, NaiveSyncBatchNorm
-from torch import Tensor, nn
+from torch import nn
 
 from .backbone.vovnet_blocks import DeformUnit
 from .layers import DeformConv2d
 
-Norm = nn.BatchNorm2d | FrozenBatchNorm2d
 _NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, NaiveSyncBatchNorm, FrozenBatchNorm2d)
 _CONVS = (nn.Conv2d, DeformConv2d)
 _IN_ORDER = (nn.Sequential, DeformUnit)  # modules that apply a convolution and the norm after it one after the other
@@ -49,18 +50,18 @@ def fuse_norms(model: nn.Module) -> int:
     return count
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[nn.Conv2d | DeformConv2d, str, Norm]]:
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
     """Yield each convolution that a batch norm directly follows, and name and module of the norm."""
     children = list(module.named_children())
-    for (_, conv), (name, norm) in zip(children, children[1:], strict=False):
+    for (_, conv), (name, norm) in pairwise(children):
         has_activation = isinstance(conv, Conv2d) and (conv.activation is not None or conv.norm is not None)
         if isinstance(conv, _CONVS) and isinstance(norm, _NORMS) and not has_activation:
             yield conv, name, norm
 
 
-def _fold(conv: nn.Conv2d | DeformConv2d, norm: Norm) -> None:
-    """Give ``conv`` the weight and bias with which it computes what ``norm`` makes of its output."""
-    mean, var = _required(norm.running_mean).double(), _required(norm.running_var).double()
+def _fold(conv: Any, norm: Any) -> None:
+    """Give a convolution the weight and bias with which it computes what ``norm`` makes of its output."""
+    mean, var = norm.running_mean.double(), norm.running_var.double()
     scale = norm.weight.double() / (var + norm.eps).sqrt()
     bias = torch.zeros_like(mean) if conv.bias is None else conv.bias.double()
     weight = conv.weight.double() * scale[:, None, None, None]
@@ -68,8 +69,3 @@ def _fold(conv: nn.Conv2d | DeformConv2d, norm: Norm) -> None:
     weight = weight.to(conv.weight.dtype)
     conv.weight = nn.Parameter(weight if layout is None else weight.contiguous(memory_format=layout), False)
     conv.bias = nn.Parameter((norm.bias.double() + (bias - mean) * scale).to(conv.weight.dtype), False)
-
-
-def _required(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value
