@@ -20,6 +20,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--batch-size", type=argument(COUNT), default=1, help="most images per forward pass (default: 1)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the networks (default: TEST.DTYPE)"
+    )
     add_color_argument(parser)
     add_overrides(parser)
     return parser
@@ -30,6 +33,8 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.result_file import PREDICTIONS
     from ..inference.results import predict_to_folder
 
+    if args.dtype:
+        args.opts += ["TEST.DTYPE", args.dtype]
     done = predict_to_folder(
         load_cfg(args),
         args.input,

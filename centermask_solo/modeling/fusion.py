@@ -38,7 +38,7 @@ def fuse_norms(model: nn.Module) -> int:
         raise ValueError("norms can only be fused in evaluation mode: call model.eval() first")
     count = 0
     for module in list(model.modules()):
-        if isinstance(module, Conv2d) and type(module.norm) in _NORMS:
+        if isinstance(module, Conv2d) and isinstance(module.norm, _NORMS):
             _fold(module, module.norm)
             module.norm = None
             count += 1

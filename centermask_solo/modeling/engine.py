@@ -1,4 +1,4 @@
-"""From a model to a fast model: fused norms, memory layout, precision, compilation, threads."""
+"""From a model to a fast model: fused norms, memory layout, precision, threads."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ..modeling.channels_last import to_channels_last
-from ..modeling.fusion import fuse_norms
 from ..utils.errors import ConfigError
+from .channels_last import to_channels_last
+from .fusion import fuse_norms
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ def prepare(
     dtype: str = "float32",
     fuse: bool = True,
     channels_last: bool = True,
-    compile: bool = False,
     threads: int | None = None,
 ) -> Model:
     """Make a model fast for prediction, in place, and return it. It can no longer be trained or saved.
@@ -39,7 +38,6 @@ def prepare(
             masks and deformable convolutions stay in float32.
         fuse: Fold batch norms into the convolutions before them.
         channels_last: Store feature maps as (N, H, W, C), which is faster on CPUs, and on GPUs in half precision.
-        compile: Compile the networks with ``torch.compile``; the first images of each size take minutes.
         threads: Number of CPU threads of this process; by default as it is.
 
     Raises:
@@ -55,9 +53,7 @@ def prepare(
     if channels_last:
         to_channels_last(model)
     if dtype != "float32":
-        _wrap_networks(model, functools.partial(_in_autocast, device_type=device.type, dtype=DTYPES[dtype]))
-    if compile:
-        _wrap_networks(model, functools.partial(torch.compile, dynamic=True))
+        _run_networks_in(model, device.type, DTYPES[dtype])
     return model
 
 
@@ -77,22 +73,22 @@ def cpu_has_bfloat16() -> bool:
     return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)) is not None)
 
 
-def _wrap_networks(model: nn.Module, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Replace the methods of ``model`` that run its networks, in place.
+def _run_networks_in(model: nn.Module, device_type: str, dtype: torch.dtype) -> None:
+    """Make the networks of ``model`` compute in ``dtype``, in place.
 
-    Those are ``predict`` of the model and of its RoI heads; the whole ``forward`` of a model without ``predict``.
+    They run in ``predict`` of the model and of its RoI heads; in a model without these, in ``forward``.
     """
+
+    def in_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with torch.autocast(device_type, dtype=dtype):
+                return function(*args, **kwargs)
+
+        return run
+
     parts: list[Any] = [part for part in (model, getattr(model, "roi_heads", None)) if hasattr(part, "predict")]
     for part in parts:
-        part.predict = wrap(part.predict)
+        part.predict = in_autocast(part.predict)
     if not parts:
-        model.forward = wrap(model.forward)
-
-
-def _in_autocast(function: Callable[..., Any], *, device_type: str, dtype: torch.dtype) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(device_type, dtype=dtype):
-            return function(*args, **kwargs)
-
-    return run
+        model.forward = in_autocast(model.forward)
