@@ -20,6 +20,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--batch-size", type=argument(COUNT), default=1, help="most images per forward pass (default: 1)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the networks (default: TEST.DTYPE)"
+    )
     add_color_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     add_overrides(parser)
@@ -31,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.result_file import PREDICTIONS
     from ..inference.results import predict_to_folder
 
+    if args.dtype:
+        args.opts += ["TEST.DTYPE", args.dtype]
     done = predict_to_folder(
         load_cfg(args),
         args.input,
