@@ -82,6 +82,24 @@ class Checkpointer(DetectionCheckpointer):
         with atomic_write(os.path.join(self.save_dir, "last_checkpoint")) as file:
             file.write(last_filename_basename)
 
+    def get_checkpoint_file(self) -> str:
+        """Return the path of the newest checkpoint.
+
+        Raises:
+            WeightsError: The file ``last_checkpoint``, which names it, cannot be read or does not.
+        """
+        path = os.path.join(self.save_dir, "last_checkpoint")
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                name = file.read(4096).strip()
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be read ({error.strerror}); {ANOTHER_FOLDER}") from error
+        if not name.isprintable() and not os.path.isfile(os.path.join(self.save_dir, name)):
+            name = ""
+        if not name:
+            raise WeightsError(f"{path} does not name a checkpoint: write the name of one into it, or leave out --resume")
+        return os.path.join(self.save_dir, name)
+
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Load the last checkpoint of the folder with all its state if ``resume`` and there is one, or else ``path``.
 

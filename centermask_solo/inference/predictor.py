@@ -12,7 +12,6 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
@@ -21,6 +20,7 @@ from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
 from ..modeling.channels_last import to_channels_last
 from ..modeling.option_scope import check_options_are_read
+from ..modeling.parts import build_checked
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
 from .input_images import as_bgr
@@ -56,7 +56,7 @@ class Predictor(DefaultPredictor):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
         check_options_are_read(cfg, default_config())
         self.cfg = cfg.clone()
-        self.model = build_model(self.cfg).eval()
+        self.model = build_checked(self.cfg).eval()
         if cfg.MODEL.CHANNELS_LAST:
             to_channels_last(self.model)
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)

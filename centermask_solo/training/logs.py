@@ -17,6 +17,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..utils.errors import escape_unencodable
 from ..utils.files import make_folder
 
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
@@ -34,6 +35,8 @@ def set_up_run(cfg: CfgNode, args: argparse.Namespace, *, on_screen: bool = True
     with contextlib.redirect_stdout(stream):
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="centermask_solo")
+    for handler in (x for name in LOGGERS for x in logging.getLogger(name).handlers):
+        escape_unencodable(getattr(handler, "stream", None))
     if not on_screen:
         for logger in map(logging.getLogger, LOGGERS):
             logger.handlers = [x for x in logger.handlers if getattr(x, "stream", None) is not stream]

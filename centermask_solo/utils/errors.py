@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
+REFUSALS = {  # of the machine, about a path that the user has chosen
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
+    *(errno.EIO, errno.ENXIO, errno.EMFILE, errno.ENFILE),
+}
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 
@@ -51,16 +58,29 @@ def report(error: UserError) -> None:
     print(f"error: {user_message(error)}", file=sys.stderr, flush=True)
 
 
+def escape_unencodable(stream: object) -> None:
+    r"""Let a text stream write escapes such as ``\udce9`` for what it cannot encode, as in names of other encodings."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    Ctrl-C ends in one line and exit code 130.
+    So is what the machine refuses, such as writing to a folder without rights. Ctrl-C ends in one line and exit code
+    130. Standard output escapes what its encoding lacks.
     """
+    escape_unencodable(sys.stdout)
     try:
         yield
     except UserError as error:
         report(error)
+        raise SystemExit(EXIT_CODE) from None
+    except OSError as error:
+        if error.filename is None or error.errno not in REFUSALS:
+            raise
+        report(UserError(f"{os.fsdecode(error.filename)}: {error.strerror}; choose another path, or make this one usable"))
         raise SystemExit(EXIT_CODE) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

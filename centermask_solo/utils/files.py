@@ -43,7 +43,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     target = Path(path)
     make_folder(target.parent)
     encoding = None if "b" in mode else "utf-8"
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    if os.path.isdir(target):
+        raise ConfigError(f"{path} cannot be written, because it is a folder: choose another path")
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another path") from error
     try:
         with open(descriptor, mode, encoding=encoding) as file:
             yield file
