@@ -94,7 +94,7 @@ class Checkpointer(DetectionCheckpointer):
                 name = file.read(4096).strip()
         except OSError as error:
             raise WeightsError(f"{path} cannot be read ({error.strerror}); {ANOTHER_FOLDER}") from error
-        if not name.isprintable() and not os.path.isfile(os.path.join(self.save_dir, name)):
+        if len(name) > 1000 or not name.isprintable() and not os.path.isfile(os.path.join(self.save_dir, name)):
             name = ""
         if not name:
             raise WeightsError(f"{path} does not name a checkpoint: write the name of one into it, or leave out --resume")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..utils.errors import ConfigError
+from ..utils.rules import argument, integer
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -16,7 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--boxes-only", action="store_true", help="objects need no masks, as for models without masks")
     parser.add_argument(
         "--max-image-pixels",
-        type=int,
+        type=argument(integer(0)),
         metavar="N",
         help="read images of up to N pixels, 0 for no limit; for training and prediction: INPUT.MAX_IMAGE_PIXELS",
     )

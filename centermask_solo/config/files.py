@@ -69,8 +69,8 @@ def read_config_file(path: str) -> dict[str, Any]:
     try:
         options = CfgNode.load_yaml_with_base(path, allow_unsafe=False)
     except OSError as error:
-        other = f" needs the config file {error.filename}, which" if error.filename not in (None, path) else ""
-        raise ConfigError(f"{path}{other} cannot be read: {error.strerror or error}") from error
+        needs = f"needs the config file {error.filename}" if error.filename not in (None, path) else "cannot be read"
+        raise ConfigError(f"{path} {needs}: {error.strerror or error}") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is its own _BASE_, or is nested too deeply: remove one of the levels") from error
     except MemoryError as error:
@@ -115,8 +115,13 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
             has the wrong type or is out of range.
     """
     opts = list(opts or [])
-    if len(opts) % 2:
-        raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
+    check_pairs(opts)
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
+        node = cfg
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        if isinstance(node, CfgNode):
+            raise ConfigError(f"{key} is a group of options, but was given {value}")
     if isinstance(config, CfgNode):
         with _explained(cfg, "the config inside the weights"):
             cfg.merge_from_other_cfg(config)
@@ -133,6 +138,14 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
     with _explained(cfg, "the overrides"):
         cfg.merge_from_list([x for pair in zip(opts[::2], values, strict=True) for x in pair])
     check_values(cfg)
+
+
+def check_pairs(opts: Sequence[str]) -> None:
+    """Raise ConfigError unless ``opts`` are keys and values in turn."""
+    if len(opts) % 2:
+        raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
+    if not all(opts[::2]):
+        raise ConfigError("the overrides at the end must be pairs KEY VALUE, but the name of an option is empty")
 
 
 def given_options(config: str, opts: Sequence[str] | None) -> set[str]:

@@ -20,7 +20,7 @@ from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
 from ..modeling.channels_last import to_channels_last
 from ..modeling.option_scope import check_options_are_read
-from ..modeling.parts import build_checked
+from ..modeling.parts import build_checked, check_device
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
 from .input_images import as_bgr
@@ -55,6 +55,7 @@ class Predictor(DefaultPredictor):
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
         check_options_are_read(cfg, default_config())
+        check_device(cfg.MODEL.DEVICE)
         self.cfg = cfg.clone()
         self.model = build_checked(self.cfg).eval()
         if cfg.MODEL.CHANNELS_LAST:

@@ -21,8 +21,7 @@ REGISTRIES = {
 
 
 def check_parts(cfg: CfgNode) -> None:
-    """Raise ConfigError unless this machine has the device of a config, and the main parts that it names exist."""
-    _check_device(cfg.MODEL.DEVICE)
+    """Raise ConfigError unless the main parts that a config names exist."""
     for key, registry in REGISTRIES.items():
         name = cfg
         for part in key:
@@ -51,11 +50,13 @@ def build_checked(cfg: CfgNode) -> nn.Module:
         return build_model(cfg)
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
     """Raise ConfigError unless ``name`` is a device that PyTorch can use here."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"MODEL.DEVICE '{name}' is not a device of PyTorch: give 'cuda' or 'cpu'") from error
+    if device.type == "meta":
+        raise ConfigError("MODEL.DEVICE is 'meta', which computes nothing: give 'cuda' or 'cpu'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")

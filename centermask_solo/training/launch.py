@@ -17,6 +17,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from ..utils.errors import EXIT_CODE, ConfigError, UserError, report
 
+MAX_PROCESSES = 16  # on the CPU, if it has fewer cores
 # Most errors occur in all processes at once. The main one reports, and its end terminates the others before they do; it
 # lingers until they have hung up, because they would fail in another way without what it serves to them.
 SECONDS_FOR_THE_MAIN_PROCESS = 30
@@ -38,6 +39,12 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
     """
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()} usable GPUs")
+    if not torch.cuda.is_available() and args.num_gpus > max(MAX_PROCESSES, os.cpu_count() or 1):
+        raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has no GPU and {os.cpu_count()} cores: give fewer")
+    if args.machine_rank >= args.num_machines:
+        raise ConfigError(f"--machine-rank {args.machine_rank}: give a number below --num-machines {args.num_machines}")
+    if args.dist_url != "auto" and not args.dist_url.startswith(("tcp://", "file://", "env://")):
+        raise ConfigError(f"--dist-url {args.dist_url}: give tcp://ADDRESS:PORT, or auto on a single machine")
     if args.num_gpus < 1:
         raise ConfigError(f"--num-gpus {args.num_gpus}: give 1 or more, even without a GPU")
     try:

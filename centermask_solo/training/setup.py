@@ -18,7 +18,7 @@ from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets, check_num_classes
 from ..evaluation import check_evaluator
 from ..modeling.option_scope import check_options_are_read
-from ..modeling.parts import check_parts
+from ..modeling.parts import check_device, check_parts
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
@@ -73,6 +73,7 @@ def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None
     Raises:
         UserError: They do not fit, as far as can be seen at once.
     """
+    check_device(cfg.MODEL.DEVICE)
     check_parts(cfg)
     if for_training and not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty: name the dataset to train on, or give a --config-file that does")

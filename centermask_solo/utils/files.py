@@ -20,10 +20,9 @@ def make_folder(path: str | os.PathLike[str]) -> None:
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder {os.fspath(path)} cannot be created ({error.strerror}): choose another path"
-        ) from error
+    except (OSError, ValueError) as error:  # the latter of a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"the folder {os.fspath(path)} cannot be created ({reason}): choose another path") from error
 
 
 @contextmanager
@@ -47,8 +46,9 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
         raise ConfigError(f"{path} cannot be written, because it is a folder: choose another path")
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".tmp", dir=target.parent)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another path") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path} cannot be written ({reason}): choose another path") from error
     try:
         with open(descriptor, mode, encoding=encoding) as file:
             yield file

@@ -3,10 +3,13 @@
 import contextlib
 import io
 import os
+import re
 import resource
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from centermask_solo.utils.errors import UserError
@@ -91,13 +94,15 @@ def attempt(run: Callable[[], Any]) -> Outcome:
             return Outcome("wrong", f"exit code {end.code}: {lines[-1:]}")
         return _judge(lines[-1] if lines else "nothing said")
     except BaseException as error:
-        return Outcome("wrong", f"{type(error).__name__}: {error}")
+        frames = [f"{Path(x.filename).name}:{x.lineno}" for x in traceback.extract_tb(error.__traceback__)[-4:]]
+        return Outcome("wrong", f"{type(error).__name__}: {error} ({' '.join(frames)})")
     text = printed(out) + printed(err)
     return Outcome("wrong" if "Traceback" in text else "accepted", text)
 
 
 def _judge(message: str) -> Outcome:
     """Return whether a message is one line, of a length that can be read."""
+    message = re.sub("(culprit/)+", "culprit/", message)  # folders of the tries
     clear = "error: " in message and "\n" not in message.strip() and "Traceback" not in message and len(message) < 1500
     return Outcome("clear" if clear else "wrong", message)
 

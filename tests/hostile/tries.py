@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from tests.hostile import world as commands
 from tests.hostile.files import ANY, TEXT, Hostile
+from tests.hostile.guard import attempt
+from tests.hostile.results import PROPERTY
 from tests.hostile.world import World, files_in
 
 CLEAR, ACCEPTED, EITHER = "clear", "accepted", "either"
@@ -46,6 +48,22 @@ def wrote(name: str) -> Callable[[World], None]:
         assert name in files_in(w.out)
 
     return check
+
+
+def judge(x: Try, world: World, record_property: Any) -> None:
+    """Fail unless a try ends as it should; record what it ended in."""
+    outcome = attempt(lambda: x.run(world))
+    kind = outcome.kind
+    vague = kind == CLEAR and not re.search(x.message, outcome.text)
+    if vague or kind not in {EITHER: (CLEAR, ACCEPTED)}.get(x.expected, (x.expected,)):
+        kind = "wrong"
+    elif kind == ACCEPTED:
+        try:
+            x.check(world)
+        except AssertionError as error:
+            kind, outcome = "wrong", outcome._replace(text=f"the result is wrong: {error}")
+    record_property(PROPERTY, (x.command, x.kind, kind))
+    assert kind != "wrong", f"{outcome.kind}: {outcome.text[-600:]}"
 
 
 class Input(NamedTuple):

@@ -227,7 +227,7 @@ def use_default_predictor(w: World, image: Any) -> Any:
 
 
 def use_load(w: World, weights: str, **options: Any) -> Any:
-    return load(weights, device="cpu", **options)(np.zeros((9, 9, 3), np.uint8))
+    return load(weights, **{"device": "cpu", **options} if "opts" not in options else options)(np.zeros((9, 9, 3), np.uint8))
 
 
 def use_trainer(w: World, *opts: str) -> None:
