@@ -23,6 +23,7 @@ from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import make_folder
+from ..utils.reading import printable
 from ..utils.text import name_some
 from .logs import held_back_log, set_up_run
 
@@ -50,6 +51,8 @@ def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNod
         resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
         if cfg.MODEL.WEIGHTS and not resumes:
             check_weights_file(cfg.MODEL.WEIGHTS)
+        if printable(cfg.OUTPUT_DIR) != cfg.OUTPUT_DIR:  # which TensorBoard and PyTorch cannot write to
+            raise ConfigError(f"OUTPUT_DIR {printable(cfg.OUTPUT_DIR)} is not UTF-8: choose another folder")
         cfg.freeze()
         make_folder(cfg.OUTPUT_DIR)
         set_up_run(cfg, args, on_screen=log_on_screen)

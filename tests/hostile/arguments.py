@@ -141,7 +141,7 @@ OUTPUT_TRIES = [
         "output",
         f"{name}",
         lambda w, u=use, p=place, s=suffix: u(w, p(w, s)),
-        "clear" if command in ("demo", "prepare_proposals") and expected == ACCEPTED else expected,
+        "clear" if command in ("demo", "prepare_proposals", "train") and expected == ACCEPTED else expected,
         "culprit" if expected == "clear" and command not in ("demo", "prepare_proposals") else "",
     )
     for command, suffix, use in OUTPUTS
