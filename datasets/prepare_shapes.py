@@ -23,14 +23,18 @@ def main() -> None:
     parser.add_argument(
         "--split", nargs="+", default=list(NUM_IMAGES), help="names of the splits (default: %(default)s)"
     )
-    parser.add_argument("--count", type=argument(integer(1, MAX_IMAGES)), help=f"images per split (default: {NUM_IMAGES})")
+    parser.add_argument(
+        "--count", type=argument(integer(1, MAX_IMAGES)), help=f"images per split (default: {NUM_IMAGES})"
+    )
     parser.add_argument(
         "--size",
         type=argument(integer(1, LARGEST_SIZE)),
         default=DEFAULT_SIZE,
         help="longer side of the largest images, pixels (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=argument(integer(0)), default=0, help="seed of all randomness (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=argument(integer(0)), default=0, help="seed of all randomness (default: %(default)s)"
+    )
     parser.add_argument("--output", default=shapes_root(), help="folder of the splits (default: %(default)s)")
     args = parser.parse_args()
     with reported_errors():

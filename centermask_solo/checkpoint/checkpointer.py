@@ -94,10 +94,12 @@ class Checkpointer(DetectionCheckpointer):
                 name = file.read(4096).strip()
         except OSError as error:
             raise WeightsError(f"{path} cannot be read ({error.strerror}); {ANOTHER_FOLDER}") from error
-        if len(name) > 1000 or not name.isprintable() and not os.path.isfile(os.path.join(self.save_dir, name)):
+        if len(name) > 1000 or (not name.isprintable() and not os.path.isfile(os.path.join(self.save_dir, name))):
             name = ""
         if not name:
-            raise WeightsError(f"{path} does not name a checkpoint: write the name of one into it, or leave out --resume")
+            raise WeightsError(
+                f"{path} does not name a checkpoint: write the name of one into it, or leave out --resume"
+            )
         return os.path.join(self.save_dir, name)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
@@ -130,7 +132,8 @@ class Checkpointer(DetectionCheckpointer):
         if file.source is not None:
             self.logger.info(f"{file.path} is {file.source_name}.")
         names = {} if file.thing_classes is None else {"thing_classes": file.thing_classes}
-        return {**file.metadata, **names, "model": file}
+        rest = {key: value for key, value in file.metadata.items() if key != "thing_classes"}
+        return {**rest, **names, "model": file}
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Fill the model; return what Detectron2 is to report, which is nothing for a file of a known source."""

@@ -63,7 +63,9 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
             "file from its authors again, if possible as safetensors"
         ) from error
     except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror or error}): correct its rights, or copy it") from error
+        raise WeightsError(
+            f"{path} cannot be read ({error.strerror or error}): correct its rights, or copy it"
+        ) from error
     except DAMAGED as error:
         raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
     values = content.pop("model")
@@ -148,7 +150,9 @@ def _read_content(filename: str, mapped: bool) -> dict[str, Any]:
 def _read_safetensors(filename: str) -> dict[str, Any]:
     """Return the tensors, and the config and class names that :func:`write_safetensors` stored beside them."""
     if printable(filename) != filename:
-        raise WeightsError(f"{printable(filename)} has a name that the safetensors package cannot open: rename the file")
+        raise WeightsError(
+            f"{printable(filename)} has a name that the safetensors package cannot open: rename the file"
+        )
     try:
         with safe_open(filename, framework="pt") as file:
             metadata = file.metadata() or {}

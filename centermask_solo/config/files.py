@@ -13,7 +13,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
-from ..utils.text import nearest, one_line
+from ..utils.text import first_line, nearest, one_line
 from .old_names import OLD_NAMES
 from .ranges import check_values
 from .trees import flatten, keys_of
@@ -97,8 +97,21 @@ def _count_values(options: Any) -> int:
 
 def load_config(text: str) -> CfgNode:
     """Return the options of a config inside a checkpoint, without the device, which may be another machine's."""
-    config = CfgNode.load_cfg(text)
-    config.MODEL.pop("DEVICE", None)
+    try:
+        config = CfgNode.load_cfg(text)
+        config.MODEL.pop("DEVICE", None)
+    except (
+        yaml.YAMLError,
+        AssertionError,
+        AttributeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+    ) as error:
+        raise ConfigError(
+            f"the config inside the weights is damaged ({first_line(error)}): give --config-file"
+        ) from error
     return config
 
 

@@ -40,7 +40,9 @@ def unknown_parts_explained() -> Iterator[None]:
         found = re.match(r"No object named '(.*)' found in '(.*)' registry", str(error.args[0] if error.args else ""))
         if not found:
             raise
-        raise ConfigError(f"the config names '{found[1]}', which is not in the registry {found[2]}: correct it") from error
+        raise ConfigError(
+            f"the config names '{found[1]}', which is not in the registry {found[2]}: correct it"
+        ) from error
 
 
 def build_checked(cfg: CfgNode) -> nn.Module:

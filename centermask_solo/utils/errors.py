@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
+MAX_MESSAGE = 1400  # characters, which the values that a message quotes can exceed
 REFUSALS = {  # of the machine, about a path that the user has chosen
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
     *(errno.EIO, errno.ENXIO, errno.EMFILE, errno.ENFILE),
@@ -50,7 +51,9 @@ def user_message(error: BaseException | None) -> str | None:
     text, name = str(error), type(error).__name__
     if text.startswith(f"Caught {name} ") and "\nOriginal " in text:
         text = re.split(rf"^(?:\w+\.)*{name}: ", text, flags=re.MULTILINE)[-1]
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    half = MAX_MESSAGE // 2
+    return text if len(text) <= MAX_MESSAGE else f"{text[:half]} … {text[-half:]}"
 
 
 def report(error: UserError) -> None:
@@ -80,7 +83,9 @@ def reported_errors() -> Iterator[None]:
     except OSError as error:
         if error.filename is None or error.errno not in REFUSALS:
             raise
-        report(UserError(f"{os.fsdecode(error.filename)}: {error.strerror}; choose another path, or make this one usable"))
+        report(
+            UserError(f"{os.fsdecode(error.filename)}: {error.strerror}; choose another path, or make this one usable")
+        )
         raise SystemExit(EXIT_CODE) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

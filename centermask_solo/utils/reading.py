@@ -23,7 +23,9 @@ def reading(path: str, error_type: type[UserError] = DataError) -> Iterator[None
     except (UserError, FileNotFoundError):
         raise
     except OSError as error:
-        raise error_type(f"{path} cannot be read ({error.strerror or error}): correct the path or its rights") from error
+        raise error_type(
+            f"{path} cannot be read ({error.strerror or error}): correct the path or its rights"
+        ) from error
     except UnicodeDecodeError as error:
         found = error.object[error.start]
         raise error_type(f"{path} is not UTF-8 (byte {error.start} is 0x{found:02x}): save it as UTF-8") from error

@@ -19,7 +19,12 @@ FLAGS: list[tuple[str, str, Callable[[World, str], Any], tuple[str, ...]]] = [
     ("predict", "--batch-size", lambda w, x: commands.predict(w, f"--batch-size={x}"), ("0", "1.5")),
     ("predict", "--score-threshold", lambda w, x: commands.predict(w, f"--score-threshold={x}"), ("1.01", "-0.1")),
     ("compare", "--count", lambda w, x: commands.compare(w, count=x), ("0",)),
-    ("check-dataset", "--max-image-pixels", lambda w, x: commands.check_dataset(w, "", "", f"--max-image-pixels={x}"), ()),
+    (
+        "check-dataset",
+        "--max-image-pixels",
+        lambda w, x: commands.check_dataset(w, "", "", f"--max-image-pixels={x}"),
+        (),
+    ),
     ("train", "--num-gpus", lambda w, x: commands.train(w, flags=(f"--num-gpus={x}",)), ("0",)),
     ("train", "--num-machines", lambda w, x: commands.train(w, flags=(f"--num-machines={x}",)), ("0",)),
     ("train", "--machine-rank", lambda w, x: commands.train(w, flags=(f"--machine-rank={x}",)), ("7",)),
@@ -34,7 +39,11 @@ FLAG_TRIES = [
     Try(command, "number", f"{flag}={value[:12]}", lambda w, u=use, v=value: u(w, v), message=flag[2:] + "|images of")
     for command, flag, use, more in FLAGS
     for value in (*NUMBERS, *more)
-    if not (flag in ("--seed", "--max-image-pixels", "--count", "--batch-size") and value == "9" * 400 and command != "prepare_shapes")
+    if not (
+        flag in ("--seed", "--max-image-pixels", "--count", "--batch-size")
+        and value == "9" * 400
+        and command != "prepare_shapes"
+    )
     and not (value == "9" * 400 and flag in ("--workers", "--num-machines", "--seed"))
 ]
 
@@ -209,25 +218,51 @@ WORD_TRIES = [
     Try("check-dataset", "words", "no folder", _words("check-dataset", "x.json"), message="x.json"),
     Try("check-dataset", "words", "empty", _words("check-dataset", "", ""), message="file|dataset"),
     Try("train", "words", "nothing", _words("train"), message="DATASETS.TRAIN"),
-    Try("train", "words", "url", lambda w: commands.train(w, flags=("--dist-url", "ftp://x", "--num-machines", "2")), message="x"),
+    Try(
+        "train",
+        "words",
+        "url",
+        lambda w: commands.train(w, flags=("--dist-url", "ftp://x", "--num-machines", "2")),
+        message="x",
+    ),
     Try("predict", "words", "pattern", lambda w: commands.predict(w, inputs="[[["), message=r"\[\[\["),
     Try("predict", "words", "empty input", lambda w: commands.predict(w, inputs=""), EITHER),
     Try("predict", "words", "weights URL", lambda w: commands.predict(w, weights="nothing://x"), message="nothing://x"),
     Try("predict", "words", "zoo", lambda w: commands.predict(w, weights="centermask_solo://x"), message="x"),
-    Try("weights inspect", "words", "query", lambda w: commands.inspect(w, f"{w.weights}?a=b"), message="matching_heuristics"),
+    Try(
+        "weights inspect",
+        "words",
+        "query",
+        lambda w: commands.inspect(w, f"{w.weights}?a=b"),
+        message="matching_heuristics",
+    ),
     Try("weights convert", "words", "suffix", lambda w: commands.convert(w, out="x.exe"), message="x.exe"),
     Try("weights convert", "words", "twice", lambda w: commands.convert(w, "", "--classes", "a", "a"), message="'a'"),
-    Try("weights convert", "words", "three", lambda w: commands.convert(w, "", "--classes", "a", "b", "c"), message="3"),
-    Try("weights convert", "words", "odd names", lambda w: commands.convert(w, "", "--classes", "\udce9", "\0"), EITHER),
+    Try(
+        "weights convert", "words", "three", lambda w: commands.convert(w, "", "--classes", "a", "b", "c"), message="3"
+    ),
+    Try(
+        "weights convert", "words", "odd names", lambda w: commands.convert(w, "", "--classes", "\udce9", "\0"), EITHER
+    ),
     Try("load", "words", "names", lambda w: commands.use_load(w, w.weights, class_names=["a"]), message="1 names"),
-    Try("load", "words", "device", lambda w: commands.use_load(w, w.weights, opts=["MODEL.DEVICE", "x"]), message="'x'"),
+    Try(
+        "load", "words", "device", lambda w: commands.use_load(w, w.weights, opts=["MODEL.DEVICE", "x"]), message="'x'"
+    ),
     Try("compare", "words", "suffix", lambda w: commands.compare(w, out=f"{w.out}/x.txt"), message="x.txt"),
     Try("compare", "words", "no suffix", lambda w: commands.compare(w, out=f"{w.out}/x"), message="out/x"),
     Try("prepare_shapes", "words", "split", lambda w: commands.shapes(w, "--split", "../up"), message="up"),
     Try("prepare_shapes", "words", "hidden", lambda w: commands.shapes(w, "--split", ".x"), message="x"),
-    Try("prepare_shapes", "words", "plain", lambda w: commands.shapes(w), ACCEPTED, check=wrote("few/annotations.json")),
+    Try(
+        "prepare_shapes", "words", "plain", lambda w: commands.shapes(w), ACCEPTED, check=wrote("few/annotations.json")
+    ),
     Try("prepare_proposals", "words", "none", lambda w: commands.run_script("prepare_proposals"), message="dataset"),
-    Try("prepare_proposals", "words", "name", lambda w: commands.run_script("prepare_proposals", "absent"), message="absent"),
+    Try(
+        "prepare_proposals",
+        "words",
+        "name",
+        lambda w: commands.run_script("prepare_proposals", "absent"),
+        message="absent",
+    ),
     Try("Trainer", "words", "plain", lambda w: commands.use_trainer(w), ACCEPTED, check=wrote("model_final.pth")),
 ]
 

@@ -110,7 +110,7 @@ ANY = [
     Hostile("special", "link to a terabyte of zeros", _sparse),
     Hostile("name", "bytes that are not UTF-8", named(os.fsdecode(b"caf\xe9")), works=True),
     Hostile("name", "several scripts", named("données 数据 🦒"), works=True),
-    Hostile("name", "spaces and quotes", named("it's a \"b\" $(c) %s {0}"), works=True),
+    Hostile("name", "spaces and quotes", named('it\'s a "b" $(c) %s {0}'), works=True),
     Hostile("name", "line break", named("a\nb"), works=True),
     Hostile("content", "empty", changed(lambda content: b"")),
     Hostile("content", "noise", changed(_noise)),
@@ -130,8 +130,12 @@ if os.geteuid():
 # Of commands that read text
 TEXT = [
     Hostile("encoding", "UTF-16", changed(lambda content: content.decode().encode("utf-16"))),
-    Hostile("encoding", "Latin-1", changed(lambda content: content.replace(b"cat", b"caf\xe9").replace(b"2", b"\xe9", 1))),
-    Hostile("encoding", "zero bytes", changed(lambda content: content.replace(b"\n", b"\0").replace(b" ", b"\0") + b"\0")),
+    Hostile(
+        "encoding", "Latin-1", changed(lambda content: content.replace(b"cat", b"caf\xe9").replace(b"2", b"\xe9", 1))
+    ),
+    Hostile(
+        "encoding", "zero bytes", changed(lambda content: content.replace(b"\n", b"\0").replace(b" ", b"\0") + b"\0")
+    ),
     Hostile("nested", "lists", changed(lambda content: b"[" * 100_000)),
     Hostile("nested", "lists that end", changed(lambda content: b"[" * 100_000 + b"]" * 100_000)),
     Hostile("wrong type", "number", changed(lambda content: b"5")),

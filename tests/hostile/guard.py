@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import re
 import resource
 import signal
@@ -105,4 +104,3 @@ def _judge(message: str) -> Outcome:
     message = re.sub("(culprit/)+", "culprit/", message)  # folders of the tries
     clear = "error: " in message and "\n" not in message.strip() and "Traceback" not in message and len(message) < 1500
     return Outcome("clear" if clear else "wrong", message)
-

@@ -16,7 +16,24 @@ from PIL import Image
 from safetensors.torch import save
 
 ODD_VALUES: tuple[Any, ...] = (
-    *(None, True, False, 0, 1, -1, 2**31, 2**63, -(2**64), 10**40, 0.5, -0.0, 1e-300, 1e300, float("nan"), float("inf")),
+    *(
+        None,
+        True,
+        False,
+        0,
+        1,
+        -1,
+        2**31,
+        2**63,
+        -(2**64),
+        10**40,
+        0.5,
+        -0.0,
+        1e-300,
+        1e300,
+        float("nan"),
+        float("inf"),
+    ),
     *("", "0", "1.5", "nan", "x" * 300, "é数🦒", "\0", "\ud800", "a\nb", "../x", "/etc/passwd", "1e999", "9" * 5000),
     *([], {}, [[]], [{}], [None], {"a": 1}, {"size": [1, 1], "counts": []}, [0, 0, 1, 1], [[1, 2, 3, 4, 5, 6]]),
     *({"size": [20, 28], "counts": "00"}, {"size": [20, 28], "counts": [-1, 561]}, {"size": [], "counts": "\xff" * 9}),
@@ -123,14 +140,31 @@ def _mutate_weights(rng: random.Random, valid: dict[str, Any]) -> dict[str, Any]
     for key in rng.sample(sorted(weights), k=min(2, len(weights))):
         value = weights.pop(key)
         odd = (
-            *(value[:0], value.double(), value.half(), value.to(torch.int64), value.flatten(), value[None], value * 1e30),
+            *(
+                value[:0],
+                value.double(),
+                value.half(),
+                value.to(torch.int64),
+                value.flatten(),
+                value[None],
+                value * 1e30,
+            ),
             *(value.expand(2, *value.shape), value.t() if value.ndim == 2 else value, value.bool(), value + 1j),
-            *(value * float("nan"), value.to_sparse(), torch.tensor(1.0), rng.choice(ODD_VALUES), [value], {"a": value}),
+            *(
+                value * float("nan"),
+                value.to_sparse(),
+                torch.tensor(1.0),
+                rng.choice(ODD_VALUES),
+                [value],
+                {"a": value},
+            ),
         )
         new_key: Any = rng.choice((key, key, key, "", key + ".x", "module." + key, 5, None, (1,), "é\0", "\ud800"))
         weights[new_key] = rng.choice(odd)
     if rng.random() < 0.2:
-        content[rng.choice(("model", "state_dict", "meta", "trainer", "optimizer", "iteration"))] = rng.choice(ODD_VALUES)
+        content[rng.choice(("model", "state_dict", "meta", "trainer", "optimizer", "iteration"))] = rng.choice(
+            ODD_VALUES
+        )
     return content
 
 

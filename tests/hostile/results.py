@@ -3,6 +3,7 @@
 from collections import Counter
 
 RESULTS: Counter[tuple[str, str, str]] = Counter()  # (command, kind, outcome)
+FILES_VARIABLE = "HOSTILE_FILES"  # of the environment: number of files to fuzz; set, it adds what is slow
 PROPERTY = "hostile"  # of a test report, which also comes back from the workers of pytest-xdist
 
 

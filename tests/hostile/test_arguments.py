@@ -3,9 +3,9 @@
 import pytest
 
 from tests.hostile.arguments import ARGUMENT_TRIES
-from tests.hostile.tries import judge
+from tests.hostile.tries import judge, mark_slow
 
 
-@pytest.mark.parametrize("x", ARGUMENT_TRIES, ids=str)
+@pytest.mark.parametrize("x", mark_slow(ARGUMENT_TRIES))
 def test_arguments(x, world, record_property):
     judge(x, world, record_property)

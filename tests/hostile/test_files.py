@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.hostile.tries import FILE_TRIES, judge
+from tests.hostile.tries import FILE_TRIES, judge, mark_slow
 
 
-@pytest.mark.parametrize("x", FILE_TRIES, ids=str)
+@pytest.mark.parametrize("x", mark_slow(FILE_TRIES))
 def test_files(x, world, record_property):
     judge(x, world, record_property)

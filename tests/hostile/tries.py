@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pytest
+
 from tests.hostile import world as commands
 from tests.hostile.files import ANY, TEXT, Hostile
 from tests.hostile.guard import attempt
@@ -41,6 +43,11 @@ class Try(NamedTuple):
         return re.sub(r"[^\w.%=-]+", "_", f"{self.command}-{self.kind}-{self.name}", flags=re.ASCII)
 
 
+def mark_slow(tries: list[Try]) -> list[Any]:
+    """Return parameters of a test: a third of the tries, spread evenly, and the others marked as slow."""
+    return [pytest.param(x, id=str(x), marks=[pytest.mark.slow] if i % 3 else []) for i, x in enumerate(tries)]
+
+
 def wrote(name: str) -> Callable[[World], None]:
     """Check that a file was written below ``out``."""
 
@@ -62,7 +69,7 @@ def judge(x: Try, world: World, record_property: Any) -> None:
             x.check(world)
         except AssertionError as error:
             kind, outcome = "wrong", outcome._replace(text=f"the result is wrong: {error}")
-    record_property(PROPERTY, (x.command, x.kind, kind))
+    record_property(PROPERTY, (x.command, x.kind, kind, 1))
     assert kind != "wrong", f"{outcome.kind}: {outcome.text[-600:]}"
 
 
@@ -93,7 +100,7 @@ class Input(NamedTuple):
 JSON, CONFIG, WEIGHTS = ".json", ".yaml", ".pth"
 HALF_A_CONFIG = ("2 %", "50 %", "95 %", "Latin-1")
 RENAMED = ("line break", "bytes that are not UTF-8")  # which may be refused for weights
-_TRAILING = ("link to a terabyte of zeros",)  # after the end of an image
+_TRAILING = ("link to a terabyte of zeros",)  # after the end of an image or a pickle
 
 
 def _in_dataset(use: Callable[..., Any]) -> Callable[[World, str], Any]:
@@ -109,9 +116,13 @@ def _in_dataset(use: Callable[..., Any]) -> Callable[[World, str], Any]:
 
 INPUTS = [
     # Annotations
-    Input("train", JSON, "data/instances.json", lambda w, p: commands.train(w, *w.data(p)), wrote("model_final.pth"), True),
+    Input(
+        "train", JSON, "data/instances.json", lambda w, p: commands.train(w, *w.data(p)), wrote("model_final.pth"), True
+    ),
     Input("eval-only", JSON, "data/instances.json", lambda w, p: commands.evaluate(w, *w.data(p)), is_text=True),
-    Input("compare", JSON, "data/instances.json", lambda w, p: commands.compare(w, *w.data(p)), wrote("sheet.png"), True),
+    Input(
+        "compare", JSON, "data/instances.json", lambda w, p: commands.compare(w, *w.data(p)), wrote("sheet.png"), True
+    ),
     Input("check-dataset", JSON, "data/instances.json", commands.check_dataset, is_text=True),
     Input("prepare_subset", JSON, "data/instances.json", commands.subset, wrote("subset.json"), True),
     Input("prepare_panoptic_fpn", JSON, "panoptic.json", commands.panoptic, wrote("a.png"), True),
@@ -167,10 +178,15 @@ INPUTS = [
     # Images
     Input("predict", ".png", "data/1.png", lambda w, p: commands.predict(w, inputs=p), wrote("predictions.json")),
     Input("Predictor", ".png", "data/1.png", commands.use_predictor),
-    Input("train", ".png", "data/1.png", _in_dataset(lambda w, p: commands.train(w, *w.data("", p)))),
-    Input("eval-only", ".png", "data/1.png", _in_dataset(lambda w, p: commands.evaluate(w, *w.data("", p)))),
-    Input("check-dataset", ".png", "data/1.png", _in_dataset(lambda w, p: commands.check_dataset(w, "", p))),
-    Input("compare", ".png", "data/1.png", _in_dataset(lambda w, p: commands.compare(w, *w.data("", p)))),
+    Input("train", ".png", "data/1.png", _in_dataset(lambda w, p: commands.train(w, *w.data("", p, True)))),
+    Input("eval-only", ".png", "data/1.png", _in_dataset(lambda w, p: commands.evaluate(w, *w.data("", p, True)))),
+    Input(
+        "check-dataset",
+        ".png",
+        "data/1.png",
+        _in_dataset(lambda w, p: commands.check_dataset(w, "", p, "--allow-outside-paths")),
+    ),
+    Input("compare", ".png", "data/1.png", _in_dataset(lambda w, p: commands.compare(w, *w.data("", p, True)))),
     Input("prepare_panoptic_fpn", ".png", "panoptic/a.png", lambda w, p: _panoptic_image(w, p), either=("95 %",)),
 ]
 
@@ -189,12 +205,12 @@ def _try_file(given: Input, hostile: Hostile) -> Try:
         return given.use(w, hostile.make(folder, given.suffix, w.bytes_of(given.valid)))
 
     expected = ACCEPTED if hostile.works else CLEAR
-    if hostile.name in given.either or (given.suffix == ".png" and hostile.name in _TRAILING):
+    if hostile.name in given.either or (given.suffix in (".png", ".pkl") and hostile.name in _TRAILING):
         expected = EITHER
     if (given.otherwise_invalid and hostile.works) or (given.valid.startswith("weights") and hostile.name in RENAMED):
         expected = EITHER
     name = f"{given.suffix[1:]} {hostile.name}"
-    culprit = r"culprit|1\.png|a\.png" if expected == CLEAR else ""
+    culprit = r"culprit|1\.png|a\.png|names were given" if expected == CLEAR else ""
     return Try(given.command, hostile.kind, name, run, expected, culprit, given.check)
 
 

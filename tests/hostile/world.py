@@ -96,11 +96,13 @@ class World:
         """The content of a valid file."""
         return (self.files / name).read_bytes()
 
-    def data(self, json_file: str = "", images: str = "") -> list[str]:
+    def data(self, json_file: str = "", images: str = "", allow_outside: bool = False) -> list[str]:
         """Options that name a new dataset, for training and evaluation."""
         name = next(_names)
         entry = [[name, json_file or self.json, images or self.images]]
-        return ["DATASETS.COCO_JSON", repr(entry), *[x for k in ("TRAIN", "TEST") for x in (f"DATASETS.{k}", f"('{name}',)")]]
+        splits = [x for k in ("TRAIN", "TEST") for x in (f"DATASETS.{k}", f"('{name}',)")]
+        outside = ["DATASETS.ALLOW_OUTSIDE_PATHS", "True"] if allow_outside else []
+        return ["DATASETS.COCO_JSON", repr(entry), *splits, *outside]
 
     def copied_images(self, name: str, content: bytes | None) -> str:
         """A copy of the images' folder in which one has another content, or is missing."""
@@ -114,7 +116,19 @@ class World:
 def train(w: World, *opts: str, config: str = "", flags: tuple[str, ...] = (), out: str = "") -> None:
     """Train for an iteration; the test set is evaluated only by :func:`evaluate`."""
     known = opts if "DATASETS.TRAIN" in opts else [*w.data(), *opts]
-    main(["train", "--config-file", config or w.config, *flags, *known, "DATASETS.TEST", "()", "OUTPUT_DIR", out or w.out])
+    main(
+        [
+            "train",
+            "--config-file",
+            config or w.config,
+            *flags,
+            *known,
+            "DATASETS.TEST",
+            "()",
+            "OUTPUT_DIR",
+            out or w.out,
+        ]
+    )
 
 
 def evaluate(w: World, *opts: str, config: str = "") -> None:
@@ -192,7 +206,9 @@ def proposals(w: World, json_file: str = "", images: str = "", *arguments: str, 
 
 
 def shapes(w: World, *arguments: str, out: str = "") -> None:
-    run_script("prepare_shapes", "--split", "few", "--size", "128", "--output", out or w.out, "--count", "1", *arguments)
+    run_script(
+        "prepare_shapes", "--split", "few", "--size", "128", "--output", out or w.out, "--count", "1", *arguments
+    )
 
 
 def mobilenet(w: World, wheel: str, out: str = "") -> None:
@@ -227,7 +243,9 @@ def use_default_predictor(w: World, image: Any) -> Any:
 
 
 def use_load(w: World, weights: str, **options: Any) -> Any:
-    return load(weights, **{"device": "cpu", **options} if "opts" not in options else options)(np.zeros((9, 9, 3), np.uint8))
+    return load(weights, **{"device": "cpu", **options} if "opts" not in options else options)(
+        np.zeros((9, 9, 3), np.uint8)
+    )
 
 
 def use_trainer(w: World, *opts: str) -> None:
