@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import detectron2.engine
 import torch
@@ -48,18 +52,40 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
     if args.num_gpus < 1:
         raise ConfigError(f"--num-gpus {args.num_gpus}: give 1 or more, even without a GPU")
     try:
-        detectron2.engine.launch(
-            partial(_run, main, args.num_gpus),
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        with _meeting_point(args) as url:
+            detectron2.engine.launch(
+                partial(_run, main, args.num_gpus),
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=url,
+                args=(args,),
+            )
     except ProcessExitedException as error:
         if error.exit_code == EXIT_CODE:
             raise SystemExit(EXIT_CODE) from None
         raise
+
+
+@contextmanager
+def _meeting_point(args: argparse.Namespace) -> Iterator[str]:
+    """Give the URL at which the processes meet; those of one machine use a private file and the loopback interface.
+
+    PyTorch's own server listens at every address of the machine, whatever address the URL has.
+    """
+    local = args.dist_url == "auto" or urlparse(args.dist_url).hostname in ("127.0.0.1", "localhost", "::1")
+    if args.num_machines > 1 or not local:
+        yield args.dist_url
+        return
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    added = {name: loopback for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if name not in os.environ}
+    os.environ.update(added)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, "meeting").as_uri()
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _run(main: Callable[[argparse.Namespace], Any], num_processes: int, args: argparse.Namespace) -> None:
