@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from centermask_solo.training.launch import launch
-from tests.hostile.listeners import listening_addresses, write_addresses
+from tests.training.listeners import listening_addresses, write_addresses
 
 
 def test_the_test_sees_listeners():
@@ -16,6 +16,7 @@ def test_the_test_sees_listeners():
             assert "0.0.0.0" in listening_addresses()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:49999", "auto"])
 def test_processes_listen_on_the_loopback_interface(url, tmp_path):
     arguments = {"num_gpus": 2, "num_machines": 1, "machine_rank": 0, "dist_url": url, "folder": str(tmp_path)}
