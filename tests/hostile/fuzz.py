@@ -1,7 +1,7 @@
 """A process that makes mutated files, one per seed, and uses each.
 
-It runs as ``python -m tests.hostile.fuzz KIND FIRST COUNT FOLDER``, and prints a line of JSON for each file that ends in
-anything but one line of an error or a right use, and the counts last. The file ``seed`` holds the seed in work, so that
+It runs as ``python -m tests.hostile.fuzz KIND FIRST COUNT FOLDER``, and prints a line of JSON for each file that ends
+in anything but one line of an error or a right use, and the counts last. The file ``seed`` holds the seed in work, so that
 the parent can name it if this process dies.
 """
 
