@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--annotations", type=int, default=730_000)
     parser.add_argument("--folder", help="where json and images are, or are written (default: a temporary folder)")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/large_json-*.json")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/large_json_<images>-*.json")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or temporary
@@ -70,7 +70,7 @@ def main() -> None:
         results = [{**sizes, **in_own_process(measure, folder, training)} for training in (True, False)]
     print(*results, sep="\n")
     if args.write:
-        write_results("large_json", results)
+        write_results(f"large_json_{args.images}", results)
 
 
 if __name__ == "__main__":

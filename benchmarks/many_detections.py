@@ -1,6 +1,6 @@
 """Measure images in which many objects are detected, and large ones; time and memory should grow linearly.
 
-python -m benchmarks.many_detections [detections] [masks] [--write]
+python -m benchmarks.many_detections detections|masks [--write]
 
 * detections: decoding, NMS and masks of an image of 480 x 640 with at most 500 and 2,000 candidates
 * masks: 75 and 300 masks of an image of 12 megapixels: made, turned into COCO's results, and drawn, as ``predict`` and
@@ -89,16 +89,15 @@ CASES = {
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=CASES, nargs="*", help="default: everything")
+    parser.add_argument("what", choices=CASES)
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/many_<what>-*.json")
     args = parser.parse_args()
-    for what in args.what or CASES:
-        results = []
-        for function, *case in CASES[what]:
-            results.append(in_own_process(function, *case))
-            print(results[-1], flush=True)
-        if args.write:
-            write_results(f"many_{what}", results)
+    results = []
+    for function, *case in CASES[args.what]:
+        results.append(in_own_process(function, *case))
+        print(results[-1], flush=True)
+    if args.write:
+        write_results(f"many_{args.what}", results)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from .coco_samples import CocoSamples, Sample, image_samples
 from .formats.coco import CocoData, NotAnnotatedError
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
+from .validation.files import refuse_outside
 from .validation.gate import read_usable, usable_json
 
 # Modules whose loading functions only read the json
@@ -54,7 +55,7 @@ def register_shapes(root: str, split: str) -> None:
 def register_datasets(cfg: CfgNode) -> None:
     """Register the entries of ``DATASETS.COCO_JSON``: triples of a name, a json and a folder of images.
 
-    Registering an entry again is a no-op.
+    Registering an entry again is a no-op. ``DATASETS.ALLOW_OUTSIDE_PATHS`` holds for all datasets of the config.
 
     Raises:
         ConfigError: An entry is not such a triple, or its name belongs to another dataset.
@@ -75,6 +76,9 @@ def register_datasets(cfg: CfgNode) -> None:
                 f"DATASETS.COCO_JSON names '{name}', which is already registered with {known.get('json_file')}: "
                 "choose another name"
             )
+    for name in {entry[0] for entry in cfg.DATASETS.COCO_JSON} | {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}:
+        if name in DatasetCatalog:
+            vars(MetadataCatalog.get(name))["allow_outside_paths"] = cfg.DATASETS.ALLOW_OUTSIDE_PATHS
 
 
 def check_registered(name: str) -> None:
@@ -170,15 +174,18 @@ class _JSONLoader(NamedTuple):
 
     def samples(self) -> Sequence[Sample]:
         """Return the samples, packed if they are COCO's and annotated."""
-        if self.lvis:
-            prepare_dataset(self.name)
-            with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=True) as path:
-                return load_lvis_json(path, os.path.join(self.image_root, ""), self.name)  # which adds no slash
-        try:
-            data, class_ids = self._read(keep=False)
-        except NotAnnotatedError:
-            return load_coco_json(self.json_file, self.image_root, self.name)
-        return CocoSamples(data, self.image_root, class_ids)
+        if not self.lvis:
+            with suppress(NotAnnotatedError):
+                data, class_ids = self._read(keep=False)
+                return CocoSamples(data, self.image_root, class_ids)
+        prepare_dataset(self.name)
+        with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=self.lvis) as path:
+            if self.lvis:
+                samples = load_lvis_json(path, os.path.join(self.image_root, ""), self.name)  # which adds no slash
+            else:
+                samples = load_coco_json(path, self.image_root, self.name)
+        self._refuse_outside(samples)
+        return samples
 
     def images(self) -> list[Sample]:
         """Return the samples of an annotated file in COCO's format without their annotations; keep it for evaluation.
@@ -189,10 +196,15 @@ class _JSONLoader(NamedTuple):
         """
         return image_samples(self._read(keep=True)[0], self.image_root)
 
+    def _refuse_outside(self, samples: Iterable[Sample]) -> None:
+        if not MetadataCatalog.get(self.name).get("allow_outside_paths", False):
+            refuse_outside((x["file_name"] for x in samples), self.image_root)
+
     def _read(self, keep: bool) -> tuple[CocoData, dict[int, int]]:
         """Return the content of the file and the class of each category id, which the metadata get, too."""
         prepare_dataset(self.name)
         data = read_usable(self.json_file, self.image_root, masks=self.masks, keep=keep)
+        self._refuse_outside(image_samples(data, self.image_root))
         metadata, class_ids = MetadataCatalog.get(self.name), {x["id"]: i for i, x in enumerate(data.categories)}
         metadata.thing_classes, metadata.thing_dataset_id_to_contiguous_id = data.classes, class_ids
         return data, class_ids

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
@@ -134,7 +135,8 @@ def _read_ground_truth(path: str) -> COCO:
     except NotAnnotatedError:
         return COCO(path)
     coco = COCO()
-    coco.dataset = {"images": data.images, "annotations": list(data.annotations), "categories": data.categories}
+    annotations = [{sys.intern(key): value for key, value in x.items()} for x in data.annotations]
+    coco.dataset = {"images": data.images, "annotations": annotations, "categories": data.categories}
     coco.createIndex()
     return coco
 

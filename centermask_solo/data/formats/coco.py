@@ -12,6 +12,7 @@ from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.memory import without_garbage_collection
+from ...utils.reading import reading
 from .json_stream import read_lists
 from .packing import PackedRecords, Record
 
@@ -71,7 +72,7 @@ def _read_in_pieces(path: str) -> Record | None:
     try:
         with PathManager.open(path, "rb") as file, without_garbage_collection():
             found = read_lists(file, {"annotations": annotations.append, "images": add_image})
-    except (ValueError, AttributeError, RecursionError):  # not JSON, or elements that are no records
+    except (OSError, MemoryError, ValueError, AttributeError, RecursionError):  # the last but one: no records
         return None
     lists: Record = {"annotations": annotations, "images": images}
     return found | {key: value for key, value in lists.items() if key in found}
@@ -81,15 +82,18 @@ def _read_at_once(path: str) -> Record:
     """Return the content of a JSON file with packed annotations.
 
     Raises:
-        DataError: It is not JSON in UTF-8, or is no object.
+        DataError: It cannot be read, is not JSON in UTF-8, or is no object.
     """
-    with PathManager.open(path, "rb") as file:
+    with reading(path), PathManager.open(path, "rb") as file:
         content = file.read()
     try:
-        data = json.loads(content.decode("utf-8-sig"))
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not COCO: {_encoding_fault(content, error)}") from error
-    except (ValueError, RecursionError) as error:
+    try:
+        with reading(path):
+            data = json.loads(text)
+    except ValueError as error:  # also numbers of thousands of digits
         raise DataError(
             f"{path} is not COCO: it is not JSON, or truncated ({error}); create it again, or copy it again"
         ) from error
