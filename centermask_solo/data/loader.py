@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -67,7 +67,7 @@ class TrainLoader:
         self.seed = seed
         self.start_iter = 0
         self.num_images = len(dataset)
-        self.num_objects = sum(len(sample.get("annotations", [])) for sample in dataset)
+        self.num_objects = sum(len(sample.get("annotations", [])) for sample in outlines(dataset))
         self._samples = _SeededSamples(dataset, mapper)
         self._build_sampler = build_sampler
         self._batch_size = batch_size
@@ -192,8 +192,15 @@ def _join(names: Sequence[str], parts: Sequence[CocoSamples], filter_empty: bool
     if not any(map(len, used)):
         raise _without_objects(names)
     samples = used[0] if len(used) == 1 else JoinedSamples(used)
-    print_instances_class_histogram(outlines(samples), MetadataCatalog.get(names[0]).thing_classes)
+    print_instances_class_histogram(_merged(outlines(samples)), MetadataCatalog.get(names[0]).thing_classes)
     return samples
+
+
+def _merged(samples: Iterable[Sample], count: int = 1000) -> Iterator[Sample]:
+    """Yield the annotations of ``count`` samples at a time, because counting takes its time for each entry."""
+    rest = iter(samples)
+    while some := list(itertools.islice(rest, count)):
+        yield {"annotations": [x for sample in some for x in sample["annotations"]]}
 
 
 def _without_objects(names: Sequence[str]) -> DataError:

@@ -76,11 +76,8 @@ def draw_predictions(
     labels = [f"{_name(names, c)} {score:.2f}" for c, score in zip(classes, scores, strict=True)]
     if instances.has("pred_masks"):
         masks = instances.pred_masks.cpu()
-        found = (_shape(np.asarray(mask, dtype=bool), image) for mask in masks)
-        # Masks that are decoded one at a time would stay in memory as a whole
-        shapes = [
-            x._replace(mask=x.mask.copy()) if isinstance(masks, RLEMasks) and x.mask is not None else x for x in found
-        ]
+        decoded = isinstance(masks, RLEMasks)  # one at a time, of which only the box is kept
+        shapes = [_shape(np.asarray(mask, dtype=bool), image, copy=decoded) for mask in masks]
     else:
         shapes = [_box(box, instances.image_size, image) for box in instances.pred_boxes.tensor.tolist()]
     colors = _colors(shapes, classes, color_by)
@@ -115,8 +112,11 @@ def _colors(shapes: Sequence[Shape], classes: Iterable[int], color_by: ColorBy) 
     return [class_color(c) for c in classes] if color_by == "class" else instance_colors([x.box for x in shapes])
 
 
-def _shape(mask: Mask, image: Picture) -> Shape:
-    """Return the object of a mask of any size in a picture; its box is empty if the mask is."""
+def _shape(mask: Mask, image: Picture, *, copy: bool = False) -> Shape:
+    """Return the object of a mask of any size in a picture; its box is empty if the mask is.
+
+    Without ``copy`` it refers to the pixels of the mask.
+    """
     height, width = image.shape[:2]
     pixels: NDArray[np.uint8] = mask.view(np.uint8)
     if mask.shape != (height, width):
@@ -124,7 +124,8 @@ def _shape(mask: Mask, image: Picture) -> Shape:
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         pixels = (cv2.resize(255 * pixels, (width, height), interpolation=how) >= 128).astype(np.uint8)
     left, top, w, h = cv2.boundingRect(pixels)
-    return Shape(left, top, w, h, pixels[top : top + h, left : left + w])
+    inside = pixels[top : top + h, left : left + w]
+    return Shape(left, top, w, h, inside.copy() if copy else inside)
 
 
 def _box(box: Sequence[float], image_size: tuple[int, int], image: Picture) -> Shape:

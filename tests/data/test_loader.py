@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.build import filter_images_with_only_crowd_annotations
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.utils import comm
 
+from centermask_solo.data.coco_samples import CocoSamples
+from centermask_solo.data.formats.coco import read_coco_json
 from centermask_solo.data.loader import TrainLoader, build_train_loader, mix_seeds
+from centermask_solo.data.validation import gate
+from centermask_solo.data.validation.checks import check_datasets
 from centermask_solo.utils.errors import ConfigError, DataError
+from tests.data.coco_files import write
 
 DATASET = [{"index": i, "width": 20 if i % 3 else 10, "height": 15} for i in range(7)]
 
@@ -142,3 +149,27 @@ def test_defects_while_loading_keep_their_traceback(cfg, monkeypatch):
     with pytest.raises(ValueError, match="a defect") as caught:
         build_train_loader(cfg, noise)
     assert type(caught.value) is ValueError
+
+
+def test_a_json_is_read_once_for_checks_and_training_and_never_listed(tmp_path, monkeypatch):
+    """A list of its samples would take several times the memory."""
+    json_file, images = write(tmp_path)
+    cfg = get_cfg()
+    cfg.DATASETS.TRAIN = ("read_once",)
+    register_coco_instances("read_once", {}, json_file, images)
+    reads = []
+    monkeypatch.setattr(gate, "read_coco_json", lambda path: reads.append(path) or read_coco_json(path))
+    try:
+        check_datasets(["read_once"], None, "")
+        loader = build_train_loader(cfg, lambda sample: sample)
+        samples = loader._samples._dataset
+        assert reads == [json_file]
+        assert isinstance(samples, CocoSamples)
+        assert list(samples) == filter_images_with_only_crowd_annotations(
+            load_coco_json(json_file, images, "read_once")
+        )
+        assert (loader.num_images, loader.num_objects) == (2, 3)
+        assert take(loader, 1)[0][0]["annotations"]
+    finally:
+        DatasetCatalog.remove("read_once")
+        MetadataCatalog.remove("read_once")

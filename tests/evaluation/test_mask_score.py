@@ -11,6 +11,7 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 
 from centermask_solo.evaluation.mask_score import MaskScoreCOCOEvaluator
+from centermask_solo.structures.rle_masks import RLEMasks, coco_results
 
 SIDE, OBJECT = 40, (10, 10, 20, 20)  # x, y, width, height
 
@@ -65,6 +66,19 @@ def test_masks_rank_by_mask_scores_and_boxes_by_scores(dataset):
     assert list(got) == ["bbox", "segm"]
     assert got["segm"]["AP50"] == pytest.approx(100)
     assert got["bbox"]["AP50"] == pytest.approx(50, abs=1)  # a false positive precedes each hit
+
+
+def test_codes_are_evaluated_like_a_tensor(dataset, monkeypatch):
+    evaluator = MaskScoreCOCOEvaluator(dataset, distributed=False, use_fast_impl=False)
+    evaluator.reset()
+    evaluator.process([{"image_id": 1}], [{"instances": hit_and_miss()}])
+    coded = hit_and_miss()
+    coded.pred_masks = RLEMasks.encode(coded.pred_masks)
+    monkeypatch.setattr(RLEMasks, "__iter__", lambda _: pytest.fail("masks were decoded"))
+    evaluator.process([{"image_id": 1}], [{"instances": coded}])
+    tensor, codes = evaluator._predictions
+    assert codes == tensor and "mask_score" in codes["instances"][0]
+    assert coco_results(coded, 1) == coco_results(hit_and_miss(), 1)
 
 
 def test_without_mask_scores_it_equals_detectron2s_evaluator(dataset):

@@ -19,6 +19,7 @@ from torch import nn
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.evaluation import MaskScoreCOCOEvaluator
 from centermask_solo.modeling.instance_nms import INSTANCE_NMS_REGISTRY
+from centermask_solo.structures import rle_masks
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.detections import (
     CORNERS,
@@ -63,6 +64,19 @@ def test_mask_scores_are_the_quality_of_the_masks(learned):
     if learned.system.has_mask_scores:
         ious = mask_ious(found.pred_masks, gt.gt_masks.tensor).amax(1)
         torch.testing.assert_close(found.mask_scores, found.scores * ious, rtol=0, atol=0.2)
+
+
+def test_large_masks_are_codes_where_the_input_allows_them(learned, monkeypatch):
+    monkeypatch.setattr(rle_masks, "MAX_MASK_BYTES", 0)
+    inputs = inference_inputs(learned.x)
+    expected = detect(learned.model, inputs)[0]
+    monkeypatch.setattr("centermask_solo.structures.rle_masks.rows_per_chunk", lambda _: 1)
+    found = detect(learned.model, [{**x, rle_masks.ALLOW_RLE: True} for x in inputs])[0]
+    if expected.has("pred_masks"):
+        assert isinstance(expected.pred_masks, torch.Tensor) and isinstance(found.pred_masks, rle_masks.RLEMasks)
+        assert torch.equal(torch.stack(list(found.pred_masks)), expected.pred_masks)
+    assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
+    assert torch.equal(found.scores, expected.scores)
 
 
 @pytest.mark.parametrize("name", INSTANCE_NMS_REGISTRY)

@@ -8,6 +8,7 @@ import torch
 from detectron2.data.catalog import Metadata
 from detectron2.structures import Instances
 
+from centermask_solo.structures.rle_masks import RLEMasks
 from centermask_solo.visualization import drawing, labels
 from centermask_solo.visualization.colors import CROWD_COLOR, class_color, instance_colors
 from centermask_solo.visualization.drawing import draw_ground_truth, draw_predictions
@@ -37,6 +38,13 @@ def rectangle(x0, y0, x1, y1, height=300, width=400):
 
 def mixed(color):
     return np.rint((GRAY + np.rint(255 * np.asarray(color))) / 2)
+
+
+def test_codes_are_drawn_like_a_tensor():
+    instances = instances_of([rectangle(10, 20, 60, 70), rectangle(0, 0, 400, 300), rectangle(0, 0, 0, 0)], [0, 1, 0])
+    expected = draw_predictions(image(), instances, METADATA)
+    instances.pred_masks = RLEMasks.encode(instances.pred_masks)
+    assert np.array_equal(draw_predictions(image(), instances, METADATA), expected)
 
 
 def test_names_do_not_cover_each_other():
