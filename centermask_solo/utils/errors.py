@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # no space, quota, read-only, no right
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # full, over quota, read-only, no permission
+DISK_FIX = "free some space, fix the permissions, or choose another path"
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 
@@ -53,15 +54,16 @@ def user_message(error: BaseException | None) -> str | None:
 
 
 def as_user_error(error: BaseException | None) -> UserError | None:
-    """Return a :class:`UserError` as it is, and one for a file that the disk or its rights refuse; None for others."""
+    """Return the :class:`UserError` for an error that the user can fix, a full disk included; None for any other."""
     if isinstance(error, UserError):
         return error
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:
         what = "a file" if error.filename is None else str(error.filename)
-        return UserError(
-            f"{what} cannot be read or written ({error.strerror}): make room or get the right to do so, or choose "
-            "another folder"
-        )
+        return UserError(f"{what} cannot be read or written ({error.strerror}): {DISK_FIX}")
+    if isinstance(error, ModuleNotFoundError) and error.name == "detectron2":
+        from .packages import missing_detectron2
+
+        return missing_detectron2()
     return None
 
 
@@ -74,21 +76,11 @@ def report(error: UserError) -> None:
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    A full disk and a missing Detectron2 are such errors, too. Ctrl-C ends in one line and exit code 130.
+    So are a full disk and a missing Detectron2. Ctrl-C ends in one line and exit code 130.
     """
     try:
         yield
-    except UserError as error:
-        report(error)
-        raise SystemExit(EXIT_CODE) from None
-    except ModuleNotFoundError as error:
-        from .packages import missing_detectron2
-
-        if error.name != "detectron2":
-            raise
-        report(missing_detectron2())
-        raise SystemExit(EXIT_CODE) from None
-    except OSError as error:
+    except (UserError, OSError, ModuleNotFoundError) as error:
         reported = as_user_error(error)
         if reported is None:
             raise
