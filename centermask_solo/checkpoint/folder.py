@@ -37,7 +37,7 @@ def find_checkpoint(folder: str) -> str:
         WeightsError: There are checkpoints, but none of them can be read.
     """
     path = _last_checkpoint(folder)
-    if path or not has_checkpoints(folder):
+    if path or not checkpoints_in(folder):
         return path
     path = newest_intact(folder)
     if not path:
@@ -79,7 +79,7 @@ def _iteration_of(path: str) -> int:
 
 
 def check_sums(path: str) -> None:
-    """Raise WeightsError if a byte of a checkpoint is not what was written, which PyTorch does not notice."""
+    """Raise WeightsError if a checkpoint differs from its checksums, which PyTorch does not compare."""
     try:
         if not is_zipfile(path):
             return

@@ -1,4 +1,4 @@
-"""What a run does, in about ten lines for people to read before it starts."""
+"""What a run is about to do, in ten lines that are logged before it starts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def training_summary(trainer: Trainer) -> str:
         "model": _model(cfg, trainer.checkpointer.model),
         "weights": weights,
         "schedule": _schedule(cfg, trainer.data_loader),
-        "rate": _rate(cfg),
+        "optimizer": _optimizer(cfg),
         "device": _device(cfg),
         **_files(cfg),
     }
@@ -98,9 +98,9 @@ def _schedule(cfg: CfgNode, loader: object) -> str:
     return text
 
 
-def _rate(cfg: CfgNode) -> str:
+def _optimizer(cfg: CfgNode) -> str:
     solver = cfg.SOLVER
-    text = f"{solver.OPTIMIZER}, {solver.BASE_LR:.4g} after a warm-up of {solver.WARMUP_ITERS} iterations"
+    text = f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:.4g} after a warm-up of {solver.WARMUP_ITERS} iterations"
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         steps = ", ".join(map(str, solver.STEPS))
         return f"{text}, times {solver.GAMMA:.4g} at iteration {steps}" if steps else text
