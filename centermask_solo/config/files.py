@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +198,4 @@ def _explain(cfg: CfgNode, origin: str, message: str) -> str:
 
 def value_of(cfg: CfgNode, key: str) -> Any:
     """Return the value of an option, such as "MODEL.DEVICE"."""
-    node: Any = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node
+    return reduce(getattr, key.split("."), cfg)

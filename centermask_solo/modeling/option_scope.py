@@ -1,12 +1,13 @@
-"""Which of the options that detectors have each a system reads; the others are refused when they are changed.
+"""Which detectors' options a system reads; the others are refused when they are changed.
 
-Detectron2's config has the options of all its detectors at once, and this package adds those of its own. Tutorials set
-some, such as ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, whatever the model, and expect an effect.
+A config has the options of all of Detectron2's detectors and of all of this package's at once. Tutorials set some, such
+as ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, whatever the model, and expect an effect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import reduce
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
@@ -32,10 +33,8 @@ _MATCHING = ("NUM_CLASSES", "IOU_THRESHOLDS", "IOU_LABELS", "BATCH_SIZE_PER_IMAG
 PARTS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("MODEL.PROPOSAL_GENERATOR.NAME", "RPN"): _RPN,
     ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"): _RPN,
-    (
-        "MODEL.PROPOSAL_GENERATOR.NAME",
-        "PrecomputedProposals",
-    ): _RPN,  # whose options such configs inherit from Faster R-CNN's
+    # Configs with precomputed proposals inherit from Faster R-CNN's
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"): _RPN,
     ("MODEL.PROPOSAL_GENERATOR.NAME", "FCOS"): ("MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.FCOS"),
     ("MODEL.ROI_HEADS.NAME", "StandardROIHeads"): _ROI_HEADS,
     ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"): _ROI_HEADS,
@@ -115,10 +114,7 @@ def _is_in(key: str, groups: tuple[str, ...]) -> bool:
 
 
 def _value(cfg: CfgNode, key: str) -> Any:
-    node: Any = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node
+    return reduce(getattr, key.split("."), cfg)
 
 
 def _plain(value: Any) -> Any:

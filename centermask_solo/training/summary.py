@@ -40,7 +40,7 @@ def training_summary(trainer: Trainer) -> str:
         "weights": weights,
         "schedule": _schedule(cfg, trainer.data_loader),
         "optimizer": _optimizer(cfg),
-        "device": _device(cfg),
+        "device": _device(cfg, training=True),
         **_files(cfg),
     }
     return _aligned(lines)
@@ -49,7 +49,7 @@ def training_summary(trainer: Trainer) -> str:
 def evaluation_summary(cfg: CfgNode, model: nn.Module) -> str:
     """Return data, model, device and files of an evaluation, a line each."""
     data = f"{', '.join(cfg.DATASETS.TEST)}{_classes(cfg.DATASETS.TEST)}"
-    lines = {"data": data, "model": _model(cfg, model), "device": _device(cfg), **_files(cfg)}
+    lines = {"data": data, "model": _model(cfg, model), "device": _device(cfg, training=False), **_files(cfg)}
     return _aligned(lines)
 
 
@@ -107,7 +107,7 @@ def _optimizer(cfg: CfgNode) -> str:
     return f"{text}, {solver.LR_SCHEDULER_NAME}"
 
 
-def _device(cfg: CfgNode) -> str:
+def _device(cfg: CfgNode, training: bool) -> str:
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda":
         name = f"{cfg.MODEL.DEVICE} ({torch.cuda.get_device_name(device)}), "
@@ -115,6 +115,8 @@ def _device(cfg: CfgNode) -> str:
     else:
         threads = torch.get_num_threads()
         name, half = f"{device.type}, {threads} thread{'' if threads == 1 else 's'}, ", "bfloat16"
+    if not training:
+        return name + cfg.TEST.DTYPE
     return name + (f"mixed precision with {half}" if cfg.SOLVER.AMP.ENABLED else "float32")
 
 
