@@ -16,7 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from .checkpoint.folder import checkpoints_in
-from .config import config_dir, config_names, default_config, merge_config
+from .config import check_pairs, config_dir, config_names, default_config, merge_config
 from .data.datasets import register_datasets
 from .data.loader import load_dataset
 from .evaluation import format_results
@@ -57,6 +57,7 @@ def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = (), *,
     if model not in configs:
         raise ConfigError(f"there is no demo of '{model}'; choose one of: {', '.join(configs)}")
     overwrite = overwrite or not output_dir
+    check_pairs(opts)
     output_dir = output_dir or os.path.join("output", f"demo_{model}")
     with _catalogs_restored():
         _run(os.path.relpath(config_dir() / configs[model]), output_dir, [*opts, "OUTPUT_DIR", output_dir], overwrite)

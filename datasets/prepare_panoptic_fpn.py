@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         if num_stuff >= IGNORE_LABEL:
             raise DataError(f"{args.json} has {num_stuff} stuff categories, but label images can hold only 254")
         work = partial(convert, panoptic_root=args.panoptic_root, output=args.output, is_thing=data.is_thing)
-        with processes(args.workers) as run:
+        with processes(min(args.workers, len(data.images))) as run:
             for _ in tqdm(run(work, data.images), total=len(data.images), mininterval=1.0):
                 pass
         print(f"{args.output}: {len(data.images)} images, labels 0 (things) to {num_stuff}, 255 unlabeled")

@@ -145,7 +145,8 @@ class Checkpointer(DetectionCheckpointer):
         if file.source is not None:
             self.logger.info(f"{file.path} is {file.source_name}.")
         names = {} if file.thing_classes is None else {"thing_classes": file.thing_classes}
-        return {**file.metadata, **names, "model": file}
+        rest = {key: value for key, value in file.metadata.items() if key != "thing_classes"}
+        return {**rest, **names, "model": file}
 
     def _read_to_resume(self) -> WeightFile:
         """Return the checkpoint to resume; raise WeightsError, with the one to resume instead, if it is damaged."""

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _default_port() -> int:
-    """Return Detectron2's choice, which is the same in every run, so that orphaned processes show as a busy port."""
+    """Return Detectron2's choice; on one machine, the processes meet in a file instead."""
     user = os.getuid() if hasattr(os, "getuid") else 1
     return FIRST_PORT + user % 2**14
 

@@ -12,7 +12,6 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
@@ -21,6 +20,7 @@ from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
 from ..modeling.engine import prepare
 from ..modeling.option_scope import check_options_are_read
+from ..modeling.parts import build_checked, check_device
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
 from .input_images import as_bgr
@@ -57,8 +57,9 @@ class Predictor(DefaultPredictor):
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
         check_options_are_read(cfg, default_config())
+        check_device(cfg.MODEL.DEVICE)
         self.cfg = cfg.clone()
-        self.model = build_model(self.cfg).eval()
+        self.model = build_checked(self.cfg).eval()
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         prepare(self.model, dtype=cfg.TEST.DTYPE, channels_last=cfg.MODEL.CHANNELS_LAST)
         names = checkpoint.get("thing_classes") if class_names is None else class_names

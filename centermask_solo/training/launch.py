@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import detectron2.engine
 import torch
@@ -18,6 +22,7 @@ from torch.multiprocessing import ProcessExitedException
 
 from ..utils.errors import EXIT_CODE, ConfigError, UserError, as_user_error, report
 
+MAX_PROCESSES = 16  # on the CPU, if it has fewer cores
 # Most errors occur in all processes at once. The main one reports, and its end terminates the others before they do; it
 # lingers until they have hung up, because they would fail in another way without what it serves to them.
 SECONDS_FOR_THE_MAIN_PROCESS = 30
@@ -40,21 +45,49 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
     """
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()} usable GPUs")
+    if not torch.cuda.is_available() and args.num_gpus > max(MAX_PROCESSES, os.cpu_count() or 1):
+        raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has no GPU and {os.cpu_count()} cores: give fewer")
+    if args.machine_rank >= args.num_machines:
+        raise ConfigError(f"--machine-rank {args.machine_rank}: give a number below --num-machines {args.num_machines}")
+    if args.dist_url != "auto" and not args.dist_url.startswith(("tcp://", "file://", "env://")):
+        raise ConfigError(f"--dist-url {args.dist_url}: give tcp://ADDRESS:PORT, or auto on a single machine")
     if args.num_gpus < 1:
         raise ConfigError(f"--num-gpus {args.num_gpus}: give 1 or more, even without a GPU")
     try:
-        detectron2.engine.launch(
-            _Main(main, args.num_gpus),
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
+        with _meeting_point(args) as url:
+            detectron2.engine.launch(
+                _Main(main, args.num_gpus),
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=url,
+                args=(args,),
+            )
     except ProcessExitedException as error:
         if error.exit_code == EXIT_CODE:
             raise SystemExit(EXIT_CODE) from None
         raise
+
+
+@contextmanager
+def _meeting_point(args: argparse.Namespace) -> Iterator[str]:
+    """Give the URL at which the processes meet; those of one machine use a private file and the loopback interface.
+
+    PyTorch's own server listens at every address of the machine, whatever address the URL has.
+    """
+    local = args.dist_url == "auto" or urlparse(args.dist_url).hostname in ("127.0.0.1", "localhost", "::1")
+    if args.num_machines > 1 or not local:
+        yield args.dist_url
+        return
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    added = {name: loopback for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME") if name not in os.environ}
+    os.environ.update(added)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, "meeting").as_uri()
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 class _Main:

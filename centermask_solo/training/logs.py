@@ -20,7 +20,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..utils.errors import WarningFormatter
+from ..utils.errors import WarningFormatter, escape_unencodable
 from ..utils.files import make_folder, open_to_write
 
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
@@ -69,6 +69,8 @@ def set_up_run(cfg: CfgNode, args: argparse.Namespace, memory: MemoryHandler) ->
         default_setup(cfg, args)
     for logger in loggers:
         logger.handlers = [x for x in logger.handlers if getattr(x, "stream", None) is not unseen]
+        for handler in logger.handlers:
+            escape_unencodable(getattr(handler, "stream", None))
 
 
 class _SummaryHandler(logging.StreamHandler):

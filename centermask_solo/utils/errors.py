@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import errno
+import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # full, over quota, read-only, no permission
+MAX_MESSAGE = 1400  # characters, which the values that a message quotes can exceed
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # with or without a path
+REFUSALS = {  # of the machine, about a path that the user has chosen
+    *(errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
+    *(errno.EIO, errno.ENXIO, errno.EMFILE, errno.ENFILE),
+}
 DISK_FIX = "free some space, fix the permissions, or choose another path"
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
@@ -50,20 +57,24 @@ def user_message(error: BaseException | None) -> str | None:
     text, name = str(error), type(error).__name__
     if text.startswith(f"Caught {name} ") and "\nOriginal " in text:
         text = re.split(rf"^(?:\w+\.)*{name}: ", text, flags=re.MULTILINE)[-1]
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    half = MAX_MESSAGE // 2
+    return text if len(text) <= MAX_MESSAGE else f"{text[:half]} … {text[-half:]}"
 
 
 def as_user_error(error: BaseException | None) -> UserError | None:
     """Return the :class:`UserError` for an error that the user can fix, a full disk included; None for any other."""
     if isinstance(error, UserError):
         return error
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-        what = "a file" if error.filename is None else str(error.filename)
-        return UserError(f"{what} cannot be read or written ({error.strerror}): {DISK_FIX}")
     if isinstance(error, ModuleNotFoundError) and error.name == "detectron2":
         from .packages import missing_detectron2
 
         return missing_detectron2()
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in DISK_ERRORS or (error.filename is not None and error.errno in REFUSALS):
+        what = "a file" if error.filename is None else os.fsdecode(error.filename)
+        return UserError(f"{what} cannot be read or written ({error.strerror}): {DISK_FIX}")
     return None
 
 
@@ -72,12 +83,20 @@ def report(error: UserError) -> None:
     print(f"error: {user_message(error)}", file=sys.stderr, flush=True)
 
 
+def escape_unencodable(stream: object) -> None:
+    r"""Let a text stream write escapes such as ``\udce9`` for what it cannot encode, as in names of other encodings."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    So are a full disk and a missing Detectron2. Ctrl-C ends in one line and exit code 130.
+    So are what the machine refuses, such as a full disk or a folder without permissions, and a missing Detectron2.
+    Ctrl-C ends in one line and exit code 130. Standard output escapes what its encoding lacks.
     """
+    escape_unencodable(sys.stdout)
     try:
         yield
     except (UserError, OSError, ModuleNotFoundError) as error:

@@ -27,10 +27,9 @@ def make_folder(path: _Path) -> None:
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder {os.fspath(path)} cannot be created ({error.strerror}): choose another path"
-        ) from error
+    except (OSError, ValueError) as error:  # the latter of a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"the folder {os.fspath(path)} cannot be created ({reason}): choose another path") from error
 
 
 class _Raw(io.FileIO):
@@ -68,13 +67,13 @@ def atomic_write(path: _Path, mode: str = "w", *, durable: bool = True) -> Itera
     """
     target = Path(path)
     make_folder(target.parent)
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         kind = "a folder" if target.is_dir() else "not an ordinary file"
         raise ConfigError(f"{os.fspath(path)} cannot be written (it is {kind}): choose another path")
     try:
         prefix = f".{target.name[:_KEPT_OF_NAME]}."
         descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # the latter of a zero byte
         raise _unwritable(path, error) from error
     raw = _Raw(descriptor, "wb")
     buffer = io.BufferedWriter(raw)
@@ -100,8 +99,9 @@ def _replace(temporary: str, path: _Path) -> None:
         raise _unwritable(path, error) from error
 
 
-def _unwritable(path: _Path, error: OSError) -> ConfigError:
-    return ConfigError(f"{os.fspath(path)} cannot be written ({error.strerror or error}): {DISK_FIX}")
+def _unwritable(path: _Path, error: OSError | ValueError) -> ConfigError:
+    reason = getattr(error, "strerror", None) or error
+    return ConfigError(f"{os.fspath(path)} cannot be written ({reason}): {DISK_FIX}")
 
 
 def open_to_write(path: _Path, mode: str = "w") -> IO[str]:

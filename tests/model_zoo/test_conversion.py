@@ -140,7 +140,7 @@ def test_errors_are_one_line_and_leave_nothing(small_state, tmp_path):
             (theirs, str(tmp_path / "ours.pkl")),
             {},
             ConfigError,
-            r"ours\.pkl would be a file of PyTorch: .* ends in \.pth",
+            r"ours\.pkl has no known format: .* ends in \.pth or \.safetensors",
         ),
         ((theirs, target), {"thing_classes": ["a"]}, ConfigError, r"has 10 classes, but 1 names were given"),
         (

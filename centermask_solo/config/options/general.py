@@ -23,6 +23,9 @@ def add_options(cfg: CfgNode) -> None:
     # may then name them
     cfg.DATASETS.COCO_JSON = []
 
+    # read images that their json names by absolute paths, through "..", or by links that lead out of the image folder
+    cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
+
     # --- Input ---
     # refuse images of more pixels, which are mistakes or would take gigabytes of memory; 0 for no limit
     cfg.INPUT.MAX_IMAGE_PIXELS = 178_956_970

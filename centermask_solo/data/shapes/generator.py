@@ -29,7 +29,9 @@ logger = logging.getLogger(__name__)
 
 VERSION = 3  # incremented whenever the same options give other images or masks
 NUM_IMAGES = {"train": 2000, "val": 100}  # of the registered splits
-SMALLEST_SIZE = 128  # pixels; the larger scenes do not fit into smaller images
+MAX_IMAGES = 1_000_000  # of a split
+QUEUED = 64  # images that wait for the threads
+SMALLEST_SIZE, LARGEST_SIZE = 128, 16_384  # pixels; the larger scenes do not fit into smaller images
 ANNOTATIONS, IMAGES, RECORD = "annotations.json", "images", "generator.json"
 
 
@@ -134,10 +136,12 @@ def _image_name(index: int) -> str:
 def _check_options(split: str, num_images: int, seed: int, size: int) -> None:
     if not split or split != os.path.basename(split) or split.startswith("."):
         raise ConfigError(f"'{split}' cannot name a split: use a plain word such as 'train'")
-    if num_images < 1:
-        raise ConfigError(f"cannot generate {num_images} images: ask for at least 1")
+    if not 1 <= num_images <= MAX_IMAGES:
+        raise ConfigError(f"cannot generate {num_images} images: ask for 1 to {MAX_IMAGES}")
     if seed < 0:
         raise ConfigError(f"the seed {seed} is negative: use 0 or more")
+    if size > LARGEST_SIZE:
+        raise ConfigError(f"images of {size} pixels are too large: use at most {LARGEST_SIZE}")
     if size < SMALLEST_SIZE:
         raise ConfigError(f"images of {size} pixels are too small for the scenes: use at least {SMALLEST_SIZE}")
 
@@ -157,7 +161,8 @@ def _write(folder: Path, split: str, num_images: int, seed: int, size: int) -> N
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with ThreadPoolExecutor(2) as pool:
-        drawn = pool.map(draw, range(num_images))
+        pieces = (range(i, min(i + QUEUED, num_images)) for i in range(0, num_images, QUEUED))
+        drawn = (x for piece in pieces for x in pool.map(draw, piece))  # few at a time, so that Ctrl-C ends it
         progress = tqdm(drawn, f"generating shapes/{split}", total=num_images, unit=" images", mininterval=1.0)
         for image, objects in progress:
             images.append(image)
