@@ -25,7 +25,7 @@ from .sources import PixelFormat
 from .weight_file import WeightFile, read_weight_file
 
 ANOTHER_FOLDER = "give the config of that training, or another OUTPUT_DIR, or leave out --resume"
-NO_OTHER = "no other checkpoint is intact, so start anew with --overwrite"
+NO_OTHER = "no other checkpoint is intact, so start over with --overwrite"
 ADVICE = "give weights of this model, or a config that fits the file"
 
 

@@ -14,8 +14,7 @@ from safetensors.torch import save
 from ..utils.errors import UserError, WeightsError
 from ..utils.files import atomic_write
 from ..utils.pickles import DAMAGED, Inert, UnsafePickleError, load_arrays
-from ..utils.reading import printable
-from ..utils.text import first_line
+from ..utils.text import first_line, printable
 from .archives import check_archive, is_safetensors
 from .torch_files import read_torch
 
@@ -118,7 +117,9 @@ def _check_values(path: str, values: dict[Any, Any]) -> None:
         raise WeightsError(f"{path} holds no tensors: give a checkpoint")
     for key, value in values.items():
         if not isinstance(key, str):
-            raise WeightsError(f"{path} names an entry {key!r} instead of by a text: give a state dict of a model")
+            raise WeightsError(
+                f"{path} has an entry {key!r}, whose name is not a string: give the state dict of a model"
+            )
         if not isinstance(value, torch.Tensor):
             continue
         if value.is_quantized or value.layout != torch.strided:

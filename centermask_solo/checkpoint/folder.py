@@ -41,7 +41,7 @@ def find_checkpoint(folder: str) -> str:
         return path
     path = newest_intact(folder)
     if not path:
-        raise WeightsError(f"no checkpoint in {folder} can be read: start anew with --overwrite")
+        raise WeightsError(f"no checkpoint in {folder} can be read: start over with --overwrite")
     logger.warning(
         f"{folder} has no {LAST_CHECKPOINT} that names one of its checkpoints; the newest intact one is {path}"
     )
@@ -88,7 +88,7 @@ def check_sums(path: str) -> None:
     except BadZipFile as error:
         faulty = str(error)
     if faulty:
-        raise WeightsError(f"{path} is damaged ({faulty}): take another copy of it")
+        raise WeightsError(f"{path} is damaged ({faulty}): restore it from another copy")
 
 
 def _is_intact(path: str) -> bool:

@@ -105,7 +105,7 @@ class Predictor(DefaultPredictor):
                 "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
             )
         if not isinstance(images, (list, tuple)):
-            raise DataError(f"a batch of images is a list, not a {type(images).__name__}")
+            raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
         if not images:
             return []
         inputs = [self._to_input(image) for image in images]

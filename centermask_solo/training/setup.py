@@ -22,8 +22,7 @@ from ..modeling.parts import check_device, check_parts
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
-from ..utils.reading import printable
-from ..utils.text import name_some
+from ..utils.text import name_some, printable
 from .logs import Screen, set_up_run, start_log
 from .output_folder import open_output_folder
 

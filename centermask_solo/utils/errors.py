@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
-MAX_MESSAGE = 1400  # characters, which the values that a message quotes can exceed
+MAX_MESSAGE = 1400  # characters; longer messages, which quote long values, are cut in the middle
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # with or without a path
-REFUSALS = {  # of the machine, about a path that the user has chosen
+REFUSALS = {  # what the file system refuses about a path that the user has chosen
     *(errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
     *(errno.EIO, errno.ENXIO, errno.EMFILE, errno.ENFILE),
 }

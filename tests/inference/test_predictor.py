@@ -156,7 +156,7 @@ def test_what_is_given_for_an_image(cfg, folder):
     with pytest.raises(DataError, match="the image is None"):
         predictor(None)
     for batch in (image, "1.png", None):
-        with pytest.raises(DataError, match="a batch of images is a list, not a "):
+        with pytest.raises(DataError, match="a batch of images must be a list, not a "):
             predictor.predict_batch(batch)
     cfg.INPUT.MAX_IMAGE_PIXELS = 99
     with pytest.raises(DataError, match=r"1\.png is too large: .* INPUT\.MAX_IMAGE_PIXELS"):
@@ -267,7 +267,7 @@ def test_results_are_kept_whatever_ends_the_prediction(cfg, folder, monkeypatch,
         ("film.MP4", "film.MP4 is a video, but only images can be predicted: save its frames, such as with 'mkdir"),
         ("rtsp://host/stream", "is a stream, but only images .* ffmpeg -i rtsp://host/stream frames/%06d.jpg"),
         ("0", "0 is a camera, but only images .* -i /dev/video0 "),
-        ("https://host/x.jpg", "is an address, but only files can be predicted: download it"),
+        ("https://host/x.jpg", "is a URL, but only files can be predicted: download it"),
         ("https://host/x.mp4", "is a video"),
     ],
 )
