@@ -30,8 +30,8 @@ LAYERS = [
     {"utils"},
 ]
 READS_CONFIG = {"cli", "demo", "model_zoo", "training", "inference", "export"}
-SYSTEMS = {"centermask", "fcos", "solov2", "yolact"}
-BUILT_ON = {"centermask": {"fcos"}}  # systems that a system may import
+SYSTEMS = {path.parent.name for path in (PACKAGE / "modeling").glob("*/__init__.py")} - {"backbone"}
+BUILT_ON = {"centermask": {"fcos"}, "solo": {"solov2"}}  # systems that a system may import
 # Who may name a system: its own code, the layouts of its published files, its options and their old names.
 NAMES_SYSTEMS = ("modeling", "checkpoint/sources", "config", "__init__.py")
 LIGHT = {"torch", "torchvision", "detectron2", "cv2", "fvcore"}  # too large for the ground floor

@@ -1,13 +1,21 @@
-"""Packages that only some datasets need."""
+"""Modules that are found in their folder instead of being listed, and packages that only some datasets need."""
 
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
+from types import ModuleType
 
 from .errors import UserError
 
 # lvis requires opencv-python, which would overwrite opencv-python-headless; everything else that it needs is installed
 _COMMANDS = {"lvis": "pip install lvis --no-deps"}
+
+
+def import_modules(package: str) -> dict[str, ModuleType]:
+    """Import every module and package directly in a package, and return them by their last names, in that order."""
+    names = sorted(info.name for info in pkgutil.iter_modules(importlib.import_module(package).__path__))
+    return {name: importlib.import_module(f"{package}.{name}") for name in names}
 
 
 def require(package: str, dataset_name: str) -> None:

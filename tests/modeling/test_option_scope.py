@@ -83,7 +83,7 @@ def test_every_option_of_another_detector_is_refused_when_it_is_changed(name):
     own = (plain.MODEL.META_ARCHITECTURE.upper(), "VERSION")
     refused = set()
     for key, value in flatten(defaults).items():
-        if not option_scope._is_in(key, option_scope.SCOPED) or (key.endswith(".NAME") and "NMS" not in key):
+        if not option_scope._is_in(key, option_scope.scoped_options()) or (key.endswith(".NAME") and "NMS" not in key):
             continue
         cfg = plain.clone()
         *groups, last = key.split(".")

@@ -80,14 +80,14 @@ def summarize_masks(
     start = 0
     for masks in mask_chunks:
         rows = slice(start, start + len(masks))
-        areas[rows], moments[rows] = _areas_and_moments(masks)
+        areas[rows], moments[rows] = areas_and_moments(masks)
         small = quarter_masks(masks)
         reduced[rows, : small.shape[1], : small.shape[2]] = small
         start += len(masks)
     return MaskSummary(areas, moments, reduced)
 
 
-def _areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
+def areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return areas (m,) and sums of x and y indices (m, 2), int64 and exact, of masks (m, h, w)."""
     height, width = masks.shape[-2:]
     pixels = masks.view(torch.uint8).float()  # counts of a row or column are exact below 2^24
