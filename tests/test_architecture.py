@@ -180,7 +180,7 @@ ATTRIBUTES = {
 def test_every_config_key_is_read(key):
     """A file reads the last part of its name and its group; a schema may be read where it is passed on as a whole."""
     group = key[-2] if len(key) > 2 else key[-1]
-    schemas = {"NMS", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"}  # passed as a whole to the function that reads them
+    schemas = {"NMS", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD", "SOLO", "SOLOV2"}  # passed as a whole to what reads them
     readers = [path for path, names in ATTRIBUTES.items() if key[-1] in names and (group in names | schemas)]
     assert readers, f"nothing reads {'.'.join(key)}"
     if group in schemas:

@@ -71,9 +71,9 @@ def grid_system(node: str, make_cfg: Callable[..., CfgNode], steps: int, loss_bo
 
 SYSTEMS = {
     "SOLOv2": grid_system("SOLOV2", eager_solov2_cfg, 30, 0.1),
-    "SOLO": grid_system("SOLO", solo.eager_cfg, 40, 0.3),
-    "Decoupled SOLO": grid_system("SOLO", partial(solo.eager_cfg, "MODEL.SOLO.HEAD", "decoupled"), 60, 0.3),
-    "Decoupled SOLO Light": grid_system("SOLO", partial(solo.eager_cfg, *solo.LIGHT_DCN), 60, 0.3),
+    "SOLO": grid_system("SOLO", solo.eager_cfg, 60, 0.7),
+    "Decoupled SOLO": grid_system("SOLO", partial(solo.eager_cfg, "MODEL.SOLO.HEAD", "decoupled"), 40, 0.1),
+    "Decoupled SOLO Light": grid_system("SOLO", partial(solo.eager_cfg, *solo.LIGHT_DCN), 40, 0.1),
     "CenterMask": System(
         centermask.make_cfg,
         "MODEL.ROI_HEADS.NUM_CLASSES",

@@ -12,7 +12,6 @@ from .source import PixelFormat, Source, Translation
 __all__ = ["SOURCES", "PixelFormat", "Source", "Translation", "find_source"]
 
 
-
 def _find_sources() -> tuple[Source, ...]:
     """Return the sources in the modules of this folder: detectors first, because their files have a backbone, too."""
     found = [x for module in import_modules(__name__).values() for x in vars(module).values() if isinstance(x, Source)]

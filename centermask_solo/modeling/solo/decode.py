@@ -44,8 +44,8 @@ def decode_batch(
 ) -> Iterator[Candidates]:
     """Yield the candidates of each image, at most ``max_candidates``; each image is decoded when it is asked for.
 
-    Every (cell, class) above ``score_thresh`` after point NMS is a candidate unless its mask has too few pixels. Ties are
-    ordered by level, cell and class. Cells with non-finite logits or masks are dropped.
+    Every (cell, class) above ``score_thresh`` after point NMS is a candidate unless its mask has too few pixels. Ties
+    are ordered by level, cell and class. Cells with non-finite logits or masks are dropped.
 
     Args:
         predictions: Predictions of the batch.
@@ -114,7 +114,7 @@ def cell_probabilities(predictions: Predictions, image: int, size: tuple[int, in
 def _level_probabilities(masks: CellMasks, level: int, cells: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the masks of a level's cells, (R, *size) float32, and which of them are finite, (R,) bool.
 
-    Probabilities are resized, not logits; those of columns and rows before they are multiplied, as in the published code.
+    As in the published code, probabilities are resized, not logits: those of columns and rows, before their product.
     """
     with in_float32(cells):
         factors = [x.float() for x in masks.logits(level, cells)]

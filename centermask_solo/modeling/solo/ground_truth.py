@@ -23,7 +23,7 @@ class GroundTruth(NamedTuple):
         classes: N x (M,) int64.
         areas: (M,) int64, number of set pixels of each mask.
         moments: (M, 2) int64, sums of the x and y indices of the set pixels; the center of mass times the area.
-        masks: L x (M', h, w) bool, reduced to the size of the level's mask maps; levels of the same stride share theirs.
+        masks: L x (M', h, w) bool, reduced to the size of the level's mask maps; levels of one stride share theirs.
         rows: (L, M) int64, row of ``masks`` of each instance of a level; meaningless for others.
     """
 

@@ -122,7 +122,7 @@ class GridHead(nn.Module):
 class SOLOHead(GridHead):
     """SOLO: each level has one mask map for each cell."""
 
-    mask_towers = {"mask_tower": 2}
+    mask_towers: ClassVar[Mapping[str, int]] = {"mask_tower": 2}
 
     def add_mask_outputs(self, channels: int) -> None:
         """Add a 1x1 convolution per level, whose output ``i * S + j`` is the mask of the cell in row i and column j."""
@@ -130,18 +130,19 @@ class SOLOHead(GridHead):
 
     def predict_masks(self, class_logits: list[Tensor], levels: list[Tensor]) -> SOLOPredictions:
         """Return the predictions, with the convolutions of ``mask_pred`` left to be done for single cells."""
+        convs = [conv for conv in self.mask_pred if isinstance(conv, nn.Conv2d)]
         return SOLOPredictions(
             class_logits,
-            [self.mask_tower(append_coordinates(level)) for level in levels],
-            [conv.weight.flatten(1) for conv in self.mask_pred],  # type: ignore[operator, union-attr]
-            [conv.bias for conv in self.mask_pred],  # type: ignore[misc]
+            [self.mask_tower(append_coordinates(level)) for level in levels],  # type: ignore[operator]
+            [conv.weight for conv in convs],
+            [conv.bias for conv in convs if conv.bias is not None],
         )
 
 
 class DecoupledSOLOHead(GridHead):
     """Decoupled SOLO: each level has a mask map for each column and one for each row, from towers of their own."""
 
-    mask_towers = {"mask_tower_x": 1, "mask_tower_y": 1}
+    mask_towers: ClassVar[Mapping[str, int]] = {"mask_tower_x": 1, "mask_tower_y": 1}
 
     def add_mask_outputs(self, channels: int) -> None:
         """Add two 3x3 convolutions per level: S columns and S rows."""
@@ -170,7 +171,7 @@ class DecoupledSOLOHead(GridHead):
 class DecoupledLightSOLOHead(DecoupledSOLOHead):
     """The light version of Decoupled SOLO: columns and rows share one tower, which knows x and y."""
 
-    mask_towers = {"mask_tower": 2}
+    mask_towers: ClassVar[Mapping[str, int]] = {"mask_tower": 2}
 
     def tower_features(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same features twice."""

@@ -1,7 +1,7 @@
 """What SOLO's networks compute, and the mask logits of chosen cells.
 
-A level has S * S masks, hundreds of times as much as the rest. No tensor holds them all: masks are computed for the cells
-that training or decoding asks for.
+A level has S * S masks, far more than everything else together. No tensor holds them all: masks are computed for the
+cells that training or decoding asks for.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class SOLOPredictions(NamedTuple):
     Attributes:
         class_logits: L x (N, K, S, S).
         mask_features: L x (N, C, Hi, Wi), at the level's stride.
-        kernels: L x (S * S, C), parameters of the model: a row per cell.
-        biases: L x (S * S,).
+        kernels: L x (S * S, C, 1, 1), parameters of the model: a kernel per cell.
+        biases: L x (S * S,), parameters of the model.
     """
 
     class_logits: list[Tensor]
@@ -76,8 +76,9 @@ class _KernelMasks(NamedTuple):
 
     def logits(self, level: int, cells: Tensor) -> list[Tensor]:
         features = self.features[level]
-        kernels, biases = (x[level][cells].to(features.dtype) for x in (self.kernels, self.biases))
-        logits = (kernels @ features.flatten(1) + biases[:, None]).unflatten(1, features.shape[1:])
+        kernels = self.kernels[level][cells].flatten(1).to(features.dtype)
+        biases = self.biases[level][cells][:, None].to(features.dtype)
+        logits = (kernels @ features.flatten(1) + biases).unflatten(1, features.shape[1:])
         return [double(logits[None])[0]]
 
 

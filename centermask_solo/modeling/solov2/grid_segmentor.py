@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 from torch import Tensor

@@ -17,9 +17,9 @@ class ClassTargets(Protocol):
     """Targets with the class of each cell, L x (N, S, S) int64, and the number of foreground cells in the batch."""
 
     @property
-    def classes(self) -> list[Tensor]: ...  # noqa: D102
+    def classes(self) -> list[Tensor]: ...
     @property
-    def num_positive(self) -> int: ...  # noqa: D102
+    def num_positive(self) -> int: ...
 
 
 def class_loss(class_logits: Sequence[Tensor], targets: ClassTargets, *, alpha: float, gamma: float) -> Tensor:

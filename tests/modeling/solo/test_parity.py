@@ -1,4 +1,4 @@
-"""Networks, detections, targets, losses and gradients equal the original repository's on the same weights and images."""
+"""Networks, detections, targets, losses and gradients equal the authors' on the same weights and images."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ LIGHT_DCN = ("MODEL.SOLO.HEAD", "decoupled_light", "MODEL.SOLO.DEFORM_IN_INSTANC
 
 
 def tiny_cfg(*overrides: object) -> CfgNode:
-    """A published model with the smallest backbone, the narrowest head, 3 classes and small grids; then ``overrides``."""
+    """A published model with the smallest backbone, a narrow head, 3 classes and small grids; then ``overrides``."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     cfg.merge_from_file(str(CONFIGS / "solo_R_50_3x.yaml"))
