@@ -10,10 +10,12 @@ from centermask_solo.ops.masks import (
     axis_resize,
     mask_intersections,
     mask_iou,
+    mask_windows,
     masks_to_boxes,
     reduce_masks,
     resize_and_threshold_,
 )
+from tests.counting import CountedFloats
 from tests.oracles import ops as oracles
 
 
@@ -143,6 +145,27 @@ def test_masks_share_windows_where_launches_cost_more_than_pixels():
     assert ops._group_size(torch.empty(100, 200, 336)) == 1
     assert ops._group_size(torch.empty(100, 200, 336, device="meta")) == 64
     assert ops._group_size(torch.empty(1, 10**6, 9, device="meta")) == 1
+
+
+def test_windows_have_every_pixel_of_their_masks():
+    masks = random_masks(3, 12, 30, 40, density=0.003)
+    masks[5] = False
+    windows = torch.zeros_like(masks)
+    for window in mask_windows(masks):
+        windows[window] = True
+    assert not (masks & ~windows).any()
+    assert torch.equal(masks_to_boxes(windows), masks_to_boxes(masks))  # and they are tight
+    assert list(mask_windows(masks.to("meta"))) == [(slice(0, 12), slice(0, 30), slice(0, 40))]
+
+
+def test_only_pixels_around_objects_are_reduced():
+    masks = torch.zeros(60, 300, 400, dtype=torch.bool)
+    for i, mask in enumerate(masks):
+        mask[4 * i : 4 * i + 8, 6 * i : 6 * i + 9] = True
+    with CountedFloats() as counted:
+        reduced = reduce_masks(masks, (75, 100))
+    assert reduced.flatten(1).any(1).all()
+    assert counted.numbers < masks.numel() / 3  # most of them for the two axes
 
 
 @pytest.mark.parametrize("size", [(6, 3), (5, 4), (20, 9), (13, 7)])
