@@ -85,17 +85,32 @@ _WITHOUT_DETECTRON2 = "utils.errors"
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name on first use."""
+    """Load a public name on first use.
+
+    Raises:
+        ImportError: Detectron2 is not installed; the message has the command that installs it.
+    """
     if name == "model_zoo":
-        import_module(".registration", __name__)
+        _register()
         return import_module(".model_zoo", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _MODULES[name] != _WITHOUT_DETECTRON2:
-        import_module(".registration", __name__)
+        _register()
     value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value
+
+
+def _register() -> None:
+    try:
+        import_module(".registration", __name__)
+    except ModuleNotFoundError as error:
+        from .utils.packages import missing_detectron2
+
+        if error.name != "detectron2":
+            raise
+        raise missing_detectron2() from error
 
 
 def __dir__() -> list[str]:

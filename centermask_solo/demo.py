@@ -66,7 +66,8 @@ def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
     register_datasets(cfg)
     num_train, num_test = (len(load_dataset(names[0])) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
     opts = [*initial_weights(cfg.MODEL.WEIGHTS), *opts]
-    say(f"2. Training: {cfg.SOLVER.MAX_ITER} iterations on {num_train} images, evaluated on {num_test} others, as by\n")
+    say(f"2. Training: {cfg.SOLVER.MAX_ITER} iterations on {num_train} images, evaluated on {num_test} others")
+    print("   The same without the demo:\n")
     print(f"     {shlex.join(train_command(config_file, opts))}\n", flush=True)
     cfg, results = _train(config_file, output_dir, opts)
     say("3. Drawing what the model finds in images that it has not seen")
@@ -74,7 +75,7 @@ def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
     sheet = compare_with_ground_truth(cfg, os.path.join(output_dir, "contact_sheet.png"))
     say(f"Done in {format_seconds(time.perf_counter() - start)}. COCO AP on {num_test} images not seen in training:\n")
     print(format_results(results))
-    print(f"\nImages, ground truth and predictions side by side: {sheet}\nWhat you can try next:\n")
+    print(f"\nImages, ground truth and predictions side by side: {sheet}\n\nWhat you can try next:\n")
     commands = next_commands(config_file, output_dir)
     for command in commands[1:] if cfg.MODEL.LOAD_PROPOSALS else commands:  # without proposals it cannot predict
         print(f"  {shlex.join(command)}")
@@ -83,9 +84,9 @@ def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
 def _train(config_file: str, output_dir: str, opts: list[str]) -> tuple[CfgNode, dict[str, Any]]:
     """Train in this process, with progress on the screen and the log in a file; return the config and the results."""
     args = argparse.Namespace(config_file=config_file, opts=opts, resume=False, eval_only=False)
-    progress = ProgressPrinter()
+    progress = ProgressPrinter(indent=5)
     with output_in_log(output_dir):
-        cfg = setup_cfg(args, log_on_screen=False)
+        cfg = setup_cfg(args, screen="nothing")
         results = run_training(cfg, hooks=[progress])
     cfg = cfg.clone()
     cfg.defrost()

@@ -41,7 +41,8 @@ find_python() { # prints a Python >= 3.10
 checksum() {
     "$PY" - <<'EOF'
 import hashlib, pathlib, sys
-names = ("setup.py", "pyproject.toml", "constraints.txt", "scripts/setup_env.sh", "scripts/select_constraints.py")
+names = ("setup.py", "pyproject.toml", "constraints.txt", "scripts/setup_env.sh", "scripts/select_constraints.py",
+         "scripts/find_detectron2.py")
 content = b"".join(pathlib.Path(name).read_bytes() for name in names)
 print(hashlib.sha256(content + sys.version.encode() + str(pathlib.Path.cwd()).encode()).hexdigest())
 EOF
@@ -98,11 +99,15 @@ fi
 
 "$PY" -m pip install --quiet --no-deps "$LVIS" || say "cannot install $LVIS: LVIS cannot be evaluated"
 
-if "$PY" -c 'import detectron2' 2>/dev/null; then
-    say "keeping the installed Detectron2"
+pythons="$(command -v python || true) $(command -v python3 || true)" # of the active environment
+# shellcheck disable=SC2086
+if found="$(cd / && "$PY" "$OLDPWD/scripts/find_detectron2.py" $pythons)"; then
+    say "keeping $found"
+elif [ $? -eq 2 ]; then
+    fail "$found: repair or uninstall it, then rerun"
 else
     site="$("$PY" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-    say "no Detectron2 can be imported: installing $DETECTRON2 into $site"
+    say "$found: installing $DETECTRON2 into $site"
     say "  (its wheel is tagged for Python 3.10, but runs on later versions; its compiled part is not needed)"
     "$PY" -m pip install --quiet --no-deps --only-binary=:all: --python-version 3.10 --target "$site" "$DETECTRON2" ||
         fail "cannot install $DETECTRON2: install Detectron2 from source, then rerun"

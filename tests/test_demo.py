@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centermask_solo import demo
 from centermask_solo.config import config_dir
 from centermask_solo.data.shapes.generator import generate_shapes
-from centermask_solo.utils.errors import ConfigError, WeightsError
+from centermask_solo.utils.errors import WeightsError
 
 
 def test_every_demo_has_its_config():
@@ -51,8 +51,8 @@ def state_of_the_process():
 
 def test_errors_of_the_training_reach_the_caller(options, tmp_path, capfd):
     before = state_of_the_process()
-    with pytest.raises(ConfigError, match=r"SOLVER\.OPTIMIZER must be one of SGD, AdamW, not 'Adam'"):
-        demo.run_demo("solov2", str(tmp_path / "output"), [*options, "SOLVER.OPTIMIZER", "Adam"])
+    with pytest.raises(WeightsError, match=r"MODEL\.WEIGHTS: there is no file absent\.pth"):
+        demo.run_demo("solov2", str(tmp_path / "output"), [*options, "MODEL.WEIGHTS", "absent.pth"])
     captured = capfd.readouterr()
     assert "2. Training: 2 iterations on 12 images, evaluated on 4 others" in captured.out
     assert "Traceback" not in captured.out + captured.err

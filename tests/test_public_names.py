@@ -23,6 +23,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing())
 """
+WITHOUT_DETECTRON2 = WITHOUT_PKG_RESOURCES.replace("pkg_resources", "detectron2")
 
 
 def run(program, *arguments):
@@ -140,3 +141,43 @@ assert model_zoo.get_config_file(name).endswith(f"configs/{name}")
 assert "pkg_resources" not in sys.modules
 """
     )
+
+
+def test_a_missing_detectron2_is_an_import_error_that_says_how_to_get_it():
+    program = """
+import importlib, sysconfig
+import centermask_solo
+from centermask_solo.utils.packages import DETECTRON2
+for name in ("Trainer", "model_zoo"):
+    try:
+        getattr(centermask_solo, name)
+    except ImportError as error:
+        assert isinstance(error, centermask_solo.UserError)
+        text = str(error)
+        assert text.startswith("Detectron2 is not installed") and "\\n" not in text
+        assert f"--target {sysconfig.get_path('purelib')} {DETECTRON2}'" in text
+        print(name)
+"""
+    assert run(WITHOUT_DETECTRON2 + program).split() == ["Trainer", "model_zoo"]
+
+
+def test_commands_without_detectron2_end_in_one_line():
+    program = """
+import contextlib, io
+from centermask_solo.cli import main
+for words in ("train --config-file x.yaml", "predict --weights x.pth --input x --output x", "demo", "config show x",
+              "check-dataset x", "weights inspect x.pth", "compare --weights x.pth --output x.png"):
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        try:
+            main(words.split())
+        except SystemExit as end:
+            assert end.code == 2
+    text = errors.getvalue()
+    assert text.startswith("error: Detectron2 is not installed") and text.count("\\n") == 1, text
+    print(words.split()[0])
+"""
+    assert len(run(WITHOUT_DETECTRON2 + program).split()) == 7
+    another = "import centermask_solo.utils.errors as e\nwith e.reported_errors():\n    import no_such_package"
+    result = subprocess.run([sys.executable, "-c", another], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1 and "ModuleNotFoundError" in result.stderr

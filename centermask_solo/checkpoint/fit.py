@@ -16,6 +16,7 @@ from .weight_file import WeightFile
 IGNORED_SUFFIXES = ("num_batches_tracked", "pixel_mean", "pixel_std")
 # An ImageNet file also has a classifier, of one or two layers with at most a weight and a bias each.
 MAX_CLASSIFIER_KEYS = 4
+MAX_NAMED = 2  # parameters in a message
 
 Shape = tuple[int, ...]
 
@@ -69,20 +70,18 @@ def fit_weights(file: WeightFile, state: Mapping[str, Any]) -> Fit:
     if file.source is None:
         faults = _signs_of_another_model(file, keys, missing, left_over)
     else:
-        faults = [
-            f"'{key}' is {there} in the file but {here} in the model"
-            for key, there, here in wrong_shapes
-            if key not in class_layers
-        ]
+        others = [pair for pair in wrong_shapes if pair[0] not in class_layers]
+        more = f", and {len(others) - 1} other shapes differ" if len(others) > 1 else ""
+        faults = [f"'{key}' is {there} in the file but {here} in the model{more}" for key, there, here in others[:1]]
         absent = set(missing) - {key for key, _, _ in wrong_shapes}
         if file.is_backbone:
             absent, unbuilt = _sort_stages(keys, absent, left_over, prefix)
         else:
             absent, new_parts, unbuilt = _sort_heads(keys, absent, left_over)
         if absent:
-            faults.append(f"it lacks {name_some(sorted(absent))}")
+            faults.append(f"it lacks {name_some(sorted(absent), MAX_NAMED)}")
         if set(left_over) > unbuilt.keys():
-            faults.append(f"there is no place for {name_some(sorted(set(left_over) - unbuilt.keys()))}")
+            faults.append(f"there is no place for {name_some(sorted(set(left_over) - unbuilt.keys()), MAX_NAMED)}")
     unbuilt_parts = sorted(set(unbuilt.values()))
     return Fit(weights, missing, left_over, wrong_shapes, class_layers, new_parts, unbuilt_parts, faults)
 

@@ -6,11 +6,12 @@ These modules import what they run only in ``run``, so that ``--help`` loads nei
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from ..utils.errors import reported_errors
+from ..utils.errors import WarningFormatter, reported_errors
 from ..utils.quiet import hide_foreign_warnings
 from . import check_dataset, compare, config, demo, models, predict, train, weights
 
@@ -31,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the subcommand that ``argv`` names (default: the command line of the process)."""
     args = build_parser().parse_args(argv)
     hide_foreign_warnings()
+    if logging.lastResort:  # which prints warnings of commands that set up no log
+        logging.lastResort.setFormatter(WarningFormatter())
     try:
         with reported_errors():
             args.run(args)

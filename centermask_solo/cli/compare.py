@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..utils.rules import COUNT, argument
-from .options import add_overrides, add_weights_arguments, load_cfg
+from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -16,6 +16,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--count", type=argument(COUNT), default=12, help="number of images of DATASETS.TEST (default: 12)"
     )
+    add_color_argument(parser)
     add_overrides(parser)
     return parser
 
@@ -24,4 +25,5 @@ def run(args: argparse.Namespace) -> None:
     """Draw the picture and print its path."""
     from ..inference.comparison import compare_with_ground_truth
 
-    print(compare_with_ground_truth(load_cfg(args), args.output, args.count, args.score_threshold))
+    path = compare_with_ground_truth(load_cfg(args), args.output, args.count, args.score_threshold, args.color_by)
+    print(path)

@@ -33,6 +33,16 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_color_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--color-by``."""
+    parser.add_argument(
+        "--color-by",
+        choices=("instance", "class"),
+        default="instance",
+        help="what has a color of its own in pictures (default: instance)",
+    )
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the KEY VALUE pairs at the end of the command line."""
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from ..utils.errors import report
 from ..utils.rules import COUNT, argument
-from .options import add_overrides, add_weights_arguments, load_cfg
+from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -19,22 +20,30 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--batch-size", type=argument(COUNT), default=1, help="most images per forward pass (default: 1)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
+    add_color_argument(parser)
     add_overrides(parser)
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Predict, and print the number of instances."""
-    from ..inference.results import PREDICTIONS, predict_to_folder
+    """Predict, and print the number of instances; name the images that cannot be read and exit with code 1."""
+    from ..inference.result_file import PREDICTIONS
+    from ..inference.results import predict_to_folder
 
-    count = predict_to_folder(
+    done = predict_to_folder(
         load_cfg(args),
         args.input,
         args.output,
         score_threshold=args.score_threshold,
         batch_size=args.batch_size,
         with_pictures=not args.no_pictures,
+        color_by=args.color_by,
         recursive=args.recursive,
     )
-    hint = "" if count else "; a lower --score-threshold keeps more"
-    print(f"{count} instances{hint}; see {args.output}/{PREDICTIONS}")
+    hint = "" if done.num_instances else "; a lower --score-threshold keeps more"
+    images = "1 image" if done.num_images == 1 else f"{done.num_images} images"
+    print(f"{done.num_instances} instances in {images}{hint}; see {args.output}/{PREDICTIONS}", flush=True)
+    for failure in done.failures:
+        report(failure)
+    if done.failures:
+        raise SystemExit(1)

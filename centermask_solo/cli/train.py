@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from ..utils.quiet import hide_foreign_warnings
 from ..utils.rules import COUNT, argument, integer
 
 FIRST_PORT = 49152  # of the range that is free for private use
@@ -18,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch."""
+    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and ``--verbose``."""
     parser.add_argument(
         "--config-file",
         default="",
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help='address at which the processes meet, or "auto" for a free port (default: a port for each user)',
     )
+    parser.add_argument("--verbose", action="store_true", help="print all of log.txt instead of a summary")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
 
 
@@ -62,8 +64,12 @@ def run(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> None:
     """Train or evaluate in one of the processes."""
     from ..training.launch import reported_once
+    from ..training.progress import ProgressPrinter
     from ..training.run import run_training
     from ..training.setup import setup_cfg
 
+    hide_foreign_warnings()  # of this process, which may be another than the one that parsed the arguments
+    verbose = getattr(args, "verbose", False)  # arguments may come from Detectron2's own parser
     with reported_once():
-        run_training(setup_cfg(args), resume=args.resume, eval_only=args.eval_only)
+        cfg = setup_cfg(args, screen="everything" if verbose else "summary")
+        run_training(cfg, resume=args.resume, eval_only=args.eval_only, hooks=[] if verbose else [ProgressPrinter()])

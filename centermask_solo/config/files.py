@@ -13,7 +13,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
-from ..utils.text import nearest, one_line
+from ..utils.text import nearest_hint, one_line
 from .old_names import OLD_NAMES
 from .ranges import check_values
 from .trees import flatten, keys_of
@@ -52,9 +52,8 @@ def find_config_file(name: str) -> str:
     plain = name.removeprefix("configs/")
     if (root / plain).is_file():
         return str(root / plain)
-    near = nearest(plain, config_names())
-    hint = f"the nearest one is {near}" if near else f"{root} has none either"
-    raise ConfigError(f"there is no config file {name}; {hint}")
+    hint = nearest_hint(plain, config_names()) or f", neither here nor in {root}"
+    raise ConfigError(f"there is no config file {name}{hint}")
 
 
 def read_config_file(path: str) -> dict[str, Any]:
@@ -185,7 +184,7 @@ def _explain(cfg: CfgNode, origin: str, message: str) -> str:
     unknown = re.match(r"Non-existent (?:config )?key: (\S+)", message)
     if unknown:
         key = unknown.group(1)
-        return f"there is no config key {key}; the nearest one is {nearest(key, keys_of(cfg))}"
+        return f"there is no config key {key}{nearest_hint(key, keys_of(cfg))}"
     wrong_type = re.match(
         r"Type mismatch \(<class '(.*?)'> vs\. <class '(.*?)'>\) with values \((.*) vs\. (.*)\) for config key: (\S+)",
         message,

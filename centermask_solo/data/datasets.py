@@ -16,7 +16,7 @@ from detectron2.utils.file_io import PathManager
 
 from ..utils.errors import ConfigError, DataError, UserError
 from ..utils.packages import missing_package
-from ..utils.text import first_line, nearest
+from ..utils.text import first_line, nearest_hint
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
 from .validation.gate import usable_json
@@ -78,11 +78,11 @@ def register_datasets(cfg: CfgNode) -> None:
 
 
 def check_registered(name: str) -> None:
-    """Raise ConfigError, with the nearest name, unless a dataset of this name is registered."""
+    """Raise ConfigError, with a similar name, unless a dataset of this name is registered."""
     if name in DatasetCatalog:
         return
     raise ConfigError(
-        f"the dataset '{name}' is not registered; the nearest name is '{nearest(name, DatasetCatalog)}'; register "
+        f"the dataset '{name}' is not registered{nearest_hint(name, DatasetCatalog)}; register "
         f"your own data by DATASETS.COCO_JSON \"[['{name}', 'annotations.json', 'images/']]\""
     )
 

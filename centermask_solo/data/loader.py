@@ -28,7 +28,7 @@ class TrainLoader:
 
     The images of a batch and their random augmentation depend only on ``seed``, the index of the batch, the batch size
     and the number of processes, not on interruptions of the training or on the number of workers. ``seed`` and
-    ``start_iter`` may be set until the iteration begins.
+    ``start_iter`` may be set until the iteration begins. ``num_images`` and ``num_objects`` count what it draws from.
 
     Differs: Detectron2's loader restarts its stream whenever training is resumed.
     """
@@ -57,6 +57,8 @@ class TrainLoader:
         """
         self.seed = seed
         self.start_iter = 0
+        self.num_images = len(dataset)
+        self.num_objects = sum(len(sample.get("annotations", [])) for sample in dataset)
         self._samples = _SeededSamples(dataset, mapper)
         self._build_sampler = build_sampler
         self._batch_size = batch_size

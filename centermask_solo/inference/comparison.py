@@ -12,10 +12,17 @@ from ..data.mapper import InstanceMapper
 from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
 from ..utils.errors import ConfigError
 from ..visualization.contact_sheet import contact_sheet
+from ..visualization.drawing import ColorBy
 from .predictor import Predictor, default_score_threshold
 
 
-def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_threshold: float | None = None) -> str:
+def compare_with_ground_truth(
+    cfg: CfgNode,
+    path: str,
+    count: int = 12,
+    score_threshold: float | None = None,
+    color_by: ColorBy = "instance",
+) -> str:
     """Draw images of the first dataset of ``DATASETS.TEST`` next to ground truth and predictions; return ``path``.
 
     Args:
@@ -23,6 +30,7 @@ def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_th
         path: Picture to write.
         count: Maximum number of images, spread evenly over the dataset.
         score_threshold: Detections with lower scores are dropped (default: the threshold of the config's system).
+        color_by: What has a color of its own: each instance, or each class.
 
     Raises:
         ConfigError: ``count`` is not positive, or there is no dataset.
@@ -45,4 +53,4 @@ def compare_with_ground_truth(cfg: CfgNode, path: str, count: int = 12, score_th
     outputs = [reorder_classes(output, order) for output in outputs] if order else outputs
     instances = [output["instances"].to("cpu") for output in outputs]
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-    return contact_sheet(chosen, instances, metadata, path, score_threshold=threshold)
+    return contact_sheet(chosen, instances, metadata, path, score_threshold=threshold, color_by=color_by)

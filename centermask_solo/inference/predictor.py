@@ -110,13 +110,20 @@ class Predictor(DefaultPredictor):
         return run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
 
     def predict_files(
-        self, paths: Iterable[str], batch_size: int = 1
+        self, paths: Iterable[str], batch_size: int = 1, failures: list[DataError] | None = None
     ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
-        """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass."""
-        rest = iter(paths)
-        while batch := list(itertools.islice(rest, batch_size)):
-            images = [as_bgr(path, self.cfg.INPUT.MAX_IMAGE_PIXELS) for path in batch]
-            yield from zip(batch, images, self.predict_batch(images), strict=True)
+        """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass.
+
+        Args:
+            paths: Image files.
+            batch_size: Images per forward pass.
+            failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
+                such error is raised.
+        """
+        images = _read_images(paths, self.cfg.INPUT.MAX_IMAGE_PIXELS, failures)
+        while batch := list(itertools.islice(images, batch_size)):
+            outputs = self.predict_batch([image for _, image in batch])
+            yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
 
     def _to_input(self, image: Any) -> dict[str, Any]:
         image = as_bgr(image, self.cfg.INPUT.MAX_IMAGE_PIXELS)
@@ -126,6 +133,18 @@ class Predictor(DefaultPredictor):
         resized = self.aug.get_transform(image).apply_image(image)
         tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
         return {"image": tensor, "height": height, "width": width}
+
+
+def _read_images(
+    paths: Iterable[str], max_pixels: int, failures: list[DataError] | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    for path in paths:
+        try:
+            yield path, as_bgr(path, max_pixels)
+        except DataError as error:
+            if failures is None:
+                raise
+            failures.append(error)
 
 
 def _num_classes(cfg: CfgNode) -> int:

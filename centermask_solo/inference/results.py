@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 from detectron2.config import CfgNode
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
-from detectron2.structures import Instances
-from pycocotools.mask import area
 from tqdm import tqdm
 
-from ..utils.errors import ConfigError
-from ..utils.files import atomic_write, make_folder
-from ..visualization.drawing import draw_predictions
+from ..utils.errors import ConfigError, DataError
+from ..utils.files import atomic_write
+from ..visualization.drawing import ColorBy, draw_predictions
 from .predictor import Predictor, default_score_threshold
+from .result_file import PredictionsFile
 from .sources import find_images
+from .streams import refuse_streams
 
-PREDICTIONS = "predictions.json"
+MIN_PICTURE = 400  # pixels of the longer side
+
+
+class Predicted(NamedTuple):
+    """What became of the images of a folder.
+
+    Attributes:
+        num_images: Images that were predicted.
+        num_instances: Instances in them.
+        failures: Why an image could not be read, one for each such image; its path is in the message.
+    """
+
+    num_images: int
+    num_instances: int
+    failures: list[DataError]
 
 
 def predict_to_folder(
@@ -31,57 +44,60 @@ def predict_to_folder(
     score_threshold: float | None = None,
     batch_size: int = 1,
     with_pictures: bool = True,
+    color_by: ColorBy = "instance",
     recursive: bool = False,
-) -> int:
-    """Write the instances in images to ``predictions.json``, with a picture of each image; return their number.
+) -> Predicted:
+    """Write the instances in images to ``predictions.json``, with a picture of each image; return what was found.
+
+    An image that cannot be read is left out.
 
     Args:
         cfg: Config that names model and weights.
         inputs: Files, folders and patterns.
-        output_dir: Folder of the results, created if missing.
+        output_dir: Folder of the results, created if missing; see :class:`.result_file.PredictionsFile`.
         score_threshold: Instances with lower scores are dropped (default: the threshold of the config's system).
         batch_size: Images per forward pass.
         with_pictures: Whether to draw the instances, too.
+        color_by: What has a color of its own in pictures.
         recursive: Whether folders include their subfolders.
 
     Raises:
-        ConfigError: ``batch_size`` is not positive, ``output_dir`` cannot be created, or the config cannot predict.
-        DataError: An input matches no image, or an image cannot be read.
+        ConfigError: ``batch_size`` is not positive, an input is a video or a camera, ``output_dir`` cannot be created,
+            or the config cannot predict.
+        DataError: An input matches no image, or no image can be read.
         WeightsError: The weights do not fill the model.
     """
     if batch_size < 1:
         raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
+    refuse_streams(inputs)
     paths = find_images(inputs, recursive)
-    make_folder(output_dir)
     predictor = Predictor(cfg)
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for image_id, (path, image, output) in enumerate(
-        tqdm(predictor.predict_files(paths, batch_size), total=len(paths)), 1
+    failures: list[DataError] = []
+    with (
+        PredictionsFile(output_dir, predictor.metadata.get("thing_classes", [])) as file,
+        tqdm(total=len(paths)) as bar,
     ):
-        instances = output["instances"].to("cpu")
-        instances = instances[instances.scores >= threshold]
-        height, width = image.shape[:2]
-        images.append({"id": image_id, "file_name": path, "height": height, "width": width})
-        annotations += _annotations(instances, image_id, first_id=len(annotations) + 1)
-        if with_pictures:
-            picture = draw_predictions(image[:, :, ::-1], instances, predictor.metadata)
-            _write_jpeg(_picture_path(output_dir, path, image_id), picture[:, :, ::-1])
-    names = predictor.metadata.get("thing_classes", [])
-    categories = [{"id": i, "name": name} for i, name in enumerate(names, 1)]
-    with atomic_write(os.path.join(output_dir, PREDICTIONS)) as file:
-        json.dump({"images": images, "annotations": annotations, "categories": categories}, file)
-    return len(annotations)
+        for path, image, output in predictor.predict_files(paths, batch_size, failures):
+            instances = output["instances"].to("cpu")
+            instances = instances[instances.scores >= threshold]
+            height, width = image.shape[:2]
+            file.add(path, height, width, instances)
+            if with_pictures:
+                canvas = _enlarged(image)[:, :, ::-1]
+                picture = draw_predictions(canvas, instances, predictor.metadata, color_by=color_by)
+                _write_jpeg(_picture_path(output_dir, path, file.num_images), picture[:, :, ::-1])
+            bar.update(file.num_images + len(failures) - bar.n)
+    if not file.num_images:
+        others = f" (as are all {len(failures)} images)" if len(failures) > 1 else ""
+        raise DataError(f"{failures[0]}{others}")
+    return Predicted(file.num_images, file.num_instances, failures)
 
 
-def _annotations(instances: Instances, image_id: int, first_id: int) -> list[dict[str, Any]]:
-    """Return the instances as COCO annotations with scores; category ids start at 1."""
-    found = instances_to_coco_json(instances, image_id)
-    for i, x in enumerate(found):
-        x |= {"id": first_id + i, "category_id": x["category_id"] + 1, "iscrowd": 0}
-        x["area"] = int(area(x["segmentation"])) if "segmentation" in x else x["bbox"][2] * x["bbox"][3]
-    return found
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """Return an image that is smaller than names are readable in, several times as large; other images as they are."""
+    factor = -(-MIN_PICTURE // max(image.shape[:2]))
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else image
 
 
 def _picture_path(output_dir: str, path: str, image_id: int) -> str:

@@ -97,7 +97,9 @@ def _published_configs(file: WeightFile, candidates: list[Candidate]) -> list[Ca
     written = pattern.fullmatch(name) if pattern else None
     models = [model for model in list_models() if model.config in {candidate.name for candidate in candidates}]
     digest = sha256_of(check_weights_file(file.path)) if any(model.sha256 for model in models) else ""
-    configs = {model.config for model in models if model.file == name or (digest and model.sha256 == digest)}
+    configs = {
+        model.config for model in models if model.file == name or (model.sha256 and digest.startswith(model.sha256))
+    }
     return [
         candidate
         for candidate in candidates

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..utils.errors import ConfigError
-from ..utils.text import nearest
+from ..utils.text import nearest_hint
 from ..utils.yaml import load_yaml
 
 _TABLE = Path(__file__).with_name("models.yaml")
@@ -24,6 +24,7 @@ class Release:
         hardware: Hardware that the speeds were measured on.
         layout: Code base whose key names the weights have.
         license: License of the repository; none is stated for the weights themselves.
+        page: Repository whose README links the files.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Release:
     hardware: str = ""
     layout: str = ""
     license: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Model:
         speed: Speed in ``release.speed_unit``.
         file: Name of the file of its weights; empty if none were published.
         addresses: URLs of the file.
-        sha256: Digest of the file.
+        sha256: Digest of the file, or its first digits.
         note: What the figures alone do not say.
     """
 
@@ -96,6 +98,6 @@ def find_model(config_path: str) -> Model:
     """
     models = {model.config: model for model in list_models()}
     if config_path not in models:
-        near = nearest(config_path, models)
-        raise ConfigError(f"{config_path} is not a published model; the nearest one is {near}")
+        hint = nearest_hint(config_path, models) or "; 'centermask-solo models' lists them"
+        raise ConfigError(f"{config_path} is not a published model{hint}")
     return models[config_path]

@@ -38,9 +38,9 @@ model = model_zoo.get("{EXAMPLE}", trained=True)  # in training mode
 ```
 
 The weights are looked up by their file name in the folder that the environment variable `{FOLDER_VARIABLE}`
-names, and downloaded only if they are not there. If an address is dead or unknown, get the file from its authors and
-put it there. A file that is named after its config has no known published name either: rename what you get. No sha256
-of a published file is known; where the table has one, it is checked.
+names, and downloaded only if they are not there. If an address is dead or unknown, get the file where its authors link
+it (below each table) and put it there. A file that is named after its config has no known published name either: rename
+what you get. No address was tried in this project. The sha256 of a file is checked as far as it is known.
 
 `centermask-solo weights inspect FILE` identifies a file from elsewhere by names, shapes and images, which
 {SIGNATURES} holds for every config. If several configs fit that predict differently, as the three sizes of
@@ -143,7 +143,7 @@ def _section(system: str, models: Sequence[Model]) -> str:
 
 
 def _describe(release: Release) -> str:
-    parts = [f"{release.source}. AP of {release.split}"]
+    parts = [f"{f'[{release.source}]({release.page})' if release.page else release.source}. AP of {release.split}"]
     if release.layout:
         parts.append(f"key names of the weights: {release.layout}")
     if release.license:

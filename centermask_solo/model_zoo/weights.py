@@ -53,10 +53,11 @@ def find_weights(model: Model) -> str:
         os.remove(path)  # it would come from the cache forever
         tried.append(f"{address} ({fault})")
     reason = f"tried {', '.join(tried)}" if tried else "its address is unknown"
+    page = f"get it where {model.release.page} links it, and " if model.release.page else ""
     folder = os.environ.get(FOLDER_VARIABLE)
     raise WeightsError(
-        f"the weights {model.file} of {model.config} cannot be fetched ({reason}): put the file into the folder that "
-        f"the environment variable {FOLDER_VARIABLE} names ({f'now {folder}' if folder else 'it is not set'})"
+        f"the weights {model.file} of {model.config} cannot be fetched ({reason}): {page}put the file into the folder "
+        f"that the environment variable {FOLDER_VARIABLE} names ({f'now {folder}' if folder else 'it is not set'})"
     )
 
 
@@ -71,7 +72,7 @@ def _fault(path: str, sha256: str) -> str:
         if file.read(_BLOCK).lstrip().startswith(b"<"):
             return "it is a web page"  # which hosts send for files that they no longer have
     digest = sha256_of(path) if sha256 else ""
-    return "" if digest == sha256 else f"its sha256 is {digest} and not {sha256}"
+    return "" if digest.startswith(sha256) else f"its sha256 is {digest} and not {sha256}"
 
 
 def sha256_of(path: str) -> str:

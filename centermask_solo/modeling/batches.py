@@ -30,7 +30,8 @@ def run_by_padded_size(
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, x in enumerate(batched_inputs):
-        groups.setdefault(_padded_size(x["image"].shape, model), []).append(i)
+        shape = getattr(x.get("image"), "shape", ())  # the model refuses what is no image
+        groups.setdefault(_padded_size(shape, model), []).append(i)
     results: dict[int, Result] = {}
     for indices in groups.values():
         results.update(zip(indices, run(indices), strict=True))
@@ -40,7 +41,7 @@ def run_by_padded_size(
 def _padded_size(shape: Sequence[int], model: nn.Module) -> tuple[int, ...]:
     """Return the size of the network's input for an image of ``shape`` that is alone in its batch."""
     input_size, backbone = getattr(model, "input_size", None), getattr(model, "backbone", None)
-    if input_size is not None or not isinstance(backbone, Backbone):
+    if input_size is not None or not isinstance(backbone, Backbone) or len(shape) != 3:
         return tuple(input_size or shape)
     image = torch.empty(*shape, device="meta")  # Detectron2's own rule, without its work
     padded = ImageList.from_tensors([image], backbone.size_divisibility, 0.0, backbone.padding_constraints)

@@ -3,7 +3,7 @@
 Every folder beside this file is a system (or ``backbone``) and is found by itself.
 """
 
-from ..utils.packages import import_modules
+from ..utils.modules import import_modules
 from . import nms_rules
 
 for _name in ("", ".backbone"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -12,7 +13,10 @@ from ..checkpoint import Checkpointer, read_weight_file
 from ..evaluation.by_name import order_in_dataset, set_class_names
 from ..modeling.tta import with_augmentation
 from ..utils.errors import ConfigError
+from .summary import evaluation_summary
 from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Trainer) -> dict[str, Any]:
@@ -43,6 +47,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
     for dataset_name in cfg.DATASETS.TEST:  # before a number of classes that differs
         order_in_dataset(names, dataset_name)
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    logger.info(evaluation_summary(cfg, model))
     set_class_names(model, names)
     results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():

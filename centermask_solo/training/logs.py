@@ -1,4 +1,4 @@
-"""Log setup of a run, on the screen or in its file alone."""
+"""Log setup of a run: everything in its file, and on the screen what people read."""
 
 from __future__ import annotations
 
@@ -7,68 +7,113 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging.handlers import MemoryHandler
+from typing import Literal
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from ..utils.errors import WarningFormatter
 from ..utils.files import make_folder
 
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
+NEVER = logging.CRITICAL + 1
+EVALUATION = re.compile(r"Inference done (\d+)/(\d+)\..*ETA=(.+)")  # what Detectron2 logs
+SECONDS_BETWEEN_PROGRESS = 30
+
+# What of the log is also printed: all of it; this package's part and all warnings; or nothing.
+Screen = Literal["everything", "summary", "nothing"]
 
 
-def set_up_run(cfg: CfgNode, args: argparse.Namespace, *, on_screen: bool = True) -> None:
+def start_log(screen: Screen = "summary") -> MemoryHandler:
+    """Print the log from now on, and return what keeps it for the file, whose folder only the config tells.
+
+    What handled these loggers before, such as an earlier run of this process, no longer does.
+    """
+    setup_logger.cache_clear()  # or else it would ignore a folder that it knows
+    handler = _SummaryHandler()
+    memory = MemoryHandler(sys.maxsize, flushLevel=NEVER, flushOnClose=False)
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = []
+        setup_logger(distributed_rank=comm.get_rank(), name=name, configure_stdout=screen == "everything")
+        if screen == "summary" and comm.is_main_process():
+            logger.addHandler(handler)
+        logger.addHandler(memory)
+    return memory
+
+
+def set_up_run(cfg: CfgNode, args: argparse.Namespace, memory: MemoryHandler) -> None:
     """Call Detectron2's ``default_setup``, and set up the log of this package like Detectron2's own.
 
     Args:
         cfg: Config of the run; the log goes to ``log.txt`` in its ``OUTPUT_DIR``.
         args: Arguments to be logged.
-        on_screen: Whether the log is also printed.
+        memory: What :func:`start_log` returned.
     """
-    stream = sys.stdout if on_screen else io.StringIO()
-    with contextlib.redirect_stdout(stream):
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.removeHandler(memory)
+    unseen = io.StringIO()  # instead of the screen, which already has its handlers
+    with contextlib.redirect_stdout(unseen):
+        setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="centermask_solo")
+        memory.setTarget(loggers[-1].handlers[-1])
+        memory.flush()
         default_setup(cfg, args)
-        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="centermask_solo")
-    if not on_screen:
-        for logger in map(logging.getLogger, LOGGERS):
-            logger.handlers = [x for x in logger.handlers if getattr(x, "stream", None) is not stream]
+    for logger in loggers:
+        logger.handlers = [x for x in logger.handlers if getattr(x, "stream", None) is not unseen]
+
+
+class _SummaryHandler(logging.StreamHandler):
+    """Prints what this package logs, warnings of others, and the progress of evaluations, without time and origin."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+        self.setFormatter(WarningFormatter())
+        self._next_progress = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is printed."""
+        if record.levelno >= logging.WARNING or record.name.startswith("centermask_solo."):
+            return True
+        if not EVALUATION.match(record.getMessage()) or record.created < self._next_progress:
+            return False
+        self._next_progress = record.created + SECONDS_BETWEEN_PROGRESS
+        return True
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message; warnings begin like the errors of a command."""
+        return EVALUATION.sub(r"evaluated \1 of \2 batches, \3 left", super().format(record))
+
+
+class _LogWriter(io.TextIOBase):
+    """A text file whose lines become records of a log."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger, self._rest = logger, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            self._logger.info(line)
+        return len(text)
 
 
 @contextmanager
-def held_back_log() -> Iterator[None]:
-    """Hold back what this package logs until the context ends, within which :func:`set_up_run` sets up the log."""
-    logger = logging.getLogger("centermask_solo")
-    level, propagate, handlers = logger.level, logger.propagate, logger.handlers
-    held = _RecordList()
-    logger.handlers, logger.propagate = [held], False
-    logger.setLevel(logging.DEBUG)
-    try:
+def prints_in_log(logger: logging.Logger) -> Iterator[None]:
+    """Log what is printed in the context, such as COCO's tables; print it if nothing handles the log."""
+    if not logger.hasHandlers():
         yield
-    except BaseException:
-        logger.setLevel(level)
-        logger.propagate = propagate
-        raise
-    finally:
-        logger.handlers = [*handlers, *(x for x in logger.handlers if x is not held and x not in handlers)]
-        for record in held.records:
-            if record.levelno >= logger.getEffectiveLevel():
-                logger.handle(record)
-
-
-class _RecordList(logging.Handler):
-    """Keeps log records."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        return
+    with contextlib.redirect_stdout(_LogWriter(logger)):
+        yield
 
 
 @contextmanager
@@ -80,7 +125,6 @@ def output_in_log(output_dir: str) -> Iterator[None]:
     for logger in loggers:
         logger.handlers = []
     loggers[-1].addHandler(logging.NullHandler())  # or else its warnings would go to standard error
-    setup_logger.cache_clear()  # or else a second run in the same folder would get no handler
     try:
         with (
             open(os.path.join(output_dir, "log.txt"), "a", encoding="utf-8") as file,

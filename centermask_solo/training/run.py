@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,10 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 
 from .evaluate import evaluate
+from .summary import training_summary
 from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
 
 
 def run_training(
@@ -27,4 +31,5 @@ def run_training(
         return evaluate(cfg, resume=resume)
     trainer = Trainer(cfg, hooks)
     trainer.resume_or_load(resume=resume)
+    logger.info(training_summary(trainer))
     return trainer.train()

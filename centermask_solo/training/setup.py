@@ -14,7 +14,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS
 
 from .. import add_centermask_solo_config  # from the package, which registers the models, too
 from ..checkpoint.files import check_weights_file
-from ..config import AUTO, AUTO_NUMBER, default_config, given_options, merge_config, value_of
+from ..config import AUTO, AUTO_NUMBER, default_config, find_config_file, given_options, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets, check_num_classes
@@ -25,7 +25,7 @@ from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import make_folder
 from ..utils.text import name_some
-from .logs import held_back_log, set_up_run
+from .logs import Screen, set_up_run, start_log
 
 logger = logging.getLogger(__name__)
 
@@ -37,30 +37,32 @@ REGISTRIES = {
 SEMANTIC_SYSTEMS = ("PanopticFPN", "SemanticSegmentor")  # Detectron2's, whose semantic head has its own classes
 
 
-def setup_cfg(args: argparse.Namespace, *, log_on_screen: bool = True) -> CfgNode:
+def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 
     Args:
         args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``.
-        log_on_screen: Whether the log is printed besides being written to ``OUTPUT_DIR``.
+        screen: What of the log is also printed, not only written to ``OUTPUT_DIR``.
 
     Raises:
         UserError: Something in it is wrong.
     """
+    memory = start_log(screen)  # first, because what follows may warn
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     merge_config(cfg, args.config_file, args.opts)
     register_datasets(cfg)
-    with held_back_log():
-        note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
-        resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
-        if cfg.MODEL.WEIGHTS and not resumes:
-            check_weights_file(cfg.MODEL.WEIGHTS)
-        cfg.freeze()
-        make_folder(cfg.OUTPUT_DIR)
-        set_up_run(cfg, args, on_screen=log_on_screen)
+    note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
     if note:
         logger.info(note)
+    resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
+    if cfg.MODEL.WEIGHTS and not resumes:
+        check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+    cfg.freeze()
+    make_folder(cfg.OUTPUT_DIR)
+    if args.config_file:  # Detectron2 reads it once more, but does not know the names in configs
+        args = argparse.Namespace(**{**vars(args), "config_file": find_config_file(args.config_file)})
+    set_up_run(cfg, args, memory)
     return cfg
 
 

@@ -27,6 +27,7 @@ from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
 from ..modeling.channels_last import to_channels_last
 from ..utils.errors import UserErrorFilter, WeightsError
+from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
 from .schedule import scale_to_processes
 from .steps import step_type
@@ -180,7 +181,8 @@ class Trainer(DefaultTrainer):
             DataError: A dataset has other classes than the model.
         """
         evaluators = cls._evaluators_by_name(cfg, model, evaluators)
-        results = super().test(cfg, model, evaluators)
+        with prints_in_log(logging.getLogger("detectron2.evaluation")):
+            results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and results:
             path = write_results(results, cfg.OUTPUT_DIR)
             logger.info(f"Evaluation results, also in {path}:\n{format_results(results)}")

@@ -32,6 +32,10 @@ class NonFiniteLossError(UserError, FloatingPointError):
     """A training loss that became infinite or NaN."""
 
 
+class MissingPackageError(UserError, ImportError):
+    """A package that must be installed first."""
+
+
 def user_message(error: BaseException | None) -> str | None:
     """Return the one-line message of a :class:`UserError`, or None for any other error.
 
@@ -55,16 +59,32 @@ def report(error: UserError) -> None:
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    Ctrl-C ends in one line and exit code 130.
+    A missing Detectron2 is one, too. Ctrl-C ends in one line and exit code 130.
     """
     try:
         yield
     except UserError as error:
         report(error)
         raise SystemExit(EXIT_CODE) from None
+    except ModuleNotFoundError as error:
+        from .packages import missing_detectron2
+
+        if error.name != "detectron2":
+            raise
+        report(missing_detectron2())
+        raise SystemExit(EXIT_CODE) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_INTERRUPTED) from None
+
+
+class WarningFormatter(logging.Formatter):
+    """Formats records like the errors above: the message, after "warning: " or "error: " if it is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a record."""
+        text = super().format(record)
+        return f"{record.levelname.lower()}: {text}" if record.levelno >= logging.WARNING else text
 
 
 class UserErrorFilter(logging.Filter):

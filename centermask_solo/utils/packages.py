@@ -1,30 +1,37 @@
-"""Modules that are found in their folder instead of being listed, and packages that only some datasets need."""
+"""Packages that pip does not install with this one: Detectron2, and what only some datasets need."""
 
 from __future__ import annotations
 
 import importlib.util
-import pkgutil
-from types import ModuleType
+import sys
+import sysconfig
 
-from .errors import UserError
+from .errors import MissingPackageError
+
+# A wheel of Detectron2 on PyPI, which has none under the name detectron2, as in scripts/setup_env.sh. It is tagged for
+# Python 3.10, but runs on later versions, because its compiled part is not needed; pip must be told so.
+DETECTRON2 = "sal-detectron2==0.7.2"
 
 # lvis requires opencv-python, which would overwrite opencv-python-headless; everything else that it needs is installed
 _COMMANDS = {"lvis": "pip install lvis --no-deps"}
 
 
-def import_modules(package: str) -> dict[str, ModuleType]:
-    """Import every module and package directly in a package, and return them by their last names, in that order."""
-    names = sorted(info.name for info in pkgutil.iter_modules(importlib.import_module(package).__path__))
-    return {name: importlib.import_module(f"{package}.{name}") for name in names}
-
-
 def require(package: str, dataset_name: str) -> None:
-    """Raise UserError, with the command that installs it, unless a package that a dataset needs is installed."""
+    """Raise MissingPackageError, with the command to run, unless a package that a dataset needs is installed."""
     if importlib.util.find_spec(package) is None:
         raise missing_package(package, dataset_name)
 
 
-def missing_package(package: str, dataset_name: str) -> UserError:
+def missing_package(package: str, dataset_name: str) -> MissingPackageError:
     """Return the error for a package that a dataset needs and that is not installed."""
     command = _COMMANDS.get(package, f"pip install {package}")
-    return UserError(f"the dataset '{dataset_name}' needs the package {package}: run '{command}'")
+    return MissingPackageError(f"the dataset '{dataset_name}' needs the package {package}: run '{command}'")
+
+
+def missing_detectron2() -> MissingPackageError:
+    """Return the error for a Detectron2 that is not installed, with the command that installs it where Python looks."""
+    pip = f"{sys.executable} -m pip install --no-deps --only-binary=:all: --python-version 3.10"
+    return MissingPackageError(
+        f"Detectron2 is not installed, and pip knows it under another name: run '{pip} --target "
+        f"{sysconfig.get_path('purelib')} {DETECTRON2}', or install it from source"
+    )

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import warnings
+
+# What PyTorch has deprecated, and fvcore calls on import and Detectron2 in training with several processes: how the
+# warnings begin
+DEPRECATED = ("`torch.jit.script` is deprecated", "`broadcast_buffers` is deprecated")
 
 
 def hide_foreign_warnings() -> None:
-    """Hide that PyTorch has deprecated ``torch.jit.script``, which fvcore calls on import.
+    """Hide, here and in child processes, what PyTorch has deprecated, and here that CUDA has no GPU.
 
     Only programs call this; importing the package leaves the filters of an application alone.
     """
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=FutureWarning)
-    warnings.filterwarnings("ignore", message=".*torch.jit.script.* is deprecated", category=DeprecationWarning)
+    known = os.environ.get("PYTHONWARNINGS", "")
+    rules = [f"ignore:{text}:{kind.__name__}" for text in DEPRECATED for kind in (FutureWarning, DeprecationWarning)]
+    os.environ["PYTHONWARNINGS"] = ",".join([*filter(None, [known]), *(x for x in rules if x not in known)])
+    for text in DEPRECATED:
+        for kind in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", message=text, category=kind)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

@@ -6,12 +6,19 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 MAX_NAMED = 10  # items of a list in one message
+MIN_SIMILARITY = 0.6  # of a name that is worth proposing: twice the letters in common over those of both
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the entry of ``known`` that resembles ``name`` most; "" if there are none."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
+    """Return the entry of ``known`` that resembles ``name`` most; "" if none does."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=MIN_SIMILARITY)
     return matches[0] if matches else ""
+
+
+def nearest_hint(name: str, known: Iterable[str]) -> str:
+    """Return "; the nearest one is X", or "" if nothing in ``known`` resembles ``name``."""
+    near = nearest(name, known)
+    return f"; the nearest one is {near}" if near else ""
 
 
 def name_some(items: Sequence[str], limit: int = MAX_NAMED) -> str:

@@ -15,15 +15,14 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data.images import read_image
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
-from .drawing import FONT_POINTS, MAX_LABELED, Picture, annotated_masks, draw_ground_truth, draw_predictions, load_font
+from .drawing import MAX_LABELED, ColorBy, annotated_masks, draw_ground_truth, draw_predictions
+from .labels import Picture, load_font
 
 # All in pixels
 MAX_WIDTH, MAX_HEIGHT = 1600, 1000  # of the sheet, unless panels would become smaller than MIN_PANEL
 MAX_PANEL, MIN_PANEL = 400, 120  # longer side of each panel
 GAP, MARGIN, HEADER, CAPTION = 4, 12, 28, 20  # between panels, around samples, of the titles, below each panel
 TITLE_FONT, CAPTION_FONT = 14, 12
-SMALL_PANEL = 300  # below it the names of objects have SMALL_FONT_POINTS
-SMALL_FONT_POINTS = 6.5
 
 TITLES = ("image", "ground truth", "prediction ≥ {:.2f}")
 PANELS = len(TITLES)
@@ -96,6 +95,7 @@ def contact_sheet(
     metadata: Metadata,
     path: str,
     score_threshold: float,
+    color_by: ColorBy = "instance",
 ) -> str:
     """Draw image, ground truth and prediction of each sample, several samples per row; return ``path``.
 
@@ -107,6 +107,7 @@ def contact_sheet(
         metadata: Its ``thing_classes`` are the class names.
         path: File to write; its extension determines the format. Its folder is created if missing.
         score_threshold: Detections with lower scores are dropped.
+        color_by: What has a color of its own: each instance, or each class, the same in ground truth and predictions.
 
     Raises:
         ConfigError: There are no images, or the extension is not that of a picture.
@@ -118,7 +119,6 @@ def contact_sheet(
         raise ConfigError(f"there is nothing to draw in {path}: choose a dataset that has images")
     images = [Image.fromarray(read_image(record["file_name"], "RGB", max_pixels=0)) for record in dataset_dicts]
     layout = plan([image.size for image in images])
-    font_points = FONT_POINTS if layout.panel >= SMALL_PANEL else SMALL_FONT_POINTS
     sheet = Image.new("RGB", layout.size, "white")
     _draw_titles(sheet, layout, score_threshold, min(layout.columns, len(images)))
     for i, (record, image, instances) in enumerate(zip(dataset_dicts, images, predictions, strict=True)):
@@ -127,10 +127,10 @@ def contact_sheet(
         panels = (
             (resized, os.path.basename(record["file_name"])),
             (
-                draw_ground_truth(resized, record, metadata, font_points),
+                draw_ground_truth(resized, record, metadata, color_by=color_by),
                 _count(len(annotated_masks(record)), "object"),
             ),
-            (draw_predictions(resized, found, metadata, font_points), _count(len(found), "detection")),
+            (draw_predictions(resized, found, metadata, color_by=color_by), _count(len(found), "detection")),
         )
         for j, (picture, caption) in enumerate(panels):
             _paste(sheet, layout, layout.corner(i, j), picture, caption)
@@ -169,4 +169,4 @@ def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 def _count(number: int, what: str) -> str:
     text = f"{number or 'no'} {what}{'' if number == 1 else 's'}"
-    return f"{text}, unnamed" if number > MAX_LABELED else text
+    return f"{text}, unlabeled" if number > MAX_LABELED else text

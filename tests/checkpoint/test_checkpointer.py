@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from centermask_solo.checkpoint import Checkpointer
+from centermask_solo.checkpoint.files import check_weights_file
 from centermask_solo.utils.errors import WeightsError
 
 
@@ -200,6 +201,8 @@ def test_a_file_that_cannot_be_fetched_is_named(monkeypatch):
         raise OSError("no route to host\nmore of it")
 
     monkeypatch.setattr("centermask_solo.checkpoint.files.PathManager.get_local_path", refuse)
-    message = r"MODEL\.WEIGHTS: https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
-    with pytest.raises(WeightsError, match=message):
+    message = r"https://nowhere/x\.pth cannot be fetched \(no route to host\); give the path of a copy"
+    with pytest.raises(WeightsError, match=rf"^{message}$"):
         Checkpointer(Model()).load("https://nowhere/x.pth?matching_heuristics=True")
+    with pytest.raises(WeightsError, match=rf"^MODEL\.WEIGHTS: {message}, or give MODEL\.WEIGHTS '' for no weights$"):
+        check_weights_file("https://nowhere/x.pth", "MODEL.WEIGHTS")

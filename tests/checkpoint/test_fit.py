@@ -145,16 +145,15 @@ def test_missing_entries_are_named(name, tmp_path):
     outputs = re.compile(r"backbone\.fpn_output|neck\.fpn_convs|fpn\.pred_layers")  # here; there
     ours = sorted(key for key in model.state_dict() if outputs.match(key))
     values = {key: value for key, value in values.items() if not outputs.match(key)}
-    with pytest.raises(
-        WeightsError, match=rf"x\.pth \(.*\) does not fit \w+: it lacks {', '.join(ours)}; give weights"
-    ):
+    named = f"{', '.join(ours[:2])} and {len(ours) - 2} more"
+    with pytest.raises(WeightsError, match=rf"x\.pth \(.*\) does not fit \w+: it lacks {named}; give weights"):
         Checkpointer(model).load(save(tmp_path, values))
 
 
 def test_other_shapes_are_named(tmp_path):
     values = tensors(detectors.mmdet(SOLOv2(convs=3, width=256)))
     there, here = r"\(256, 256, 3, 3\)", r"\(512, 256, 3, 3\)"
-    message = rf"'ins_head\.cate_tower\.0\.weight' is {there} in the file but {here} in the model; .* it lacks"
+    message = rf"cate_tower\.0\.weight' is {there} in the file but {here} in the model, and \d+ other shapes differ; it"
     with pytest.raises(WeightsError, match=message):
         Checkpointer(build("SOLOv2/solov2_R_50_rgb_3x")).load(save(tmp_path, values))
     values = tensors(detectors.adelaidet() | {"ins_head.cate_pred.weight": (80, 256, 3, 3)})
@@ -166,10 +165,10 @@ def test_other_shapes_are_named(tmp_path):
 def test_weights_of_another_system(theirs, ours, tmp_path):
     values, _ = r50(theirs)
     _, model = r50(ours)
-    with pytest.raises(
-        WeightsError, match=r"x\.pth \(.*\) does not fit \w+: it lacks .* there is no place for .* a config"
-    ):
+    message = r"x\.pth \(.*\) does not fit \w+: it lacks .* there is no place for .* a config"
+    with pytest.raises(WeightsError, match=message) as caught:
         Checkpointer(model).load(save(tmp_path, values))
+    assert len(str(caught.value).replace(str(tmp_path), "")) < 500
 
 
 def test_heads_that_only_one_has(tmp_path, caplog):

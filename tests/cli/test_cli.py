@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,12 @@ def test_predict(tmp_path, capsys):
     assert "its subfolders contain 2, which --recursive includes" in text
     main([*nested, "--recursive", "--no-pictures"])
     assert "2 instances" in capsys.readouterr().out
+    (tmp_path / "data" / "1.png").write_bytes(b"damaged")
+    code, text = fails(capsys, *again, "--color-by", "class")
+    assert code == 1
+    assert "0 instances in 1 image" in text and text.splitlines()[-1].startswith("error: ") and "1.png" in text
+    code, text = fails(capsys, *again[:3], "--input", "0", *again[5:])
+    assert code == 2 and "0 is a camera" in text
 
 
 def test_compare(tmp_path, capsys):
@@ -82,6 +89,14 @@ def test_a_reader_that_has_enough_is_no_defect(reads):
         errors = process.stderr.read()
     assert process.returncode == 141
     assert "Traceback" not in errors and "BrokenPipe" not in errors
+
+
+def test_warnings_of_commands_begin_like_errors():
+    """Of a command that sets up no log: the last one that logging resorts to prints them."""
+    program = "import logging\nfrom centermask_solo.cli import main\n"
+    program += "main(['models', '--json'])\nlogging.getLogger('centermask_solo.x').warning('so and so')"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr == "warning: so and so\n"
 
 
 def test_predict_without_images(tmp_path, capsys):
@@ -156,16 +171,18 @@ def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
 def test_train_parses_like_detectron2(words):
     ours = vars(build_parser().parse_args(["train", *words]))
     assert ours.pop("run") is train.run
+    assert ours.pop("verbose") is False
     assert ours == vars(default_argument_parser().parse_args(words))
 
 
-def test_train_has_the_flags_of_detectron2():
+def test_train_has_the_flags_of_detectron2_and_one_more():
     def flags(parser):
         return {(*x.option_strings, x.dest, x.nargs, x.type and type(x.type("1")), x.default) for x in parser._actions}
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    assert flags(parser) == flags(default_argument_parser())
+    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {"verbose"}
+    assert not flags(default_argument_parser()) - flags(parser)
 
 
 def test_train_takes_the_flags_of_train_net(tmp_path, capsys):
@@ -173,13 +190,14 @@ def test_train_takes_the_flags_of_train_net(tmp_path, capsys):
     argv = ["train", "--config-file", str(tmp_path / "x.yaml"), "--num-gpus", "1", "--resume", "SOLVER.MAX_ITER", "2"]
     code, text = fails(capsys, *argv)
     assert code == 2
-    assert text.startswith(f"error: there is no config file {tmp_path / 'x.yaml'}; the nearest one is")
+    assert text.startswith(f"error: there is no config file {tmp_path / 'x.yaml'}, neither here nor in ")
 
 
 @pytest.mark.parametrize("program", ["-m centermask_solo.cli train", "train_net.py"])
 def test_an_error_is_all_that_is_printed(program):
     """No warnings of other packages, such as fvcore's of ``torch.jit.script``."""
     command = [sys.executable, *program.split(), "--config-file", "absent.yaml"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONWARNINGS"}
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1

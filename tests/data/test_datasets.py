@@ -110,7 +110,7 @@ def test_loading_names_missing_files_and_unknown_names(tmp_path):
     register_datasets(config("DATASETS.COCO_JSON", [["my_birds", str(tmp_path / "a.json"), str(tmp_path)]]))
     with pytest.raises(DataError, match=r"the dataset 'my_birds' lacks its annotation file .*a\.json"):
         load_dataset("my_birds")
-    with pytest.raises(ConfigError, match="'my_bird' is not registered; the nearest name is 'my_birds'"):
+    with pytest.raises(ConfigError, match="'my_bird' is not registered; the nearest one is my_birds"):
         load_dataset("my_bird")
 
 

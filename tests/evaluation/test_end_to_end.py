@@ -72,7 +72,7 @@ def train(folder, config, name, **options):
     options["DATASETS.TEST"] = options["DATASETS.TRAIN"]
     overrides = [str(x) for pair in options.items() for x in pair]
     args = default_argument_parser().parse_args(["--config-file", str(ROOT / "configs" / config), *overrides])
-    results = run_training(setup_cfg(args, log_on_screen=False))
+    results = run_training(setup_cfg(args, screen="nothing"))
     return results, json.loads((folder / "output" / "evaluation.json").read_text())
 
 

@@ -14,6 +14,7 @@ from centermask_solo.inference.comparison import compare_with_ground_truth
 from centermask_solo.inference.predictor import Predictor, default_score_threshold
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.inference.sources import find_images, read_image
+from centermask_solo.inference.streams import refuse_streams
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
 from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
@@ -174,8 +175,8 @@ def test_strips(name, size, tmp_path):
 
 def test_predictions_are_written_in_coco_format_and_drawn(cfg, folder, capfd):
     output = folder / "predictions"
-    count = predict_to_folder(cfg, [str(folder / "data")], str(output), batch_size=2)
-    assert count == 3
+    assert predict_to_folder(cfg, [str(folder / "data")], str(output), batch_size=2) == (3, 3, [])
+    assert not (output / "predictions.jsonl").exists()
     coco = COCO(str(output / "predictions.json"))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cow", "horse"]
     for annotation in coco.loadAnns(coco.getAnnIds()):
@@ -187,15 +188,18 @@ def test_predictions_are_written_in_coco_format_and_drawn(cfg, folder, capfd):
         assert annotation["category_id"] == 1
     pictures = sorted(output.glob("*.jpg"))
     assert [path.name for path in pictures] == ["0001_1.jpg", "0002_2.jpg", "0003_3.jpg"]
-    picture, plain = cv2.imread(str(pictures[0])).astype(int), cv2.imread(str(folder / "data" / "1.png")).astype(int)
-    assert picture.shape == plain.shape
+    picture = cv2.imread(str(pictures[0]))
+    assert picture.shape == (8 * 40, 8 * 56, 3)  # enlarged, so that names are readable
+    picture = cv2.resize(picture, (56, 40), interpolation=cv2.INTER_AREA).astype(int)
+    plain = cv2.imread(str(folder / "data" / "1.png")).astype(int)
     difference = np.abs(picture - plain).mean(axis=2)
     assert difference[:18, :26].mean() > 1.5 * difference[24:, 32:].mean()  # the rest: JPEG alone
 
 
 def test_a_high_threshold_leaves_nothing(cfg, folder):
     output = folder / "predictions"
-    assert predict_to_folder(cfg, [str(folder / "data")], str(output), score_threshold=0.95, with_pictures=False) == 0
+    done = predict_to_folder(cfg, [str(folder / "data")], str(output), score_threshold=0.95, with_pictures=False)
+    assert (done.num_images, done.num_instances) == (3, 0)
     assert json.loads((output / "predictions.json").read_text())["annotations"] == []
     assert not list(output.glob("*.jpg"))
 
@@ -204,12 +208,78 @@ def test_threshold_is_that_of_the_system(cfg, folder, monkeypatch):
     """Without an explicit threshold, instances are kept by the record of the system, or by its default."""
     assert default_score_threshold(cfg) == systems.System.score_threshold == 0.3
     images, output = [str(folder / "data")], str(folder / "predictions")
-    assert predict_to_folder(cfg, images, output, with_pictures=False) == 3
+    assert predict_to_folder(cfg, images, output, with_pictures=False).num_instances == 3
     record = systems.System("TinyModel", "MODEL.RETINANET.NUM_CLASSES", (), (), (), score_threshold=0.95)
     monkeypatch.setitem(systems._SYSTEMS, "TinyModel", record)
     assert default_score_threshold(cfg) == 0.95
-    assert predict_to_folder(cfg, images, output, with_pictures=False) == 0
-    assert predict_to_folder(cfg, images, output, score_threshold=0.0, with_pictures=False) == 3
+    assert predict_to_folder(cfg, images, output, with_pictures=False).num_instances == 0
+    done = predict_to_folder(cfg, images, output, score_threshold=0.0, with_pictures=False)
+    assert done.num_instances == 3
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_damaged_images_are_left_out_and_named(cfg, folder, batch_size):
+    """As before in batches that they would have been in; the first and the last, too."""
+    for name in ("0.png", "2.png", "9.png"):
+        (folder / "data" / name).write_bytes(b"damaged")
+    output = folder / "predictions"
+    done = predict_to_folder(cfg, [str(folder / "data")], str(output), batch_size=batch_size)
+    assert (done.num_images, done.num_instances) == (2, 2)
+    assert [name in str(x) for x, name in zip(done.failures, ("0.png", "2.png", "9.png"), strict=True)] == [True] * 3
+    content = json.loads((output / "predictions.json").read_text())
+    assert [x["file_name"][-5:] for x in content["images"]] == ["1.png", "3.png"]
+    assert [x["image_id"] for x in content["annotations"]] == [x["id"] for x in content["images"]] == [1, 2]
+    assert sorted(path.name for path in output.glob("*.jpg")) == ["0001_1.jpg", "0002_3.jpg"]
+    with pytest.raises(DataError, match=r"2\.png"):
+        list(Predictor(cfg).predict_files([str(folder / "data" / "2.png")]))
+
+
+def test_no_readable_image_at_all(cfg, folder):
+    for i in (1, 2, 3):
+        (folder / "data" / f"{i}.png").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"1\.png is not a readable image .*\(as are all 3 images\)"):
+        predict_to_folder(cfg, [str(folder / "data")], str(folder / "predictions"))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_results_are_kept_whatever_ends_the_prediction(cfg, folder, monkeypatch, error):
+    original, output = Predictor.predict_batch, folder / "predictions"
+
+    def predict_batch(self, images):
+        if (output / "predictions.jsonl").exists() and (output / "predictions.jsonl").stat().st_size:
+            line = (output / "predictions.jsonl").read_text()  # what a killed program would leave
+            assert json.loads(line)["image"]["file_name"].endswith("1.png")
+            raise error
+        return original(self, images)
+
+    monkeypatch.setattr(Predictor, "predict_batch", predict_batch)
+    with pytest.raises(error):
+        predict_to_folder(cfg, [str(folder / "data")], str(output))
+    content = json.loads((output / "predictions.json").read_text())
+    assert [x["file_name"][-5:] for x in content["images"]] == ["1.png"] and len(content["annotations"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("film.MP4", "film.MP4 is a video, but only images can be predicted: save its frames, such as with 'mkdir"),
+        ("rtsp://host/stream", "is a stream, but only images .* ffmpeg -i rtsp://host/stream frames/%06d.jpg"),
+        ("0", "0 is a camera, but only images .* -i /dev/video0 "),
+        ("https://host/x.jpg", "is an address, but only files can be predicted: download it"),
+        ("https://host/x.mp4", "is a video"),
+    ],
+)
+def test_videos_cameras_and_addresses_are_refused(name, message):
+    with pytest.raises(ConfigError, match=message):
+        refuse_streams(["x.jpg", name])
+
+
+def test_files_and_folders_whose_names_look_like_streams(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("0", "a.mp4"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "1").touch()
+    refuse_streams(["0", "1", "a.mp4", "*.jpg"])
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

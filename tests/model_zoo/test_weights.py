@@ -57,7 +57,9 @@ def test_the_local_folder_comes_first(model, folder, host):
 def test_what_is_not_in_the_folder_is_downloaded(folder, host, tmp_path):
     host[WITH_ADDRESS.addresses[0]] = b"weights"
     assert find_weights(WITH_ADDRESS) == str(tmp_path / "cached")
-    assert find_weights(dataclasses.replace(WITH_ADDRESS, sha256=SHA256)) == str(tmp_path / "cached")
+    for known in (SHA256, SHA256[:8]):
+        assert find_weights(dataclasses.replace(WITH_ADDRESS, sha256=known)) == str(tmp_path / "cached")
+    assert "its sha256 is" in failure(dataclasses.replace(WITH_ADDRESS, sha256="0" * 8))
 
 
 def test_the_next_address_is_tried(folder, host, tmp_path):
@@ -69,7 +71,8 @@ def test_the_next_address_is_tried(folder, host, tmp_path):
 def test_a_dead_address_is_named_with_the_way_out(folder, host):
     assert failure(WITH_ADDRESS) == (
         f"the weights {WITH_ADDRESS.file} of {WITH_ADDRESS.config} cannot be fetched (tried "
-        f"{WITH_ADDRESS.addresses[0]} (HTTP Error 404: Not Found)): put the file into the folder that the environment "
+        f"{WITH_ADDRESS.addresses[0]} (HTTP Error 404: Not Found)): get it where "
+        "https://github.com/youngwanLEE/centermask2 links it, and put the file into the folder that the environment "
         f"variable CENTERMASK_SOLO_WEIGHTS names (now {folder})"
     )
 
@@ -78,7 +81,7 @@ def test_without_an_address_the_sentence_says_so(host, monkeypatch):
     monkeypatch.delenv("CENTERMASK_SOLO_WEIGHTS", raising=False)
     message = failure(WITHOUT_ADDRESS)
     assert "yolact_base_54_800000.pth" in message
-    assert "(its address is unknown)" in message
+    assert "(its address is unknown): get it where https://github.com/dbolya/yolact links it, and put the" in message
     assert message.endswith("CENTERMASK_SOLO_WEIGHTS names (it is not set)")
 
 

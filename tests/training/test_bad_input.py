@@ -70,7 +70,7 @@ def run(folder, capfd, *arguments):
         (["MODEL.BACKBONE.NAME", "build_resnet"], "MODEL.BACKBONE.NAME 'build_resnet' is not one of"),
         (["MODEL.ROI_HEADS.NAME", "Heads"], "MODEL.ROI_HEADS.NAME 'Heads' is not one of"),
         (["OUTPUT_DIR", f"{__file__}/output"], "test_bad_input.py/output cannot be created (Not a directory)"),
-        (["DATASETS.TRAIN", "('tinny',)"], "the dataset 'tinny' is not registered; the nearest name is 'tiny'"),
+        (["DATASETS.TRAIN", "('tinny',)"], "the dataset 'tinny' is not registered; the nearest one is tiny"),
         (["DATASETS.TRAIN", "()"], "DATASETS.TRAIN is empty"),
         (
             ["MODEL.RETINANET.NUM_CLASSES", "3"],
@@ -235,7 +235,7 @@ def configure(folder, *arguments, **changes):
     text = yaml.safe_dump(SMALL | {"OUTPUT_DIR": str(folder / "output")} | changes)
     (folder / "config.yaml").write_text(text)
     args = default_argument_parser().parse_args(["--config-file", str(folder / "config.yaml"), *arguments])
-    return setup_cfg(args, log_on_screen=False)
+    return setup_cfg(args, screen="nothing")
 
 
 def test_number_of_classes_comes_from_the_data(folder, capfd):
@@ -261,7 +261,7 @@ def test_number_of_classes_comes_from_the_data(folder, capfd):
 def test_number_of_classes_of_a_published_config_gives_way_to_the_data(folder, config):
     opts = [*SOLOV2[2:-2], "OUTPUT_DIR", str(folder / "output")]
     args = default_argument_parser().parse_args(["--config-file", f"configs/shapes/{config}.yaml", *opts])
-    cfg = setup_cfg(args, log_on_screen=False)
+    cfg = setup_cfg(args, screen="nothing")
     assert value_of(cfg, systems.find_system(cfg.MODEL.META_ARCHITECTURE).num_classes_key) == len(CLASSES)
 
 

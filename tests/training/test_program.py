@@ -73,7 +73,7 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(tmp_path):
     assert process.wait() == -signal.SIGKILL
     assert not (killed / "model_final.pth").exists()
     log = finish(start(data, killed, options, "--resume"), killed)
-    iteration = int(re.search(r"Starting training from iteration (\d+)", log).group(1))
+    iteration = int(re.search(r"which continues at iteration (\d+)", log).group(1))
     assert 0 < iteration < 20 and iteration % 3 == 0
     finish(reference, unbroken)
     expected = weights(unbroken)

@@ -2,9 +2,11 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from centermask_solo.training import progress
 from centermask_solo.training.progress import ProgressPrinter, format_seconds, progress_line
 from centermask_solo.training.run import run_training
 from tests.training.tiny import register, tiny_cfg, write_dataset
@@ -18,11 +20,9 @@ def test_durations(seconds, text):
 
 
 def test_line():
-    line = progress_line(20, 400, 3.5239, seconds=75.2, timed=20)
+    line = progress_line(20, 400, 3.5239, elapsed=75.2, per_iteration=3.76)
     assert line == "iteration  20 of 400   loss  3.524   1 min 15 s elapsed, 23 min 48 s left"
-    resumed = progress_line(200, 400, 1.0, seconds=10, timed=20)
-    assert resumed.endswith("0 min 10 s elapsed, 1 min 40 s left")
-    assert progress_line(2, 2, 2.5, seconds=0, timed=2) == "iteration 2 of 2   loss  2.500   0 min 00 s elapsed"
+    assert progress_line(2, 2, 2.5, elapsed=0, per_iteration=1) == "iteration 2 of 2   loss  2.500   0 min 00 s elapsed"
 
 
 @pytest.fixture
@@ -43,6 +43,7 @@ def printed(cfg, period=2):
 def test_every_period_the_last_iteration_and_evaluations_are_printed(cfg, tmp_path):
     cfg.TEST.EVAL_PERIOD = 4
     assert printed(cfg) == [
+        "iteration 1 of 5",
         "iteration 2 of 5",
         "iteration 4 of 5",
         "evaluating on tiny",
@@ -54,4 +55,37 @@ def test_every_period_the_last_iteration_and_evaluations_are_printed(cfg, tmp_pa
 
 def test_without_evaluation(cfg):
     cfg.DATASETS.TEST = ()
-    assert printed(cfg, period=3) == ["iteration 3 of 5", "iteration 5 of 5"]
+    assert printed(cfg, period=3) == ["iteration 1 of 5", "iteration 3 of 5", "iteration 5 of 5"]
+
+
+def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0):
+    """The lines of a training whose iterations take ``seconds`` each, by a clock of its own."""
+    now, file = [0.0], io.StringIO()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    printer = ProgressPrinter(period=10, file=file, indent=2)
+    history = SimpleNamespace(history=lambda name: SimpleNamespace(median=lambda window: 1.0))
+    solver, test = SimpleNamespace(EVAL_PERIOD=eval_period), SimpleNamespace(TEST=("val",))
+    printer.trainer = SimpleNamespace(start_iter=0, iter=0, max_iter=len(seconds), storage=history)
+    printer.trainer.cfg = SimpleNamespace(TEST=solver, DATASETS=test)
+    printer.before_train()
+    for i, duration in enumerate(seconds):
+        printer.trainer.iter = i
+        now[0] += duration
+        printer.after_step()
+        if eval_period and (i + 1) % eval_period == 0:
+            now[0] += evaluation
+    return [line for line in file.getvalue().splitlines() if "iteration" in line]
+
+
+def test_the_time_left_follows_the_recent_iterations(monkeypatch):
+    """Neither a slow start, nor evaluations, nor how fast the machine was long ago counts."""
+    lines = lines_of([60.0] + [1.0] * 49 + [3.0] * 150 + [3.0] * 100, monkeypatch, evaluation=500.0, eval_period=100)
+    assert lines[0] == "  iteration   1 of 300   loss  1.000   1 min 00 s elapsed, 4 h 59 min left"
+    left = {line.split()[1]: line.rpartition(", ")[2] for line in lines}
+    assert left["50"] == "4 min 10 s left"  # 250 iterations of 1 second
+    assert left["200"] == "5 min 00 s left"  # 100 iterations of 3 seconds
+
+
+def test_no_silence_during_slow_iterations(monkeypatch):
+    assert len(lines_of([40.0] * 5, monkeypatch)) == 5
+    assert len(lines_of([20.0] * 6, monkeypatch)) == 4  # after 20, 60 and 100 seconds, and the last

@@ -1,9 +1,14 @@
-from centermask_solo.utils.text import first_line, name_some, nearest, one_line
+from centermask_solo.utils.text import first_line, name_some, nearest, nearest_hint, one_line
 
 
 def test_nearest():
     assert nearest("solo", ["yolact", "solov2"]) == "solov2"
-    assert nearest("solo", []) == ""
+    assert nearest("solo", []) == nearest("solo", ["mask_rcnn"]) == ""
+
+
+def test_a_hint_only_where_something_is_similar():
+    assert nearest_hint("solo", ["yolact", "solov2"]) == "; the nearest one is solov2"
+    assert nearest_hint("zzz", ["yolact", "solov2"]) == ""
 
 
 def test_name_some():

@@ -9,7 +9,9 @@ from PIL import Image
 from pycocotools import mask as rle
 
 from centermask_solo.utils.errors import ConfigError
+from centermask_solo.visualization import contact_sheet as contact_sheet_module
 from centermask_solo.visualization import drawing
+from centermask_solo.visualization.colors import class_color
 from centermask_solo.visualization.contact_sheet import (
     CAPTION,
     GAP,
@@ -22,7 +24,6 @@ from centermask_solo.visualization.contact_sheet import (
     contact_sheet,
     plan,
 )
-from centermask_solo.visualization.drawing import class_color
 
 CLASSES = ["ring", "disc"]
 METADATA = Metadata(name="test", thing_classes=CLASSES)
@@ -60,11 +61,9 @@ def detections(scores, masks=None):
 def names(monkeypatch):
     """The names that are drawn, in this order."""
     drawn = []
-    original = drawing.Visualizer.draw_text
+    original = drawing.draw_label
     monkeypatch.setattr(
-        drawing.Visualizer,
-        "draw_text",
-        lambda self, text, *a, **k: (drawn.append(text), original(self, text, *a, **k))[1],
+        drawing, "draw_label", lambda picture, text, *rest: (drawn.append(text), original(picture, text, *rest))
     )
     return drawn
 
@@ -75,6 +74,15 @@ def at(sheet, panel, x, y, layout=None):
     scale = layout.panel / 80
     left, top = layout.corner(0, panel)
     return sheet[int(top + (y + 0.5) * scale), int(left + (x + 0.5) * scale)].astype(int)
+
+
+def at_around(sheet, panel, x, y):
+    """The pixels of a panel of the first sample where the image's pixel (x, y) and its neighbors are drawn."""
+    layout = plan([(80, 60)])
+    scale = layout.panel // 80
+    left, top = layout.corner(0, panel)
+    rows = slice(top + (y - 1) * scale, min(top + (y + 2) * scale, top + layout.heights[0]))
+    return sheet[rows, left + (x - 1) * scale : left + (x + 2) * scale].astype(int)
 
 
 def draw(path, records, predictions, score_threshold=0.3):
@@ -164,10 +172,10 @@ def test_boxes_are_drawn_if_there_are_no_masks(tmp_path, record, names):
     found = Instances((60, 80), scores=torch.tensor([0.9]), pred_classes=torch.tensor([1]), pred_boxes=boxes)
     sheet = draw(tmp_path / "sheet.png", [record], [found])
     assert names[-1] == "disc 0.90"
-    color = np.array(class_color(1)) * 255
+    color = np.array(class_color(0)) * 255  # of the first instance
     for x, y in ((10, 30), (50, 30), (20, 20), (20, 59)):  # the last row of the image is the box's lower side
-        pixel = at(sheet, 2, x, y)
-        assert np.abs(pixel - (GRAY + color) / 2).max() < 70 and np.ptp(pixel) > 60
+        patch = at_around(sheet, 2, x, y)
+        assert np.abs(patch - color).max(axis=2).min() <= 1
     assert np.ptp(at(sheet, 2, 20, 25)) < 10 and np.ptp(at(sheet, 2, 60, 30)) < 10
 
 
@@ -175,6 +183,7 @@ def test_many_objects_are_drawn_without_names(tmp_path, record, names):
     masks = np.repeat(ring_mask()[None], 30, axis=0)
     draw(tmp_path / "a.png", [{**record, "annotations": []}], [detections([0.9] * 30, masks)])
     assert not names
+    assert contact_sheet_module._count(30, "detection") == "30 detections, unlabeled"
 
 
 def test_empty_masks_and_images_without_annotations(tmp_path, record, names):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...utils.packages import import_modules
+from ...utils.modules import import_modules
 from . import own
 from .source import PixelFormat, Source, Translation
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import torch
 from detectron2.config import CfgNode, get_cfg
 
-from ...utils.packages import import_modules
+from ...utils.modules import import_modules
 from ..old_names import register_old_names
 
 _FIRST = ("general", "backbones")  # then the systems

@@ -64,7 +64,7 @@ def test_dataset_without_json_is_checked_by_its_metadata():
 
 
 def test_not_registered():
-    message = r"'shapes_trian' is not registered; the nearest name is 'shapes_train'; .*DATASETS\.COCO_JSON"
+    message = r"'shapes_trian' is not registered; the nearest one is shapes_train; .*DATASETS\.COCO_JSON"
     with pytest.raises(ConfigError, match=message):
         check_datasets(["shapes_trian"], 10, KEY)
 
