@@ -47,7 +47,7 @@ def crowd(num_objects):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["typical", "decoupled_typical"])
 def test_memory_of_the_mask_loss_does_not_grow_with_the_cells(name):
-    """Every cell's map of the first level alone would take 430 MB, and as much again for its gradient and its target."""
+    """Every cell's map of the first level alone would take 430 MB, and as much again for its gradient."""
     model, peaks, terms = build(CASES[name]).train(), [], []
     for num_objects in (20, 400):
         outputs = predictions(CASES[name])
