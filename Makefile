@@ -1,6 +1,7 @@
 # `make` lists the targets. VENV=path selects the virtual environment, `VENV=` (empty) the active one.
 VENV ?= .venv
 MODEL ?= solov2
+FILES ?= 10000
 WORKERS ?= auto
 PYTHON ?=
 PY := $(if $(VENV),$(VENV)/bin/python,$(shell command -v python || command -v python3))
@@ -9,7 +10,7 @@ PYTEST := $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test fast lint format check clean
+.PHONY: help env demo test fast hostile lint format check clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -25,6 +26,9 @@ test: env  ## run all tests, one worker per core (WORKERS=n: n workers, 0: none)
 
 fast: env  ## run the tests that are not marked slow
 	$(PYTEST) -m "not slow"
+
+hostile: env  ## run all of tests/hostile (FILES=n: mutate n files, 10000 by default)
+	HOSTILE_FILES=$(FILES) $(PYTEST) tests/hostile
 
 lint: env  ## check formatting, style and types
 	$(PY) -m ruff format --check .

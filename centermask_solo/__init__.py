@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .inference.predictor import Predictor
     from .model_zoo.loading import load
     from .modeling.centermask import CenterMask, CenterMaskWithTTA
+    from .modeling.engine import prepare
     from .modeling.fcos import FCOS
     from .modeling.solo import SOLO
     from .modeling.solov2 import SOLOv2
@@ -54,6 +55,7 @@ __all__ = [
     "evaluate",
     "load",
     "model_zoo",
+    "prepare",
     "register",
     "register_system",
 ]
@@ -81,6 +83,7 @@ _MODULES = {  # where each public name is defined
     "build_evaluator": "evaluation",
     "evaluate": "training.evaluate",
     "load": "model_zoo.loading",
+    "prepare": "modeling.engine",
     "register": "registration",
     "register_system": "modeling.systems",
 }

@@ -15,7 +15,8 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .config import config_dir, config_names, default_config, merge_config
+from .checkpoint.folder import checkpoints_in
+from .config import check_pairs, config_dir, config_names, default_config, merge_config
 from .data.datasets import register_datasets
 from .data.loader import load_dataset
 from .evaluation import format_results
@@ -27,6 +28,7 @@ from .training.progress import ProgressPrinter, format_seconds
 from .training.run import run_training
 from .training.setup import setup_cfg
 from .utils.errors import ConfigError, WeightsError
+from .utils.files import claim_file
 
 # Without ImageNet weights the whole backbone is trained, and the statistics of its batch norms are estimated.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
@@ -38,13 +40,14 @@ def demo_configs() -> dict[str, str]:
     return {name.removeprefix("shapes/").removesuffix("_shapes.yaml"): name for name in names}
 
 
-def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = ()) -> None:
+def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = (), *, overwrite: bool = False) -> None:
     """Train, evaluate and draw; write everything below ``output_dir``, and print a summary.
 
     Args:
         model: A key of :func:`demo_configs` (default: that of the first system).
         output_dir: Folder of the results (default: ``output/demo_<model>``).
         opts: KEY VALUE pairs that change the config.
+        overwrite: Whether an earlier training in ``output_dir`` is replaced; one in the default folder always is.
 
     Raises:
         UserError: There is no demo of such a model, or the training cannot run with these options.
@@ -53,13 +56,19 @@ def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = ()) ->
     model = model or list_systems()[0].name.lower()
     if model not in configs:
         raise ConfigError(f"there is no demo of '{model}'; choose one of: {', '.join(configs)}")
+    overwrite = overwrite or not output_dir
+    check_pairs(opts)
     output_dir = output_dir or os.path.join("output", f"demo_{model}")
     with _catalogs_restored():
-        _run(os.path.relpath(config_dir() / configs[model]), output_dir, [*opts, "OUTPUT_DIR", output_dir])
+        _run(os.path.relpath(config_dir() / configs[model]), output_dir, [*opts, "OUTPUT_DIR", output_dir], overwrite)
 
 
-def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
+def _run(config_file: str, output_dir: str, opts: list[str], overwrite: bool) -> None:
     start = time.perf_counter()
+    sheet = os.path.join(output_dir, "contact_sheet.png")
+    claim_file(sheet, overwrite=overwrite)
+    if checkpoints_in(output_dir) and overwrite:
+        say(f"The results of an earlier training in {output_dir} are replaced.")
     cfg = default_config()
     merge_config(cfg, config_file, opts)
     say(f"1. Data: generated images with exact masks (for training: {', '.join(cfg.DATASETS.TRAIN)})")
@@ -68,11 +77,11 @@ def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
     opts = [*initial_weights(cfg.MODEL.WEIGHTS), *opts]
     say(f"2. Training: {cfg.SOLVER.MAX_ITER} iterations on {num_train} images, evaluated on {num_test} others")
     print("   The same without the demo:\n")
-    print(f"     {shlex.join(train_command(config_file, opts))}\n", flush=True)
-    cfg, results = _train(config_file, output_dir, opts)
+    print(f"     {shlex.join(train_command(config_file, ['--overwrite', *opts]))}\n", flush=True)
+    cfg, results = _train(config_file, output_dir, opts, overwrite)
     say("3. Drawing what the model finds in images that it has not seen")
     cfg.MODEL.WEIGHTS = os.path.join(output_dir, "model_final.pth")
-    sheet = compare_with_ground_truth(cfg, os.path.join(output_dir, "contact_sheet.png"))
+    compare_with_ground_truth(cfg, sheet, overwrite=overwrite)
     say(f"Done in {format_seconds(time.perf_counter() - start)}. COCO AP on {num_test} images not seen in training:\n")
     print(format_results(results))
     print(f"\nImages, ground truth and predictions side by side: {sheet}\n\nWhat you can try next:\n")
@@ -81,13 +90,13 @@ def _run(config_file: str, output_dir: str, opts: list[str]) -> None:
         print(f"  {shlex.join(command)}")
 
 
-def _train(config_file: str, output_dir: str, opts: list[str]) -> tuple[CfgNode, dict[str, Any]]:
+def _train(config_file: str, output_dir: str, opts: list[str], overwrite: bool) -> tuple[CfgNode, dict[str, Any]]:
     """Train in this process, with progress on the screen and the log in a file; return the config and the results."""
-    args = argparse.Namespace(config_file=config_file, opts=opts, resume=False, eval_only=False)
+    args = argparse.Namespace(config_file=config_file, opts=opts, resume=False, eval_only=False, overwrite=overwrite)
     progress = ProgressPrinter(indent=5)
     with output_in_log(output_dir):
         cfg = setup_cfg(args, screen="nothing")
-        results = run_training(cfg, hooks=[progress])
+        results = run_training(cfg, overwrite=overwrite, hooks=[progress])
     cfg = cfg.clone()
     cfg.defrost()
     return cfg, results

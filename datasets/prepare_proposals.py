@@ -24,6 +24,7 @@ from centermask_solo.data.proposals import write_proposals
 from centermask_solo.data.selective_search import selective_search
 from centermask_solo.inference.proposals import rpn_proposals
 from centermask_solo.utils.errors import reported_errors
+from centermask_solo.utils.files import claim_file
 from centermask_solo.utils.rules import COUNT, argument
 
 
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--workers", type=argument(COUNT), default=1, help="processes of selective search (%(default)s)"
     )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     args = parser.parse_args(argv)
     names = [*args.datasets, *(name for name, _, _ in args.coco_json)]
     if not names:
@@ -61,10 +63,12 @@ def main(argv: list[str] | None = None) -> None:
         if args.rpn:
             merge_config(cfg, args.rpn[0], ["MODEL.WEIGHTS", args.rpn[1]])
             source = f"the RPN of {args.rpn[0]} with {args.rpn[1]}"
-        for name in names:
+        paths = {name: os.path.join(args.output, f"{name}.pkl") for name in names}
+        for path in paths.values():
+            claim_file(path, args.rpn or (), overwrite=args.overwrite)
+        for name, path in paths.items():
             dataset = load_dataset(name)
             proposals = rpn_proposals(cfg, dataset) if args.rpn else selective_search(dataset, args.workers)
-            path = os.path.join(args.output, f"{name}.pkl")
             write_proposals(path, dataset, tqdm(proposals, name, total=len(dataset), unit=" images"), source)
             print(f"{path}: proposals for {len(dataset)} images, by {source}")
 

@@ -11,10 +11,10 @@ A split that exists with the same options is kept; one with other options is rep
 import argparse
 
 from centermask_solo.data.datasets import shapes_root
-from centermask_solo.data.shapes.generator import NUM_IMAGES, generate_shapes
+from centermask_solo.data.shapes.generator import LARGEST_SIZE, MAX_IMAGES, NUM_IMAGES, generate_shapes
 from centermask_solo.data.shapes.scenes import DEFAULT_SIZE
 from centermask_solo.utils.errors import ConfigError, reported_errors
-from centermask_solo.utils.rules import COUNT, argument, integer
+from centermask_solo.utils.rules import argument, integer
 
 
 def main() -> None:
@@ -23,14 +23,18 @@ def main() -> None:
     parser.add_argument(
         "--split", nargs="+", default=list(NUM_IMAGES), help="names of the splits (default: %(default)s)"
     )
-    parser.add_argument("--count", type=argument(COUNT), help=f"images per split (default: {NUM_IMAGES})")
+    parser.add_argument(
+        "--count", type=argument(integer(1, MAX_IMAGES)), help=f"images per split (default: {NUM_IMAGES})"
+    )
     parser.add_argument(
         "--size",
-        type=argument(integer(1)),
+        type=argument(integer(1, LARGEST_SIZE)),
         default=DEFAULT_SIZE,
         help="longer side of the largest images, pixels (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=argument(integer(0)), default=0, help="seed of all randomness (default: %(default)s)"
+    )
     parser.add_argument("--output", default=shapes_root(), help="folder of the splits (default: %(default)s)")
     args = parser.parse_args()
     with reported_errors():

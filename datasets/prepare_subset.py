@@ -11,7 +11,7 @@ import argparse
 from centermask_solo.data.formats.coco import take_images, write_coco_json
 from centermask_solo.data.validation.gate import inspect_file, refuse_errors
 from centermask_solo.utils.errors import reported_errors
-from centermask_solo.utils.files import atomic_write
+from centermask_solo.utils.files import atomic_write, claim_file
 from centermask_solo.utils.rules import COUNT, argument
 
 
@@ -21,8 +21,10 @@ def main() -> None:
     parser.add_argument("json", help="annotations in COCO format")
     parser.add_argument("--count", type=argument(COUNT), required=True, help="number of images")
     parser.add_argument("--output", required=True, help="json to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     args = parser.parse_args()
     with reported_errors():
+        claim_file(args.output, [args.json], overwrite=args.overwrite)
         data, found = inspect_file(args.json)
         refuse_errors(found, args.json, "images", masks=False)
         subset = take_images(data, args.count)

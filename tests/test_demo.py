@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from centermask_solo import demo
 from centermask_solo.config import config_dir
 from centermask_solo.data.shapes.generator import generate_shapes
-from centermask_solo.utils.errors import WeightsError
+from centermask_solo.utils.errors import ConfigError, WeightsError
 
 
 def test_every_demo_has_its_config():
@@ -75,10 +75,37 @@ def test_whole_demo(options, tmp_path, capfd):
     assert text.count(" -m centermask_solo.cli ") == 2
     assert f"--weights {os.path.join(output, 'model_final.pth')} --input " in text
     log = (output / "log.txt").read_text()
+    assert " --overwrite " in text.split("The same without the demo")[1]
+    with pytest.raises(ConfigError, match=r"contact_sheet\.png exists already: choose another name, or replace it"):
+        demo.run_demo("solov2", str(output), options)
     for detail in ("total_loss", "Start inference on 4 batches"):
         assert detail in log and detail not in text
     assert "detectron2 INFO" not in text and "DONE" not in text
     assert state_of_the_process() == before
+
+
+@pytest.mark.slow
+def test_the_demo_replaces_its_own_results(options, tmp_path, monkeypatch, capfd):
+    """As `make demo` does for the second time; and those in a folder of the user's only if that is asked for."""
+    monkeypatch.setattr(demo, "config_dir", lambda: config_dir().resolve())
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "output" / "demo_solov2"
+    output.mkdir(parents=True)
+    for name in ("model_final.pth", "contact_sheet.png"):
+        (output / name).write_bytes(b"of an earlier demo")
+    options = [*options[:6], "SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "2", "DATALOADER.NUM_WORKERS", "0"]
+    demo.run_demo("solov2", "", options)
+    text = capfd.readouterr().out
+    assert "The results of an earlier training in output/demo_solov2 are replaced." in text
+    assert (output / "model_final.pth").stat().st_size > 10_000 < (output / "contact_sheet.png").stat().st_size
+
+
+def test_a_training_of_the_user_is_kept(options, tmp_path, capfd):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model_0000099.pth").write_bytes(b"dear")
+    with pytest.raises(ConfigError, match=r"mine holds another training \(model_0000099\.pth\): continue it with"):
+        demo.run_demo("solov2", str(tmp_path / "mine"), options)
+    assert (tmp_path / "mine" / "model_0000099.pth").read_bytes() == b"dear"
 
 
 def test_imagenet_weights_are_downloaded_if_possible(monkeypatch):

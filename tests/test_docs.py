@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import re
@@ -13,10 +14,9 @@ from pathlib import Path
 import pytest
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.engine import default_argument_parser
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.cli import build_parser
+from centermask_solo.cli import build_parser, train
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(
@@ -118,8 +118,10 @@ def commands(path: Path) -> list[list[str]]:
 
 
 def check_training(words: list[str]) -> None:
-    """Flags are Detectron2's, and the options fit the config file."""
-    args = default_argument_parser().parse_args(words)
+    """Flags are those of the command, and the options fit the config file."""
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    args = parser.parse_args(words)
     cfg = config()
     if args.config_file not in ("", "..."):
         cfg.merge_from_file(str(ROOT / args.config_file))

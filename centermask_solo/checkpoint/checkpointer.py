@@ -8,21 +8,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from torch import nn
 
 from ..utils.class_names import list_names
-from ..utils.errors import WeightsError
+from ..utils.errors import NonFiniteLossError, WeightsError
 from ..utils.files import atomic_write
 from ..utils.text import name_some
 from .class_rows import carry_classes
 from .files import check_weights_file
 from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
+from .folder import LAST_CHECKPOINT, check_sums, find_checkpoint, has_checkpoints, newest_intact
 from .sources import PixelFormat
 from .weight_file import WeightFile, read_weight_file
 
 ANOTHER_FOLDER = "give the config of that training, or another OUTPUT_DIR, or leave out --resume"
+NO_OTHER = "no other checkpoint is intact, so start anew with --overwrite"
 ADVICE = "give weights of this model, or a config that fits the file"
 
 
@@ -66,12 +69,34 @@ class Checkpointer(DetectionCheckpointer):
         self._resuming = False
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write ``name``.pth to the folder of checkpoints, with class names and config where they are known."""
+        """Write ``name``.pth to the folder of checkpoints, with class names and config where they are known.
+
+        The file appears under its name once it is complete, so that neither a full disk nor the end of the process
+        costs the one that was there, and ``last_checkpoint`` only then names it.
+
+        Raises:
+            NonFiniteLossError: A parameter is infinite or NaN; nothing is written.
+            ConfigError: The file cannot be written.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
+        state = self.model.state_dict()
+        faulty = next((key for key, x in state.items() if x.is_floating_point() and not x.isfinite().all()), None)
+        if faulty is not None:
+            raise NonFiniteLossError(
+                f"training diverged: '{faulty}' became infinite or NaN, so {name}.pth is not written; lower "
+                "SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
+            )
+        data = {"model": state, **{key: x.state_dict() for key, x in self.checkpointables.items()}, **kwargs}
         if self.thing_classes is not None:
-            kwargs["thing_classes"] = list(self.thing_classes)
+            data["thing_classes"] = list(self.thing_classes)
         if self.config is not None:
-            kwargs["config"] = self.config
-        super().save(name, **kwargs)
+            data["config"] = self.config
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        with atomic_write(path, "wb") as file:
+            torch.save(data, file)
+        self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write the name of the newest checkpoint, so that a run killed meanwhile can still resume from the one before.
@@ -79,8 +104,16 @@ class Checkpointer(DetectionCheckpointer):
         Args:
             last_filename_basename: File name of the checkpoint, without its folder.
         """
-        with atomic_write(os.path.join(self.save_dir, "last_checkpoint")) as file:
+        with atomic_write(os.path.join(self.save_dir, LAST_CHECKPOINT)) as file:
             file.write(last_filename_basename)
+
+    def has_checkpoint(self) -> bool:
+        """Return whether the folder holds a checkpoint, be it one that ``last_checkpoint`` does not name."""
+        return has_checkpoints(self.save_dir)
+
+    def get_checkpoint_file(self) -> str:
+        """See :func:`.folder.find_checkpoint`."""
+        return find_checkpoint(self.save_dir)
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Load the last checkpoint of the folder with all its state if ``resume`` and there is one, or else ``path``.
@@ -108,11 +141,24 @@ class Checkpointer(DetectionCheckpointer):
         return super().load(path, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        file = read_weight_file(self._path, known_only=False)
+        file = self._read_to_resume() if self._resuming else read_weight_file(self._path, known_only=False)
         if file.source is not None:
             self.logger.info(f"{file.path} is {file.source_name}.")
         names = {} if file.thing_classes is None else {"thing_classes": file.thing_classes}
-        return {**file.metadata, **names, "model": file}
+        rest = {key: value for key, value in file.metadata.items() if key != "thing_classes"}
+        return {**rest, **names, "model": file}
+
+    def _read_to_resume(self) -> WeightFile:
+        """Return the checkpoint to resume; raise WeightsError, with the one to resume instead, if it is damaged."""
+        try:
+            check_sums(self._path)
+            return read_weight_file(self._path, known_only=False)
+        except WeightsError as error:
+            other = newest_intact(self.save_dir, damaged=self._path)
+            way_out = f"delete it to resume from {other}, the newest that is intact" if other else NO_OTHER
+            raise WeightsError(
+                f"training cannot be resumed from {self._path}, which is damaged or not finite: {way_out}"
+            ) from error
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         """Fill the model; return what Detectron2 is to report, which is nothing for a file of a known source."""

@@ -14,6 +14,7 @@ from safetensors.torch import save
 from ..utils.errors import UserError, WeightsError
 from ..utils.files import atomic_write
 from ..utils.pickles import DAMAGED, Inert, UnsafePickleError, load_arrays
+from ..utils.reading import printable
 from ..utils.text import first_line
 from .archives import check_archive, is_safetensors
 from .torch_files import read_torch
@@ -61,6 +62,10 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
             f"{path} is not loaded, because reading it could run code ({error}): no checkpoint needs that, so get the "
             "file from its authors again, if possible as safetensors"
         ) from error
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read ({error.strerror or error}): correct its rights, or copy it"
+        ) from error
     except DAMAGED as error:
         raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
     values = content.pop("model")
@@ -89,6 +94,8 @@ def check_weights_file(path: str, option: str = "") -> str:
     """
     plain = path.split("?")[0]
     origin, way_out = (f"{option}: ", f", or give {option} '' for no weights") if option else ("", "")
+    if len(path.splitlines()) > 1:
+        raise WeightsError(f"{origin}there is a line break in the name {path!r}: rename the file")
     if "://" not in plain:
         if not os.path.isfile(plain):
             raise WeightsError(f"{origin}there is no file {plain}; correct the path{way_out}")
@@ -140,6 +147,10 @@ def _read_content(filename: str, mapped: bool) -> dict[str, Any]:
 
 def _read_safetensors(filename: str) -> dict[str, Any]:
     """Return the tensors, and the config and class names that :func:`write_safetensors` stored beside them."""
+    if printable(filename) != filename:
+        raise WeightsError(
+            f"{printable(filename)} has a name that the safetensors package cannot open: rename the file"
+        )
     try:
         with safe_open(filename, framework="pt") as file:
             metadata = file.metadata() or {}

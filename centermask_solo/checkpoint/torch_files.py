@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pickle
 from collections import OrderedDict
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 from zipfile import is_zipfile
 
 import torch
 from torch import _utils
 
 from ..utils.pickles import Inert, stand_in
+from ..utils.reading import printable
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +42,21 @@ def read_torch(path: str, mapped: bool) -> Any:
         UnsafePickleError: The file refers to a function that could run code.
         pickle.UnpicklingError: It is damaged. So may be what raises another error of ``DAMAGED``.
     """
-    mmap = mapped and is_zipfile(path)
+    # PyTorch maps only files whose names it can encode, and takes those of another format for what their suffix says
+    mmap = mapped and is_zipfile(path) and printable(path) == path and not path.endswith(".safetensors")
+    with contextlib.nullcontext(path) if mmap else open(path, "rb") as file:
+        return _load(path, file, mmap)
+
+
+def _load(path: str, file: str | IO[bytes], mmap: bool) -> Any:
+    """Load a file, given by its path or as an open file."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         if "GLOBAL" not in str(error) and "class" not in str(error):
             raise
+    if not isinstance(file, str):
+        file.seek(0)
     left_out: set[str] = set()
 
     class Unpickler(pickle.Unpickler):
@@ -58,7 +69,7 @@ def read_torch(path: str, mapped: bool) -> Any:
     module = SimpleNamespace(
         __name__=__name__, Unpickler=Unpickler, load=lambda file, **options: Unpickler(file, **options).load()
     )
-    content = torch.load(path, map_location="cpu", weights_only=False, mmap=mmap, pickle_module=module)
+    content = torch.load(file, map_location="cpu", weights_only=False, mmap=mmap, pickle_module=module)
     if not isinstance(content, Inert):
         logger.warning("%s: left out objects that are not tensors: %s", path, ", ".join(sorted(left_out)))
     return content

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..utils.errors import ConfigError
+from ..utils.rules import argument, integer
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -16,9 +17,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--boxes-only", action="store_true", help="objects need no masks, as for models without masks")
     parser.add_argument(
         "--max-image-pixels",
-        type=int,
+        type=argument(integer(0)),
         metavar="N",
         help="read images of up to N pixels, 0 for no limit; for training and prediction: INPUT.MAX_IMAGE_PIXELS",
+    )
+    parser.add_argument(
+        "--allow-outside-paths",
+        action="store_true",
+        help="read images outside of the folder, too; for training: DATASETS.ALLOW_OUTSIDE_PATHS",
     )
     return parser
 
@@ -32,10 +38,14 @@ def run(args: argparse.Namespace) -> None:
 
     open_images, masks = not args.skip_images, not args.boxes_only
     limit = MAX_PIXELS if args.max_image_pixels is None else args.max_image_pixels
+    outside = args.allow_outside_paths
     if args.images is not None:
-        report = check_coco_files(args.dataset, args.images, open_images=open_images, masks=masks, max_pixels=limit)
+        report = check_coco_files(
+            *(args.dataset, args.images, None, open_images, masks, limit),
+            allow_outside=outside,
+        )
     else:
-        report = check_dataset(args.dataset, open_images, masks, limit)
+        report = check_dataset(args.dataset, open_images, masks, limit, outside)
     print(report)
     if not report.ok:
         raise SystemExit(1)

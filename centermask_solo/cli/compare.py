@@ -17,6 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--count", type=argument(COUNT), default=12, help="number of images of DATASETS.TEST (default: 12)"
     )
     add_color_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the picture if it exists")
     add_overrides(parser)
     return parser
 
@@ -25,5 +26,7 @@ def run(args: argparse.Namespace) -> None:
     """Draw the picture and print its path."""
     from ..inference.comparison import compare_with_ground_truth
 
-    path = compare_with_ground_truth(load_cfg(args), args.output, args.count, args.score_threshold, args.color_by)
+    path = compare_with_ground_truth(
+        load_cfg(args), args.output, args.count, args.score_threshold, args.color_by, overwrite=args.overwrite
+    )
     print(path)

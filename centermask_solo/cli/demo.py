@@ -14,6 +14,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--model", default="", help="one of the configs in configs/shapes, without _shapes.yaml (default: solov2)"
     )
     parser.add_argument("--output", default="", metavar="FOLDER", help="default: output/demo_<model>")
+    parser.add_argument("--overwrite", action="store_true", help="replace the training in FOLDER, if any")
     add_overrides(parser)
     return parser
 
@@ -22,4 +23,4 @@ def run(args: argparse.Namespace) -> None:
     """Run the demo."""
     from ..demo import run_demo
 
-    run_demo(args.model, args.output, args.opts)
+    run_demo(args.model, args.output, args.opts, overwrite=args.overwrite)

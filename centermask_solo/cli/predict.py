@@ -20,7 +20,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--batch-size", type=argument(COUNT), default=1, help="most images per forward pass (default: 1)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the networks (default: TEST.DTYPE)"
+    )
     add_color_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")
     add_overrides(parser)
     return parser
 
@@ -30,6 +34,8 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.result_file import PREDICTIONS
     from ..inference.results import predict_to_folder
 
+    if args.dtype:
+        args.opts += ["TEST.DTYPE", args.dtype]
     done = predict_to_folder(
         load_cfg(args),
         args.input,
@@ -39,6 +45,7 @@ def run(args: argparse.Namespace) -> None:
         with_pictures=not args.no_pictures,
         color_by=args.color_by,
         recursive=args.recursive,
+        overwrite=args.overwrite,
     )
     hint = "" if done.num_instances else "; a lower --score-threshold keeps more"
     images = "1 image" if done.num_images == 1 else f"{done.num_images} images"

@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and ``--verbose``."""
+    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and two more."""
     parser.add_argument(
         "--config-file",
         default="",
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a path, or a name in configs such as SOLOv2/solov2_R_50_3x.yaml",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
+    parser.add_argument("--overwrite", action="store_true", help="replace the training in OUTPUT_DIR, if any")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
     parser.add_argument(
         "--num-gpus",
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _default_port() -> int:
-    """Return Detectron2's choice, which is the same in every run, so that orphaned processes show as a busy port."""
+    """Return Detectron2's choice; on one machine, the processes meet in a file instead."""
     user = os.getuid() if hasattr(os, "getuid") else 1
     return FIRST_PORT + user % 2**14
 
@@ -72,4 +73,10 @@ def main(args: argparse.Namespace) -> None:
     verbose = getattr(args, "verbose", False)  # arguments may come from Detectron2's own parser
     with reported_once():
         cfg = setup_cfg(args, screen="everything" if verbose else "summary")
-        run_training(cfg, resume=args.resume, eval_only=args.eval_only, hooks=[] if verbose else [ProgressPrinter()])
+        run_training(
+            cfg,
+            resume=args.resume,
+            eval_only=args.eval_only,
+            overwrite=getattr(args, "overwrite", False),
+            hooks=[] if verbose else [ProgressPrinter()],
+        )

@@ -20,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "convert", help="write a file that prediction needs nothing else for: with class names and config"
     )
     convert.add_argument("file", metavar="IN", help="weights of a detector, as for inspect")
-    convert.add_argument("target", metavar="OUT", help="file to write: .pth")
+    convert.add_argument("target", metavar="OUT", help="file to write: .pth or .safetensors")
     convert.add_argument(
         "--config-file", default="", metavar="FILE", help="config of the weights (default: the one that inspect prints)"
     )

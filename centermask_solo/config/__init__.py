@@ -3,6 +3,7 @@
 from .files import (
     AUTO,
     AUTO_NUMBER,
+    check_pairs,
     config_dir,
     config_names,
     find_config_file,
@@ -18,6 +19,7 @@ __all__ = [
     "AUTO",
     "AUTO_NUMBER",
     "add_centermask_solo_config",
+    "check_pairs",
     "config_dir",
     "config_names",
     "default_config",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, claim_file
+from ..utils.reading import printable
 from .files import merge_config, read_config_file
 from .old_names import OLD_NAMES
 from .options import default_config
@@ -86,17 +87,16 @@ def convert_file(path: str, target: str, *, drop_unknown: bool = False, overwrit
     Raises:
         ConfigError: A file is missing, not a config or in the way, or it has unknown options or values of a wrong type.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise ConfigError(f"there is no config file {path}")
-    if Path(target).exists() and not overwrite:
-        raise ConfigError(f"{target} exists: choose another file, or replace it with --overwrite")
+    claim_file(target, [path], overwrite=overwrite)
     result = convert_options(read_config_file(path))
     if result.unknown and not drop_unknown:
         raise ConfigError(f"{path} has unknown options: {', '.join(result.unknown)}; --drop-unknown leaves them out")
     text = to_yaml(result.options)
     merge_config(default_config(), CfgNode.load_cfg(text), None)
     with atomic_write(target) as file:
-        file.write(f"# Converted from {Path(path).name}.\n{text}")
+        file.write(f"# Converted from {printable(os.path.basename(path))}.\n{text}")
     return result
 
 

@@ -13,7 +13,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
-from ..utils.text import nearest_hint, one_line
+from ..utils.text import first_line, nearest_hint, one_line
 from .old_names import OLD_NAMES
 from .ranges import check_values
 from .trees import flatten, keys_of
@@ -22,6 +22,7 @@ AUTO = "auto"  # a number of classes that is to come from the data
 AUTO_NUMBER = 0  # the same in a config, whose numbers must be numbers
 
 BASE = "_BASE_"
+MAX_VALUES = 100_000  # of a config file, whose aliases could otherwise fill the memory
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -46,11 +47,11 @@ def find_config_file(name: str) -> str:
     Raises:
         ConfigError: There is no such file.
     """
-    if Path(name).is_file():
+    if os.path.isfile(name):  # which, unlike Path's, is False for any name that the file system refuses
         return name
     root = config_dir()
     plain = name.removeprefix("configs/")
-    if (root / plain).is_file():
+    if os.path.isfile(root / plain):
         return str(root / plain)
     hint = nearest_hint(plain, config_names()) or f", neither here nor in {root}"
     raise ConfigError(f"there is no config file {name}{hint}")
@@ -67,20 +68,49 @@ def read_config_file(path: str) -> dict[str, Any]:
     try:
         options = CfgNode.load_yaml_with_base(path, allow_unsafe=False)
     except OSError as error:
-        raise ConfigError(f"{path} needs the config file {error.filename}: {error.strerror}") from error
+        needs = f"needs the config file {error.filename}" if error.filename not in (None, path) else "cannot be read"
+        raise ConfigError(f"{path} {needs}: {error.strerror or error}") from error
     except RecursionError as error:
         raise ConfigError(f"{path} is its own _BASE_, or is nested too deeply: remove one of the levels") from error
-    except (yaml.YAMLError, TypeError, AttributeError, AssertionError, UnicodeError) as error:
+    except MemoryError as error:
+        raise ConfigError(f"{path} is too large for a config file") from error
+    except (yaml.YAMLError, TypeError, AttributeError, AssertionError, ValueError, LookupError) as error:
         raise ConfigError(f"{path} is not a config file: {one_line(error)}") from error
     if not isinstance(options, dict):
         raise ConfigError(f"{path} is not a config file: it has no options")
+    if _count_values(options) > MAX_VALUES:
+        raise ConfigError(f"{path} is not a config file: its aliases (*name) expand to over {MAX_VALUES} values")
     return options
+
+
+def _count_values(options: Any) -> int:
+    """Return the number of values with those that YAML's aliases repeat; any above ``MAX_VALUES`` is cut short."""
+    count, rest = 0, [options]
+    while rest and count <= MAX_VALUES:
+        value = rest.pop()
+        count += 1
+        if isinstance(value, dict | list):
+            rest += value.values() if isinstance(value, dict) else value
+    return count
 
 
 def load_config(text: str) -> CfgNode:
     """Return the options of a config inside a checkpoint, without the device, which may be another machine's."""
-    config = CfgNode.load_cfg(text)
-    config.MODEL.pop("DEVICE", None)
+    try:
+        config = CfgNode.load_cfg(text)
+        config.MODEL.pop("DEVICE", None)
+    except (
+        yaml.YAMLError,
+        AssertionError,
+        AttributeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+    ) as error:
+        raise ConfigError(
+            f"the config inside the weights is damaged ({first_line(error)}): give --config-file"
+        ) from error
     return config
 
 
@@ -97,8 +127,13 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
             has the wrong type or is out of range.
     """
     opts = list(opts or [])
-    if len(opts) % 2:
-        raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
+    check_pairs(opts)
+    for key, value in zip(opts[::2], opts[1::2], strict=True):
+        node = cfg
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, CfgNode) else None
+        if isinstance(node, CfgNode):
+            raise ConfigError(f"{key} is a group of options, but was given {value}")
     if isinstance(config, CfgNode):
         with _explained(cfg, "the config inside the weights"):
             cfg.merge_from_other_cfg(config)
@@ -117,6 +152,14 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
     check_values(cfg)
 
 
+def check_pairs(opts: Sequence[str]) -> None:
+    """Raise ConfigError unless ``opts`` are keys and values in turn."""
+    if len(opts) % 2:
+        raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
+    if not all(opts[::2]):
+        raise ConfigError("the overrides at the end must be pairs KEY VALUE, but the name of an option is empty")
+
+
 def given_options(config: str, opts: Sequence[str] | None) -> set[str]:
     """Return the full names of the options that the user's own config files and the KEY VALUE overrides set.
 
@@ -124,15 +167,20 @@ def given_options(config: str, opts: Sequence[str] | None) -> set[str]:
         config: Path of a config file or its name in ``configs``; "" for none. Files of this package do not count.
         opts: Keys and values in turn.
     """
-    given = set(list(opts or [])[::2])
-    path = Path(find_config_file(config)) if config else config_dir()
-    while not path.resolve().is_relative_to(config_dir().resolve()):
-        options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        given |= flatten(options).keys()
-        if BASE not in options:
-            break
-        path = path.parent / os.path.expanduser(options[BASE])
-    return given - {BASE}
+    files = _own_files(Path(find_config_file(config))) if config else iter(())
+    return {*list(opts or [])[::2], *(key for options in files for key in flatten(options))} - {BASE}
+
+
+def _own_files(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the options of a config file and of its bases, down to those of this package or of the internet."""
+    if path.resolve().is_relative_to(config_dir().resolve()):
+        return
+    options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    yield options
+    bases = options.get(BASE, [])
+    for base in bases if isinstance(bases, list) else [bases]:
+        if "://" not in base:
+            yield from _own_files(path.parent / os.path.expanduser(base))
 
 
 def _is_auto(key: str, value: Any) -> bool:
@@ -179,7 +227,7 @@ def _explain(cfg: CfgNode, origin: str, message: str) -> str:
     old = OLD_NAMES.get(renamed.group(1)) if renamed else None
     if renamed and old:
         note = f" ({old.note})" if old.note else ""
-        fix = f"; centermask-solo config convert {origin} OUT.yaml rewrites the file" if Path(origin).is_file() else ""
+        fix = f"; centermask-solo config convert {origin} OUT.yaml rewrites the file" if os.path.isfile(origin) else ""
         return f"the option {renamed.group(1)} is now {old.new}{note}{fix}"
     unknown = re.match(r"Non-existent (?:config )?key: (\S+)", message)
     if unknown:

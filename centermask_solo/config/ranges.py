@@ -63,7 +63,7 @@ RULES: dict[str, Rule] = {
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("value", "norm", "full_model"),
     "SOLVER.CLIP_GRADIENTS.*": POSITIVE,
     "SOLVER.OPTIMIZER": one_of("SGD", "AdamW"),
-    "SEED": integer(-1),
+    "SEED": integer(-1, 2**31 - 1),
     "VIS_PERIOD": integer(0),
     "OUTPUT_DIR": NAME,
     # --- Data ---
@@ -95,6 +95,7 @@ RULES: dict[str, Rule] = {
     # --- Evaluation ---
     "TEST.DETECTIONS_PER_IMAGE": COUNT,
     "TEST.EVAL_PERIOD": integer(0),
+    "TEST.DTYPE": one_of("float32", "bfloat16", "float16"),
     "TEST.AUG.MIN_SIZES": each(COUNT, minimum=1),
     "TEST.AUG.MAX_SIZE": COUNT,
     "TEST.KEYPOINT_OKS_SIGMAS": each(POSITIVE),

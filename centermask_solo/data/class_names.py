@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 
 from ..utils.errors import ConfigError
+from ..utils.reading import read_text, reading
 
 FORMS = "a .txt file with one name per line, or a .json file with a list of names or in COCO format"
 
@@ -23,10 +23,13 @@ def read_class_names(given: Sequence[str]) -> list[str]:
     """
     names = list(given)
     if len(given) == 1 and given[0].endswith((".txt", ".json")):
-        if not os.path.isfile(given[0]):
-            raise ConfigError(f"the file of class names {given[0]} is missing: correct the path, or list the names")
-        with open(given[0], encoding="utf-8") as file:
-            names = _parse(given[0], file.read())
+        try:
+            with reading(given[0], ConfigError):
+                names = _parse(given[0], read_text(given[0], ConfigError))
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"the file of class names {given[0]} is missing: correct the path, or list the names"
+            ) from error
     duplicates = {name for name in names if names.count(name) > 1}
     if duplicates:
         raise ConfigError(f"the class name '{min(duplicates)}' occurs twice: give every class its own name")

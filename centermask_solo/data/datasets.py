@@ -19,6 +19,7 @@ from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest_hint
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
+from .validation.files import refuse_outside
 from .validation.gate import usable_json
 
 # Modules whose loading functions only read the json
@@ -54,7 +55,7 @@ def register_shapes(root: str, split: str) -> None:
 def register_datasets(cfg: CfgNode) -> None:
     """Register the entries of ``DATASETS.COCO_JSON``: triples of a name, a json and a folder of images.
 
-    Registering an entry again is a no-op.
+    Registering an entry again is a no-op. ``DATASETS.ALLOW_OUTSIDE_PATHS`` holds for all datasets of the config.
 
     Raises:
         ConfigError: An entry is not such a triple, or its name belongs to another dataset.
@@ -75,6 +76,9 @@ def register_datasets(cfg: CfgNode) -> None:
                 f"DATASETS.COCO_JSON names '{name}', which is already registered with {known.get('json_file')}: "
                 "choose another name"
             )
+    for name in {entry[0] for entry in cfg.DATASETS.COCO_JSON} | {*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST}:
+        if name in DatasetCatalog:
+            vars(MetadataCatalog.get(name))["allow_outside_paths"] = cfg.DATASETS.ALLOW_OUTSIDE_PATHS
 
 
 def check_registered(name: str) -> None:
@@ -154,8 +158,12 @@ def _load_json(name: str, json_file: str, image_root: str, masks: bool, lvis: bo
     prepare_dataset(name)
     with usable_json(json_file, image_root, masks=masks, lvis=lvis) as path:
         if lvis:
-            return load_lvis_json(path, os.path.join(image_root, ""), name)  # which does not add the slash
-        return load_coco_json(path, image_root, name)
+            samples = load_lvis_json(path, os.path.join(image_root, ""), name)  # which does not add the slash
+        else:
+            samples = load_coco_json(path, image_root, name)
+    if not MetadataCatalog.get(name).get("allow_outside_paths", False):
+        refuse_outside((x["file_name"] for x in samples), image_root)
+    return samples
 
 
 @contextmanager

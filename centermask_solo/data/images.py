@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from ..utils.errors import DataError
+from ..utils.reading import check_regular
 from .pixels import Pixels, orient, to_8_bits
 
 MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
@@ -60,6 +61,7 @@ def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIX
         DataError: The image has more than ``max_pixels``.
         OSError: The file is missing or damaged; also the other ``IMAGE_ERRORS``.
     """
+    check_regular(path)
     with PathManager.open(path, "rb") as file:
         image = _open(file)
         _check_pixels(path, image.size, max_pixels)
@@ -148,6 +150,7 @@ def read_labels(path: str) -> NDArray[Any]:
         DataError: It is missing, damaged, or has several channels.
     """
     try:
+        check_regular(path)
         with PathManager.open(path, "rb") as file:
             labels = np.asarray(_open(file))
     except FileNotFoundError:

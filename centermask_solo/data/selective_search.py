@@ -36,11 +36,11 @@ def selective_search(dataset: Sequence[Sample], num_workers: int = 1) -> Iterato
             "selective search needs OpenCV's contrib build: install opencv-contrib-python-headless instead of "
             "opencv-python-headless, or name a trained RPN with --rpn CONFIG WEIGHTS"
         )
-    return _selective_search([sample["file_name"] for sample in dataset], num_workers)
+    return _selective_search([sample["file_name"] for sample in dataset], min(num_workers, len(dataset)))
 
 
 def _selective_search(paths: Sequence[str], num_workers: int) -> Iterator[Proposals]:
-    if num_workers == 1:
+    if num_workers <= 1:
         yield from map(_search, paths)
         return
     with closing(get_context("spawn").Pool(num_workers)) as pool:

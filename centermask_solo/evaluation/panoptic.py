@@ -142,7 +142,8 @@ class PanopticEvaluator(DatasetEvaluator):
         self._predictions.append(prediction)
         if self._output_dir:
             known = np.isin(ids, [x["id"] for x in prediction["segments_info"]])
-            with atomic_write(os.path.join(self._output_dir, "predictions", prediction["file_name"]), "wb") as file:
+            path = os.path.join(self._output_dir, "predictions", prediction["file_name"])
+            with atomic_write(path, "wb", durable=False) as file:
                 write_segment_ids(np.where(known, ids, VOID), file)
 
 

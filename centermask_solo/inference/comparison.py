@@ -11,6 +11,7 @@ from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
 from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
 from ..utils.errors import ConfigError
+from ..utils.files import claim_file
 from ..visualization.contact_sheet import contact_sheet
 from ..visualization.drawing import ColorBy
 from .predictor import Predictor, default_score_threshold
@@ -22,6 +23,8 @@ def compare_with_ground_truth(
     count: int = 12,
     score_threshold: float | None = None,
     color_by: ColorBy = "instance",
+    *,
+    overwrite: bool = False,
 ) -> str:
     """Draw images of the first dataset of ``DATASETS.TEST`` next to ground truth and predictions; return ``path``.
 
@@ -31,9 +34,10 @@ def compare_with_ground_truth(
         count: Maximum number of images, spread evenly over the dataset.
         score_threshold: Detections with lower scores are dropped (default: the threshold of the config's system).
         color_by: What has a color of its own: each instance, or each class.
+        overwrite: Whether ``path`` is replaced if it exists.
 
     Raises:
-        ConfigError: ``count`` is not positive, or there is no dataset.
+        ConfigError: ``count`` is not positive, there is no dataset, or ``path`` exists or is an input.
         DataError: The dataset has other classes than the weights, by name.
     """
     if count < 1:
@@ -41,9 +45,10 @@ def compare_with_ground_truth(
     if not cfg.DATASETS.TEST:
         raise ConfigError("DATASETS.TEST is empty: name the dataset whose images are to be drawn")
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
+    dataset = load_dataset(cfg.DATASETS.TEST[0])
+    claim_file(path, [cfg.MODEL.WEIGHTS, *(record["file_name"] for record in dataset)], overwrite=overwrite)
     predictor = Predictor(cfg)
     mapper = InstanceMapper(cfg, is_train=False)
-    dataset = load_dataset(cfg.DATASETS.TEST[0])
     order = order_in_dataset(class_names_of(predictor.model), cfg.DATASETS.TEST[0])
     if cfg.MODEL.LOAD_PROPOSALS:
         dataset = load_proposals_into_dataset(dataset, cfg.DATASETS.PROPOSAL_FILES_TEST[0])

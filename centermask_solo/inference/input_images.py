@@ -46,6 +46,8 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise DataError(f"the image is an array of {shape}: {_EXPECTED}")
     if not image.size:
         raise DataError(f"the image is an array of {shape}, which has no pixels: {_EXPECTED}")
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise DataError(f"the image has NaN or infinite values: {_EXPECTED}, of finite numbers")
     pixels = to_8_bits(image.reshape(*image.shape[:2], -1))
     return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
 

@@ -12,15 +12,15 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
 from detectron2.engine import DefaultPredictor
-from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
-from ..modeling.channels_last import to_channels_last
+from ..modeling.engine import prepare
 from ..modeling.option_scope import check_options_are_read
+from ..modeling.parts import build_checked, check_device
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
 from .input_images import as_bgr
@@ -34,6 +34,8 @@ def default_score_threshold(cfg: CfgNode) -> float:
 class Predictor(DefaultPredictor):
     """Detectron2's DefaultPredictor, also for several images at once.
 
+    The model is prepared for prediction: see :func:`~centermask_solo.modeling.engine.prepare`.
+
     Differs: the weights must fill the model, and the class names in ``metadata`` come from the checkpoint if it has
     them, so that no dataset needs to be registered.
     """
@@ -46,8 +48,8 @@ class Predictor(DefaultPredictor):
                 config's dataset if it is registered and has as many classes as the model.
 
         Raises:
-            ConfigError: No weights are named, the images have another format than RGB or BGR, or there are more or
-                fewer class names than classes.
+            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot compute
+                in ``TEST.DTYPE``, or there are more or fewer class names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
         if not cfg.MODEL.WEIGHTS:
@@ -55,11 +57,11 @@ class Predictor(DefaultPredictor):
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
         check_options_are_read(cfg, default_config())
+        check_device(cfg.MODEL.DEVICE)
         self.cfg = cfg.clone()
-        self.model = build_model(self.cfg).eval()
-        if cfg.MODEL.CHANNELS_LAST:
-            to_channels_last(self.model)
+        self.model = build_checked(self.cfg).eval()
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
+        prepare(self.model, dtype=cfg.TEST.DTYPE, channels_last=cfg.MODEL.CHANNELS_LAST)
         names = checkpoint.get("thing_classes") if class_names is None else class_names
         if class_names is not None and _num_classes(cfg) not in (0, len(class_names)):
             raise ConfigError(

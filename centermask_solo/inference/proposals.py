@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import ProposalNetwork, build_model
+from detectron2.modeling import ProposalNetwork
 
 from ..checkpoint import Checkpointer
 from ..data.loader import Sample
 from ..data.mapper import InstanceMapper
 from ..data.proposals import Proposals
+from ..modeling.parts import build_checked
 from ..utils.errors import ConfigError
 
 SYSTEMS = ("GeneralizedRCNN", "PanopticFPN", "ProposalNetwork")
@@ -34,7 +35,7 @@ def rpn_proposals(cfg: CfgNode, dataset: Sequence[Sample]) -> Iterator[Proposals
             f"a {system} with MODEL.PROPOSAL_GENERATOR.NAME '{generator}' has no RPN: give the config of a Faster or "
             "Mask R-CNN, or of an RPN"
         )
-    model = build_model(cfg)
+    model = build_checked(cfg)
     Checkpointer(model, complete=True).load(cfg.MODEL.WEIGHTS)
     network = ProposalNetwork(
         backbone=model.backbone,

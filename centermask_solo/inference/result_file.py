@@ -12,7 +12,7 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from pycocotools.mask import area
 
-from ..utils.files import atomic_write, make_folder
+from ..utils.files import atomic_write, make_folder, open_to_write
 
 PREDICTIONS = "predictions.json"
 
@@ -35,12 +35,12 @@ class PredictionsFile:
             class_names: Names of the categories, whose ids start at 1; may be empty.
 
         Raises:
-            ConfigError: The folder cannot be created.
+            ConfigError: The folder or the file cannot be created.
         """
         make_folder(folder)
         self.num_images = self.num_instances = 0
         self._path = os.path.join(folder, PREDICTIONS)
-        self._lines = open(self._path + "l", "w+", encoding="utf-8")  # noqa: SIM115 (closed by __exit__)
+        self._lines = open_to_write(self._path + "l", "w+")
         self._categories = [{"id": i, "name": name} for i, name in enumerate(class_names, 1)]
 
     def add(self, file_name: str, height: int, width: int, instances: Instances) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -12,14 +14,16 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ..utils.errors import ConfigError, DataError
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, claim_folder, remove_temporary_files
 from ..visualization.drawing import ColorBy, draw_predictions
 from .predictor import Predictor, default_score_threshold
-from .result_file import PredictionsFile
+from .result_file import PREDICTIONS, PredictionsFile
 from .sources import find_images
 from .streams import refuse_streams
 
+RESULTS = (PREDICTIONS, f"{PREDICTIONS}l", "[0-9][0-9][0-9][0-9]*_*.jpg")  # patterns of the names
 MIN_PICTURE = 400  # pixels of the longer side
+MAX_PICTURE = 65_500  # the same; what OpenCV's JPEG can have
 
 
 class Predicted(NamedTuple):
@@ -46,6 +50,7 @@ def predict_to_folder(
     with_pictures: bool = True,
     color_by: ColorBy = "instance",
     recursive: bool = False,
+    overwrite: bool = False,
 ) -> Predicted:
     """Write the instances in images to ``predictions.json``, with a picture of each image; return what was found.
 
@@ -60,10 +65,11 @@ def predict_to_folder(
         with_pictures: Whether to draw the instances, too.
         color_by: What has a color of its own in pictures.
         recursive: Whether folders include their subfolders.
+        overwrite: Whether results of an earlier run in ``output_dir`` are replaced.
 
     Raises:
         ConfigError: ``batch_size`` is not positive, an input is a video or a camera, ``output_dir`` cannot be created,
-            or the config cannot predict.
+            has one of the inputs in it, or results of an earlier run, or the config cannot predict.
         DataError: An input matches no image, or no image can be read.
         WeightsError: The weights do not fill the model.
     """
@@ -72,7 +78,9 @@ def predict_to_folder(
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
     refuse_streams(inputs)
     paths = find_images(inputs, recursive)
+    claim_folder(output_dir, RESULTS if with_pictures else RESULTS[:2], paths, overwrite=overwrite)
     predictor = Predictor(cfg)
+    _remove_earlier(output_dir)
     failures: list[DataError] = []
     with (
         PredictionsFile(output_dir, predictor.metadata.get("thing_classes", [])) as file,
@@ -84,7 +92,7 @@ def predict_to_folder(
             height, width = image.shape[:2]
             file.add(path, height, width, instances)
             if with_pictures:
-                canvas = _enlarged(image)[:, :, ::-1]
+                canvas = _canvas(image)[:, :, ::-1]
                 picture = draw_predictions(canvas, instances, predictor.metadata, color_by=color_by)
                 _write_jpeg(_picture_path(output_dir, path, file.num_images), picture[:, :, ::-1])
             bar.update(file.num_images + len(failures) - bar.n)
@@ -94,8 +102,11 @@ def predict_to_folder(
     return Predicted(file.num_images, file.num_instances, failures)
 
 
-def _enlarged(image: np.ndarray) -> np.ndarray:
-    """Return an image that is smaller than names are readable in, several times as large; other images as they are."""
+def _canvas(image: np.ndarray) -> np.ndarray:
+    """Return an image that is smaller than names are readable in, several times as large; one too large, smaller."""
+    if max(image.shape[:2]) > MAX_PICTURE:
+        height, width = (max(1, n * MAX_PICTURE // max(image.shape[:2])) for n in image.shape[:2])
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     factor = -(-MIN_PICTURE // max(image.shape[:2]))
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else image
 
@@ -106,8 +117,23 @@ def _picture_path(output_dir: str, path: str, image_id: int) -> str:
     return os.path.join(output_dir, f"{image_id:04d}_{stem}.jpg")
 
 
+def _remove_earlier(output_dir: str) -> None:
+    """Remove what is half-written, and the pictures of the run whose predictions are in a folder.
+
+    New pictures may have other names, so that both would be there.
+    """
+    remove_temporary_files(output_dir)
+    try:
+        images = json.loads(Path(output_dir, PREDICTIONS).read_bytes())["images"]
+        pictures = [Path(_picture_path(output_dir, image["file_name"], image["id"])) for image in images]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # nothing says what belongs to it
+    for path in pictures:
+        path.unlink(missing_ok=True)
+
+
 def _write_jpeg(path: str, picture: Any) -> None:
     """Write an image, (H, W, 3) uint8 in BGR order."""
     _, encoded = cv2.imencode(".jpg", picture)
-    with atomic_write(path, "wb") as file:
+    with atomic_write(path, "wb", durable=False) as file:
         file.write(encoded.tobytes())

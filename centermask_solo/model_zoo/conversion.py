@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,17 +9,19 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
+from ..checkpoint.files import write_safetensors
 from ..checkpoint.fit import Fit, fit_weights
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import default_config, load_config, merge_config, value_of
 from ..modeling.systems import System
 from ..utils.errors import ConfigError, WeightsError
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, claim_file
 from ..utils.text import name_some
 from .matching import adapt, match_configs
 from .signatures import empty_state, pixel_format_of
 
+SAFETENSORS = ".safetensors"
 COCO_CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]
 
 
@@ -59,7 +60,7 @@ def convert_weights(
 
     Args:
         path: Path or URL of the weights.
-        target: File to write.
+        target: File to write, in the format of PyTorch (.pth) or of safetensors (.safetensors).
         config_file: Config of the model; by default the one inside the file, or the one of this package that the
             weights belong to.
         thing_classes: Names of the classes in order; by default those inside the file, or COCO's if there are 80.
@@ -69,10 +70,9 @@ def convert_weights(
         WeightsError: The weights cannot be read, are not a detector's, or do not fit the config.
         ConfigError: The target cannot be written, the config cannot be read, or the names do not fit the weights.
     """
-    if not target.endswith(".pth"):
-        raise ConfigError(f"{target} would be a file of PyTorch: give it a name that ends in .pth")
-    if os.path.exists(target) and not overwrite:
-        raise ConfigError(f"{target} exists already: give another name, or --overwrite")
+    if not target.endswith((".pth", SAFETENSORS)):
+        raise ConfigError(f"{target} has no known format: give it a name that ends in .pth or {SAFETENSORS}")
+    claim_file(target, [path, *filter(None, [config_file])], overwrite=overwrite)
     file = read_weight_file(path)
     if file.system is None:
         raise WeightsError(
@@ -84,8 +84,11 @@ def convert_weights(
     fit = _check_fit(file, cfg, config)
     weights = {key: torch.as_tensor(value) for key, value in fit.weights.items()}
     content = {"model": weights, "config": cfg.dump(), **({"thing_classes": names} if names else {})}
-    with atomic_write(target, "wb") as output:
-        torch.save(content, output)
+    if target.endswith(SAFETENSORS):
+        write_safetensors(target, content)
+    else:
+        with atomic_write(target, "wb") as output:
+            torch.save(content, output)
     return Converted(file.source_name, len(weights), config, cfg, names, pixel_format_of(cfg), fit.unbuilt_parts)
 
 

@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 
 from ..checkpoint.files import check_weights_file
 from ..checkpoint.weight_file import WeightFile, read_weight_file
-from ..config import AUTO_NUMBER, default_config, load_config, merge_config, value_of
+from ..config import AUTO_NUMBER, check_pairs, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError, WeightsError
 from .conversion import make_config
@@ -60,6 +60,7 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
         ConfigError: There is no config, or an option is wrong.
         WeightsError: As for :func:`find_config`.
     """
+    check_pairs(opts)
     cfg = default_config()
     merge_config(cfg, config_file or find_config(weights), [*opts, "MODEL.WEIGHTS", weights])
     system = find_system(cfg.MODEL.META_ARCHITECTURE)

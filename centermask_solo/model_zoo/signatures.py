@@ -141,15 +141,14 @@ def make_signature(name: str) -> Signature:
 
 def empty_state(cfg: CfgNode) -> Mapping[str, Tensor]:
     """Return the state dict of a config's model on the meta device, which takes no memory."""
-    from detectron2.modeling import build_model
-
     from ..modeling import models  # noqa: F401  (registers the models)
+    from ..modeling.parts import build_checked
 
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
-        return build_model(cfg).state_dict()
+        return build_checked(cfg).state_dict()
 
 
 def pixel_format_of(cfg: CfgNode) -> PixelFormat:

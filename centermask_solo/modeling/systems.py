@@ -82,8 +82,8 @@ class System:
     def count_classes(self, values: Mapping[str, Any]) -> int | None:
         """Return the number of classes of a state dict (names to tensors or arrays); None if no layer gives it."""
         for outputs in self.class_outputs:
-            if outputs.weight in values:
-                num_anchors = values[outputs.boxes].shape[0] // 4 if outputs.boxes else 1
+            if outputs.weight in values and len(values[outputs.weight].shape):
+                num_anchors = max(1, values[outputs.boxes].shape[0] // 4) if outputs.boxes else 1
                 return values[outputs.weight].shape[0] // num_anchors - outputs.background
         return None
 

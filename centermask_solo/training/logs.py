@@ -20,8 +20,8 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from ..utils.errors import WarningFormatter
-from ..utils.files import make_folder
+from ..utils.errors import WarningFormatter, escape_unencodable
+from ..utils.files import make_folder, open_to_write
 
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
 NEVER = logging.CRITICAL + 1
@@ -69,6 +69,8 @@ def set_up_run(cfg: CfgNode, args: argparse.Namespace, memory: MemoryHandler) ->
         default_setup(cfg, args)
     for logger in loggers:
         logger.handlers = [x for x in logger.handlers if getattr(x, "stream", None) is not unseen]
+        for handler in logger.handlers:
+            escape_unencodable(getattr(handler, "stream", None))
 
 
 class _SummaryHandler(logging.StreamHandler):
@@ -127,7 +129,7 @@ def output_in_log(output_dir: str) -> Iterator[None]:
     loggers[-1].addHandler(logging.NullHandler())  # or else its warnings would go to standard error
     try:
         with (
-            open(os.path.join(output_dir, "log.txt"), "a", encoding="utf-8") as file,
+            open_to_write(os.path.join(output_dir, "log.txt"), "a") as file,
             contextlib.redirect_stdout(file),
             warnings.catch_warnings(),
         ):

@@ -8,8 +8,10 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 
 from .evaluate import evaluate
+from .output_folder import files_of_run, remove_run
 from .summary import training_summary
 from .trainer import Trainer
 
@@ -17,7 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def run_training(
-    cfg: CfgNode, *, resume: bool = False, eval_only: bool = False, hooks: Sequence[HookBase] = ()
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    eval_only: bool = False,
+    overwrite: bool = False,
+    hooks: Sequence[HookBase] = (),
 ) -> dict[str, Any]:
     """Train and evaluate, or only evaluate, the model of a config; return the results of the last evaluation.
 
@@ -25,11 +32,15 @@ def run_training(
         cfg: Config from ``setup_cfg``.
         resume: Continue from (or evaluate) the last checkpoint in ``OUTPUT_DIR``.
         eval_only: Evaluate ``MODEL.WEIGHTS`` without training.
+        overwrite: Remove what an earlier training has left in ``OUTPUT_DIR``, as soon as the new one can begin.
         hooks: Further hooks of the trainer.
     """
     if eval_only:
         return evaluate(cfg, resume=resume)
+    earlier = files_of_run(cfg.OUTPUT_DIR) if overwrite else []
     trainer = Trainer(cfg, hooks)
     trainer.resume_or_load(resume=resume)
+    if comm.is_main_process():
+        remove_run(earlier)
     logger.info(training_summary(trainer))
     return trainer.train()

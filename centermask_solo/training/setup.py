@@ -4,36 +4,31 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 
-import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
 
 from .. import add_centermask_solo_config  # from the package, which registers the models, too
 from ..checkpoint.files import check_weights_file
+from ..checkpoint.folder import has_checkpoints
 from ..config import AUTO, AUTO_NUMBER, default_config, find_config_file, given_options, merge_config, value_of
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets, check_num_classes
 from ..evaluation import check_evaluator
 from ..modeling.option_scope import check_options_are_read
+from ..modeling.parts import check_device, check_parts
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
-from ..utils.files import make_folder
+from ..utils.reading import printable
 from ..utils.text import name_some
 from .logs import Screen, set_up_run, start_log
+from .output_folder import open_output_folder
 
 logger = logging.getLogger(__name__)
 
-REGISTRIES = {
-    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
-    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
-    "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
-}
 SEMANTIC_SYSTEMS = ("PanopticFPN", "SemanticSegmentor")  # Detectron2's, whose semantic head has its own classes
 
 
@@ -41,7 +36,8 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 
     Args:
-        args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``.
+        args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``. It
+            may have ``overwrite``, which replaces the training in ``OUTPUT_DIR``.
         screen: What of the log is also printed, not only written to ``OUTPUT_DIR``.
 
     Raises:
@@ -55,11 +51,13 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
     if note:
         logger.info(note)
-    resumes = args.resume and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"))
+    resumes = args.resume and has_checkpoints(cfg.OUTPUT_DIR)
     if cfg.MODEL.WEIGHTS and not resumes:
         check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+    if printable(cfg.OUTPUT_DIR) != cfg.OUTPUT_DIR:  # which TensorBoard and PyTorch cannot write to
+        raise ConfigError(f"OUTPUT_DIR {printable(cfg.OUTPUT_DIR)} is not UTF-8: choose another folder")
     cfg.freeze()
-    make_folder(cfg.OUTPUT_DIR)
+    open_output_folder(cfg, args)
     if args.config_file:  # Detectron2 reads it once more, but does not know the names in configs
         args = argparse.Namespace(**{**vars(args), "config_file": find_config_file(args.config_file)})
     set_up_run(cfg, args, memory)
@@ -81,11 +79,8 @@ def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None
     Raises:
         UserError: They do not fit, as far as can be seen at once.
     """
-    _check_device(cfg.MODEL.DEVICE)
-    for option, registry in REGISTRIES.items():
-        if value_of(cfg, option) not in registry:
-            known = sorted(name for name, _ in registry)
-            raise ConfigError(f"{option} '{value_of(cfg, option)}' is not one of {', '.join(known)}")
+    check_device(cfg.MODEL.DEVICE)
+    check_parts(cfg)
     if for_training and not cfg.DATASETS.TRAIN:
         raise ConfigError("DATASETS.TRAIN is empty: name the dataset to train on, or give a --config-file that does")
     if not for_training and not cfg.DATASETS.TEST:
@@ -134,16 +129,6 @@ def _set_num_classes(cfg: CfgNode, key: str, classes: Mapping[str, Sequence[str]
     number = len(known[first]) if known else before
     cfg.merge_from_list([key, number])
     return "" if number == before else f"{key} is {number}, the number of classes of '{first}'."
-
-
-def _check_device(name: str) -> None:
-    """Raise ConfigError unless ``name`` is a device that PyTorch can use here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"MODEL.DEVICE '{name}' is not a device of PyTorch: give 'cuda' or 'cpu'") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
 
 
 def check_stuff_classes(names: Sequence[str], num_classes: int) -> None:

@@ -26,6 +26,7 @@ from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
 from ..modeling.channels_last import to_channels_last
+from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import UserErrorFilter, WeightsError
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
@@ -140,7 +141,8 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         """Return the model on its device, in the memory format that ``MODEL.CHANNELS_LAST`` states."""
-        model = super().build_model(cfg)
+        with unknown_parts_explained():
+            model = super().build_model(cfg)
         return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
 
     @classmethod

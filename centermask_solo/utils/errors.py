@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # with or without a path
+MAX_MESSAGE = 1400  # characters, which the values that a message quotes can exceed
+REFUSALS = {  # of the machine, about a path that the user has chosen
+    *(errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
+    *(errno.EIO, errno.ENXIO, errno.EMFILE, errno.ENFILE),
+}
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 
@@ -47,7 +56,24 @@ def user_message(error: BaseException | None) -> str | None:
     text, name = str(error), type(error).__name__
     if text.startswith(f"Caught {name} ") and "\nOriginal " in text:
         text = re.split(rf"^(?:\w+\.)*{name}: ", text, flags=re.MULTILINE)[-1]
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    half = MAX_MESSAGE // 2
+    return text if len(text) <= MAX_MESSAGE else f"{text[:half]} … {text[-half:]}"
+
+
+def as_user_error(error: BaseException | None) -> UserError | None:
+    """Return a :class:`UserError` as it is, and one for a file that the disk or its rights refuse; None for others."""
+    if isinstance(error, UserError):
+        return error
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in DISK_ERRORS or (error.filename is not None and error.errno in REFUSALS):
+        what = "a file" if error.filename is None else os.fsdecode(error.filename)
+        return UserError(
+            f"{what} cannot be read or written ({error.strerror}): make room or get the right to do so, or choose "
+            "another path"
+        )
+    return None
 
 
 def report(error: UserError) -> None:
@@ -55,12 +81,20 @@ def report(error: UserError) -> None:
     print(f"error: {user_message(error)}", file=sys.stderr, flush=True)
 
 
+def escape_unencodable(stream: object) -> None:
+    r"""Let a text stream write escapes such as ``\udce9`` for what it cannot encode, as in names of other encodings."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 @contextmanager
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    A missing Detectron2 is one, too. Ctrl-C ends in one line and exit code 130.
+    So is what the machine refuses, such as a full disk or a folder without rights, and a missing Detectron2. Ctrl-C
+    ends in one line and exit code 130. Standard output escapes what its encoding lacks.
     """
+    escape_unencodable(sys.stdout)
     try:
         yield
     except UserError as error:
@@ -72,6 +106,12 @@ def reported_errors() -> Iterator[None]:
         if error.name != "detectron2":
             raise
         report(missing_detectron2())
+        raise SystemExit(EXIT_CODE) from None
+    except OSError as error:
+        reported = as_user_error(error)
+        if reported is None:
+            raise
+        report(reported)
         raise SystemExit(EXIT_CODE) from None
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
@@ -92,4 +132,4 @@ class UserErrorFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return False for a record that carries such a traceback."""
-        return record.exc_info is None or not isinstance(record.exc_info[1], UserError)
+        return record.exc_info is None or as_user_error(record.exc_info[1]) is None

@@ -1,18 +1,25 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and never over what a user did not mean to lose."""
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import ConfigError
 
+_Path = str | os.PathLike[str]
 
-def make_folder(path: str | os.PathLike[str]) -> None:
+_KEPT_OF_NAME = 40  # characters of the file's name in the temporary one, which may be no longer than a name can be
+_TEMPORARY = re.compile(r"\..{1,40}\.[a-z0-9_]{8}\.tmp", re.DOTALL)
+
+
+def make_folder(path: _Path) -> None:
     """Create a folder and its parents unless it exists.
 
     Raises:
@@ -20,14 +27,30 @@ def make_folder(path: str | os.PathLike[str]) -> None:
     """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder {os.fspath(path)} cannot be created ({error.strerror}): choose another path"
-        ) from error
+    except (OSError, ValueError) as error:  # the latter of a zero byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"the folder {os.fspath(path)} cannot be created ({reason}): choose another path") from error
+
+
+class _Raw(io.FileIO):
+    """A file that remembers why it could not be written, since encoders such as PyTorch's hide that."""
+
+    failure: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def fileno(self) -> int:
+        """Refuse, because Pillow would write to the descriptor itself."""
+        raise io.UnsupportedOperation("fileno")
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(path: _Path, mode: str = "w", *, durable: bool = True) -> Iterator[IO[Any]]:
     """Open a file that replaces ``path`` once it has been written without an error.
 
     It is written under a temporary name in the same folder, which is created if it does not exist; after an error the
@@ -36,22 +59,133 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[A
     Args:
         path: File to write.
         mode: "w" for text in UTF-8, "wb" for bytes.
+        durable: Wait until the disk has the content, so that ``path`` is whole even after a power failure. For what
+            cannot be made again within seconds.
 
     Raises:
-        ConfigError: The folder cannot be created.
+        ConfigError: The folder cannot be created, or the file cannot be written.
     """
     target = Path(path)
     make_folder(target.parent)
-    encoding = None if "b" in mode else "utf-8"
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    if os.path.exists(target) and not os.path.isfile(target):
+        kind = "a folder" if target.is_dir() else "not an ordinary file"
+        raise ConfigError(f"{os.fspath(path)} cannot be written (it is {kind}): choose another path")
     try:
-        with open(descriptor, mode, encoding=encoding) as file:
+        prefix = f".{target.name[:_KEPT_OF_NAME]}."
+        descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
+    except (OSError, ValueError) as error:  # the latter of a zero byte
+        raise _unwritable(path, error) from error
+    raw = _Raw(descriptor, "wb")
+    buffer = io.BufferedWriter(raw)
+    try:
+        with buffer if "b" in mode else io.TextIOWrapper(buffer, encoding="utf-8") as file:
             yield file
+            file.flush()
+            if durable:
+                os.fsync(descriptor)
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
-    except BaseException:
+        _replace(temporary, path)
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if raw.failure is not None and isinstance(error, Exception):
+            raise _unwritable(path, raw.failure) from error
         raise
+
+
+def _replace(temporary: str, path: _Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: _Path, error: OSError | ValueError) -> ConfigError:
+    reason = getattr(error, "strerror", None) or error
+    return ConfigError(
+        f"{os.fspath(path)} cannot be written ({reason}): make room there or get the right to write, "
+        "or choose another path"
+    )
+
+
+def open_to_write(path: _Path, mode: str = "w") -> IO[str]:
+    """Open a file in UTF-8 that is written bit by bit, so that nothing is lost if its program is killed.
+
+    Raises:
+        ConfigError: It cannot be opened.
+    """
+    try:
+        return open(path, mode, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def remove_temporary_files(folder: _Path, pattern: str = "*") -> list[str]:
+    """Remove what :func:`atomic_write` left in a folder when its program was killed; return the names.
+
+    Args:
+        folder: A folder that no other program writes to.
+        pattern: Which paths below it are looked at, as for ``Path.glob``.
+    """
+    found = [path for path in Path(folder).glob(pattern) if _TEMPORARY.fullmatch(path.name) and path.is_file()]
+    for path in found:
+        with suppress(OSError):  # it is in nobody's way
+            path.unlink()
+    return sorted(path.name for path in found)
+
+
+def claim_file(path: _Path, inputs: Iterable[_Path] = (), *, overwrite: bool = False) -> None:
+    """Check, before the work begins, that a file may be written.
+
+    Args:
+        path: File to write.
+        inputs: Files that are read, which it must not be, also not by a link or under another name.
+        overwrite: Whether it may exist.
+
+    Raises:
+        ConfigError: It is an input, or exists.
+    """
+    if any(is_same(path, x) for x in inputs):
+        raise ConfigError(f"{os.fspath(path)} is an input, which would be lost: choose another name for the output")
+    if os.path.lexists(path) and not overwrite:
+        raise ConfigError(f"{os.fspath(path)} exists already: choose another name, or replace it with --overwrite")
+
+
+def claim_folder(
+    folder: _Path, results: Iterable[str], inputs: Iterable[_Path] = (), *, overwrite: bool = False
+) -> None:
+    """Check, before the work begins, that files may be written to a folder.
+
+    Args:
+        folder: Folder to write to, which need not exist.
+        results: Patterns of the names that are written there, as for ``Path.glob``.
+        inputs: Files and folders that are read; none may be the folder or directly in it, also not by a link.
+        overwrite: Whether it may hold such results already.
+
+    Raises:
+        ConfigError: An input is there, or such results are.
+    """
+    here = os.path.realpath(folder)
+    for path in inputs:
+        there = os.path.realpath(path)
+        if here in (there, os.path.dirname(there)):
+            raise ConfigError(
+                f"the input {os.fspath(path)} is in the output folder {os.fspath(folder)}: choose another folder for "
+                "the output, outside of the inputs"
+            )
+    found = next((path for pattern in results for path in sorted(Path(folder).glob(pattern))), None)
+    if found is not None and not overwrite:
+        raise ConfigError(
+            f"{os.fspath(folder)} holds the results of another run, such as {found.name}: choose another folder, or "
+            "replace them with --overwrite"
+        )
+
+
+def is_same(a: _Path, b: _Path) -> bool:
+    """Return whether two paths, which need not exist, are of the same file."""
+    try:
+        return os.path.samefile(a, b)
+    except OSError:
+        return os.path.realpath(a) == os.path.realpath(b)
 
 
 def _umask() -> int:

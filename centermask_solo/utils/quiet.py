@@ -22,4 +22,5 @@ def hide_foreign_warnings() -> None:
     for text in DEPRECATED:
         for kind in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=text, category=kind)
+    logging.raiseExceptions = False  # of a log that cannot be written, as on a full disk, whose error is reported once
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)

@@ -1,5 +1,6 @@
 """Weights go in safely and completely, or the user learns why not."""
 
+import errno
 import os
 import pickle
 
@@ -10,7 +11,8 @@ from torch import nn
 
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.checkpoint.files import check_weights_file
-from centermask_solo.utils.errors import WeightsError
+from centermask_solo.utils import files
+from centermask_solo.utils.errors import ConfigError, NonFiniteLossError, WeightsError
 
 
 class Model(nn.Module):
@@ -53,18 +55,52 @@ def test_class_names_ride_along(tmp_path):
     assert extra["iteration"] == 7
 
 
-def test_a_run_killed_while_a_checkpoint_is_tagged_keeps_the_one_before(tmp_path, monkeypatch):
+@pytest.mark.parametrize("moment", [0, 1])
+def test_a_run_killed_while_a_checkpoint_is_written_or_tagged_keeps_the_one_before(tmp_path, monkeypatch, moment):
     checkpointer = Checkpointer(nn.Linear(1, 1), str(tmp_path))
     checkpointer.save("first")
+    replace, moments = os.replace, iter(range(2))
 
     def kill(*args):
-        raise KeyboardInterrupt
+        if next(moments) == moment:
+            raise KeyboardInterrupt
+        replace(*args)
 
     monkeypatch.setattr(os, "replace", kill)
     with pytest.raises(KeyboardInterrupt):
         checkpointer.save("second")
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "first.pth")
-    assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint", "second.pth"]
+    assert sorted(os.listdir(tmp_path)) == ["first.pth", "last_checkpoint", "second.pth"][: 2 + moment]
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path, monkeypatch):
+    model = nn.Linear(1, 1)
+    Checkpointer(model, str(tmp_path)).save("model_final")
+    before = (tmp_path / "model_final.pth").read_bytes()
+
+    def write(self, data):
+        self.failure = OSError(errno.ENOSPC, "No space left on device")
+        raise self.failure
+
+    monkeypatch.setattr(files._Raw, "write", write)
+    nn.init.ones_(model.weight)
+    with pytest.raises(ConfigError, match=r"model_final\.pth cannot be written \(No space left on device\)"):
+        Checkpointer(model, str(tmp_path)).save("model_final")
+    assert (tmp_path / "model_final.pth").read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["last_checkpoint", "model_final.pth"]
+
+
+@pytest.mark.parametrize("name", ["weight", "running_mean"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_that_diverged_replaces_no_checkpoint(tmp_path, name, value):
+    model = nn.BatchNorm1d(2)
+    checkpointer = Checkpointer(model, str(tmp_path))
+    checkpointer.save("model_final", iteration=7)
+    with torch.no_grad():
+        getattr(model, name)[1] = value
+    with pytest.raises(NonFiniteLossError, match=f"'{name}' became infinite or NaN, so model_final.pth is not written"):
+        checkpointer.save("model_final")
+    assert Checkpointer(nn.BatchNorm1d(2)).load(str(tmp_path / "model_final.pth"))["iteration"] == 7
 
 
 @pytest.mark.parametrize("protocol", [2, 4])

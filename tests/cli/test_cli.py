@@ -46,6 +46,9 @@ def test_predict(tmp_path, capsys):
     assert len(json.loads(Path(results, "predictions.json").read_text())["annotations"]) == 2
     assert len(list(Path(results).glob("*.jpg"))) == 2
     again = ["predict", "--weights", weights, "--input", data, "--output", results, "--score-threshold", "0.99"]
+    code, text = fails(capsys, *again, "--no-pictures")
+    assert (code, text.count("\n")) == (2, 1) and "results holds the results of another run" in text
+    again.append("--overwrite")
     main([*again, "--no-pictures", "--batch-size", "2"])
     assert "0 instances" in capsys.readouterr().out
     shutil.copytree(data, tmp_path / "nested" / "data")
@@ -53,7 +56,7 @@ def test_predict(tmp_path, capsys):
     code, text = fails(capsys, *nested)
     assert code == 2
     assert "its subfolders contain 2, which --recursive includes" in text
-    main([*nested, "--recursive", "--no-pictures"])
+    main([*nested, "--recursive", "--no-pictures", "--overwrite"])
     assert "2 instances" in capsys.readouterr().out
     (tmp_path / "data" / "1.png").write_bytes(b"damaged")
     code, text = fails(capsys, *again, "--color-by", "class")
@@ -171,17 +174,17 @@ def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
 def test_train_parses_like_detectron2(words):
     ours = vars(build_parser().parse_args(["train", *words]))
     assert ours.pop("run") is train.run
-    assert ours.pop("verbose") is False
+    assert ours.pop("verbose") is ours.pop("overwrite") is False
     assert ours == vars(default_argument_parser().parse_args(words))
 
 
-def test_train_has_the_flags_of_detectron2_and_one_more():
+def test_train_has_the_flags_of_detectron2_and_two_more():
     def flags(parser):
         return {(*x.option_strings, x.dest, x.nargs, x.type and type(x.type("1")), x.default) for x in parser._actions}
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {"verbose"}
+    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {"verbose", "overwrite"}
     assert not flags(default_argument_parser()) - flags(parser)
 
 

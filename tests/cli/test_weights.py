@@ -83,7 +83,9 @@ def test_errors(theirs, tmp_path, capsys):
     code, text = fails(capsys, "weights", "inspect", str(tmp_path / "absent.pth"))
     assert code == 2 and text.startswith("error: ") and "absent.pth" in text
     code, text = fails(capsys, "weights", "convert", theirs, theirs)
-    assert (code, text) == (2, f"error: {theirs} exists already: give another name, or --overwrite\n")
+    assert (
+        code == 2 and text == f"error: {theirs} is an input, which would be lost: choose another name for the output\n"
+    )
     code, text = fails(capsys, "weights", "convert", theirs, str(tmp_path / "x.pth"), "--classes", "a", "b", "a")
     assert (code, text) == (2, "error: the class name 'a' occurs twice: give every class its own name\n")
     code, text = fails(capsys, "weights")

@@ -58,6 +58,22 @@ def test_label_images(files, workers, capsys):
     assert "2 images, labels 0 (things) to 3, 255 unlabeled" in capsys.readouterr().out
 
 
+def test_neither_the_input_nor_other_labels_are_replaced(files, capsys):
+    before = [(files / "panoptic" / f"{x}.png").read_bytes() for x in "ab"]
+    (files / "stuff").symlink_to(files / "panoptic")
+    for flags in ([], ["--overwrite"]):
+        with pytest.raises(SystemExit):
+            run(files, "--workers", "1", *flags)
+        assert "panoptic is in the output folder" in capsys.readouterr().err
+    assert [(files / "panoptic" / f"{x}.png").read_bytes() for x in "ab"] == before
+    (files / "stuff").unlink()
+    run(files, "--workers", "1")
+    with pytest.raises(SystemExit):
+        run(files, "--workers", "1")
+    assert "stuff holds the results of another run, such as a.png" in capsys.readouterr().err
+    run(files, "--workers", "1", "--overwrite")
+
+
 def test_coco_gets_the_labels_of_detectron2s_metadata():
     is_thing = {x["id"]: bool(x["isthing"]) for x in COCO_CATEGORIES}
     ids = np.array([sorted(is_thing)])  # each category's id is also its segment's

@@ -60,6 +60,9 @@ def test_proposals_by_an_rpn_for_fast_rcnn(data, rpn, tmp_path, capsys):
     prepare_proposals.main(["--coco-json", *data, "--rpn", config, rpn, "--output", folder])
     path = f"{folder}/few_shapes.pkl"
     assert f"{path}: proposals for 3 images, by the RPN of {config} with {rpn}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        prepare_proposals.main(["--coco-json", *data, "--rpn", config, rpn, "--output", folder])
+    assert f"{path} exists already: choose another name, or replace it with --overwrite" in capsys.readouterr().err
     content = read_proposals(path)
     images = {x["id"]: x for x in json.loads(Path(data[1]).read_text())["images"]}
     assert sorted(content["ids"]) == sorted(images) and content["source"] == f"the RPN of {config} with {rpn}"

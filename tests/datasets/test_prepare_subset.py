@@ -52,6 +52,24 @@ def test_first_images_with_objects(coco_json, tmp_path, monkeypatch, capsys):
     assert "2 images, 3 objects" in capsys.readouterr().out
 
 
+def test_neither_the_input_nor_another_file_is_replaced(coco_json, tmp_path, monkeypatch, capsys):
+    before = coco_json.read_bytes()
+    (tmp_path / "link.json").symlink_to(coco_json)
+    for flags in ([], ["--overwrite"]):
+        with pytest.raises(SystemExit):
+            run(monkeypatch, coco_json, "--count", 2, "--output", tmp_path / "link.json", *flags)
+        assert "link.json is an input, which would be lost" in capsys.readouterr().err
+    assert coco_json.read_bytes() == before
+    output = tmp_path / "two.json"
+    output.write_text("dear")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, coco_json, "--count", 2, "--output", output)
+    assert "two.json exists already" in capsys.readouterr().err
+    assert output.read_text() == "dear"
+    run(monkeypatch, coco_json, "--count", 2, "--output", output, "--overwrite")
+    assert read_coco_json(str(output)).classes == ["a"]
+
+
 def test_too_few_images(coco_json, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, coco_json, "--count", 3, "--output", tmp_path / "three.json")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -212,8 +213,8 @@ def test_threshold_is_that_of_the_system(cfg, folder, monkeypatch):
     record = systems.System("TinyModel", "MODEL.RETINANET.NUM_CLASSES", (), (), (), score_threshold=0.95)
     monkeypatch.setitem(systems._SYSTEMS, "TinyModel", record)
     assert default_score_threshold(cfg) == 0.95
-    assert predict_to_folder(cfg, images, output, with_pictures=False).num_instances == 0
-    done = predict_to_folder(cfg, images, output, score_threshold=0.0, with_pictures=False)
+    assert predict_to_folder(cfg, images, output, with_pictures=False, overwrite=True).num_instances == 0
+    done = predict_to_folder(cfg, images, output, score_threshold=0.0, with_pictures=False, overwrite=True)
     assert done.num_instances == 3
 
 
@@ -294,6 +295,16 @@ def test_comparison(cfg, folder):
     path = str(folder / "new" / "sheet.png")
     assert compare_with_ground_truth(cfg, path, count=2) == path
     assert cv2.imread(path).shape[1] <= 1600
+    before = Path(path).read_bytes()
+    with pytest.raises(ConfigError, match=r"sheet\.png exists already: choose another name, or replace it"):
+        compare_with_ground_truth(cfg, path, count=1)
+    for name in ("data/1.png", "link.png"):
+        with pytest.raises(ConfigError, match=rf"{name} is an input, which would be lost"):
+            (folder / "link.png").exists() or (folder / "link.png").symlink_to(folder / "data" / "1.png")
+            compare_with_ground_truth(cfg, str(folder / name), count=1, overwrite=True)
+    assert Path(path).read_bytes() == before
+    compare_with_ground_truth(cfg, path, count=1, overwrite=True)
+    assert Path(path).read_bytes() != before
     with pytest.raises(ConfigError, match="a picture of 0 images cannot be drawn"):
         compare_with_ground_truth(cfg, path, count=0)
     cfg.DATASETS.TEST = ()

@@ -1,6 +1,7 @@
 """Converted weights of any source predict without a config or class names from elsewhere."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,12 +135,12 @@ def test_errors_are_one_line_and_leave_nothing(small_state, tmp_path):
     theirs = save(tmp_path / "theirs.pth", {"model": small_state})
     target = str(tmp_path / "ours.pth")
     cases = [
-        ((theirs, theirs), {}, ConfigError, r"theirs\.pth exists already: give another name, or --overwrite"),
+        ((theirs, theirs), {"overwrite": True}, ConfigError, r"theirs\.pth is an input, which would be lost"),
         (
             (theirs, str(tmp_path / "ours.pkl")),
             {},
             ConfigError,
-            r"ours\.pkl would be a file of PyTorch: .* ends in \.pth",
+            r"ours\.pkl has no known format: .* ends in \.pth or \.safetensors",
         ),
         ((theirs, target), {"thing_classes": ["a"]}, ConfigError, r"has 10 classes, but 1 names were given"),
         (
@@ -171,5 +172,9 @@ def test_errors_are_one_line_and_leave_nothing(small_state, tmp_path):
     with pytest.raises(WeightsError, match=r"no config of this package fits .*none\.pth"):
         convert_weights(none, target)
     assert not (tmp_path / "ours.pth").exists()
-    convert_weights(theirs, theirs, config_file=SMALL, overwrite=True)
-    assert read_weight_file(theirs).source.name == "SOLOv2 of this package"
+    Path(target).write_bytes(b"dear")
+    with pytest.raises(ConfigError, match=r"ours\.pth exists already: choose another name, or replace it with --over"):
+        convert_weights(theirs, target, config_file=SMALL)
+    assert Path(target).read_bytes() == b"dear"
+    convert_weights(theirs, target, config_file=SMALL, overwrite=True)
+    assert read_weight_file(target).source.name == "SOLOv2 of this package"

@@ -54,10 +54,11 @@ def test_a_checkpoint_needs_nothing_else(small, tmp_path):
     predictor = centermask_solo.load(str(path), device="cpu")
     assert predictor.metadata.thing_classes == NAMES
     assert_same(predictor(photo())["instances"], expected)
-    convert_weights(str(path), str(tmp_path / "folder" / "converted.pth"))
-    converted = centermask_solo.load(str(tmp_path / "folder" / "converted.pth"), device="cpu")
-    assert converted.metadata.thing_classes == NAMES
-    assert_same(converted(photo())["instances"], expected)
+    for name in ("converted.pth", "converted.safetensors"):
+        convert_weights(str(path), str(tmp_path / "folder" / name))
+        converted = centermask_solo.load(str(tmp_path / "folder" / name), device="cpu")
+        assert converted.metadata.thing_classes == NAMES
+        assert_same(converted(photo())["instances"], expected)
     content = torch.load(path, weights_only=True)
     torch.save({"model": content["model"]}, tmp_path / "plain.pth")
     (tmp_path / "config.yaml").write_text(content["config"])

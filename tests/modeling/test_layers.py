@@ -1,11 +1,9 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 
 from centermask_solo.modeling.layers import (
-    ConvNormSequential,
     DeformConv2d,
     Scale,
     conv_tower,
@@ -174,23 +172,3 @@ def test_deform_conv_in_channels_last():
     expected = layer(x)
     actual = layer.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_a_frozen_norm_is_computed_with_its_convolution():
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), FrozenBatchNorm2d(8), nn.ReLU6()]
-    layers += [nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False), FrozenBatchNorm2d(8), nn.Conv2d(8, 4, 1)]
-    layers += [nn.BatchNorm2d(4).eval()]
-    for norm in (layers[1], layers[4]):
-        norm.running_mean.normal_(), norm.running_var.uniform_(0.5, 2), norm.weight.normal_(), norm.bias.normal_()
-    folded, plain = ConvNormSequential(*layers), nn.Sequential(*layers)
-    x = torch.randn(2, 3, 9, 7)
-
-    grads = []
-    for sequence in (folded, plain):
-        sequence.zero_grad()
-        sequence(x).square().sum().backward()
-        grads.append([p.grad.clone() for p in sequence.parameters()])
-    torch.testing.assert_close(folded(x), plain(x))
-    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-4)
-    assert list(folded.state_dict()) == list(plain.state_dict())

@@ -1,12 +1,15 @@
 """A UserError becomes a one-line message; every other error keeps its traceback."""
 
+import errno
 import logging
+import os
 import subprocess
 import sys
 
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from centermask_solo.training.launch import reported_once
 from centermask_solo.utils import errors
 from centermask_solo.utils.errors import (
     ConfigError,
@@ -15,6 +18,7 @@ from centermask_solo.utils.errors import (
     UserError,
     UserErrorFilter,
     WeightsError,
+    as_user_error,
     reported_errors,
     user_message,
 )
@@ -74,6 +78,30 @@ def test_other_errors_have_no_message_for_the_user(error, num_workers):
 
 def test_message_is_one_line():
     assert user_message(ConfigError("two\n  lines")) == "two lines"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_full_disk_and_missing_rights_are_errors_of_the_user(number, capsys):
+    error = OSError(number, os.strerror(number), "folder/a.json")
+    message = f"folder/a.json cannot be read or written ({os.strerror(number)}): make room or get the right to do so"
+    assert str(as_user_error(error)).startswith(message)
+    assert str(as_user_error(OSError(number, os.strerror(number)))).startswith("a file cannot be read or written (")
+    for run in (reported_errors, reported_once):
+        with pytest.raises(SystemExit) as end, run():
+            raise error
+        assert end.value.code == 2 and capsys.readouterr().err.startswith(f"error: {message}")
+    record = logging.LogRecord("", logging.ERROR, "", 0, "", (), (OSError, error, None))
+    assert not UserErrorFilter().filter(record)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "x"), OSError("x"), ValueError("x"), None])
+def test_other_errors_are_none_of_the_user(error):
+    assert as_user_error(error) is None
+    assert as_user_error(reported := UserError("x")) is reported
+    if error is not None:
+        for run in (reported_errors, reported_once):
+            with pytest.raises(type(error)), run():
+                raise error
 
 
 def test_kinds():

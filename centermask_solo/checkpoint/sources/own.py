@@ -32,5 +32,12 @@ def recorded_format(metadata: Mapping[str, Any]) -> PixelFormat | None:
         config = load_yaml(metadata["config"])
         model = config["MODEL"]
         return PixelFormat(config["INPUT"]["FORMAT"], tuple(model["PIXEL_MEAN"]), tuple(model["PIXEL_STD"]))
-    except (KeyError, TypeError, AttributeError, YAMLError):  # another project's use of the word
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RecursionError,
+        YAMLError,
+    ):  # another project's use of the word
         return None

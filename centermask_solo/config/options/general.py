@@ -14,10 +14,17 @@ def add_options(cfg: CfgNode) -> None:
     # "SGD" (all published recipes) or "AdamW" (converges faster in short runs, or when few parameters are pretrained)
     cfg.SOLVER.OPTIMIZER = "SGD"
 
+    # precision of the networks in prediction and in train_net.py --eval-only: "float32", "bfloat16" or "float16" (GPU
+    # only); decoding, NMS and masks stay in float32
+    cfg.TEST.DTYPE = "float32"
+
     # --- Datasets ---
     # COCO-format datasets to register, [[name, annotation file, image folder], ...]; DATASETS.TRAIN and DATASETS.TEST
     # may then name them
     cfg.DATASETS.COCO_JSON = []
+
+    # read images that their json names by absolute paths, through "..", or by links that lead out of the image folder
+    cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
 
     # --- Input ---
     # refuse images of more pixels, which are mistakes or would take gigabytes of memory; 0 for no limit

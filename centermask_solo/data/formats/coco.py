@@ -12,6 +12,7 @@ from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.memory import without_garbage_collection
+from ...utils.reading import reading
 
 Record = dict[str, Any]
 
@@ -47,7 +48,7 @@ def read_coco_json(path: str) -> CocoData:
     """
     if not PathManager.isfile(path):
         raise DataError(f"the annotation file {path} is missing: correct the path")
-    with PathManager.open(path, "rb") as file:
+    with reading(path), PathManager.open(path, "rb") as file:
         content = file.read()
     byte_order_mark = content.startswith(codecs.BOM_UTF8)
     try:
@@ -56,9 +57,9 @@ def read_coco_json(path: str) -> CocoData:
         raise DataError(f"{path} is not COCO: {_encoding_fault(content, error)}") from error
     del content
     try:
-        with without_garbage_collection():
+        with reading(path), without_garbage_collection():
             data = json.loads(text, object_hook=_pack_polygons)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise DataError(
             f"{path} is not COCO: it is not JSON, or truncated ({error}); create it again, or copy it again"
         ) from error

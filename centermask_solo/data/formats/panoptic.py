@@ -10,7 +10,8 @@ from detectron2.utils.file_io import PathManager
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...utils.errors import DataError
+from ...utils.errors import DataError, UserError
+from ...utils.reading import check_regular, read_text, reading
 from ..images import IMAGE_ERRORS
 
 VOID = 0  # id of unlabeled pixels
@@ -40,10 +41,13 @@ def read_panoptic_json(path: str) -> PanopticData:
         DataError: It is missing or not in this format.
     """
     try:
-        with PathManager.open(path, "r", encoding="utf-8") as file:
-            data = json.load(file)
+        local = PathManager.get_local_path(path)
+        with reading(path):
+            data = json.loads(read_text(local))
     except FileNotFoundError:
         raise DataError(f"the panoptic annotation file {path} is missing: see datasets/README.md") from None
+    except UserError:
+        raise
     except ValueError as error:
         raise DataError(f"{path} is not a panoptic annotation file: it is not JSON ({error})") from error
     try:
@@ -75,6 +79,7 @@ def read_segment_ids(path: str, image: PanopticImage | None = None) -> NDArray[n
         DataError: The file is missing, damaged or not RGB, or has an id that is not in the json.
     """
     try:
+        check_regular(path)
         with PathManager.open(path, "rb") as file:
             pixels = np.asarray(Image.open(file))
     except FileNotFoundError:
@@ -91,10 +96,10 @@ def read_segment_ids(path: str, image: PanopticImage | None = None) -> NDArray[n
     return ids
 
 
-def write_segment_ids(ids: NDArray[Any], path: Any) -> None:
-    """Write segment ids, (H, W) below 2**24, as a PNG."""
+def write_segment_ids(ids: NDArray[Any], file: Any) -> None:
+    """Write segment ids, (H, W) below 2**24, as a PNG to an open file."""
     channels = [(ids >> shift) & 255 for shift in (0, 8, 16)]
-    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(path, format="PNG")
+    Image.fromarray(np.stack(channels, axis=-1).astype(np.uint8)).save(file, format="PNG")
 
 
 def semantic_labels(ids: NDArray[np.int64], image: PanopticImage, is_thing: dict[int, bool]) -> NDArray[np.uint8]:

@@ -22,14 +22,16 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from ...utils.errors import ConfigError, DataError
-from ...utils.files import atomic_write
+from ...utils.files import atomic_write, make_folder
 from .scenes import CLASSES, DEFAULT_SIZE, Scene, SceneObject, draw_scene, scene_kind
 
 logger = logging.getLogger(__name__)
 
 VERSION = 3  # incremented whenever the same options give other images or masks
 NUM_IMAGES = {"train": 2000, "val": 100}  # of the registered splits
-SMALLEST_SIZE = 128  # pixels; the larger scenes do not fit into smaller images
+MAX_IMAGES = 1_000_000  # of a split
+QUEUED = 64  # images that wait for the threads
+SMALLEST_SIZE, LARGEST_SIZE = 128, 16_384  # pixels; the larger scenes do not fit into smaller images
 ANNOTATIONS, IMAGES, RECORD = "annotations.json", "images", "generator.json"
 
 
@@ -66,7 +68,7 @@ def generate_shapes(
     folder = Path(root) / split
     options = {"split": split, "num_images": num_images, "seed": seed, "size": size}
     record = {"version": VERSION, "options": options}
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     with file_lock(str(folder.with_name(f".{split}"))):
         found = read_record(folder)
         if found == record:
@@ -74,6 +76,7 @@ def generate_shapes(
         if found is None and folder.exists() and any(folder.iterdir()):
             raise DataError(f"{folder} holds files that the generator did not write: choose another folder or split")
         if found is not None:
+            _refuse_other_files(folder, found["options"]["num_images"])
             logger.warning("%s was generated with %s and is replaced by images of %s", folder, found, record)
         partial, old = folder.with_name(f".{split}.partial"), folder.with_name(f".{split}.old")
         for leftover in (partial, old):
@@ -114,25 +117,43 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and set(record) == {"version", "options"} else None
 
 
+def _refuse_other_files(folder: Path, num_images: int) -> None:
+    """Raise DataError if a generated folder holds what the generator did not write, before it is replaced."""
+    known = {ANNOTATIONS, RECORD, IMAGES, *(os.path.join(IMAGES, _image_name(i)) for i in range(num_images))}
+    others = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    other = next((name for name in others if name not in known), None)
+    if other is not None:
+        raise DataError(
+            f"{folder} would be replaced by other images, but holds {other}, which the generator did not write: move "
+            "it, or choose another folder or split"
+        )
+
+
+def _image_name(index: int) -> str:
+    return f"{index:06d}.png"
+
+
 def _check_options(split: str, num_images: int, seed: int, size: int) -> None:
     if not split or split != os.path.basename(split) or split.startswith("."):
         raise ConfigError(f"'{split}' cannot name a split: use a plain word such as 'train'")
-    if num_images < 1:
-        raise ConfigError(f"cannot generate {num_images} images: ask for at least 1")
+    if not 1 <= num_images <= MAX_IMAGES:
+        raise ConfigError(f"cannot generate {num_images} images: ask for 1 to {MAX_IMAGES}")
     if seed < 0:
         raise ConfigError(f"the seed {seed} is negative: use 0 or more")
+    if size > LARGEST_SIZE:
+        raise ConfigError(f"images of {size} pixels are too large: use at most {LARGEST_SIZE}")
     if size < SMALLEST_SIZE:
         raise ConfigError(f"images of {size} pixels are too small for the scenes: use at least {SMALLEST_SIZE}")
 
 
 def _write(folder: Path, split: str, num_images: int, seed: int, size: int) -> None:
     """Draw all images into ``folder``, in two threads so that drawing and compressing overlap."""
-    (folder / IMAGES).mkdir(parents=True)
 
     def draw(index: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         scene = draw_shapes(split, index, seed, size)
-        name = f"{index:06d}.png"
-        Image.fromarray(scene.image).save(folder / IMAGES / name, compress_level=1)
+        name = _image_name(index)
+        with atomic_write(folder / IMAGES / name, "wb", durable=False) as file:
+            Image.fromarray(scene.image).save(file, format="PNG", compress_level=1)
         height, width = scene.image.shape[:2]
         record = {"id": index + 1, "file_name": name, "height": height, "width": width, "scene": scene.kind}
         return record, [_annotation(x, image_id=index + 1) for x in scene.objects]
@@ -140,7 +161,8 @@ def _write(folder: Path, split: str, num_images: int, seed: int, size: int) -> N
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     with ThreadPoolExecutor(2) as pool:
-        drawn = pool.map(draw, range(num_images))
+        pieces = (range(i, min(i + QUEUED, num_images)) for i in range(0, num_images, QUEUED))
+        drawn = (x for piece in pieces for x in pool.map(draw, piece))  # few at a time, so that Ctrl-C ends it
         progress = tqdm(drawn, f"generating shapes/{split}", total=num_images, unit=" images", mininterval=1.0)
         for image, objects in progress:
             images.append(image)

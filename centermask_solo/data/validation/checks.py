@@ -135,8 +135,9 @@ def _check_json(metadata: Metadata, masks: bool, max_pixels: int) -> CocoData:
     root, lvis = metadata.get("image_root", ""), is_lvis(metadata)
     data, found = inspect_file(metadata.json_file, lvis)
     images = image_entries(data, lvis)
-    check_files(images, root, found.findings, decode=False)
-    if not any(x in found.findings for x in (rules.IMAGE_FIELDS, rules.IMAGE_SIZE)):
+    outside = metadata.get("allow_outside_paths", False)
+    check_files(images, root, found.findings, decode=False, allow_outside=outside)
+    if not any(x in found.findings for x in (rules.IMAGE_FIELDS, rules.IMAGE_SIZE, rules.OUTSIDE_PATH)):
         _open_samples(
             images, root, found.findings, max_pixels
         )  # an image of another size explains many faults of its annotations

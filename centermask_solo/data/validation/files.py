@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from detectron2.utils.file_io import PathManager
 
@@ -17,7 +17,13 @@ from .repair import repair_file_name
 
 
 def check_files(
-    images: Iterable[Record], image_root: str, findings: Findings, *, decode: bool, max_pixels: int = MAX_PIXELS
+    images: Iterable[Record],
+    image_root: str,
+    findings: Findings,
+    *,
+    decode: bool,
+    max_pixels: int = MAX_PIXELS,
+    allow_outside: bool = False,
 ) -> None:
     """Find missing images and, if they are decoded, those that are damaged, of another size, or turned by EXIF data.
 
@@ -27,9 +33,13 @@ def check_files(
         findings: What is added to.
         decode: Whether images are decoded.
         max_pixels: Most pixels of an image; 0 for no limit.
+        allow_outside: Whether names may lead out of the folder.
     """
+    is_outside = outside_test(image_root)
     for x, path, exists in _find(images, image_root):
-        if not exists:
+        if not allow_outside and is_outside(path):
+            findings.add(rules.OUTSIDE_PATH, path)
+        elif not exists:
             findings.add(rules.MISSING_IMAGE, path)
         elif decode and has_size(x):
             try:
@@ -38,6 +48,32 @@ def check_files(
                 findings.add(rules.UNUSABLE_IMAGE, str(error))
             else:
                 check_orientation(path, findings)
+
+
+def outside_test(image_root: str) -> Callable[[str], bool]:
+    """Return a function that tells whether the path of an image leads out of its folder, as named or by a link."""
+    if "://" in image_root:
+        return lambda path: False
+    root = os.path.realpath(image_root)
+    folders: dict[str, bool] = {}
+
+    def is_inside(path: str) -> bool:
+        return path == root or path.startswith(os.path.join(root, ""))
+
+    def is_outside(path: str) -> bool:
+        folder = os.path.dirname(path)
+        if folder not in folders:
+            folders[folder] = not is_inside(os.path.realpath(folder))
+        return folders[folder] or (os.path.islink(path) and not is_inside(os.path.realpath(path)))
+
+    return is_outside
+
+
+def refuse_outside(paths: Iterable[str], image_root: str) -> None:
+    """Raise DataError if the path of an image leads out of its folder."""
+    outside = next(filter(outside_test(image_root), paths), None)
+    if outside is not None:
+        raise DataError(f"the image {outside} is outside of {image_root}: {rules.OUTSIDE_PATH.fix}")
 
 
 def check_orientation(path: str, findings: Findings) -> None:

@@ -63,7 +63,11 @@ class DatasetReport:
 
 
 def check_dataset(
-    name: str, open_images: bool = True, masks: bool = True, max_pixels: int = MAX_PIXELS
+    name: str,
+    open_images: bool = True,
+    masks: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    allow_outside: bool = False,
 ) -> DatasetReport:
     """Return the report on a registered dataset in COCO format.
 
@@ -72,6 +76,7 @@ def check_dataset(
         open_images: Whether to decode every image, which finds damaged ones and those of another size than the json's.
         masks: Whether an object without a mask is a fault.
         max_pixels: Most pixels of an image; 0 for no limit.
+        allow_outside: Whether names of images may lead out of their folder.
 
     Raises:
         ConfigError: No such dataset is registered.
@@ -81,7 +86,9 @@ def check_dataset(
     if not metadata.get("json_file"):
         raise DataError(f"the dataset '{name}' has no annotation file in COCO format to check")
     lvis = is_lvis(metadata)
-    return check_coco_files(metadata.json_file, metadata.image_root, name, open_images, masks, max_pixels, lvis)
+    return check_coco_files(
+        *(metadata.json_file, metadata.image_root, name, open_images, masks, max_pixels, lvis, allow_outside)
+    )
 
 
 def check_coco_files(
@@ -92,6 +99,7 @@ def check_coco_files(
     masks: bool = True,
     max_pixels: int = MAX_PIXELS,
     lvis: bool = False,
+    allow_outside: bool = False,
 ) -> DatasetReport:
     """Return the report on an annotation file and its folder of images; see :func:`check_dataset`.
 
@@ -99,7 +107,9 @@ def check_coco_files(
     """
     data, found = inspect_file(json_file, lvis)
     images = tqdm(image_entries(data, lvis), "images", unit_scale=True, mininterval=1.0, leave=False)
-    check_files(images, image_root, found.findings, decode=open_images, max_pixels=max_pixels)
+    check_files(
+        images, image_root, found.findings, decode=open_images, max_pixels=max_pixels, allow_outside=allow_outside
+    )
     return DatasetReport(
         name=name or json_file,
         num_images=len(data.images),

@@ -160,6 +160,13 @@ TEXT_ISCROWD = Rule("iscrowd-text", _W, "iscrowd that is text or a Boolean", "re
 BACKSLASH = Rule("backslash", _W, "file name with backslashes", "read with slashes", repaired=True)
 
 # Image files
+OUTSIDE_PATH = Rule(
+    "outside-path",
+    _E,
+    "image outside of the image folder",
+    "name files below it, or allow others by DATASETS.ALLOW_OUTSIDE_PATHS True (for check-dataset: "
+    "--allow-outside-paths)",
+)
 MISSING_IMAGE = Rule("missing-image", _E, "missing image", "restore it, or remove it from the json")
 UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, correct the json, or allow its size")
 TURNED_IMAGE = Rule(

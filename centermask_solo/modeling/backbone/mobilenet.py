@@ -13,7 +13,6 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from ...utils.errors import ConfigError
-from ..layers import ConvNormSequential
 from ..option_checks import check_choice
 from .fpn import YOLACTFPN, build_fcos_fpn, build_fpn, build_yolact_fpn
 
@@ -71,7 +70,7 @@ class InvertedResidual(nn.Module):
             layers += [*_conv_norm(in_channels, width, 1, norm=norm), nn.ReLU6(inplace=True)]
         layers += [*_conv_norm(width, width, 3, norm=norm, stride=stride, groups=width), nn.ReLU6(inplace=True)]
         layers += _conv_norm(width, out_channels, 1, norm=norm)
-        self.conv = ConvNormSequential(*layers)
+        self.conv = nn.Sequential(*layers)
         self.skip = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,9 +107,7 @@ class MobileNetV2(Backbone):
         self._out_feature_strides: dict[str, int] = {}
         self._out_features = [name for name in OUTPUTS.values() if name in out_features]
         last = max(index for index, name in OUTPUTS.items() if name in out_features)
-        stem = ConvNormSequential(
-            *_conv_norm(in_channels, STEM_CHANNELS, 3, norm=norm, stride=2), nn.ReLU6(inplace=True)
-        )
+        stem = nn.Sequential(*_conv_norm(in_channels, STEM_CHANNELS, 3, norm=norm, stride=2), nn.ReLU6(inplace=True))
         features: list[nn.Module] = [stem]
         channels, total_stride = STEM_CHANNELS, 2
         for expansion, out_channels, repeats, first_stride in INVERTED_RESIDUALS:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from detectron2.layers import get_norm
 from torch import Tensor, nn
 
-from ..layers import ConvNormSequential, deform_conv_from_logits, offset_channels
+from ..layers import deform_conv_from_logits, offset_channels
 
 
 class DeformOptions(NamedTuple):
@@ -54,7 +54,7 @@ def depthwise_unit(
 
 def named_sequential(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
     """Return the layers in a sequence, with their names as keys."""
-    sequence = ConvNormSequential()
+    sequence = nn.Sequential()
     for name, layer in layers:
         sequence.add_module(name, layer)
     return sequence
@@ -88,7 +88,8 @@ class DeformUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of the unit, (N, out_channels, Hi, Wi)."""
         offset_logits = self._part("conv_offset")(x)
-        x = deform_conv_from_logits(x, offset_logits, self._part("conv").weight, padding=1, modulated=self.modulated)
+        conv = self._part("conv")
+        x = deform_conv_from_logits(x, offset_logits, conv.weight, conv.bias, padding=1, modulated=self.modulated)
         return self._part("relu")(self._part("norm")(x))
 
 

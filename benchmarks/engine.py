@@ -1,0 +1,74 @@
+"""CPU seconds of a model's networks: as built, with fused norms, in the channels-last layout, in bfloat16.
+
+    python -m benchmarks.engine                      # one published model of each system, one thread
+    python -m benchmarks.engine SOLOv2/solov2_R_50_3x.yaml --size 800 1216 --runs 5
+
+The variants take turns, so that a busy machine slows all of them alike. The weights are random: they do not change the
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from detectron2.modeling import build_model
+
+from centermask_solo.model_zoo import get_config
+from centermask_solo.modeling.engine import cpu_has_bfloat16, prepare
+from centermask_solo.utils.rules import COUNT, argument
+
+MODELS = {
+    "SOLOv2/solov2_R_50_3x.yaml": (800, 1216),
+    "CenterMask/centermask_V_39_eSE_FPN_ms_3x.yaml": (800, 1216),
+    "CenterMask/centermask_lite_Mv2_FPN_ms_4x.yaml": (576, 768),
+    "YOLACT/yolact_resnet50.yaml": (550, 550),
+}
+VARIANTS: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
+    "as built": lambda model: model,
+    "fused": lambda model: prepare(model, channels_last=False),
+    "fused, channels last": prepare,
+    "bfloat16": lambda model: prepare(model, dtype="bfloat16"),
+}
+
+
+def measure(config: str, size: tuple[int, int], runs: int) -> dict[str, float]:
+    """Return the median CPU seconds of the networks of each variant, for one image of ``size`` (height, width)."""
+    cfg = get_config(config)
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
+    model = build_model(cfg).eval()
+    models = {name: make(copy.deepcopy(model)) for name, make in VARIANTS.items()}
+    image = torch.randn(1, 3, *size)
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for _ in range(runs + 1):
+        for name, variant in models.items():
+            start = time.process_time()
+            with torch.no_grad():
+                variant.predict(image)  # type: ignore[operator]
+            seconds[name].append(time.process_time() - start)
+    return {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first run warms up
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", nargs="?", help="name in configs (default: one model of each system)")
+    parser.add_argument("--size", type=argument(COUNT), nargs=2, metavar=("HEIGHT", "WIDTH"), default=(800, 1216))
+    parser.add_argument("--runs", type=argument(COUNT), default=3, help="timed runs of each variant (%(default)s)")
+    parser.add_argument("--threads", type=argument(COUNT), default=1, help="CPU threads (%(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    print(f"PyTorch {torch.__version__}, {args.threads} thread(s), bfloat16 instructions: {cpu_has_bfloat16()}\n")
+    print(f"| model | input | {' | '.join(VARIANTS)} |\n| --- | --- |{' --- |' * len(VARIANTS)}")
+    for config, size in {args.config: tuple(args.size)}.items() if args.config else MODELS.items():
+        found = measure(config, size, args.runs)
+        print(f"| {config} | {size[0]} x {size[1]} | {' | '.join(f'{x:.2f} s' for x in found.values())} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The device and the parts that a config names, checked before anything is built from them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY, build_model
+from torch import nn
+
+from ..utils.errors import ConfigError
+
+REGISTRIES = {
+    ("MODEL", "META_ARCHITECTURE"): META_ARCH_REGISTRY,
+    ("MODEL", "BACKBONE", "NAME"): BACKBONE_REGISTRY,
+    ("MODEL", "ROI_HEADS", "NAME"): ROI_HEADS_REGISTRY,
+}
+
+
+def check_parts(cfg: CfgNode) -> None:
+    """Raise ConfigError unless the main parts that a config names exist."""
+    for key, registry in REGISTRIES.items():
+        name = cfg
+        for part in key:
+            name = name[part]
+        if name not in registry:
+            known = sorted(name for name, _ in registry)
+            raise ConfigError(f"{'.'.join(key)} '{name}' is not one of {', '.join(known)}")
+
+
+@contextmanager
+def unknown_parts_explained() -> Iterator[None]:
+    """Turn what Detectron2 raises inside on a part that no registry knows into a ConfigError."""
+    try:
+        yield
+    except KeyError as error:
+        found = re.match(r"No object named '(.*)' found in '(.*)' registry", str(error.args[0] if error.args else ""))
+        if not found:
+            raise
+        raise ConfigError(
+            f"the config names '{found[1]}', which is not in the registry {found[2]}: correct it"
+        ) from error
+
+
+def build_checked(cfg: CfgNode) -> nn.Module:
+    """Return the model of a config; see :func:`check_parts` for what is refused."""
+    check_parts(cfg)
+    with unknown_parts_explained():
+        return build_model(cfg)
+
+
+def check_device(name: str) -> None:
+    """Raise ConfigError unless ``name`` is a device that PyTorch can use here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"MODEL.DEVICE '{name}' is not a device of PyTorch: give 'cuda' or 'cpu'") from error
+    if device.type == "meta":
+        raise ConfigError("MODEL.DEVICE is 'meta', which computes nothing: give 'cuda' or 'cpu'")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")

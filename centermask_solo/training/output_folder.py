@@ -1,0 +1,75 @@
+"""The folder of a training: what of an earlier one is in it, and what becomes of that."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from ..checkpoint.folder import LAST_CHECKPOINT, checkpoints_in
+from ..utils.errors import ConfigError
+from ..utils.files import is_same, make_folder, remove_temporary_files
+
+METRICS = "metrics.json"  # Detectron2's, a line per iteration that is logged
+OF_A_RUN = (LAST_CHECKPOINT, METRICS, "events.out.tfevents.*", "evaluation.json", "evaluation.txt")
+
+
+def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """Create ``OUTPUT_DIR``, unless training there would replace another training; remove what is half-written in it.
+
+    Args:
+        cfg: Config of the run.
+        args: ``resume``, ``eval_only`` and, if it is there, ``overwrite`` of the command line.
+
+    Raises:
+        ConfigError: It holds another training, or cannot be created.
+    """
+    if args.eval_only:
+        make_folder(cfg.OUTPUT_DIR)
+        return
+    overwrite = getattr(args, "overwrite", False)
+    if overwrite and args.resume:
+        raise ConfigError("--resume continues a training and --overwrite replaces it: give one of them")
+    found = checkpoints_in(cfg.OUTPUT_DIR)
+    if found and not args.resume and not overwrite:
+        raise ConfigError(
+            f"{cfg.OUTPUT_DIR} holds another training ({os.path.basename(found[-1])}): continue it with --resume, give "
+            "another OUTPUT_DIR, or replace it with --overwrite"
+        )
+    if overwrite and any(is_same(cfg.MODEL.WEIGHTS, path) for path in found):
+        raise ConfigError(
+            f"--overwrite would delete MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} as part of the earlier training: give another "
+            "OUTPUT_DIR"
+        )
+    make_folder(cfg.OUTPUT_DIR)
+    if comm.is_main_process():
+        for pattern in ("*", "inference/**/*"):
+            remove_temporary_files(cfg.OUTPUT_DIR, pattern)
+        _cut_half_a_line(Path(cfg.OUTPUT_DIR, METRICS))
+
+
+def files_of_run(folder: str) -> list[str]:
+    """Return the paths of what a training has written that another one must not find, or would append to."""
+    found = [str(path) for pattern in OF_A_RUN for path in sorted(Path(folder).glob(pattern))]
+    return [*found, *checkpoints_in(folder)]
+
+
+def remove_run(paths: list[str]) -> None:
+    """Remove what :func:`files_of_run` has returned; ``metrics.json``, which may be open again, becomes empty."""
+    for path in paths:
+        if os.path.basename(path) == METRICS:
+            os.truncate(path, 0)
+        else:
+            Path(path).unlink(missing_ok=True)
+
+
+def _cut_half_a_line(path: Path) -> None:
+    """Cut what follows the last end of a line, which a killed run left, so that it does not spoil the next line."""
+    if not path.is_file():
+        return
+    whole = path.read_bytes().rfind(b"\n") + 1
+    if whole < path.stat().st_size:
+        os.truncate(path, whole)

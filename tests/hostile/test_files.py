@@ -1,0 +1,10 @@
+"""Every file that a command reads, as it should not be."""
+
+import pytest
+
+from tests.hostile.tries import FILE_TRIES, judge, mark_slow
+
+
+@pytest.mark.parametrize("x", mark_slow(FILE_TRIES))
+def test_files(x, world, record_property):
+    judge(x, world, record_property)

@@ -1,0 +1,111 @@
+"""Predictions replace neither their inputs nor other results, and a full disk keeps what was there."""
+
+import errno
+import json
+import os
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from centermask_solo.inference.results import predict_to_folder
+from centermask_solo.utils import files
+from centermask_solo.utils.errors import ConfigError
+from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    write_dataset(tmp_path / "images", num_images=2)
+    cfg = tiny_cfg(tmp_path / "images", tmp_path / "training")
+    (tmp_path / "images" / "instances.json").unlink()
+    cfg.MODEL.WEIGHTS = str(tmp_path / "training" / "model_final.pth")
+    torch.save({"model": TinyModel(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
+    return cfg
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("output", ["images", "link", "images/new/.."])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_folder_of_an_input_is_refused(cfg, tmp_path, output, overwrite):
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    (tmp_path / "images" / "new").mkdir()
+    before = contents(tmp_path / "images")
+    for inputs in ("images", "images/1.png", "images/*.png", "link"):
+        with pytest.raises(ConfigError, match=r"the input .*1\.png is in the output folder .*: choose another folder"):
+            predict_to_folder(cfg, [str(tmp_path / inputs)], str(tmp_path / output), overwrite=overwrite)
+    assert contents(tmp_path / "images") == before
+
+
+def test_a_second_run_neither_replaces_nor_reads_what_the_first_wrote(cfg, tmp_path):
+    images, output = str(tmp_path / "images"), tmp_path / "images" / "found"
+    predict_to_folder(cfg, [images], str(output), recursive=True)
+    before = contents(output)
+    assert sorted(before) == ["0001_1.jpg", "0002_2.jpg", "predictions.json"]
+    with pytest.raises(ConfigError, match=r"found holds the results of another run, such as predictions\.json: choose"):
+        predict_to_folder(cfg, [images], str(output))
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match=r"0001_1\.jpg is in the output folder"):
+            predict_to_folder(cfg, [images], str(output), recursive=True, overwrite=overwrite)
+    assert contents(output) == before
+
+
+@pytest.mark.parametrize("name", ["predictions.json", "predictions.jsonl", "0001_1.jpg", "12345_x.jpg"])
+def test_what_might_be_replaced_is_refused(cfg, tmp_path, name):
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / name).write_text("dear")
+    with pytest.raises(ConfigError, match="holds the results of another run"):
+        predict_to_folder(cfg, [str(tmp_path / "images")], str(tmp_path / "found"))
+    assert contents(tmp_path / "found") == {name: b"dear"}
+
+
+def test_overwriting_leaves_no_picture_of_the_earlier_run_and_every_other_file(cfg, tmp_path):
+    output = tmp_path / "found"
+    predict_to_folder(cfg, [str(tmp_path / "images")], str(output))
+    (output / ".0002_2.jpg.abcd1234.tmp").touch()  # of a run that was killed
+    for name in ("0009_mine.jpg", "notes.txt"):
+        (output / name).write_text("dear")
+    assert predict_to_folder(cfg, [str(tmp_path / "images" / "2.png")], str(output), overwrite=True).num_images == 1
+    assert sorted(os.listdir(output)) == ["0001_2.jpg", "0009_mine.jpg", "notes.txt", "predictions.json"]
+    for content in (b"\0", b"[]", b'{"images": [{"id": "a", "file_name": 3}]}'):
+        (output / "predictions.json").write_bytes(content)
+        predict_to_folder(cfg, [str(tmp_path / "images" / "1.png")], str(output), overwrite=True)
+    assert (output / "0001_2.jpg").exists()  # nothing says that it is not the user's
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".json"])
+def test_a_full_disk_keeps_the_results_before(cfg, tmp_path, monkeypatch, suffix):
+    """Of the file that did not fit; the pictures of an earlier run are removed before."""
+    output = tmp_path / "found"
+    predict_to_folder(cfg, [str(tmp_path / "images")], str(output))
+    before = (output / "predictions.json").read_bytes()
+    original = files.tempfile.mkstemp
+
+    def mkstemp(prefix, **options):
+        monkeypatch.setattr(files._Raw, "write", full if suffix in prefix else files.io.FileIO.write)
+        return original(prefix=prefix, **options)
+
+    def full(self, data):
+        self.failure = OSError(errno.ENOSPC, "No space left on device")
+        raise self.failure
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
+    with pytest.raises(ConfigError, match=rf"\{suffix} cannot be written \(No space left on device\): make room"):
+        predict_to_folder(cfg, [str(tmp_path / "images")], str(output), overwrite=True)
+    assert not list(output.glob("*.tmp"))
+    if suffix == ".json":
+        assert (output / "predictions.json").read_bytes() == before
+    else:
+        assert [x["id"] for x in json.loads((output / "predictions.json").read_text())["images"]] == [1]
+
+
+def test_an_image_too_large_for_a_jpeg_has_a_smaller_picture(cfg, tmp_path):
+    image = np.full((8, 70_000, 3), 99, np.uint8)
+    cv2.imwrite(str(tmp_path / "long.png"), image)
+    predict_to_folder(cfg, [str(tmp_path / "long.png")], str(tmp_path / "found"))
+    picture = cv2.imread(str(tmp_path / "found" / "0001_long.jpg"))
+    assert picture.shape == (7, 65_500, 3)
