@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode, get_cfg
 
+import centermask_solo
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.checkpoint import SOURCES as WEIGHT_SOURCES
+from centermask_solo.config.options import SUBJECTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "centermask_solo"
@@ -104,6 +107,23 @@ def test_systems_do_not_know_each_other(path):
     for name in own_imports(path):
         if name[0] == "modeling" and len(name) > 1 and name[1] in SYSTEMS:
             assert name[1] in {here[1]} | BUILT_ON.get(here[1], set()), f"imports {'.'.join(name)}"
+
+
+def test_parts_of_a_system_are_found_in_their_folders():
+    """Its folder, its options and its sources of weights need to be listed nowhere."""
+    options = {
+        path.stem for path in (PACKAGE / "config" / "options").glob("*.py") if "def add_options" in path.read_text()
+    }
+    assert {module.__name__.rpartition(".")[2] for module in SUBJECTS} == options >= SYSTEMS
+    assert [x.__name__.rpartition(".")[2] for x in SUBJECTS[:2]] == ["general", "backbones"]
+    sources = [path.read_text() for path in (PACKAGE / "checkpoint" / "sources").glob("*.py")]
+    assert len(WEIGHT_SOURCES) == sum(
+        len(re.findall(r"^[A-Z0-9_]+ = Source\(", text, re.MULTILINE)) for text in sources
+    )
+    detectors = [source.system != "" for source in WEIGHT_SOURCES]
+    assert detectors == sorted(detectors, reverse=True)
+    centermask_solo.register()
+    assert {f"centermask_solo.modeling.{system}" for system in SYSTEMS} <= sys.modules.keys()
 
 
 def names_in_code(path: Path) -> set[str]:

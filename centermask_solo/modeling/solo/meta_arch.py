@@ -11,9 +11,10 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from ..instance_nms import build_instance_nms
 from ..option_checks import check_choice, select_shapes
 from ..solov2.decode import full_masks
-from ..solov2.grid_segmentor import GridSegmentor
+from ..solov2.grid_segmentor import NMS_INPUTS, GridSegmentor
 from ..solov2.ground_truth import MASK_STRIDE
 from ..solov2.losses import class_loss
 from .decode import cell_probabilities, decode_batch
@@ -65,7 +66,8 @@ class SOLO(GridSegmentor):
             modulated=node.DEFORM_MODULATED,
             prior_prob=node.PRIOR_PROB,
         )
-        return {**common, **cls.grid_options(node), "head": head}
+        test_nms = build_instance_nms(node.NMS, NMS_INPUTS)
+        return {**common, **cls.grid_options(node), "head": head, "test_nms": test_nms}
 
     def predict(self, images: Tensor) -> Predictions:
         """Return class logits, and what masks are made from, of a normalized, padded batch (N, C, T_h, T_w)."""

@@ -10,10 +10,11 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from ...ops.masks import masks_to_boxes
-from ..instance_nms import build_instance_nms
 from ..instance_segmentor import InstanceSegmentor
 from ..option_checks import check_length, check_probability
 from .ground_truth import MASK_STRIDE
+
+NMS_INPUTS = ("pred_masks", "pred_boxes")  # what the rules of NMS can compare
 
 
 class GridSegmentor(InstanceSegmentor):
@@ -63,7 +64,7 @@ class GridSegmentor(InstanceSegmentor):
 
     @staticmethod
     def grid_options(node: CfgNode) -> dict[str, Any]:
-        """Return the constructor arguments from the options of a system, all but its networks."""
+        """Return the constructor arguments from the options of a system, all but its networks and NMS."""
         return {
             "instance_in_features": node.IN_FEATURES,
             "num_classes": node.NUM_CLASSES,
@@ -73,7 +74,6 @@ class GridSegmentor(InstanceSegmentor):
             "focal_gamma": node.LOSS.FOCAL_GAMMA,
             "class_loss_weight": node.LOSS.CLASS_WEIGHT,
             "mask_loss_weight": node.LOSS.MASK_WEIGHT,
-            "test_nms": build_instance_nms(node.NMS, ["pred_masks", "pred_boxes"]),
             "test_score_thresh": node.SCORE_THRESH_TEST,
             "test_mask_thresh": node.MASK_THRESH_TEST,
             "test_max_candidates": node.PRE_NMS_TOPK_TEST,

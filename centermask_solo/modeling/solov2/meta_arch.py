@@ -12,9 +12,10 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from ..instance_nms import build_instance_nms
 from ..option_checks import select_shapes
 from .decode import decode_batch, decode_full_masks
-from .grid_segmentor import GridSegmentor
+from .grid_segmentor import NMS_INPUTS, GridSegmentor
 from .ground_truth import MASK_STRIDE, convert_ground_truth
 from .heads import KEY, SOLOv2InstanceHead, SOLOv2MaskHead, SOLOv2Predictions
 from .losses import class_loss, mask_loss
@@ -89,6 +90,7 @@ class SOLOv2(GridSegmentor):
                 modulated=modulated,
             ),
             "mask_in_features": node.MASK_IN_FEATURES,
+            "test_nms": build_instance_nms(node.NMS, NMS_INPUTS),
         }
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:

@@ -22,7 +22,7 @@ def batch():
 
 @pytest.mark.parametrize(("head", "mask_loss"), [("plain", 2.94), ("decoupled", 2.9994), ("decoupled_light", 2.9994)])
 def test_losses_start_where_the_method_says(head, mask_loss):
-    """Probabilities of masks start at 0.01 or, as a product, at 0.0001, and the Dice of a large object at twice that."""
+    """Probabilities of masks start at 0.01 or, as a product, at 0.0001; the Dice of a large object is twice that."""
     model = tiny_model("MODEL.SOLO.HEAD", head)
     losses, _ = losses_and_gradients(model, [input_of(instances_of(torch.ones(1, 96, 128, dtype=torch.bool), [1]))])
     assert losses["loss_ins"].item() == pytest.approx(mask_loss, abs=0.01 if head == "plain" else 1e-4)
