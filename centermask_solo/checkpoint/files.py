@@ -64,7 +64,7 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
         ) from error
     except OSError as error:
         raise WeightsError(
-            f"{path} cannot be read ({error.strerror or error}): correct its rights, or copy it"
+            f"{path} cannot be read ({error.strerror or error}): fix its permissions, or give a copy"
         ) from error
     except DAMAGED as error:
         raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error

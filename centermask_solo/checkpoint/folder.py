@@ -81,7 +81,7 @@ def _iteration_of(path: str) -> int:
 
 
 def check_sums(path: str) -> None:
-    """Raise WeightsError if a byte of a checkpoint is not what was written, which PyTorch does not notice."""
+    """Raise WeightsError if a checkpoint differs from its checksums, which PyTorch does not compare."""
     try:
         if not is_zipfile(path):
             return

@@ -1,4 +1,4 @@
-"""Finding and reading the images to predict."""
+"""Find the images to predict."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 from collections.abc import Sequence
 from glob import glob
 
-from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image
-from ..data.pixels import Pixels
 from ..utils.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -56,23 +54,3 @@ def _find_in_folder(folder: str, recursive: bool) -> list[str]:
     if num_below:
         logger.warning("%s: %d images; %s", folder, len(found), hint)
     return found
-
-
-def read_image(path: str, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Return an image, (H, W, 3) uint8 in BGR order; see :func:`~centermask_solo.data.images.decode_image`.
-
-    Args:
-        path: Image file.
-        max_pixels: Most pixels that are read; 0 for no limit.
-
-    Raises:
-        DataError: There is no such file, or it is too large or cannot be read as an image.
-    """
-    if not os.path.isfile(path):
-        raise DataError(f"there is no image {path}")
-    try:
-        return decode_image(path, "BGR", max_pixels)
-    except DataError:
-        raise
-    except IMAGE_ERRORS as error:
-        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {error}") from error

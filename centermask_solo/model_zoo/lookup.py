@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
-from ..checkpoint.files import check_weights_file
 from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import AUTO_NUMBER, check_pairs, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
-from ..utils.errors import ConfigError, WeightsError
+from ..utils.errors import ConfigError
 from .conversion import make_config
 from .verbs import get_config_file
 from .weights import PREFIX
@@ -73,7 +72,4 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
 
 def _read(weights: str) -> WeightFile:
     """Return the content of a weight file, mapped into memory."""
-    if "://" not in weights and not os.path.isfile(weights.split("?")[0]):
-        raise WeightsError(f"there is no file {weights}; correct the path of the weights")
-    check_weights_file(weights)
     return read_weight_file(weights, known_only=False, mapped=True)

@@ -12,23 +12,21 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS
 from torch import nn
 
 from ..utils.errors import ConfigError
+from ..utils.rules import value_of
 
 REGISTRIES = {
-    ("MODEL", "META_ARCHITECTURE"): META_ARCH_REGISTRY,
-    ("MODEL", "BACKBONE", "NAME"): BACKBONE_REGISTRY,
-    ("MODEL", "ROI_HEADS", "NAME"): ROI_HEADS_REGISTRY,
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
+    "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
 }
 
 
 def check_parts(cfg: CfgNode) -> None:
     """Raise ConfigError unless the main parts that a config names exist."""
     for key, registry in REGISTRIES.items():
-        name = cfg
-        for part in key:
-            name = name[part]
-        if name not in registry:
+        if value_of(cfg, key) not in registry:
             known = sorted(name for name, _ in registry)
-            raise ConfigError(f"{'.'.join(key)} '{name}' is not one of {', '.join(known)}")
+            raise ConfigError(f"{key} '{value_of(cfg, key)}' is not one of {', '.join(known)}")
 
 
 @contextmanager
@@ -41,7 +39,7 @@ def unknown_parts_explained() -> Iterator[None]:
         if not found:
             raise
         raise ConfigError(
-            f"the config names '{found[1]}', which is not in the registry {found[2]}: correct it"
+            f"the config names '{found[1]}', which is not in the registry {found[2]}: correct the name"
         ) from error
 
 

@@ -24,7 +24,7 @@ def reading(path: str, error_type: type[UserError] = DataError) -> Iterator[None
         raise
     except OSError as error:
         raise error_type(
-            f"{path} cannot be read ({error.strerror or error}): correct the path or its rights"
+            f"{path} cannot be read ({error.strerror or error}): correct the path or fix its permissions"
         ) from error
     except UnicodeDecodeError as error:
         found = error.object[error.start]

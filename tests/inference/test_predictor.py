@@ -12,9 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from centermask_solo.inference.comparison import compare_with_ground_truth
+from centermask_solo.inference.input_images import as_bgr
 from centermask_solo.inference.predictor import Predictor, default_score_threshold
 from centermask_solo.inference.results import predict_to_folder
-from centermask_solo.inference.sources import find_images, read_image
+from centermask_solo.inference.sources import find_images
 from centermask_solo.inference.streams import refuse_streams
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
@@ -112,9 +113,9 @@ def test_configs_that_cannot_predict(cfg):
 def test_files_that_are_no_images(folder):
     (folder / "x.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"x\.png is not a readable image \(damaged, or of an unknown format\)"):
-        read_image(str(folder / "x.png"))
+        as_bgr(str(folder / "x.png"))
     with pytest.raises(DataError, match=r"there is no image .*y\.png"):
-        read_image(str(folder / "y.png"))
+        as_bgr(str(folder / "y.png"))
     with pytest.raises(DataError, match="there is no image"):
         find_images([str(folder / "*.jpg")])
     (folder / "empty").mkdir()

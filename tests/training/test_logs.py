@@ -108,7 +108,7 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
         "model       TinyModel, build_resnet_backbone, 0.0 million parameters, 0.0 of them trained",
         "weights     none: everything starts from random values",
         "schedule    4 iterations of 2 images: 2 times through the data",
-        "rate        SGD, 0.025 after a warm-up of 2 iterations, times 0.1 at iteration 2",
+        "optimizer   SGD, learning rate 0.025 after a warm-up of 2 iterations, times 0.1 at iteration 2",
         f"device      cpu, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, float32",
         f"output      {tmp_path / 'output'}",
         f"log         {tmp_path / 'output' / 'log.txt'}, with all options (on the screen: --verbose)",
@@ -117,10 +117,12 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
     assert lines[11] == "evaluating on tiny"
     assert [line.split()[0] for line in lines[12:]] == ["Evaluation", "AP", "box", "mask"]
     opts = ["MODEL.WEIGHTS", str(tmp_path / "output" / "model_final.pth"), "SOLVER.AMP.ENABLED", "True"]
+    opts += ["TEST.DTYPE", "bfloat16"]  # SOLVER.AMP is about training
     main(argparse.Namespace(config_file=str(tmp_path / "config.yaml"), opts=opts, **flags | {"eval_only": True}))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "data        tiny, 2 classes (cat, dog)"
-    assert lines[2].endswith("mixed precision with bfloat16")
+    assert lines[2].startswith("device      cpu, ") and lines[2].endswith(", bfloat16")
+    assert "mixed precision" not in lines[2]
     assert [line.split()[0] for line in lines[5:]] == ["Evaluation", "AP", "box", "mask"]
 
 
