@@ -17,14 +17,14 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-import centermask_solo
 from benchmarks.memory import peak_bytes
 from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
+from centermask_solo.registration import register
 from centermask_solo.utils.files import atomic_write
 
 MB = 10**6
 
-centermask_solo.register()  # the NMS rules, too
+register()  # the rules of NMS, which models look up by name
 
 
 def measure(

@@ -35,10 +35,10 @@ class Cost(NamedTuple):
     peak_mb: float
     after_mb: float
 
-    @property
-    def added_mb(self) -> float:
-        """The peak beyond the memory before."""
-        return self.peak_mb - self.before_mb
+    def summary(self) -> dict[str, float]:
+        """Return rounded figures, with the peak beyond the memory before."""
+        added = self.peak_mb - self.before_mb
+        return {"wall_s": round(self.wall_s, 2), "cpu_s": round(self.cpu_s, 2), "added_mb": round(added)}
 
 
 def memory_mb(field: str = "VmRSS") -> float:

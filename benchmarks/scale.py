@@ -2,7 +2,7 @@
 
 python -m benchmarks.scale objects|classes [--write]
 
-* objects: a training step of an image of 512 x 512 with 1,000 and with 5,000 objects, of the models of ``configs/shapes``
+* objects: a training step of 1,000 and of 5,000 objects in 512 x 512 pixels, of the models of ``configs/shapes``
 * classes: a training step and the inference of a published model with 80 and with 1,203 classes
 
 Weights and images are random. Each case runs in its own process with one thread; memory is that of the process beyond
@@ -22,7 +22,8 @@ from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from benchmarks.processes import cost, in_own_process, write_results
+from benchmarks.memory import peak_bytes
+from benchmarks.processes import MB, cost, in_own_process, write_results
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
 from centermask_solo.modeling.systems import find_system
@@ -96,15 +97,16 @@ def measure_classes(name: str, num_classes: int) -> dict[str, Any]:
     cfg = with_classes(name, num_classes)
     model = build_model(cfg)
     image = crowded_image(cfg, 10, PUBLISHED[name], num_classes)
-    train_step(model.train(), [image])  # allocates what stays
-    training = _summary(lambda: train_step(model, [image]))
-    inference = _summary(lambda: predict(model.eval(), [image]))
-    return {"config": name, "classes": num_classes, "training": training, "inference": inference}
+    found: dict[str, Any] = {"config": name, "classes": num_classes}
+    for what, stage in {"training": train_step, "inference": predict}.items():
+        model.train(what == "training")
+        tensors = peak_bytes(lambda run=stage: run(model, [image])) / MB  # also warms up
+        found[what] = {**_summary(lambda run=stage: run(model, [image])), "added_mb": round(tensors)}
+    return found
 
 
 def _summary(stage: Callable[[], Any]) -> dict[str, float]:
-    found = cost(stage)[1]
-    return {"wall_s": round(found.wall_s, 2), "cpu_s": round(found.cpu_s, 2), "added_mb": round(found.added_mb)}
+    return cost(stage)[1].summary()
 
 
 CASES: dict[str, tuple[Callable[..., dict[str, Any]], list[tuple[Any, ...]]]] = {
