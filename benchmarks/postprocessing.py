@@ -19,9 +19,12 @@ from torch import Tensor
 
 from benchmarks.memory import peak_bytes
 from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
+from centermask_solo.registration import register
 from centermask_solo.utils.files import atomic_write
 
 MB = 10**6
+
+register()  # the rules of NMS, which models look up by name
 
 
 def measure(

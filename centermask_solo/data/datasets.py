@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -17,15 +17,15 @@ from detectron2.utils.file_io import PathManager
 from ..utils.errors import ConfigError, DataError, UserError
 from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest_hint
+from .coco_samples import CocoSamples, Sample, image_samples
+from .formats.coco import CocoData, NotAnnotatedError
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
 from .validation.files import refuse_outside
-from .validation.gate import usable_json
+from .validation.gate import read_usable, usable_json
 
 # Modules whose loading functions only read the json
 _JSON_LOADERS = (__name__, "detectron2.data.datasets.coco", "detectron2.data.datasets.lvis")
-
-Sample = dict[str, Any]  # an image with its annotations, in Detectron2's standard format
 
 
 def shapes_root() -> str:
@@ -134,6 +134,11 @@ def is_lvis(metadata: Metadata) -> bool:
     return metadata.get("evaluator_type") == "lvis"
 
 
+def is_read_here(name: str) -> bool:
+    """Return whether a registered dataset is loaded by nothing but reading its annotation file."""
+    return has_instances_json(MetadataCatalog.get(name)) and DatasetCatalog[name].__module__ in _JSON_LOADERS
+
+
 def load_through_gate(name: str, masks: bool = True) -> None:
     """Let a dataset in COCO's or LVIS's format be loaded, from now on, through the rules of validation.
 
@@ -146,24 +151,63 @@ def load_through_gate(name: str, masks: bool = True) -> None:
         masks: Whether objects need masks.
     """
     metadata = MetadataCatalog.get(name)
-    if not has_instances_json(metadata) or DatasetCatalog[name].__module__ not in _JSON_LOADERS:
+    if not is_read_here(name):
         return
     json_file, image_root = metadata.json_file, metadata.get("image_root", "")
     DatasetCatalog.remove(name)
     lvis = is_lvis(metadata)
-    DatasetCatalog.register(name, lambda: _load_json(name, json_file, image_root, masks, lvis))
+    DatasetCatalog.register(name, _JSONLoader(name, json_file, image_root, masks, lvis))
 
 
-def _load_json(name: str, json_file: str, image_root: str, masks: bool, lvis: bool) -> list[Sample]:
-    prepare_dataset(name)
-    with usable_json(json_file, image_root, masks=masks, lvis=lvis) as path:
-        if lvis:
-            samples = load_lvis_json(path, os.path.join(image_root, ""), name)  # which does not add the slash
-        else:
-            samples = load_coco_json(path, image_root, name)
-    if not MetadataCatalog.get(name).get("allow_outside_paths", False):
-        refuse_outside((x["file_name"] for x in samples), image_root)
-    return samples
+class _JSONLoader(NamedTuple):
+    """The function that a dataset is registered with once it is loaded through the rules of validation."""
+
+    name: str
+    json_file: str
+    image_root: str
+    masks: bool
+    lvis: bool
+
+    def __call__(self) -> list[Sample]:
+        """Return a list, as Detectron2 expects it."""
+        return list(self.samples())
+
+    def samples(self) -> Sequence[Sample]:
+        """Return the samples, packed if they are COCO's and annotated."""
+        if not self.lvis:
+            with suppress(NotAnnotatedError):
+                data, class_ids = self._read(keep=False)
+                return CocoSamples(data, self.image_root, class_ids)
+        prepare_dataset(self.name)
+        with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=self.lvis) as path:
+            if self.lvis:
+                samples = load_lvis_json(path, os.path.join(self.image_root, ""), self.name)  # which adds no slash
+            else:
+                samples = load_coco_json(path, self.image_root, self.name)
+        self._refuse_outside(samples)
+        return samples
+
+    def images(self) -> list[Sample]:
+        """Return the samples of an annotated file in COCO's format without their annotations; keep it for evaluation.
+
+        Raises:
+            NotAnnotatedError: It is not annotated.
+            DataError: It has a fault.
+        """
+        return image_samples(self._read(keep=True)[0], self.image_root)
+
+    def _refuse_outside(self, samples: Iterable[Sample]) -> None:
+        if not MetadataCatalog.get(self.name).get("allow_outside_paths", False):
+            refuse_outside((x["file_name"] for x in samples), self.image_root)
+
+    def _read(self, keep: bool) -> tuple[CocoData, dict[int, int]]:
+        """Return the content of the file and the class of each category id, which the metadata get, too."""
+        prepare_dataset(self.name)
+        data = read_usable(self.json_file, self.image_root, masks=self.masks, keep=keep)
+        self._refuse_outside(image_samples(data, self.image_root))
+        metadata, class_ids = MetadataCatalog.get(self.name), {x["id"]: i for i, x in enumerate(data.categories)}
+        metadata.thing_classes, metadata.thing_dataset_id_to_contiguous_id = data.classes, class_ids
+        return data, class_ids
 
 
 @contextmanager
@@ -192,8 +236,8 @@ def usable_annotations(name: str, masks: bool = True) -> Iterator[None]:
             vars(metadata)["json_file"] = original
 
 
-def load_dataset(name: str) -> list[Sample]:
-    """Return the samples of a registered dataset.
+def load_dataset(name: str) -> Sequence[Sample]:
+    """Return the samples of a registered dataset: a list, or :class:`~.coco_samples.CocoSamples`.
 
     Raises:
         ConfigError: No such dataset is registered.
@@ -203,8 +247,9 @@ def load_dataset(name: str) -> list[Sample]:
     json_file = find_files(name).get("json_file")
     if DatasetCatalog[name].__module__ != __name__:
         load_through_gate(name, masks=False)
+    load = DatasetCatalog[name]
     try:
-        return DatasetCatalog.get(name)
+        return load.samples() if isinstance(load, _JSONLoader) else DatasetCatalog.get(name)
     except UserError:
         raise
     except ModuleNotFoundError as error:
@@ -216,6 +261,21 @@ def load_dataset(name: str) -> list[Sample]:
             f"the dataset '{name}' cannot be loaded ({type(error).__name__}: {first_line(error)}): correct "
             f"{json_file}, or the function that the dataset is registered with"
         ) from error
+
+
+def load_test_images(name: str) -> list[Sample] | None:
+    """Return the samples of a dataset without annotations, for the metrics of COCO; None if it is no such dataset.
+
+    Raises:
+        DataError: Its annotation file has a fault.
+    """
+    load = DatasetCatalog[name]
+    if not isinstance(load, _JSONLoader) or load.lvis:
+        return None
+    try:
+        return load.images()
+    except NotAnnotatedError:
+        return None
 
 
 def class_names(name: str) -> list[str] | None:

@@ -6,18 +6,27 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetFromList, get_detection_dataset_dicts
-from detectron2.data.build import trivial_batch_collator
+from detectron2.data import (
+    DatasetFromList,
+    MetadataCatalog,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data.build import print_instances_class_histogram, trivial_batch_collator
 from detectron2.data.samplers import RandomSubsetTrainingSampler, RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..structures.rle_masks import ALLOW_RLE
 from ..utils.errors import ConfigError, DataError
-from .datasets import Sample, check_registered, load_dataset, load_through_gate
+from .coco_samples import CocoSamples, JoinedSamples, Sample, outlines
+from .datasets import check_registered, is_read_here, load_dataset, load_test_images, load_through_gate
 
 Mapper = Callable[[Sample], Sample]
 _Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
@@ -63,7 +72,8 @@ class TrainLoader:
         self._build_sampler = build_sampler
         self._batch_size = batch_size
         self._num_workers = num_workers
-        self._is_wide = [d["width"] > d["height"] for d in dataset] if aspect_ratio_grouping else [True] * len(dataset)
+        wide = (x["width"] > x["height"] for x in outlines(dataset)) if aspect_ratio_grouping else [True] * len(dataset)
+        self._is_wide = list(wide)
 
     def __iter__(self) -> Iterator[list[Sample]]:
         yield from DataLoader(
@@ -90,7 +100,8 @@ class _SeededSamples(Dataset):
     """Maps the image of a key with the global random generators seeded by the rest of the key, then restores them."""
 
     def __init__(self, dataset: Sequence[Sample], mapper: Mapper) -> None:
-        self._dataset = DatasetFromList(list(dataset))
+        packed = isinstance(dataset, (CocoSamples, JoinedSamples))
+        self._dataset: Any = dataset if packed else DatasetFromList(list(dataset))
         self._mapper = mapper
 
     def __len__(self) -> int:
@@ -148,11 +159,16 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
     )
 
 
-def _load_training_data(cfg: CfgNode) -> list[Sample]:
+def _load_training_data(cfg: CfgNode) -> Sequence[Sample]:
     names = cfg.DATASETS.TRAIN
     for name in names:
         check_registered(name)
         load_through_gate(name, masks=cfg.MODEL.MASK_ON)
+    if all(map(is_read_here, names)) and not cfg.MODEL.LOAD_PROPOSALS:
+        parts = [load_dataset(name) for name in names]
+        packed = [x for x in parts if isinstance(x, CocoSamples)]
+        if len(packed) == len(parts):
+            return _join(names, packed, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
     try:
         return get_detection_dataset_dicts(
             names,
@@ -166,8 +182,22 @@ def _load_training_data(cfg: CfgNode) -> list[Sample]:
         samples = [x for name in names for x in load_dataset(name)]
         has_objects = any(not x.get("iscrowd", 0) for sample in samples for x in sample.get("annotations", []))
         if isinstance(error, AssertionError) and not has_objects:
-            raise DataError(f"no image of {', '.join(names)} has an object to train on: correct the json") from error
+            raise _without_objects(names) from error
         raise
+
+
+def _join(names: Sequence[str], parts: Sequence[CocoSamples], filter_empty: bool) -> Any:
+    """Return the samples of all datasets as ``get_detection_dataset_dicts`` does, but packed."""
+    used = [x.with_objects() if filter_empty else x for x in parts]
+    if not any(map(len, used)):
+        raise _without_objects(names)
+    samples = used[0] if len(used) == 1 else JoinedSamples(used)
+    print_instances_class_histogram(outlines(samples), MetadataCatalog.get(names[0]).thing_classes)
+    return samples
+
+
+def _without_objects(names: Sequence[str]) -> DataError:
+    return DataError(f"no image of {', '.join(names)} has an object to train on: correct the json")
 
 
 def _sampler_builder(cfg: CfgNode, dataset: Sequence[Sample]) -> Callable[[int], Sampler]:
@@ -177,7 +207,7 @@ def _sampler_builder(cfg: CfgNode, dataset: Sequence[Sample]) -> Callable[[int],
         return lambda seed: TrainingSampler(len(dataset), seed=seed)
     if name == "RepeatFactorTrainingSampler":
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            dataset, cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
+            list(outlines(dataset)), cfg.DATALOADER.REPEAT_THRESHOLD, sqrt=cfg.DATALOADER.REPEAT_SQRT
         )
         return lambda seed: RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "RandomSubsetTrainingSampler":
@@ -187,3 +217,25 @@ def _sampler_builder(cfg: CfgNode, dataset: Sequence[Sample]) -> Callable[[int],
         f"DATALOADER.SAMPLER_TRAIN {name!r} is not supported: use TrainingSampler, RepeatFactorTrainingSampler or "
         "RandomSubsetTrainingSampler"
     )
+
+
+def _allow_rle(mapper: Mapper, sample: Sample) -> Sample:
+    """Return a mapped sample that allows masks as codes, which evaluators with the metrics of COCO and LVIS read."""
+    return {**mapper(sample), ALLOW_RLE: True}
+
+
+def build_test_loader(cfg: CfgNode, dataset_name: str, mapper: Mapper) -> DataLoader:
+    """Return Detectron2's loader of a registered dataset, one image at a time, without annotations if it is COCO's.
+
+    Raises:
+        ConfigError: The dataset is not registered.
+        DataError: Its annotation file has a fault.
+    """
+    check_registered(dataset_name)
+    load_through_gate(dataset_name, masks=cfg.MODEL.MASK_ON)
+    if MetadataCatalog.get(dataset_name).get("evaluator_type", "coco") in ("coco", "lvis"):
+        mapper = partial(_allow_rle, mapper)
+    images = None if cfg.MODEL.LOAD_PROPOSALS else load_test_images(dataset_name)
+    if images is not None:
+        return build_detection_test_loader(images, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+    return build_detection_test_loader(cfg, dataset_name, mapper=mapper)

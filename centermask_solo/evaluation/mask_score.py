@@ -5,13 +5,20 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import sys
 from collections.abc import Sequence
 from typing import Any
+from unittest.mock import patch
 
-from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.structures import Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from ..data.formats.coco import NotAnnotatedError
+from ..data.validation.gate import read_once
+from ..structures.rle_masks import RLEMasks, without_masks
+from ..utils.memory import without_garbage_collection
 
 
 class KeepsMaskScores:
@@ -31,7 +38,13 @@ class KeepsMaskScores:
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
         """Store the predictions of a batch; see ``DatasetEvaluator.process``."""
         for x, output in zip(inputs, outputs, strict=True):
-            super().process([x], [output])  # type: ignore[misc]
+            masks = output["instances"].get_fields().get("pred_masks") if "instances" in output else None
+            if isinstance(masks, RLEMasks):
+                super().process([x], [{**output, "instances": without_masks(output["instances"])}])  # type: ignore[misc]
+                for result, code in zip(self._predictions[-1]["instances"], masks.codes, strict=True):
+                    result["segmentation"] = code
+            else:
+                super().process([x], [output])  # type: ignore[misc]
             if "instances" in output:
                 self._predicts_masks |= output["instances"].has("pred_masks")
                 add_mask_scores(self._predictions[-1]["instances"], output["instances"])
@@ -51,7 +64,8 @@ class MaskScoreCOCOEvaluator(KeepsMaskScores, COCOEvaluator):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """See ``COCOEvaluator``."""
-        super().__init__(*args, **options)
+        with patch.object(coco_evaluation, "COCO", _read_ground_truth):
+            super().__init__(*args, **options)
         self._img_ids: list[int] | None = None
         if self._do_evaluation:
             _renumber(self._coco_api)
@@ -111,6 +125,20 @@ def add_mask_scores(results: list[dict[str, Any]], instances: Instances) -> None
     if instances.has("mask_scores"):
         for result, score in zip(results, instances.mask_scores.tolist(), strict=True):
             result["mask_score"] = score
+
+
+@without_garbage_collection()
+def _read_ground_truth(path: str) -> COCO:
+    """Return a json as pycocotools reads it, with polygons as arrays, which take a quarter of the memory of lists."""
+    try:
+        data = read_once(path)
+    except NotAnnotatedError:
+        return COCO(path)
+    coco = COCO()
+    annotations = [{sys.intern(key): value for key, value in x.items()} for x in data.annotations]
+    coco.dataset = {"images": data.images, "annotations": annotations, "categories": data.categories}
+    coco.createIndex()
+    return coco
 
 
 def _renumber(coco: COCO) -> None:

@@ -51,7 +51,7 @@ def compare_with_ground_truth(
     mapper = InstanceMapper(cfg, is_train=False)
     order = order_in_dataset(class_names_of(predictor.model), cfg.DATASETS.TEST[0])
     if cfg.MODEL.LOAD_PROPOSALS:
-        dataset = load_proposals_into_dataset(dataset, cfg.DATASETS.PROPOSAL_FILES_TEST[0])
+        dataset = load_proposals_into_dataset(list(dataset), cfg.DATASETS.PROPOSAL_FILES_TEST[0])
     chosen = dataset[:: max(1, len(dataset) // count)][:count]
     with torch.no_grad():
         outputs = [predictor.model([mapper(d)])[0] for d in chosen]

@@ -22,6 +22,7 @@ from ..modeling.engine import prepare
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.parts import build_checked, check_device
 from ..modeling.systems import System, find_system
+from ..structures.rle_masks import ALLOW_RLE
 from ..utils.errors import ConfigError, DataError
 from .input_images import as_bgr
 
@@ -87,13 +88,15 @@ class Predictor(DefaultPredictor):
         return self.predict_batch([original_image])[0]
 
     @torch.no_grad()
-    def predict_batch(self, images: Sequence[Any]) -> list[dict[str, Any]]:
+    def predict_batch(self, images: Sequence[Any], *, allow_rle_masks: bool = False) -> list[dict[str, Any]]:
         """Return the model's outputs for ``images``, in their order, which do not depend on the rest of the batch.
 
         Images that the model would pad to different sizes run in separate forward passes.
 
         Args:
             images: As :meth:`__call__` takes them, of any sizes.
+            allow_rle_masks: Whether masks of an image that would take more than 256 MiB may be
+                :class:`~centermask_solo.structures.rle_masks.RLEMasks` instead of a tensor.
 
         Raises:
             DataError: One of them is no image.
@@ -108,13 +111,15 @@ class Predictor(DefaultPredictor):
             raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
         if not images:
             return []
-        inputs = [self._to_input(image) for image in images]
+        inputs = [{**self._to_input(image), ALLOW_RLE: allow_rle_masks} for image in images]
         return run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
 
     def predict_files(
         self, paths: Iterable[str], batch_size: int = 1, failures: list[DataError] | None = None
     ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
         """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass.
+
+        Masks of an image that would take more than 256 MiB are :class:`~centermask_solo.structures.rle_masks.RLEMasks`.
 
         Args:
             paths: Image files.
@@ -124,7 +129,7 @@ class Predictor(DefaultPredictor):
         """
         images = _read_images(paths, self.cfg.INPUT.MAX_IMAGE_PIXELS, failures)
         while batch := list(itertools.islice(images, batch_size)):
-            outputs = self.predict_batch([image for _, image in batch])
+            outputs = self.predict_batch([image for _, image in batch], allow_rle_masks=True)
             yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
 
     def _to_input(self, image: Any) -> dict[str, Any]:

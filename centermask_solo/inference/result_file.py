@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from pycocotools.mask import area
 
+from ..structures.rle_masks import coco_results
 from ..utils.files import atomic_write, make_folder, open_to_write
 
 PREDICTIONS = "predictions.json"
@@ -47,7 +47,7 @@ class PredictionsFile:
         """Write the instances of an image; ids of images and annotations count from 1."""
         self.num_images += 1
         image = {"id": self.num_images, "file_name": file_name, "height": height, "width": width}
-        found = instances_to_coco_json(instances, self.num_images)
+        found = coco_results(instances, self.num_images)
         for i, x in enumerate(found, self.num_instances + 1):
             x |= {"id": i, "category_id": x["category_id"] + 1, "iscrowd": 0}
             x["area"] = int(area(x["segmentation"])) if "segmentation" in x else x["bbox"][2] * x["bbox"][3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
+from ..structures.rle_masks import ALLOW_RLE, in_parts
 from .batches import run_by_padded_size
 from .ground_truth import check_ground_truth
 from .image_checks import check_images
@@ -120,7 +122,8 @@ class InstanceSegmentor(nn.Module):
         Args:
             batched_inputs: One dict per image: ``image``, (C, H, W) in 0..255; in training ``instances`` with
                 ``gt_boxes``, ``gt_classes`` and ``gt_masks`` in the frame of ``image``; in inference ``height`` and
-                ``width`` of the output, by default those of ``image``.
+                ``width`` of the output, by default those of ``image``, and ``allow_rle_masks``, whether masks that
+                would take more than 256 MiB may be :class:`~centermask_solo.structures.rle_masks.RLEMasks`.
 
         Returns:
             In training a dict of scalar losses. In inference one ``{"instances": Instances}`` per image, of the output
@@ -145,7 +148,8 @@ class InstanceSegmentor(nn.Module):
         for i, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
             height, width = x["image"].shape[-2:]
             output_size = (int(x.get("height", height)), int(x.get("width", width)))
-            outputs.append({"instances": self.postprocess(result, predictions, i, output_size)})
+            paste = partial(self.postprocess, predictions=predictions, index=i, output_size=output_size)
+            outputs.append({"instances": in_parts(paste, result, output_size, x.get(ALLOW_RLE, False))})
         return outputs
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -15,12 +15,11 @@ from ..utils.errors import ConfigError
 from ..utils.rules import value_of
 from .systems import System, find_system, list_systems
 
-# Options, and groups of them, that belong to a kind of detector.
+# Options, and groups of them, that belong to a kind of detector, besides what the records of systems name.
 SCOPED = (
     *("MODEL.PROPOSAL_GENERATOR", "MODEL.ANCHOR_GENERATOR", "MODEL.RPN", "MODEL.RETINANET", "MODEL.ROI_HEADS"),
     *("MODEL.ROI_BOX_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD", "MODEL.ROI_MASK_HEAD", "MODEL.ROI_KEYPOINT_HEAD"),
-    *("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN", "MODEL.FCOS", "MODEL.CENTERMASK", "MODEL.SOLOV2", "MODEL.YOLACT"),
-    "TEST.DETECTIONS_PER_IMAGE",
+    *("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN", "MODEL.CENTERMASK", "TEST.DETECTIONS_PER_IMAGE"),
 )
 READ_BY_BACKBONES = ("MODEL.FCOS.TOP_LEVELS",)
 _ROI_HEADS = (
@@ -48,6 +47,11 @@ PARTS: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 
 
+def scoped_options() -> tuple[str, ...]:
+    """Return the options, and groups of them, that belong to a kind of detector."""
+    return (*SCOPED, *(key for system in list_systems() for key in system.reads or ()))
+
+
 def check_options_are_read(cfg: CfgNode, defaults: CfgNode | None = None) -> None:
     """Raise ConfigError if an option of another kind of detector is not at its default.
 
@@ -59,7 +63,7 @@ def check_options_are_read(cfg: CfgNode, defaults: CfgNode | None = None) -> Non
     reads = _reads(cfg, system) if system else None
     if system is None or reads is None:
         return
-    for key, default in _options(get_cfg() if defaults is None else defaults):
+    for key, default in _options(get_cfg() if defaults is None else defaults, scoped_options()):
         value = value_of(cfg, key)
         if _plain(value) == _plain(default) or _is_in(key, reads):
             continue
@@ -99,13 +103,13 @@ def _reads(cfg: CfgNode, system: System) -> tuple[str, ...] | None:
     return (*system.reads, *READ_BY_BACKBONES, *(key for part in parts for key in part or ()))
 
 
-def _options(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the options among :data:`SCOPED` with their values."""
+def _options(node: CfgNode, scoped: tuple[str, ...], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options among ``scoped`` with their values."""
     for name, value in node.items():
         key = f"{prefix}{name}"
         if isinstance(value, CfgNode):
-            yield from _options(value, f"{key}.")
-        elif _is_in(key, SCOPED):
+            yield from _options(value, scoped, f"{key}.")
+        elif _is_in(key, scoped):
             yield key, value
 
 

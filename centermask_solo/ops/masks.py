@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -60,8 +61,27 @@ def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
     return first, torch.where(present.amax(dim=1) > 0, end, 0)
 
 
+def mask_windows(masks: Tensor) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield windows of masks, rows and columns that together have every set pixel.
+
+    On a CPU, where the pixels around small objects would take most of the time, there is a tight one for each mask that
+    is not empty. Elsewhere there is one for everything, which needs no synchronization.
+
+    Args:
+        masks: (M, h, w) bool.
+    """
+    if masks.device.type != "cpu":
+        yield slice(0, len(masks)), slice(0, masks.shape[1]), slice(0, masks.shape[2])
+        return
+    for i, (x0, y0, x1, y1) in enumerate(masks_to_boxes(masks).int().tolist()):
+        if x1 > x0:
+            yield slice(i, i + 1), slice(y0, y1), slice(x0, x1)
+
+
 def reduce_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Return masks at another size, (M, *size) bool: bilinear interpolation without antialiasing, then > 0.5.
+
+    Only pixels in the window around each object, or on a GPU around some of them, are interpolated.
 
     Args:
         masks: (M, h, w) bool.
@@ -70,10 +90,11 @@ def reduce_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     if masks.shape[1:] == size:
         return masks
     reduced = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
+    rows, columns = (axis_resize(n, out, masks.device) for n, out in zip(masks.shape[1:], size, strict=True))
     step = rows_per_chunk(4 * masks.shape[1] * masks.shape[2])
-    for chunk, out in zip(masks.split(step), reduced.split(step), strict=True):
-        values = F.interpolate(chunk[:, None].float(), size, mode="bilinear", align_corners=False)
-        torch.gt(values[:, 0], 0.5, out=out)
+    with torch.autocast(masks.device.type, enabled=False):
+        for chunk, out in zip(masks.split(step), reduced.split(step), strict=True):
+            resize_and_threshold_(out, chunk, rows, columns, 0.5)
     return reduced
 
 
@@ -141,12 +162,13 @@ def resize_and_threshold_(
 
     Args:
         masks: (M, H, W) bool, all False; written in place.
-        probabilities: (M, h, w) float32.
+        probabilities: (M, h, w) float32, or bool for 0 and 1.
         rows: Resizing from h to H.
         columns: Resizing from w to W.
-        threshold: Non-negative; compared strictly.
+        threshold: Non-negative, below 1; compared strictly.
     """
-    boxes = masks_to_boxes(probabilities > threshold).int().tolist()  # the only synchronization with the device
+    above = probabilities if probabilities.dtype == torch.bool else probabilities > threshold
+    boxes = masks_to_boxes(above).int().tolist()  # the only synchronization with the device
     group = _group_size(probabilities)
     for start in range(0, len(boxes), group):
         found = [box for box in boxes[start : start + group] if box[2] > box[0]]
@@ -161,7 +183,7 @@ def resize_and_threshold_(
         source = rows.sources(y0, y1)
         for x, x_stop in _tiles(x0, x1):
             read = columns.sources(x, x_stop)
-            wide = probabilities[here, source, read] @ columns.weights[x:x_stop, read].T
+            wide = probabilities[here, source, read].float() @ columns.weights[x:x_stop, read].T
             for y, y_stop in _tiles(y0, y1):
                 read = rows.sources(y, y_stop)
                 values = rows.weights[y:y_stop, read] @ wide[:, read.start - source.start : read.stop - source.start]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog, build_detection_test_loader
+from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator
@@ -20,8 +20,7 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint import Checkpointer
 from ..checkpoint.checkpointer import ANOTHER_FOLDER
-from ..data.datasets import check_registered, load_through_gate
-from ..data.loader import TrainLoader, build_train_loader, mix_seeds
+from ..data.loader import TrainLoader, build_test_loader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
@@ -162,9 +161,7 @@ class Trainer(DefaultTrainer):
             ConfigError: The dataset is not registered.
             DataError: Its annotation file has a fault.
         """
-        check_registered(dataset_name)
-        load_through_gate(dataset_name, masks=cfg.MODEL.MASK_ON)
-        return build_detection_test_loader(cfg, dataset_name, mapper=InstanceMapper(cfg, is_train=False))
+        return build_test_loader(cfg, dataset_name, InstanceMapper(cfg, is_train=False))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

@@ -141,6 +141,7 @@ def claim_file(path: _Path, inputs: Iterable[_Path] = (), *, overwrite: bool = F
     Raises:
         ConfigError: It is an input, or exists.
     """
+    _check_name(path)
     if any(is_same(path, x) for x in inputs):
         raise ConfigError(f"{os.fspath(path)} is an input, which would be lost: choose another name for the output")
     if os.path.lexists(path) and not overwrite:
@@ -161,6 +162,7 @@ def claim_folder(
     Raises:
         ConfigError: An input is there, or such results are.
     """
+    _check_name(folder)
     here = os.path.realpath(folder)
     for path in inputs:
         there = os.path.realpath(path)
@@ -175,6 +177,11 @@ def claim_folder(
             f"{os.fspath(folder)} holds the results of another run, such as {found.name}: choose another folder, or "
             "replace them with --overwrite"
         )
+
+
+def _check_name(path: _Path) -> None:
+    if "\0" in os.fspath(path):
+        raise ConfigError(f"{os.fspath(path)!r} cannot be written (embedded null byte): choose another path")
 
 
 def is_same(a: _Path, b: _Path) -> bool:

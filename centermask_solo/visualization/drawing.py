@@ -12,6 +12,7 @@ from detectron2.structures import Instances, polygons_to_bitmask
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
+from ..structures.rle_masks import RLEMasks
 from .colors import CROWD_COLOR, Color, class_color, instance_colors
 from .labels import Picture, Rectangle, choose_labeled, draw_label, place_label
 
@@ -74,7 +75,12 @@ def draw_predictions(
     classes, scores = instances.pred_classes.tolist(), instances.scores.tolist()
     labels = [f"{_name(names, c)} {score:.2f}" for c, score in zip(classes, scores, strict=True)]
     if instances.has("pred_masks"):
-        shapes = [_shape(mask, image) for mask in np.asarray(instances.pred_masks.cpu(), dtype=bool)]
+        masks = instances.pred_masks.cpu()
+        found = (_shape(np.asarray(mask, dtype=bool), image) for mask in masks)
+        # Masks that are decoded one at a time would stay in memory as a whole
+        shapes = [
+            x._replace(mask=x.mask.copy()) if isinstance(masks, RLEMasks) and x.mask is not None else x for x in found
+        ]
     else:
         shapes = [_box(box, instances.image_size, image) for box in instances.pred_boxes.tensor.tolist()]
     colors = _colors(shapes, classes, color_by)

@@ -247,7 +247,7 @@ def test_no_readable_image_at_all(cfg, folder):
 def test_results_are_kept_whatever_ends_the_prediction(cfg, folder, monkeypatch, error):
     original, output = Predictor.predict_batch, folder / "predictions"
 
-    def predict_batch(self, images):
+    def predict_batch(self, images, **options):
         if (output / "predictions.jsonl").exists() and (output / "predictions.jsonl").stat().st_size:
             line = (output / "predictions.jsonl").read_text()  # what a killed program would leave
             assert json.loads(line)["image"]["file_name"].endswith("1.png")

@@ -149,7 +149,7 @@ def test_masks_share_windows_where_launches_cost_more_than_pixels():
 
 def test_windows_have_every_pixel_of_their_masks():
     masks = random_masks(3, 12, 30, 40, density=0.003)
-    assert not masks.flatten(1).any(1).all()
+    masks[5] = False
     windows = torch.zeros_like(masks)
     for window in mask_windows(masks):
         windows[window] = True
@@ -159,13 +159,13 @@ def test_windows_have_every_pixel_of_their_masks():
 
 
 def test_only_pixels_around_objects_are_reduced():
-    masks = torch.zeros(20, 300, 400, dtype=torch.bool)
+    masks = torch.zeros(60, 300, 400, dtype=torch.bool)
     for i, mask in enumerate(masks):
-        mask[10 * i : 10 * i + 8, 15 * i : 15 * i + 9] = True
+        mask[4 * i : 4 * i + 8, 6 * i : 6 * i + 9] = True
     with CountedFloats() as counted:
         reduced = reduce_masks(masks, (75, 100))
     assert reduced.flatten(1).any(1).all()
-    assert counted.numbers < 20 * 1000 + 2 * 400 * 400  # the windows, and the two axes
+    assert counted.numbers < masks.numel() / 3  # most of them for the two axes
 
 
 @pytest.mark.parametrize("size", [(6, 3), (5, 4), (20, 9), (13, 7)])

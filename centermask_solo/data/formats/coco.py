@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from array import array
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TextIO
 
@@ -13,15 +13,15 @@ from detectron2.utils.file_io import PathManager
 from ...utils.errors import ConfigError, DataError
 from ...utils.memory import without_garbage_collection
 from ...utils.reading import reading
-
-Record = dict[str, Any]
+from .json_stream import read_lists
+from .packing import PackedRecords, Record
 
 
 class CocoData(NamedTuple):
-    """The parts of a COCO annotation file; polygons that are lists of numbers are arrays, a quarter as large."""
+    """The parts of a COCO annotation file."""
 
     images: list[Record]
-    annotations: list[Record]
+    annotations: Sequence[Record]  # packed: changing one of them has no effect; polygons are arrays
     categories: list[Record]  # sorted by id, the order of the model's classes
     byte_order_mark: bool = False  # whether the file begins with one
     num_named_by_url: int = 0  # images whose file_name was taken from their coco_url
@@ -48,30 +48,60 @@ def read_coco_json(path: str) -> CocoData:
     """
     if not PathManager.isfile(path):
         raise DataError(f"the annotation file {path} is missing: correct the path")
-    with reading(path), PathManager.open(path, "rb") as file:
-        content = file.read()
-    byte_order_mark = content.startswith(codecs.BOM_UTF8)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not COCO: {_encoding_fault(content, error)}") from error
-    del content
-    try:
-        with reading(path), without_garbage_collection():
-            data = json.loads(text, object_hook=_pack_polygons)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path} is not COCO: it is not JSON, or truncated ({error}); create it again, or copy it again"
-        ) from error
-    del text
-    if not isinstance(data, dict):
-        raise DataError(f"{path} is not COCO: it holds a {type(data).__name__}, not a dict with 'images'")
-    images, categories, annotations = (_list(path, data, x) for x in ("images", "categories", "annotations"))
+    content = _read_in_pieces(path) or _read_at_once(path)  # the latter finds out what is wrong
+    images, categories, annotations = (_list(path, content, x) for x in ("images", "categories", "annotations"))
     categories = sorted(categories, key=lambda x: (0, x["id"]) if isinstance(x.get("id"), int) else (1, 0))
     unnamed = [x for x in images if "file_name" not in x and url_file_name(x)]
     for x in unnamed:
         x["file_name"] = url_file_name(x)
-    return CocoData(images, annotations, categories, byte_order_mark, len(unnamed))
+    return CocoData(images, annotations, categories, _has_byte_order_mark(path), len(unnamed))
+
+
+def _has_byte_order_mark(path: str) -> bool:
+    with PathManager.open(path, "rb") as file:
+        return bool(file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8)
+
+
+def _read_in_pieces(path: str) -> Record | None:
+    """Return the content of a JSON file with packed annotations; None if anything about it is unusual."""
+    annotations, images = PackedRecords(), list[Record]()
+
+    def add_image(x: Record) -> None:
+        images.append({sys.intern(key): value for key, value in x.items()})
+
+    try:
+        with PathManager.open(path, "rb") as file, without_garbage_collection():
+            found = read_lists(file, {"annotations": annotations.append, "images": add_image})
+    except (OSError, MemoryError, ValueError, AttributeError, RecursionError):  # the last but one: no records
+        return None
+    lists: Record = {"annotations": annotations, "images": images}
+    return found | {key: value for key, value in lists.items() if key in found}
+
+
+def _read_at_once(path: str) -> Record:
+    """Return the content of a JSON file with packed annotations.
+
+    Raises:
+        DataError: It cannot be read, is not JSON in UTF-8, or is no object.
+    """
+    with reading(path), PathManager.open(path, "rb") as file:
+        content = file.read()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not COCO: {_encoding_fault(content, error)}") from error
+    try:
+        with reading(path):
+            data = json.loads(text)
+    except ValueError as error:  # also numbers of thousands of digits
+        raise DataError(
+            f"{path} is not COCO: it is not JSON, or truncated ({error}); create it again, or copy it again"
+        ) from error
+    if not isinstance(data, dict):
+        raise DataError(f"{path} is not COCO: it holds a {type(data).__name__}, not a dict with 'images'")
+    if "annotations" in data:
+        data["annotations"] = PackedRecords(_list(path, data, "annotations"))
+    return data
 
 
 def url_file_name(image: Record) -> str:
@@ -103,24 +133,6 @@ def plain_numbers(numbers: Sequence[float]) -> list[float]:
     return [int(x) if x.is_integer() else x for x in numbers]
 
 
-def pack(numbers: Any) -> Any:
-    """Return a list of numbers as an array of doubles, and anything else as it is."""
-    if type(numbers) is not list or not numbers:
-        return numbers
-    try:
-        return array("d", numbers)
-    except (TypeError, OverflowError):
-        return numbers
-
-
-def _pack_polygons(entry: Record) -> Record:
-    """Replace the polygons of an annotation, as soon as it is parsed, by arrays."""
-    polygons = entry.get("segmentation")
-    if type(polygons) is list:
-        entry["segmentation"] = [pack(x) for x in polygons]
-    return entry
-
-
 def _encoding_fault(content: bytes, error: UnicodeDecodeError) -> str:
     """Return what is wrong with a file that is not UTF-8, with the encoding if it can be told."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -145,11 +157,13 @@ def take_images(coco: CocoData, count: int) -> Record:
     return {"info": {}, "images": images, "annotations": annotations, "categories": coco.categories}
 
 
-def _list(path: str, data: Record, key: str) -> list[Record]:
+def _list(path: str, data: Record, key: str) -> Any:
     if key not in data:
         found = ", ".join(sorted(map(str, data))[:8]) or "nothing"
         error = NotAnnotatedError if key == "annotations" else DataError
         raise error(f"{path} is not COCO: it lacks the list '{key}' (it has {found})")
+    if isinstance(data[key], PackedRecords):
+        return data[key]
     if not isinstance(data[key], list) or not all(isinstance(x, dict) for x in data[key]):
         raise DataError(f"{path} is not COCO: '{key}' is not a list of dicts")
     return data[key]

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 
 from ...utils.errors import ConfigError, DataError, UserError
 from ...utils.text import name_some
-from ..datasets import find_files, has_instances_json, is_lvis, load_through_gate
+from ..datasets import find_files, has_instances_json, is_lvis, is_read_here, load_through_gate
 from ..formats.coco import CocoData, NotAnnotatedError, Record, image_entries
 from ..images import MAX_PIXELS, check_image
 from . import rules
@@ -117,7 +117,7 @@ def _check_one(
     metadata = find_files(name)
     classes = metadata.get("thing_classes")
     if has_instances_json(metadata):
-        data = _check_json(metadata, masks, max_pixels)
+        data = _check_json(metadata, masks, max_pixels, keep=is_read_here(name))
         if metadata.get("evaluator_type") == "coco":
             if classes is not None and list(classes) != data.classes:
                 raise DataError(
@@ -130,10 +130,10 @@ def _check_one(
     return None if classes is None else list(classes)
 
 
-def _check_json(metadata: Metadata, masks: bool, max_pixels: int) -> CocoData:
-    """Check the annotation file and a few images of a dataset, and return the content of the file."""
+def _check_json(metadata: Metadata, masks: bool, max_pixels: int, keep: bool) -> CocoData:
+    """Check the annotation file and a few images of a dataset; return the content of the file, which may be kept."""
     root, lvis = metadata.get("image_root", ""), is_lvis(metadata)
-    data, found = inspect_file(metadata.json_file, lvis)
+    data, found = inspect_file(metadata.json_file, lvis, keep=keep and not lvis)
     images = image_entries(data, lvis)
     outside = metadata.get("allow_outside_paths", False)
     check_files(images, root, found.findings, decode=False, allow_outside=outside)

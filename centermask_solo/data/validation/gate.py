@@ -24,14 +24,16 @@ FileKey = tuple[str, int, int, bool]
 
 _clean: set[FileKey] = set()  # files that need no repair
 _announced: set[FileKey] = set()  # files whose repair was logged
+_kept: dict[FileKey, CocoData] = {}  # what was read of files that are read again soon
 
 
-def inspect_file(json_file: str, lvis: bool = False) -> tuple[CocoData, Inspection]:
+def inspect_file(json_file: str, lvis: bool = False, *, keep: bool = False) -> tuple[CocoData, Inspection]:
     """Return the content of an annotation file and what validation finds in it.
 
     Args:
         json_file: Annotations in COCO format.
         lvis: Whether they are read as LVIS's, which have neither ``iscrowd`` nor ``file_name``.
+        keep: Whether to keep the content, if it needs no repair, for :func:`read_once`.
 
     Raises:
         DataError: it is not COCO at all.
@@ -44,7 +46,43 @@ def inspect_file(json_file: str, lvis: bool = False) -> tuple[CocoData, Inspecti
         found.findings.remove(NO_FILE_NAME)
     if not found.needs_repair:
         mark_clean(file_key(json_file, lvis))
+        if keep:
+            _kept[file_key(json_file, lvis)] = data
     return data, found
+
+
+def read_usable(json_file: str, image_root: str, *, masks: bool = True, keep: bool = False) -> CocoData:
+    """Return the content of an annotation file as :func:`usable_json` gives it; see :func:`read_once`.
+
+    Args:
+        json_file: Annotations in COCO format.
+        image_root: Folder of its images.
+        masks: Whether objects need masks.
+        keep: Whether it is read again soon.
+
+    Raises:
+        NotAnnotatedError: The file lacks ``annotations``.
+        DataError: The file has a fault.
+    """
+    with usable_json(json_file, image_root, masks=masks) as path:
+        return read_once(path, keep)
+
+
+def read_once(path: str, keep: bool = False) -> CocoData:
+    """Return the content of an annotation file that needs no repair, from memory if it was kept there.
+
+    Args:
+        path: Annotations in COCO format.
+        keep: Whether to keep it for the next call.
+
+    Raises:
+        DataError: The file is not COCO.
+    """
+    key = file_key(path)
+    data = _kept.pop(key, None) or read_coco_json(path)
+    if keep:
+        _kept[key] = data
+    return data
 
 
 def admit(found: Inspection, json_file: str, image_root: str, *, masks: bool = True) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..formats.coco import pack
+from ..formats.packing import pack
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import torch
@@ -11,6 +12,7 @@ from detectron2.structures import ImageList, Instances, ROIMasks
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
+from ...structures.rle_masks import ALLOW_RLE, in_parts
 from ...utils.errors import ConfigError
 from ..batches import run_by_padded_size
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
@@ -187,7 +189,8 @@ class CenterMask(GeneralizedRCNN):
         outputs = []
         for result, x in zip(results, batched_inputs, strict=True):
             height, width = x.get("height", result.image_size[0]), x.get("width", result.image_size[1])
-            outputs.append({"instances": self._paste(result, (height, width))})
+            paste = partial(self._paste, output_size=(height, width))
+            outputs.append({"instances": in_parts(paste, result, (height, width), x.get(ALLOW_RLE, False))})
         return outputs
 
     @torch.no_grad()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_keypoint_head, build_mask_head
 from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
-from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils.events import EventStorage, has_event_storage
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
+from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
+from ...ops.chunks import rows_per_chunk
 from ...ops.precision import at_least_float32
 from ...utils.errors import ConfigError, DataError
 from .heads import MaskIoUHead, RoIPredictions, predict_class_masks
@@ -190,27 +192,36 @@ class CenterROIHeads(ROIHeads):
     def label_positives(self, proposals: list[Instances], gt_instances: list[Instances]) -> list[Instances]:
         """Return the RoIs of each image to train on: ``proposal_boxes``, ``gt_classes``, ``gt_index``, and keypoints.
 
-        Detectron2's matching and sampling, on boxes and classes only: ``gt_index`` (R,) int64 refers to the object, so
-        that no RoI carries a copy of a ground-truth mask. Background RoIs are dropped.
+        Detectron2's matching and sampling, but a bounded number of proposals is matched at a time, and ``gt_index``
+        (R,) int64 refers to the object, so that no RoI carries a copy of a ground-truth mask. Background is dropped.
         """
-        light = []
-        for x in gt_instances:
-            index = torch.arange(len(x), device=x.gt_classes.device)
-            light.append(Instances(x.image_size, gt_boxes=x.gt_boxes, gt_classes=x.gt_classes, gt_index=index))
-        positives = []
-        with nullcontext() if has_event_storage() else EventStorage():  # Detectron2's sampling logs unconditionally
-            labeled = self.label_and_sample_proposals(proposals, light)
-        for sampled, gt in zip(labeled, gt_instances, strict=True):
-            classes = sampled.gt_classes
+        if self.proposal_append_gt:
+            proposals = add_ground_truth_to_proposals(gt_instances, proposals)
+        positives, num_background, num_foreground = [], [], []
+        for x, gt in zip(proposals, gt_instances, strict=True):
+            index, labels = self._match(gt.gt_boxes, x.proposal_boxes)
+            sampled, classes = self._sample_proposals(index, labels, gt.gt_classes)
+            num_background.append(int((classes == self.num_classes).sum()))
+            num_foreground.append(len(classes) - num_background[-1])
             rows = ((classes >= 0) & (classes < self.num_classes)).nonzero()[:, 0]
-            rois = Instances(sampled.image_size)
-            rois.proposal_boxes, rois.gt_classes = sampled.proposal_boxes[rows], classes[rows]
-            # An image without objects has neither the field nor a positive.
-            rois.gt_index = sampled.gt_index[rows] if sampled.has("gt_index") else rows
+            chosen = sampled[rows]
+            rois = Instances(x.image_size, proposal_boxes=x.proposal_boxes[chosen], gt_classes=classes[rows])
+            rois.gt_index = index[chosen]
             if self.keypoint_on and len(rois) > 0:
                 rois.gt_keypoints = gt.gt_keypoints[rois.gt_index]
             positives.append(rois)
+        if has_event_storage():
+            storage = get_event_storage()
+            storage.put_scalar("roi_head/num_fg_samples", mean(num_foreground))
+            storage.put_scalar("roi_head/num_bg_samples", mean(num_background))
         return positives
+
+    def _match(self, gt_boxes: Boxes, boxes: Boxes) -> tuple[Tensor, Tensor]:
+        """Return the object (R,) int64 and the label (R,) int8 of each box, as Detectron2's matcher finds them."""
+        step = rows_per_chunk(32 * len(gt_boxes))  # per pair the sides, area and union of the intersection, and the IoU
+        parts = [self.proposal_matcher(pairwise_iou(gt_boxes, Boxes(x))) for x in boxes.tensor.split(step)]
+        index, labels = (torch.cat(x) for x in zip(*parts, strict=True))
+        return index, labels
 
     def predict_training(self, features: dict[str, Tensor], targets: RoITargets) -> RoITrainingOutputs:
         """Return the outputs for the RoIs of ``targets``: see :meth:`predict`."""

@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ...ops.masks import mask_windows
 from ..ground_truth import mask_chunks
 
 MASK_STRIDE = 4  # input pixels per pixel of the mask features
@@ -80,20 +81,36 @@ def summarize_masks(
     start = 0
     for masks in mask_chunks:
         rows = slice(start, start + len(masks))
-        areas[rows], moments[rows] = _areas_and_moments(masks)
+        areas[rows], moments[rows] = areas_and_moments(masks)
         small = quarter_masks(masks)
         reduced[rows, : small.shape[1], : small.shape[2]] = small
         start += len(masks)
     return MaskSummary(areas, moments, reduced)
 
 
-def _areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return areas (m,) and sums of x and y indices (m, 2), int64 and exact, of masks (m, h, w)."""
+def areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return areas (m,) and sums of x and y indices (m, 2), int64 and exact, of masks (m, h, w) bool."""
+    areas = torch.zeros(len(masks), dtype=torch.int64, device=masks.device)
+    moments = torch.zeros(len(masks), 2, dtype=torch.int64, device=masks.device)
+    for window in mask_windows(masks):
+        which, rows, columns = window
+        areas[which], moments[which] = _areas_and_moments(masks[window], rows.start, columns.start)
+    return areas, moments
+
+
+def _areas_and_moments(masks: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:
+    """Return areas (m,) and sums of x and y indices (m, 2), int64 and exact, of windows (m, h, w) of masks.
+
+    Args:
+        masks: (m, h, w) bool, all set pixels of the masks.
+        top: Index of the first row.
+        left: Index of the first column.
+    """
     height, width = masks.shape[-2:]
     pixels = masks.view(torch.uint8).float()  # counts of a row or column are exact below 2^24
     per_column, per_row = pixels.sum(1).long(), pixels.sum(2).long()
-    x = (per_column * torch.arange(width, device=masks.device)).sum(1)
-    y = (per_row * torch.arange(height, device=masks.device)).sum(1)
+    x = (per_column * torch.arange(left, left + width, device=masks.device)).sum(1)
+    y = (per_row * torch.arange(top, top + height, device=masks.device)).sum(1)
     return per_row.sum(1), torch.stack((x, y), dim=1)
 
 
@@ -111,22 +128,50 @@ def quarter_masks(masks: Tensor) -> Tensor:
 
     Source: the published training code, whose resize uses fixed-point arithmetic with rounded weights of 11 bits.
     """
-    pixels = masks.view(torch.uint8)
-    (y0, y1, wy0, wy1), (x0, x1, wx0, wx1) = (_resize_taps(n, masks.device) for n in masks.shape[-2:])
+    row_taps, column_taps = (_resize_taps(n) for n in masks.shape[-2:])
+    reduced = masks.new_zeros(len(masks), len(row_taps.first), len(column_taps.first))
+    for which, rows, columns in mask_windows(masks):
+        y, x = row_taps.reached_by(rows), column_taps.reached_by(columns)
+        taps = (row_taps.part(y, masks.device), column_taps.part(x, masks.device))
+        reduced[which, y, x] = _quarter_window(masks[which].view(torch.uint8), *taps)
+    return reduced
 
-    def horizontal(rows: Tensor) -> Tensor:
-        source = pixels.index_select(1, rows)
-        return source.index_select(2, x0) * wx0 + source.index_select(2, x1) * wx1  # int32, 0..2048
 
-    top = (wy0[:, None] * (horizontal(y0) >> 4)) >> 16
-    bottom = (wy1[:, None] * (horizontal(y1) >> 4)) >> 16
+class _Taps(NamedTuple):
+    """The two source pixels that each output pixel of an axis reads: ascending int64 indices, and int32 weights."""
+
+    first: Tensor
+    last: Tensor
+    first_weights: Tensor
+    last_weights: Tensor
+
+    def part(self, which: slice, device: torch.device) -> _Taps:
+        """Return the taps of some output pixels on a device."""
+        return _Taps(*(x[which].to(device) for x in self))
+
+    def reached_by(self, source: slice) -> slice:
+        """Return the output pixels that read any of the source pixels."""
+        start, stop = torch.searchsorted(self.last, source.start), torch.searchsorted(self.first, source.stop)
+        return slice(int(start), int(stop))
+
+
+def _quarter_window(pixels: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
+    """Return the output pixels with these taps, (m, rows, columns) bool, of masks (m, h, w) uint8."""
+
+    def horizontal(indices: Tensor) -> Tensor:
+        source = pixels.index_select(1, indices)
+        left, right = (source.index_select(2, i) for i in (columns.first, columns.last))
+        return left * columns.first_weights + right * columns.last_weights  # int32, 0..2048
+
+    top = (rows.first_weights[:, None] * (horizontal(rows.first) >> 4)) >> 16
+    bottom = (rows.last_weights[:, None] * (horizontal(rows.last) >> 4)) >> 16
     return ((top + bottom + 2) >> 2) > 0
 
 
-def _resize_taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the two source indices (int64) of each pixel of an axis reduced by 4, and weights of 2048 (int32)."""
+def _resize_taps(size: int) -> _Taps:
+    """Return the source pixels of an axis reduced by 4, with weights of 2048."""
     reduced = int(size / MASK_STRIDE + 0.5)
-    position = torch.arange(reduced, dtype=torch.float64, device=device) + 0.5
+    position = torch.arange(reduced, dtype=torch.float64) + 0.5
     position = (position * (size / max(reduced, 1)) - 0.5).float()
     first = position.floor()
     fraction = position - first
@@ -135,4 +180,4 @@ def _resize_taps(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tenso
     fraction = torch.where(outside, torch.zeros_like(fraction), fraction)
     index = index.clamp(0, max(size - 1, 0))
     weights = ((1 - fraction) * 2048).round().int(), (fraction * 2048).round().int()
-    return index, (index + 1).clamp(max=max(size - 1, 0)), *weights
+    return _Taps(index, (index + 1).clamp(max=max(size - 1, 0)), *weights)

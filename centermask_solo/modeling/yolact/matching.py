@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from ...ops.chunks import rows_per_chunk
 from ...ops.topk import stable_topk
 
 NEUTRAL = -1  # label of an anchor that the class loss ignores
+FIRST_CHOICES = 32  # anchors that each object is at first ranked for; enough unless hundreds of objects share them
 
 
 class Objects(NamedTuple):
@@ -63,23 +65,16 @@ def match_anchors(
     best_object = torch.zeros(num_anchors, dtype=torch.int64, device=anchors.device)
     has_extent = (objects.boxes[:, 2:] > objects.boxes[:, :2]).all(dim=1) & objects.boxes.isfinite().all(dim=1)
 
-    # The best object of each anchor, and the best anchors of each object, a chunk of objects at a time.
-    top_ious, top_anchors = [], []
-    step = rows_per_chunk(8 * num_anchors)  # ranks are int64
-    for start in range(0, num_objects, step):
-        ious = pairwise_iou(objects.boxes[start : start + step], anchors)
-        ious = torch.where(has_extent[start : start + step, None], ious, 0.0)
+    # The best object of each anchor, a chunk of objects at a time.
+    for start, ious in _overlaps(objects.boxes, has_extent, anchors):
         highest, rows = ious.max(dim=0)
         rows = torch.where(ious == highest, torch.arange(len(ious), device=ious.device)[:, None], num_objects).amin(0)
         best_object = torch.where(highest > best_iou, rows + start, best_object)  # the first of equal objects
         best_iou = torch.maximum(best_iou, highest)
-        chunk_ious, chunk_anchors = stable_topk(ious, num_objects)
-        top_ious.append(chunk_ious)
-        top_anchors.append(chunk_anchors)
 
     # One anchor for each object, which overrides the best object of that anchor.
     if num_objects:
-        chosen = assign_one_to_one(torch.cat(top_ious), torch.cat(top_anchors), has_extent)
+        chosen = _claim_anchors(objects.boxes, has_extent, anchors)
         taken = (chosen >= 0).nonzero()[:, 0]
         best_object[chosen[taken]] = taken
         best_iou[chosen[taken]] = 2.0
@@ -93,8 +88,33 @@ def match_anchors(
     return Matches(best_object, torch.where(positive, labels, torch.where(neutral, NEUTRAL, 0)))
 
 
+def _overlaps(boxes: Tensor, has_extent: Tensor, anchors: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first object of each chunk of objects, and the chunk's overlaps with all anchors, (m, R) float."""
+    step = rows_per_chunk(8 * len(anchors))  # ranks are int64
+    for start in range(0, len(boxes), step):
+        ious = pairwise_iou(boxes[start : start + step], anchors)
+        yield start, torch.where(has_extent[start : start + step, None], ious, 0.0)
+
+
+def _claim_anchors(boxes: Tensor, has_extent: Tensor, anchors: Tensor) -> Tensor:
+    """Return the anchor that each object claims, (M,) int64; -1 for none, because it has no extent or all are taken.
+
+    An object can at worst need its M-th choice, but M x M choices would be too many for thousands of objects: a few are
+    ranked at first, and more of them only if an object has used up its own.
+    """
+    most = min(len(boxes), len(anchors))
+    num_choices = min(FIRST_CHOICES, most)
+    while True:
+        ranked = [stable_topk(ious, num_choices) for _, ious in _overlaps(boxes, has_extent, anchors)]
+        top_ious, top_anchors = (torch.cat(x) for x in zip(*ranked, strict=True))
+        chosen = assign_one_to_one(top_ious, top_anchors, has_extent)
+        if num_choices == most or not bool(((chosen < 0) & has_extent).any()):
+            return chosen
+        num_choices = min(4 * num_choices, most)
+
+
 def assign_one_to_one(top_ious: Tensor, top_anchors: Tensor, takes_part: Tensor) -> Tensor:
-    """Return the anchor that each object claims, (M,) int64 on the given device; -1 for none.
+    """Return the anchor that each object claims, (M,) int64 on the given device; -1 for none of its choices.
 
     The result is that of repeatedly taking the pair of a free object and a free anchor with the highest overlap (ties
     by object, then by anchor). Because objects and anchors rank each other by the same number, this is the unique
@@ -102,7 +122,8 @@ def assign_one_to_one(top_ious: Tensor, top_anchors: Tensor, takes_part: Tensor)
     those that point to an anchor stays, and the others move on to their next best. A few rounds suffice.
 
     Args:
-        top_ious: (M, k) float, the k highest overlaps of each object, descending; k is M, or the number of anchors.
+        top_ious: (M, k) float, the k highest overlaps of each object, descending. The result is complete if no object
+            that takes part is without an anchor, or if k is M or the number of anchors.
         top_anchors: (M, k) int64, their anchors.
         takes_part: (M,) bool.
     """

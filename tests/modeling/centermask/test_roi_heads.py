@@ -3,9 +3,10 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_roi_heads
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.structures import Boxes, ImageList, Instances, Keypoints
+from detectron2.structures import Boxes, ImageList, Instances, Keypoints, pairwise_iou
 from detectron2.utils.events import EventStorage
 
+from centermask_solo.modeling.centermask import roi_heads
 from centermask_solo.modeling.centermask.pooler import AdaptiveROIPooler
 from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.centermask.helpers import BOXES, SIZE, K, make_cfg, make_gt
@@ -65,6 +66,31 @@ def test_positives_are_matched_and_background_is_dropped():
     assert all(got[tuple(b)] == (i, i) for i, b in enumerate(BOXES))  # the ground truth itself
     assert tuple(NEAR[1]) not in got
     assert set(rois[0].get_fields()) == {"proposal_boxes", "gt_classes", "gt_index"}
+
+
+@pytest.mark.parametrize("append_gt", [True, False])
+@pytest.mark.parametrize("chunk_bytes", [2**25, 32 * len(BOXES) * 2])
+def test_proposals_are_matched_a_few_at_a_time_as_by_detectron2(append_gt, chunk_bytes, monkeypatch):
+    """All of them with thousands of objects would take gigabytes."""
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", chunk_bytes)
+    pairs = []
+    monkeypatch.setattr(roi_heads, "pairwise_iou", lambda a, b: pairs.append(len(a) * len(b)) or pairwise_iou(a, b))
+    module = heads()
+    module.proposal_append_gt, module.batch_size_per_image = append_gt, 6
+    proposals, gt = [proposals_of(NEAR * 2), proposals_of(NEAR)], [make_gt(BOXES), make_gt()]
+    torch.manual_seed(0)
+    with EventStorage() as own_log:
+        rois = module.label_positives(proposals, gt)
+    torch.manual_seed(0)
+    with EventStorage() as log:
+        expected = module.label_and_sample_proposals(proposals, gt)
+    foreground = expected[0].gt_classes < module.num_classes
+    assert torch.equal(rois[0].proposal_boxes.tensor, expected[0].proposal_boxes.tensor[foreground])
+    assert torch.equal(rois[0].gt_classes, expected[0].gt_classes[foreground])
+    assert torch.equal(gt[0].gt_boxes.tensor[rois[0].gt_index], expected[0].gt_boxes.tensor[foreground])
+    assert len(rois[0]) > 0 and len(rois[1]) == 0
+    assert {k: v for k, (v, _) in own_log.latest().items()} == {k: v for k, (v, _) in log.latest().items()}
+    assert max(pairs) <= chunk_bytes // 32
 
 
 def test_no_mask_is_copied_for_matching(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from centermask_solo.modeling.solov2.ground_truth import GroundTruth, quarter_masks, summarize_masks
 from centermask_solo.modeling.solov2.targets import build_targets
 from centermask_solo.utils.errors import DataError
+from tests.counting import CountedFloats
 from tests.oracles import solov2 as oracles
 
 GRIDS = [5, 4, 2]
@@ -83,6 +84,15 @@ def test_a_mask_lies_at_the_top_left_of_the_padded_map():
     summary = summarize_masks([torch.ones(2, 8, 12, dtype=torch.bool)], 2, (8, 8), CPU)
     assert summary.areas.tolist() == [96, 96]
     assert torch.equal(summary.reduced[1], rectangle(8, 8, 0, 0, 2, 3))
+
+
+def test_only_pixels_around_objects_are_computed():
+    """Thousands of small objects take time for their own pixels, not for those of the image each."""
+    masks = torch.stack([rectangle(320, 480, 12 * i, 9 * i, 12 * i + 8, 9 * i + 10) for i in range(25)])
+    with CountedFloats() as counted:
+        summary = summarize_masks([masks], 25, (80, 120), CPU)
+    assert summary.reduced.flatten(1).any(1).all()
+    assert counted.numbers < 25 * 3000  # a mask has 153,600 pixels
 
 
 def test_chunks_do_not_matter():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from centermask_solo.modeling.yolact import matching
 from centermask_solo.modeling.yolact.matching import Objects, assign_one_to_one, match_anchors
 from centermask_solo.ops.boxes import pairwise_iou
 from centermask_solo.ops.topk import stable_topk
@@ -35,6 +36,21 @@ def test_many_objects_that_are_alike_take_an_anchor_each():
     objects = torch.tensor([[0.2, 0.2, 0.6, 0.6]]).repeat(300, 1)
     matches = match_anchors(random_boxes(500, 3), Objects(objects, torch.arange(300), NO_BOXES), **THRESHOLDS)
     assert set(range(1, 301)) <= set(matches.labels.tolist())
+
+
+@pytest.mark.parametrize(("alike", "most"), [(1, matching.FIRST_CHOICES), (150, 300)])
+def test_as_many_choices_are_ranked_as_objects_need(alike, most, monkeypatch):
+    """Otherwise thousands of objects take memory that grows with the square of their number."""
+    ranked = []
+    monkeypatch.setattr(matching, "stable_topk", lambda x, k: ranked.append(k) or stable_topk(x, k))
+    boxes = random_boxes(300, 0)
+    boxes[:alike] = boxes[0]
+    objects = Objects(boxes, torch.arange(300), NO_BOXES)
+    anchors = random_boxes(500, 3)
+    labels = match_anchors(anchors, objects, **THRESHOLDS).labels
+    assert max(ranked) == most
+    monkeypatch.setattr(matching, "FIRST_CHOICES", 300)
+    assert torch.equal(match_anchors(anchors, objects, **THRESHOLDS).labels, labels)
 
 
 @pytest.mark.parametrize("chunk_bytes", [2**25, 1])

@@ -1,0 +1,72 @@
+"""Measure time and peak memory of functions, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from benchmarks.postprocessing import device_name
+from centermask_solo.utils.files import atomic_write
+
+MB = 10**6
+
+
+class Cost(NamedTuple):
+    """What a stage took.
+
+    Attributes:
+        wall_s: Seconds.
+        cpu_s: Seconds of one core, of this process; meaningful on a busy machine, too.
+        before_mb: Memory of the process before the stage.
+        peak_mb: Its highest memory during the stage.
+        after_mb: Its memory after the stage.
+    """
+
+    wall_s: float
+    cpu_s: float
+    before_mb: float
+    peak_mb: float
+    after_mb: float
+
+    def summary(self) -> dict[str, float]:
+        """Return rounded figures, with the peak beyond the memory before."""
+        added = self.peak_mb - self.before_mb
+        return {"wall_s": round(self.wall_s, 2), "cpu_s": round(self.cpu_s, 2), "added_mb": round(added)}
+
+
+def memory_mb(field: str = "VmRSS") -> float:
+    """Return a memory figure of this process from Linux: "VmRSS", the present one, or "VmHWM", the highest."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0]) * 1024 / MB
+
+
+def cost(stage: Callable[[], Any]) -> tuple[Any, Cost]:
+    """Return the result of a stage and what it took."""
+    Path("/proc/self/clear_refs").write_text("5")  # the highest memory becomes the present one
+    before, wall, cpu = memory_mb(), time.perf_counter(), time.process_time()
+    result = stage()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return result, Cost(wall, cpu, before, memory_mb("VmHWM"), memory_mb())
+
+
+def in_own_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
+    """Return what a module's function returns in a process that has run nothing else, with one thread."""
+    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
+        return pool.apply(function, args)
+
+
+def write_results(script: str, results: list[dict[str, Any]]) -> None:
+    """Write ``results/<script>-*.json``, whose name states the machine and the version of PyTorch."""
+    slug = re.sub(r"[^a-z0-9.]+", "_", f"{device_name('cpu')}-torch_{torch.__version__}".lower()).strip("_")
+    path = Path(__file__).parent / "results" / f"{script}-{slug}.json"
+    with atomic_write(path) as file:
+        file.write(json.dumps({"device": device_name("cpu"), "torch": torch.__version__, "cases": results}, indent=2))
+        file.write("\n")
+    print(f"wrote {path}")

@@ -1,0 +1,134 @@
+"""Measure time and memory of crowded images, many classes, many detections and large images; all should grow linearly.
+
+python -m benchmarks.scale objects|classes [--write]
+
+* objects: a training step of 1,000 and of 5,000 objects in 512 x 512 pixels, of the models of ``configs/shapes``
+* classes: a training step and the inference of a published model with 80 and with 1,203 classes
+
+Weights and images are random. Each case runs in its own process with one thread; memory is that of the process beyond
+model and data.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from benchmarks.memory import peak_bytes
+from benchmarks.processes import MB, cost, in_own_process, write_results
+from centermask_solo import add_centermask_solo_config
+from centermask_solo.config import merge_config
+from centermask_solo.modeling.systems import find_system
+
+SHAPES = [f"shapes/{x}_shapes.yaml" for x in ("solov2", "centermask", "yolact")]
+PUBLISHED = {
+    "SOLOv2/solov2_R_50_light448_3x.yaml": (448, 672),
+    "CenterMask/centermask_lite_Mv2_FPN_ms_4x.yaml": (512, 768),
+    "YOLACT/yolact_resnet50.yaml": (550, 550),
+}
+CROWDED = (512, 512)
+
+
+def config(name: str, *opts: Any) -> CfgNode:
+    """Return a config for the CPU without weights."""
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    merge_config(cfg, name, [*opts, "MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
+    return cfg
+
+
+def with_classes(name: str, num_classes: int) -> CfgNode:
+    """Return a config with another number of classes."""
+    cfg = config(name)
+    system = find_system(cfg.MODEL.META_ARCHITECTURE)
+    assert system is not None
+    cfg.merge_from_list([system.num_classes_key, num_classes])
+    return cfg
+
+
+def crowded_image(cfg: CfgNode, count: int, size: tuple[int, int], num_classes: int = 1) -> dict[str, Any]:
+    """Return a training input with ``count`` rectangles of 4 to 40 pixels a side."""
+    rng = torch.Generator().manual_seed(0)
+    height, width = size
+    corners = torch.rand(count, 2, generator=rng) * torch.tensor([width - 40, height - 40])
+    boxes = torch.cat([corners, corners + 4 + torch.rand(count, 2, generator=rng) * 36], dim=1)
+    masks = PolygonMasks([[x[[0, 1, 2, 1, 2, 3, 0, 3]].double().numpy()] for x in boxes])
+    instances = Instances(size, gt_boxes=Boxes(boxes), gt_classes=torch.arange(count) % num_classes)
+    instances.gt_masks = BitMasks.from_polygon_masks(masks, *size) if cfg.INPUT.MASK_FORMAT == "bitmask" else masks
+    if cfg.INPUT.KEEP_CROWDS:
+        instances.gt_is_crowd = torch.zeros(count, dtype=torch.bool)
+    return {"image": torch.randint(0, 255, (3, *size), dtype=torch.uint8, generator=rng), "instances": instances}
+
+
+def train_step(model: nn.Module, batch: list[dict[str, Any]]) -> None:
+    """Compute the losses of a batch and all gradients."""
+    with EventStorage():
+        losses = model(batch)
+    sum(losses.values()).backward()
+    model.zero_grad()
+
+
+def predict(model: nn.Module, batch: list[dict[str, Any]]) -> int:
+    """Return the number of instances that are found in the first image."""
+    with torch.no_grad():
+        return len(model(batch)[0]["instances"])
+
+
+def measure_objects(name: str, count: int) -> dict[str, Any]:
+    """Measure the training step of a crowded image, after one of an image with ten objects."""
+    torch.manual_seed(0)
+    cfg = config(name)
+    model, image = build_model(cfg).train(), crowded_image(cfg, count, CROWDED)
+    train_step(model, [crowded_image(cfg, 10, CROWDED)])
+    return {"config": name, "objects": count, **_summary(lambda: train_step(model, [image]))}
+
+
+def measure_classes(name: str, num_classes: int) -> dict[str, Any]:
+    """Measure a training step with ten objects, and the inference of the same image."""
+    torch.manual_seed(0)
+    cfg = with_classes(name, num_classes)
+    model = build_model(cfg)
+    image = crowded_image(cfg, 10, PUBLISHED[name], num_classes)
+    found: dict[str, Any] = {"config": name, "classes": num_classes}
+    for what, stage in {"training": train_step, "inference": predict}.items():
+        model.train(what == "training")
+        tensors = peak_bytes(lambda run=stage: run(model, [image])) / MB  # also warms up
+        found[what] = {**_summary(lambda run=stage: run(model, [image])), "added_mb": round(tensors)}
+    return found
+
+
+def _summary(stage: Callable[[], Any]) -> dict[str, float]:
+    return cost(stage)[1].summary()
+
+
+CASES: dict[str, tuple[Callable[..., dict[str, Any]], list[tuple[Any, ...]]]] = {
+    "objects": (measure_objects, [(name, n) for name in SHAPES for n in (1000, 5000)]),
+    "classes": (measure_classes, [(name, n) for name in PUBLISHED for n in (80, 1203)]),
+}
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=CASES)
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/scale_<what>-*.json")
+    args = parser.parse_args()
+    function, cases = CASES[args.what]
+    results = []
+    for case in cases:
+        results.append(in_own_process(function, *case))
+        print(results[-1], flush=True)
+    if args.write:
+        write_results(f"scale_{args.what}", results)
+
+
+if __name__ == "__main__":
+    main()

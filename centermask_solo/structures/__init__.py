@@ -1,0 +1,1 @@
+"""Compact forms of instance masks."""
