@@ -12,7 +12,7 @@ from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import AUTO_NUMBER, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError, WeightsError
-from .conversion import make_config
+from .conversion import CONFIG_OPTION, make_config
 from .verbs import get_config_file
 from .weights import PREFIX
 
@@ -40,7 +40,7 @@ def find_config(weights: str) -> str | CfgNode:
         return path
     if file.system is None:
         raise ConfigError(
-            f"there is no config in {weights} and no {path}: name the config of these weights with --config-file; "
+            f"there is no config in {weights} and no {path}: name the config of these weights with {CONFIG_OPTION}; "
             f"`centermask-solo weights inspect {weights}` shows which fits"
         )
     cfg = make_config(file, file.system, "")[0]
@@ -72,6 +72,8 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
 
 def _read(weights: str) -> WeightFile:
     """Return the content of a weight file, mapped into memory."""
+    if os.path.isdir(weights):
+        raise WeightsError(f"{weights} is a folder: name the file of the weights, such as model_final.pth in it")
     if "://" not in weights and not os.path.isfile(weights.split("?")[0]):
         raise WeightsError(f"there is no file {weights}; correct the path of the weights")
     check_weights_file(weights)
