@@ -19,7 +19,7 @@ from ..config import default_config, value_of
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
-from ..modeling.engine import prepare
+from ..modeling.engine import check_device, prepare
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import System, find_system
 from ..utils.errors import ConfigError, DataError
@@ -48,14 +48,15 @@ class Predictor(DefaultPredictor):
                 config's dataset if it is registered and has as many classes as the model.
 
         Raises:
-            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot compute
-                in ``TEST.DTYPE``, or there are more or fewer class names than classes.
+            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot be
+                used or cannot compute in ``TEST.DTYPE``, or there are more or fewer class names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
         if not cfg.MODEL.WEIGHTS:
             raise ConfigError("MODEL.WEIGHTS is empty: name the weights to predict with")
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
+        check_device(cfg.MODEL.DEVICE)
         check_options_are_read(cfg, default_config())
         self.cfg = cfg.clone()
         self.model = build_model(self.cfg).eval()

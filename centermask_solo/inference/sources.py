@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from glob import glob
 
-from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image
+from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image, reason
 from ..data.pixels import Pixels
 from ..utils.errors import DataError
 
@@ -75,4 +75,4 @@ def read_image(path: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     except DataError:
         raise
     except IMAGE_ERRORS as error:
-        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {error}") from error
+        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {reason(error)}") from error

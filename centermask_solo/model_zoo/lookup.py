@@ -61,7 +61,8 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
         WeightsError: As for :func:`find_config`.
     """
     cfg = default_config()
-    merge_config(cfg, config_file or find_config(weights), [*opts, "MODEL.WEIGHTS", weights])
+    merge_config(cfg, config_file or find_config(weights), ["MODEL.WEIGHTS", weights, *opts])
+    cfg.MODEL.WEIGHTS = weights
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     if system is not None and value_of(cfg, system.num_classes_key) == AUTO_NUMBER:
         number = _read(weights).num_classes

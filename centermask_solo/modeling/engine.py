@@ -57,6 +57,18 @@ def prepare(
     return model
 
 
+def check_device(name: str) -> None:
+    """Raise ConfigError unless ``name``, the value of ``MODEL.DEVICE``, is a device that PyTorch can use here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"MODEL.DEVICE '{name}' is not a device of PyTorch: give 'cuda' or 'cpu'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"MODEL.DEVICE is '{name}', but the last GPU is 'cuda:{torch.cuda.device_count() - 1}'")
+
+
 def check_dtype(dtype: str, device: torch.device) -> None:
     """Raise ConfigError unless networks can compute in ``dtype`` on ``device``; log a warning if that is slow."""
     if dtype not in DTYPES:

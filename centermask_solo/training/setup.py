@@ -6,7 +6,6 @@ import argparse
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
-import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS_REGISTRY
@@ -19,6 +18,7 @@ from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets, check_num_classes
 from ..evaluation import check_evaluator
+from ..modeling.engine import check_device
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
@@ -82,7 +82,7 @@ def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None
     Raises:
         UserError: They do not fit, as far as can be seen at once.
     """
-    _check_device(cfg.MODEL.DEVICE)
+    check_device(cfg.MODEL.DEVICE)
     for option, registry in REGISTRIES.items():
         if value_of(cfg, option) not in registry:
             known = sorted(name for name, _ in registry)
@@ -135,16 +135,6 @@ def _set_num_classes(cfg: CfgNode, key: str, classes: Mapping[str, Sequence[str]
     number = len(known[first]) if known else before
     cfg.merge_from_list([key, number])
     return "" if number == before else f"{key} is {number}, the number of classes of '{first}'."
-
-
-def _check_device(name: str) -> None:
-    """Raise ConfigError unless ``name`` is a device that PyTorch can use here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"MODEL.DEVICE '{name}' is not a device of PyTorch: give 'cuda' or 'cpu'") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
 
 
 def check_stuff_classes(names: Sequence[str], num_classes: int) -> None:

@@ -112,6 +112,20 @@ def test_weights_that_leave_doubts(tmp_path):
     assert named.cfg.MODEL.YOLACT.INPUT_SIZE == 400
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize(("device", "message"), [("cuda", "no GPU is usable"), ("gpu", "is not a device of PyTorch")])
+def test_a_device_that_cannot_be_used(small, device, message):
+    with pytest.raises(ConfigError, match=f"MODEL.DEVICE .*{message}"):
+        centermask_solo.load(small[0], device=device)
+    with pytest.raises(ConfigError, match=f"MODEL.DEVICE .*{message}"):
+        model_zoo.get("shapes/solov2_shapes.yaml", device=device)
+
+
+def test_an_option_without_a_value_is_named(small):
+    with pytest.raises(ConfigError, match=r"'MODEL\.DEVICE' has no value"):
+        centermask_solo.load(small[0], opts=["MODEL.DEVICE"])
+
+
 def test_number_of_classes_that_is_auto_is_that_of_the_weights(small, tmp_path):
     path, cfg = small
     key = find_system(cfg.MODEL.META_ARCHITECTURE).num_classes_key
