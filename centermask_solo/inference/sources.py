@@ -75,4 +75,6 @@ def read_image(path: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     except DataError:
         raise
     except IMAGE_ERRORS as error:
-        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {reason(error)}") from error
+        raise DataError(
+            f"{path} is not a readable image (damaged, or of an unknown format): {reason(error)}"
+        ) from error

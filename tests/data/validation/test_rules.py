@@ -156,6 +156,7 @@ REFUSED = [
     (changed(ignore=None), rules.IGNORE),
     (changed(iscrowd="no"), rules.ISCROWD),
     (changed(iscrowd=math.inf), rules.ISCROWD),
+    (changed(iscrowd=2), rules.ISCROWD),  # and not ALL_CROWDS, which is worse
     (changed(iscrowd=1), rules.ALL_CROWDS),
     (changed(image_id=101), rules.ALL_ORPHANS),
     (changed(image_id="1"), rules.ALL_ORPHANS),
@@ -228,6 +229,8 @@ def test_objects_without_masks_are_no_fault_where_only_boxes_are_needed(tmp_path
     report, message = report_and_refusal(tmp_path, data, masks=False)
     assert message is None
     assert report.num_without_mask == 8
+    assert "object without mask, such as annotation 1 (1.png): " in str(report)
+    assert "only the box is used" in str(report) and "add 'segmentation'" not in str(report)
     assert [len(x["annotations"]) for x in load_dataset("mine")] == [2] * 4
 
 
