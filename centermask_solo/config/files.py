@@ -97,6 +97,9 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
             has the wrong type or is out of range.
     """
     opts = list(opts or [])
+    flag = next((x for x in opts if isinstance(x, str) and x.startswith("--")), None)
+    if flag:
+        raise ConfigError(f"{flag} follows overrides KEY VALUE: give flags first, and the overrides at the end")
     if len(opts) % 2:
         raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
     if isinstance(config, CfgNode):

@@ -11,7 +11,7 @@ from ..checkpoint.files import check_weights_file
 from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import AUTO_NUMBER, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
-from ..utils.errors import ConfigError, WeightsError
+from ..utils.errors import ConfigError
 from .conversion import CONFIG_OPTION, make_config
 from .verbs import get_config_file
 from .weights import PREFIX
@@ -73,9 +73,5 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
 
 def _read(weights: str) -> WeightFile:
     """Return the content of a weight file, mapped into memory."""
-    if os.path.isdir(weights):
-        raise WeightsError(f"{weights} is a folder: name the file of the weights, such as model_final.pth in it")
-    if "://" not in weights and not os.path.isfile(weights.split("?")[0]):
-        raise WeightsError(f"there is no file {weights}; correct the path of the weights")
     check_weights_file(weights)
     return read_weight_file(weights, known_only=False, mapped=True)

@@ -58,7 +58,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
         logger.info(note)
     resumes = args.resume and has_checkpoints(cfg.OUTPUT_DIR)
     if cfg.MODEL.WEIGHTS and not resumes:
-        check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+        check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", required=args.eval_only)
     cfg.freeze()
     open_output_folder(cfg, args)
     if args.config_file:  # Detectron2 reads it once more, but does not know the names in configs

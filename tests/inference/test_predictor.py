@@ -133,6 +133,7 @@ def test_subfolders(folder, caplog):
     (folder / "data" / "sub" / "b").mkdir(parents=True)
     shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "b" / "4.png")
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "data" / "sub" / "a.GIF", "gif")
+    (folder / "data" / "._1.png").write_bytes(b"of macOS")
     data = str(folder / "data")
     names = [path[len(data) + 1 :] for path in find_images([data], recursive=True)]
     assert names == ["1.png", "2.png", "3.png", "sub/a.GIF", "sub/b/4.png"]

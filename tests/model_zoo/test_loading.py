@@ -106,7 +106,9 @@ def test_weights_that_leave_doubts(tmp_path):
         centermask_solo.load(str(tmp_path / "resnet50.pth"))
     with pytest.raises(WeightsError, match=r"there is no file absent\.pth"):
         centermask_solo.load("absent.pth")
-    with pytest.raises(WeightsError, match=r"is a folder: name the file of the weights, such as model_final\.pth"):
+    with pytest.raises(
+        WeightsError, match=r"is a folder: name the file of the weights in it, such as model_final\.pth"
+    ):
         centermask_solo.load(tmp_path)
     named = centermask_solo.load(
         str(tmp_path / "x.pth"), config_file="YOLACT/yolact_im400.yaml", device="cpu", opts=["INPUT.FORMAT", "RGB"]
