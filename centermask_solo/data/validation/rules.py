@@ -160,7 +160,9 @@ TEXT_ISCROWD = Rule("iscrowd-text", _W, "iscrowd that is text or a Boolean", "re
 BACKSLASH = Rule("backslash", _W, "file name with backslashes", "read with slashes", repaired=True)
 
 # Image files
-MISSING_IMAGE = Rule("missing-image", _E, "missing image", "restore it, or remove it from the json")
+MISSING_IMAGE = Rule(
+    "missing-image", _E, "missing image", "correct the folder or its 'file_name', or remove it from the json"
+)
 UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, correct the json, or allow its size")
 TURNED_IMAGE = Rule(
     "turned-image",

@@ -173,8 +173,9 @@ def test_missing_image(tmp_path):
     data["images"][2]["file_name"] = "gone.png"
     message = message_of(tmp_path, data)
     assert message == (
-        f"{tmp_path}/data.json: 1 x missing image, such as {tmp_path}/images/gone.png: restore it, or remove it from "
-        f"the json ('centermask-solo check-dataset {tmp_path}/data.json {tmp_path}/images' lists every fault)"
+        f"{tmp_path}/data.json: 1 x missing image, such as {tmp_path}/images/gone.png: correct the folder or its "
+        f"'file_name', or remove it from the json ('centermask-solo check-dataset "
+        f"{tmp_path}/data.json {tmp_path}/images' lists every fault)"
     )
 
 
