@@ -81,21 +81,27 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
     return Weights(values, content)
 
 
-def check_weights_file(path: str, option: str = "") -> str:
+def check_weights_file(path: str, option: str = "", required: bool = False) -> str:
     """Raise WeightsError unless a weight file is there; return where it is on this machine.
 
     Args:
         path: Path of the file, or a URL that can be fetched.
         option: The option of a config that names it, and may be empty instead.
+        required: Whether the option may not be empty, as in evaluation.
 
     Raises:
         WeightsError: The file does not exist or cannot be fetched.
     """
     plain = path.split("?")[0]
-    origin, way_out = (f"{option}: ", f", or give {option} '' for no weights") if option else ("", "")
+    origin = f"{option}: " if option else ""
+    way_out = f", or give {option} '' for no weights" if option and not required else ""
     if len(path.splitlines()) > 1:
         raise WeightsError(f"{origin}there is a line break in the name {path!r}: rename the file")
     if "://" not in plain:
+        if os.path.isdir(plain):
+            raise WeightsError(
+                f"{origin}{plain} is a folder: name the file of the weights in it, such as model_final.pth"
+            )
         if not os.path.isfile(plain):
             raise WeightsError(f"{origin}there is no file {plain}; correct the path{way_out}")
         return plain

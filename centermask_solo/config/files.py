@@ -146,6 +146,9 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
 
 def check_pairs(opts: Sequence[str]) -> None:
     """Raise ConfigError unless ``opts`` are keys and values in turn."""
+    flag = next((x for x in opts if isinstance(x, str) and x.startswith("--")), None)
+    if flag:
+        raise ConfigError(f"{flag} follows overrides KEY VALUE: give flags first, and the overrides at the end")
     if len(opts) % 2:
         raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
     if not all(opts[::2]):

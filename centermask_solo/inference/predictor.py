@@ -49,8 +49,8 @@ class Predictor(DefaultPredictor):
                 config's dataset if it is registered and has as many classes as the model.
 
         Raises:
-            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot compute
-                in ``TEST.DTYPE``, or there are more or fewer class names than classes.
+            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot be
+                used or cannot compute in ``TEST.DTYPE``, or there are more or fewer class names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
         if not cfg.MODEL.WEIGHTS:

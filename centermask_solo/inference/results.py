@@ -97,6 +97,7 @@ def predict_to_folder(
                 _write_jpeg(_picture_path(output_dir, path, file.num_images), picture[:, :, ::-1])
             bar.update(file.num_images + len(failures) - bar.n)
     if not file.num_images:
+        os.remove(os.path.join(output_dir, PREDICTIONS))  # no results, which the next run would have to replace
         others = f" (as are all {len(failures)} images)" if len(failures) > 1 else ""
         raise DataError(f"{failures[0]}{others}")
     return Predicted(file.num_images, file.num_instances, failures)

@@ -17,7 +17,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".ti
 def find_images(inputs: Sequence[str], recursive: bool = False) -> list[str]:
     """Return the image files that ``inputs`` name: files, folders (their images) and patterns.
 
-    Images in subfolders that are not found are mentioned in the log.
+    Images in subfolders that are not found are mentioned in the log. Hidden files of folders are left out, such as the
+    "._1.jpg" that macOS writes beside a "1.jpg".
 
     Args:
         inputs: Files, folders and patterns.
@@ -43,7 +44,8 @@ def _find_in_folder(folder: str, recursive: bool) -> list[str]:
     num_below = 0
     for path, folders, names in os.walk(folder):
         folders.sort()
-        images = [os.path.join(path, x) for x in sorted(names) if x.lower().endswith(IMAGE_SUFFIXES)]
+        shown = (x for x in sorted(names) if not x.startswith("."))
+        images = [os.path.join(path, x) for x in shown if x.lower().endswith(IMAGE_SUFFIXES)]
         if recursive or path == folder:
             found += images
         else:

@@ -11,7 +11,7 @@ from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import AUTO_NUMBER, check_pairs, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError
-from .conversion import make_config
+from .conversion import CONFIG_OPTION, make_config
 from .verbs import get_config_file
 from .weights import PREFIX
 
@@ -39,7 +39,7 @@ def find_config(weights: str) -> str | CfgNode:
         return path
     if file.system is None:
         raise ConfigError(
-            f"there is no config in {weights} and no {path}: name the config of these weights with --config-file; "
+            f"there is no config in {weights} and no {path}: name the config of these weights with {CONFIG_OPTION}; "
             f"`centermask-solo weights inspect {weights}` shows which fits"
         )
     cfg = make_config(file, file.system, "")[0]
@@ -61,7 +61,8 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
     """
     check_pairs(opts)
     cfg = default_config()
-    merge_config(cfg, config_file or find_config(weights), [*opts, "MODEL.WEIGHTS", weights])
+    merge_config(cfg, config_file or find_config(weights), ["MODEL.WEIGHTS", weights, *opts])
+    cfg.MODEL.WEIGHTS = weights
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     if system is not None and value_of(cfg, system.num_classes_key) == AUTO_NUMBER:
         number = _read(weights).num_classes

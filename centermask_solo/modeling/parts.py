@@ -60,3 +60,5 @@ def check_device(name: str) -> None:
         raise ConfigError("MODEL.DEVICE is 'meta', which computes nothing: give 'cuda' or 'cpu'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"MODEL.DEVICE is '{name}', but the last GPU is 'cuda:{torch.cuda.device_count() - 1}'")

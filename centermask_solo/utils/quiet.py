@@ -7,8 +7,8 @@ import os
 import warnings
 
 # How the warnings begin about what PyTorch has deprecated and others still call: fvcore on import, and Detectron2 in
-# training with several processes.
-DEPRECATED = ("`torch.jit.script` is deprecated", "`broadcast_buffers` is deprecated")
+# training with several processes and for anchors.
+DEPRECATED = ("`torch.jit.script` is deprecated", "`broadcast_buffers` is deprecated", "torch.meshgrid")
 
 
 def hide_foreign_warnings() -> None:
@@ -23,4 +23,5 @@ def hide_foreign_warnings() -> None:
             rules.append(f"ignore:{text}:{kind.__name__}")
     os.environ["PYTHONWARNINGS"] = ",".join(dict.fromkeys(rules))  # each once
     logging.raiseExceptions = False  # of a log that cannot be written, as on a full disk, whose error is reported once
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    for name in ("torch.utils.cpp_extension", "torch.fx._symbolic_trace"):  # the latter for Detectron2's R-CNNs
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -134,6 +134,7 @@ def test_subfolders(folder, caplog):
     (folder / "data" / "sub" / "b").mkdir(parents=True)
     shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "b" / "4.png")
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "data" / "sub" / "a.GIF", "gif")
+    (folder / "data" / "._1.png").write_bytes(b"of macOS")
     data = str(folder / "data")
     names = [path[len(data) + 1 :] for path in find_images([data], recursive=True)]
     assert names == ["1.png", "2.png", "3.png", "sub/a.GIF", "sub/b/4.png"]
@@ -239,8 +240,9 @@ def test_damaged_images_are_left_out_and_named(cfg, folder, batch_size):
 def test_no_readable_image_at_all(cfg, folder):
     for i in (1, 2, 3):
         (folder / "data" / f"{i}.png").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"1\.png is not a readable image .*\(as are all 3 images\)"):
+    with pytest.raises(DataError, match=r"1\.png is not .* format\): no image format fits \(as are all 3 images\)"):
         predict_to_folder(cfg, [str(folder / "data")], str(folder / "predictions"))
+    assert not list((folder / "predictions").iterdir())  # so that another try needs no --overwrite
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])

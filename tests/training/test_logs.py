@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from centermask_solo.cli.train import main
-from centermask_solo.training.logs import LOGGERS, output_in_log, prints_in_log, set_up_run, start_log
+from centermask_solo.training.logs import LOGGERS, _SummaryHandler, output_in_log, prints_in_log, set_up_run, start_log
 from centermask_solo.training.setup import setup_cfg
 from centermask_solo.utils.errors import UserError
 from tests.training.tiny import tiny_cfg, write_dataset
@@ -182,3 +182,12 @@ def test_warnings_before_an_error_are_printed(suspicious, capfd):
         setup_cfg(suspicious)
     captured = capfd.readouterr()
     assert WARNING in captured.out + captured.err
+
+
+def test_the_screen_leaves_out_that_category_ids_have_gaps(capsys):
+    """Detectron2 warns of it on two lines, each time it loads a dataset, although any ids are allowed."""
+    text = "\nCategory ids in annotations are not in [1, #categories]! We'll apply a mapping for you.\n"
+    for message in (text, "something else"):
+        record = logging.LogRecord("detectron2.data.datasets.coco", logging.WARNING, "", 1, message, (), None)
+        _SummaryHandler().handle(record)
+    assert capsys.readouterr().out == "warning: something else\n"
