@@ -1,4 +1,4 @@
-"""CenterMask, FCOS, SOLOv2 and YOLACT as Detectron2 meta-architectures.
+"""CenterMask, FCOS, SOLO, SOLOv2 and YOLACT as Detectron2 meta-architectures.
 
 The public names below are loaded on first use, so that importing the package itself needs neither PyTorch nor
 Detectron2. Loading any of them also registers the models, the generated datasets and the weights of the model zoo with
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .modeling.centermask import CenterMask, CenterMaskWithTTA
     from .modeling.engine import prepare
     from .modeling.fcos import FCOS
+    from .modeling.solo import SOLO
     from .modeling.solov2 import SOLOv2
     from .modeling.systems import ClassOutputs, System, register_system
     from .modeling.yolact import YOLACT
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FCOS",
+    "SOLO",
     "YOLACT",
     "CenterMask",
     "CenterMaskWithTTA",
@@ -70,6 +72,7 @@ _MODULES = {  # where each public name is defined
     "InstanceMapper": "data.mapper",
     "NonFiniteLossError": "utils.errors",
     "Predictor": "inference.predictor",
+    "SOLO": "modeling.solo",
     "SOLOv2": "modeling.solov2",
     "System": "modeling.systems",
     "Trainer": "training.trainer",

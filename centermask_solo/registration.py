@@ -1,4 +1,7 @@
-"""Register everything that Detectron2 looks up by name; importing this module is enough."""
+"""Register everything that Detectron2 looks up by name; importing this module is enough.
+
+It also holds all that this package changes of Detectron2 itself: an import that fails, and the message of an error.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ import os
 import sys
 from types import ModuleType
 
+from detectron2.solver.build import GradientClipType
+
 from .data import datasets  # noqa: F401  (these modules register what they define)
 from .model_zoo import weights  # noqa: F401
 from .modeling import models  # noqa: F401
-from .training import optimizer  # noqa: F401
+from .utils.errors import ConfigError
 
 
 def register() -> None:
@@ -50,4 +55,16 @@ def _resource_filename(package: str, name: str) -> str:
     return os.path.join(os.path.dirname(str(sys.modules[package].__file__)), name)
 
 
+def _refuse_full_model(cls: type[GradientClipType], value: object) -> None:
+    """Raise ConfigError, which is a ValueError as before, for the kind of gradient clipping that only Trainer has."""
+    if value == "full_model":
+        raise ConfigError(
+            'Detectron2\'s DefaultTrainer does not know SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model", nor other '
+            "options of centermask_solo such as SOLVER.OPTIMIZER and INPUT.AUGMENTATION: use centermask_solo.Trainer"
+        )
+
+
 _import_detectron2_model_zoo()
+# DefaultTrainer looks the kind up in this enum before it calls anything that a package can register, and would end with
+# "'full_model' is not a valid GradientClipType". This hook of enums explains that error; members and lookups stay.
+GradientClipType._missing_ = classmethod(_refuse_full_model)

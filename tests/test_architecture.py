@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode, get_cfg
 
+import centermask_solo
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.checkpoint import SOURCES as WEIGHT_SOURCES
+from centermask_solo.config.options import SUBJECTS
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "centermask_solo"
@@ -30,8 +33,8 @@ LAYERS = [
     {"utils"},
 ]
 READS_CONFIG = {"cli", "demo", "model_zoo", "training", "inference", "export"}
-SYSTEMS = {"centermask", "fcos", "solov2", "yolact"}
-BUILT_ON = {"centermask": {"fcos"}}  # systems that a system may import
+SYSTEMS = {path.parent.name for path in (PACKAGE / "modeling").glob("*/__init__.py")} - {"backbone"}
+BUILT_ON = {"centermask": {"fcos"}, "solo": {"solov2"}}  # systems that a system may import
 # Who may name a system: its own code, the layouts of its published files, its options and their old names.
 NAMES_SYSTEMS = ("modeling", "checkpoint/sources", "config", "__init__.py")
 LIGHT = {"torch", "torchvision", "detectron2", "cv2", "fvcore"}  # too large for the ground floor
@@ -104,6 +107,23 @@ def test_systems_do_not_know_each_other(path):
     for name in own_imports(path):
         if name[0] == "modeling" and len(name) > 1 and name[1] in SYSTEMS:
             assert name[1] in {here[1]} | BUILT_ON.get(here[1], set()), f"imports {'.'.join(name)}"
+
+
+def test_parts_of_a_system_are_found_in_their_folders():
+    """Its folder, its options and its sources of weights need to be listed nowhere."""
+    options = {
+        path.stem for path in (PACKAGE / "config" / "options").glob("*.py") if "def add_options" in path.read_text()
+    }
+    assert {module.__name__.rpartition(".")[2] for module in SUBJECTS} == options >= SYSTEMS
+    assert [x.__name__.rpartition(".")[2] for x in SUBJECTS[:2]] == ["general", "backbones"]
+    sources = [path.read_text() for path in (PACKAGE / "checkpoint" / "sources").glob("*.py")]
+    assert len(WEIGHT_SOURCES) == sum(
+        len(re.findall(r"^[A-Z0-9_]+ = Source\(", text, re.MULTILINE)) for text in sources
+    )
+    detectors = [source.system != "" for source in WEIGHT_SOURCES]
+    assert detectors == sorted(detectors, reverse=True)
+    centermask_solo.register()
+    assert {f"centermask_solo.modeling.{system}" for system in SYSTEMS} <= sys.modules.keys()
 
 
 def names_in_code(path: Path) -> set[str]:
@@ -180,7 +200,7 @@ ATTRIBUTES = {
 def test_every_config_key_is_read(key):
     """A file reads the last part of its name and its group; a schema may be read where it is passed on as a whole."""
     group = key[-2] if len(key) > 2 else key[-1]
-    schemas = {"NMS", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD"}  # passed as a whole to the function that reads them
+    schemas = {"NMS", "ROI_MASK_HEAD", "ROI_KEYPOINT_HEAD", "SOLO", "SOLOV2"}  # passed as a whole to what reads them
     readers = [path for path, names in ATTRIBUTES.items() if key[-1] in names and (group in names | schemas)]
     assert readers, f"nothing reads {'.'.join(key)}"
     if group in schemas:

@@ -58,7 +58,8 @@ SOLOV2_DEFORMABLE = {
 MAX_ITER = {"1x": (88_000, 90_000), "3x": (264_000, 270_000)}  # 12 and 36 epochs; or 90,000 and three times that
 
 
-IMAGES_PER_GPU = {"CenterMask": (8, 2), "FCOS": (8, 2), "SOLOv2": (8, 2), "baselines": (8, 2), "YOLACT": (1, 8)}
+IMAGES_PER_GPU = {"CenterMask": (8, 2), "FCOS": (8, 2)}
+IMAGES_PER_GPU |= {"SOLO": (8, 2), "SOLOv2": (8, 2), "baselines": (8, 2), "YOLACT": (1, 8)}
 
 
 def read(name: str) -> CfgNode:
@@ -103,12 +104,13 @@ def test_every_published_config_scales_to_one_gpu_by_one_rule(name):
     assert one.SOLVER.WARMUP_ITERS < one.SOLVER.MAX_ITER / 10
 
 
-@pytest.mark.parametrize("name", [Path(f).stem for f in FILES if f.startswith("SOLOv2/solov2_")])
-def test_solov2_file_names_match_the_model(name):
-    cfg = read(f"SOLOv2/{name}.yaml")
+@pytest.mark.parametrize("name", [f.removesuffix(".yaml") for f in FILES if f.startswith("SOLO") and "Base" not in f])
+def test_solo_and_solov2_file_names_match_the_model(name):
+    cfg = read(f"{name}.yaml")
     words = name.split("_")
-    if words[1] in ("R", "X"):
-        assert int(words[2]) == cfg.MODEL.RESNETS.DEPTH
+    assert words[-3 - sum(x.startswith(("light", "dcn", "rgb", "syncbn")) for x in words)] in ("R", "X")
+    assert str(cfg.MODEL.RESNETS.DEPTH) in words
+    assert ("decoupled" in name) is cfg.MODEL.SOLO.HEAD.startswith("decoupled")
     if words[-1] in MAX_ITER:
         low, high = MAX_ITER[words[-1]]
         assert low <= cfg.SOLVER.MAX_ITER <= high
@@ -116,7 +118,8 @@ def test_solov2_file_names_match_the_model(name):
     light = re.search(r"light(\d+)", name)
     if light:
         size = int(light.group(1))
-        assert cfg.INPUT.MIN_SIZE_TEST == cfg.MODEL.SOLOV2.SCALE_RANGES[3][1] == size
+        node = cfg.MODEL[cfg.MODEL.META_ARCHITECTURE.upper()]
+        assert cfg.INPUT.MIN_SIZE_TEST == node.SCALE_RANGES[3][1] == size
 
 
 @pytest.mark.parametrize("name", SOLOV2_SIZES)

@@ -22,7 +22,7 @@ _OTHER_FILES: tuple[tuple[Callable[[bytes], bool], str], ...] = (
         lambda head: head.lstrip()[:64].lower().startswith((b"<!doctype html", b"<html", b"<?xml")),
         "is a web page, not weights: download the file that the page links to",
     ),
-    (lambda head: head.startswith(b"\x89HDF"), "is an HDF5 file, as of Keras: convert it to PyTorch first"),
+    (lambda head: head.startswith(b"\x89HDF"), "is an HDF5 file, such as Keras writes: convert it to PyTorch first"),
     (lambda head: head.startswith((b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!")), "is a compressed archive: unpack it first"),
 )
 
@@ -61,21 +61,21 @@ def check_archive(path: str) -> None:
 
 
 def _check_zip(path: str) -> None:
-    """Check the sizes in the directory of PyTorch's current format."""
+    """Check the sizes in the directory of PyTorch's current format, then its pickles."""
+    size = os.path.getsize(path)
     try:
         with ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > 4 * size + _SLACK:
+                raise WeightsError(
+                    f"{path} would unpack from {size / 1e6:.1f} MB to {unpacked / 1e9:.1f} GB, which no checkpoint "
+                    "does: it is damaged, or made to fill the memory; download it again from a source that you trust"
+                )
             pickles = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
-            if unpacked <= 4 * os.path.getsize(path) + _SLACK:
-                for entry in pickles:
-                    check_opcodes(io.BytesIO(archive.read(entry)))
+            for entry in pickles:
+                check_opcodes(io.BytesIO(archive.read(entry)))
     except BadZipFile as error:
         raise pickle.UnpicklingError(str(error)) from error
-    if unpacked > 4 * os.path.getsize(path) + _SLACK:
-        raise WeightsError(
-            f"{path} would unpack from {os.path.getsize(path) / 1e6:.1f} MB to {unpacked / 1e9:.1f} GB, which no "
-            "checkpoint does: it is damaged, or made to fill the memory"
-        )
     if not pickles:
         raise WeightsError(f"{path} is a zip archive of other files: unpack it, and give the weight file inside")
 

@@ -25,7 +25,7 @@ from .sources import PixelFormat
 from .weight_file import WeightFile, read_weight_file
 
 ANOTHER_FOLDER = "give the config of that training, or another OUTPUT_DIR, or leave out --resume"
-NO_OTHER = "no other checkpoint is intact, so start anew with --overwrite"
+NO_OTHER = "no other checkpoint is intact, so start over with --overwrite"
 ADVICE = "give weights of this model, or a config that fits the file"
 
 
@@ -34,8 +34,8 @@ class Checkpointer(DetectionCheckpointer):
 
     Differs: files are read without running code from them, under the names of any code base of
     :data:`~centermask_solo.checkpoint.sources.SOURCES`; a file that does not fit the model is an error instead of a
-    warning, and leaves the model as it was, except for the layers of another number of classes, in which classes that
-    both name keep their weights; a checkpoint of another training is not resumed; images other than those
+    warning, and leaves the model as it was; if only the classes differ, those that both name keep their weights, and
+    the others start from their initialization; a checkpoint of another training is not resumed; images other than those
     the weights were trained on are an error or a warning; class names and config are saved with the weights, and come
     back as ``thing_classes`` and ``config`` of what :meth:`load` returns.
     """
@@ -71,8 +71,8 @@ class Checkpointer(DetectionCheckpointer):
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name``.pth to the folder of checkpoints, with class names and config where they are known.
 
-        The file appears under its name once it is complete, so that neither a full disk nor the end of the process
-        costs the one that was there, and ``last_checkpoint`` only then names it.
+        The file appears under its name once it is complete, and only then ``last_checkpoint`` names it: neither a full
+        disk nor the end of the process costs an earlier checkpoint.
 
         Raises:
             NonFiniteLossError: A parameter is infinite or NaN; nothing is written.
@@ -99,7 +99,7 @@ class Checkpointer(DetectionCheckpointer):
         self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        """Write the name of the newest checkpoint, so that a run killed meanwhile can still resume from the one before.
+        """Write the name of the newest checkpoint; a run killed meanwhile can still resume from the one before.
 
         Args:
             last_filename_basename: File name of the checkpoint, without its folder.
@@ -200,13 +200,15 @@ class Checkpointer(DetectionCheckpointer):
             shape = f"; '{key}' is {there} in the file but {here} in the model"
         if set(fit.missing) <= set(fit.class_layers):
             fix = "give the config the number of classes of the file, or train on your dataset"
-            fix = ANOTHER_FOLDER if self._resuming else fix
+            if self._resuming:
+                fix = ANOTHER_FOLDER
             return f"{file.path} was trained on another number of classes than {self._name} has here{shape}; {fix}"
-        so = f"so its detections would be meaningless; {ADVICE}"
-        so = f"so training cannot be resumed; {ANOTHER_FOLDER}" if self._resuming else so
+        effect, fix = "its detections would be meaningless", ADVICE
+        if self._resuming:
+            effect, fix = "training cannot be resumed", ANOTHER_FOLDER
         return (
             f"{file.path} lacks {len(fit.missing)} of the {num_parameters} parameters of {self._name} (such as "
-            f"'{min(fit.missing)}'{shape}), {so}"
+            f"'{min(fit.missing)}'{shape}), so {effect}; {fix}"
         )
 
     def _check_same_classes(self, file: WeightFile) -> None:

@@ -14,8 +14,7 @@ from safetensors.torch import save
 from ..utils.errors import UserError, WeightsError
 from ..utils.files import atomic_write
 from ..utils.pickles import DAMAGED, Inert, UnsafePickleError, load_arrays
-from ..utils.reading import printable
-from ..utils.text import first_line
+from ..utils.text import first_line, printable
 from .archives import check_archive, is_safetensors
 from .torch_files import read_torch
 
@@ -64,7 +63,7 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
         ) from error
     except OSError as error:
         raise WeightsError(
-            f"{path} cannot be read ({error.strerror or error}): correct its rights, or copy it"
+            f"{path} cannot be read ({error.strerror or error}): fix its permissions, or give a copy"
         ) from error
     except DAMAGED as error:
         raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
@@ -82,21 +81,27 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
     return Weights(values, content)
 
 
-def check_weights_file(path: str, option: str = "") -> str:
+def check_weights_file(path: str, option: str = "", required: bool = False) -> str:
     """Raise WeightsError unless a weight file is there; return where it is on this machine.
 
     Args:
         path: Path of the file, or a URL that can be fetched.
         option: The option of a config that names it, and may be empty instead.
+        required: Whether the option may not be empty, as in evaluation.
 
     Raises:
         WeightsError: The file does not exist or cannot be fetched.
     """
     plain = path.split("?")[0]
-    origin, way_out = (f"{option}: ", f", or give {option} '' for no weights") if option else ("", "")
+    origin = f"{option}: " if option else ""
+    way_out = f", or give {option} '' for no weights" if option and not required else ""
     if len(path.splitlines()) > 1:
         raise WeightsError(f"{origin}there is a line break in the name {path!r}: rename the file")
     if "://" not in plain:
+        if os.path.isdir(plain):
+            raise WeightsError(
+                f"{origin}{plain} is a folder: name the file of the weights in it, such as model_final.pth"
+            )
         if not os.path.isfile(plain):
             raise WeightsError(f"{origin}there is no file {plain}; correct the path{way_out}")
         return plain
@@ -118,7 +123,9 @@ def _check_values(path: str, values: dict[Any, Any]) -> None:
         raise WeightsError(f"{path} holds no tensors: give a checkpoint")
     for key, value in values.items():
         if not isinstance(key, str):
-            raise WeightsError(f"{path} names an entry {key!r} instead of by a text: give a state dict of a model")
+            raise WeightsError(
+                f"{path} has an entry {key!r}, whose name is not a string: give the state dict of a model"
+            )
         if not isinstance(value, torch.Tensor):
             continue
         if value.is_quantized or value.layout != torch.strided:

@@ -23,8 +23,8 @@ def checkpoints_in(folder: str) -> list[str]:
 
 
 def has_checkpoints(folder: str) -> bool:
-    """Return whether a folder holds a checkpoint, be it one that ``last_checkpoint`` does not name."""
-    return bool(folder and (_last_checkpoint(folder) or checkpoints_in(folder)))
+    """Return whether a folder holds a checkpoint, or a ``last_checkpoint``, though they may not name each other."""
+    return bool(folder and (os.path.lexists(os.path.join(folder, LAST_CHECKPOINT)) or checkpoints_in(folder)))
 
 
 def find_checkpoint(folder: str) -> str:
@@ -34,28 +34,30 @@ def find_checkpoint(folder: str) -> str:
     the log says so.
 
     Raises:
-        WeightsError: There are checkpoints, but none of them can be read.
+        WeightsError: There are checkpoints or a ``last_checkpoint``, but none that can be read.
     """
-    path = _last_checkpoint(folder)
-    if path or not has_checkpoints(folder):
-        return path
+    named = _named_checkpoint(folder)
+    if os.path.isfile(named) or not has_checkpoints(folder):
+        return named
     path = newest_intact(folder)
     if not path:
-        raise WeightsError(f"no checkpoint in {folder} can be read: start anew with --overwrite")
+        raise WeightsError(
+            f"{named or os.path.join(folder, LAST_CHECKPOINT)} is not a checkpoint that can be read, and there is no "
+            "other: start over with --overwrite"
+        )
     logger.warning(
         f"{folder} has no {LAST_CHECKPOINT} that names one of its checkpoints; the newest intact one is {path}"
     )
     return path
 
 
-def _last_checkpoint(folder: str) -> str:
-    """Return the checkpoint that ``last_checkpoint`` names; "" if there is no such file, or not the one it names."""
+def _named_checkpoint(folder: str) -> str:
+    """Return the path that ``last_checkpoint`` names, which need not exist; "" if it names none."""
     try:
         name = Path(folder, LAST_CHECKPOINT).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
-    path = os.path.join(folder, name)
-    return path if os.path.isfile(path) else ""
+    return os.path.join(folder, name) if name.isprintable() and 0 < len(name) < 1000 else ""
 
 
 def newest_intact(folder: str, damaged: str = "") -> str:
@@ -79,7 +81,7 @@ def _iteration_of(path: str) -> int:
 
 
 def check_sums(path: str) -> None:
-    """Raise WeightsError if a byte of a checkpoint is not what was written, which PyTorch does not notice."""
+    """Raise WeightsError if a checkpoint differs from its checksums, which PyTorch does not compare."""
     try:
         if not is_zipfile(path):
             return
@@ -88,7 +90,7 @@ def check_sums(path: str) -> None:
     except BadZipFile as error:
         faulty = str(error)
     if faulty:
-        raise WeightsError(f"{path} is damaged ({faulty}): take another copy of it")
+        raise WeightsError(f"{path} is damaged ({faulty}): restore it from another copy")
 
 
 def _is_intact(path: str) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import _utils
 
 from ..utils.pickles import Inert, stand_in
-from ..utils.reading import printable
+from ..utils.text import printable
 
 logger = logging.getLogger(__name__)
 

@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> None:
     )
     hint = "" if done.num_instances else "; a lower --score-threshold keeps more"
     images = "1 image" if done.num_images == 1 else f"{done.num_images} images"
-    print(f"{done.num_instances} instances in {images}{hint}; see {args.output}/{PREDICTIONS}", flush=True)
+    instances = "1 instance" if done.num_instances == 1 else f"{done.num_instances} instances"
+    print(f"{instances} in {images}{hint}; see {args.output}/{PREDICTIONS}", flush=True)
     for failure in done.failures:
         report(failure)
     if done.failures:

@@ -1,5 +1,6 @@
 """The options that this package adds to Detectron2's config, and how config files are found, merged and converted."""
 
+from ..utils.rules import value_of
 from .files import (
     AUTO,
     AUTO_NUMBER,
@@ -11,7 +12,6 @@ from .files import (
     load_config,
     merge_config,
     read_config_file,
-    value_of,
 )
 from .options import add_centermask_solo_config, default_config
 

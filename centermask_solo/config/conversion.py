@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write, claim_file
-from ..utils.reading import printable
+from ..utils.text import printable
 from .files import merge_config, read_config_file
 from .old_names import OLD_NAMES
 from .options import default_config

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
 from ..utils.text import first_line, nearest_hint, one_line
+from ..utils.yaml import DAMAGED, load_yaml
 from .old_names import OLD_NAMES
 from .ranges import check_values
 from .trees import flatten, keys_of
@@ -74,7 +74,7 @@ def read_config_file(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path} is its own _BASE_, or is nested too deeply: remove one of the levels") from error
     except MemoryError as error:
         raise ConfigError(f"{path} is too large for a config file") from error
-    except (yaml.YAMLError, TypeError, AttributeError, AssertionError, ValueError, LookupError) as error:
+    except DAMAGED as error:
         raise ConfigError(f"{path} is not a config file: {one_line(error)}") from error
     if not isinstance(options, dict):
         raise ConfigError(f"{path} is not a config file: it has no options")
@@ -99,15 +99,7 @@ def load_config(text: str) -> CfgNode:
     try:
         config = CfgNode.load_cfg(text)
         config.MODEL.pop("DEVICE", None)
-    except (
-        yaml.YAMLError,
-        AssertionError,
-        AttributeError,
-        ValueError,
-        TypeError,
-        LookupError,
-        RecursionError,
-    ) as error:
+    except DAMAGED as error:
         raise ConfigError(
             f"the config inside the weights is damaged ({first_line(error)}): give --config-file"
         ) from error
@@ -154,6 +146,9 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
 
 def check_pairs(opts: Sequence[str]) -> None:
     """Raise ConfigError unless ``opts`` are keys and values in turn."""
+    flag = next((x for x in opts if isinstance(x, str) and x.startswith("--")), None)
+    if flag:
+        raise ConfigError(f"{flag} follows overrides KEY VALUE: give flags first, and the overrides at the end")
     if len(opts) % 2:
         raise ConfigError(f"the overrides at the end must be pairs KEY VALUE, but {opts[-1]!r} has no value")
     if not all(opts[::2]):
@@ -175,7 +170,7 @@ def _own_files(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the options of a config file and of its bases, down to those of this package or of the internet."""
     if path.resolve().is_relative_to(config_dir().resolve()):
         return
-    options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    options = load_yaml(path.read_text(encoding="utf-8")) or {}
     yield options
     bases = options.get(BASE, [])
     for base in bases if isinstance(bases, list) else [bases]:
@@ -241,11 +236,3 @@ def _explain(cfg: CfgNode, origin: str, message: str) -> str:
         old_type, new_type, value, new, key = wrong_type.groups()
         return f"the config key {key} expects {old_type}, such as {value}, but was given {new} ({new_type})"
     return f"{origin}: {message}"
-
-
-def value_of(cfg: CfgNode, key: str) -> Any:
-    """Return the value of an option, such as "MODEL.DEVICE"."""
-    node: Any = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node

@@ -119,7 +119,7 @@ RULES: dict[str, Rule] = {
     "MODEL.VOVNET.DEFORM_ON_PER_STAGE": each(one_of(True, False), length=4),
     "MODEL.VOVNET.DEFORM_NUM_GROUPS": COUNT,
     "MODEL.FCOS.NORM": one_of("GN", "none"),
-    "MODEL.SOLOV2.NORM": one_of("GN", "none"),
+    "MODEL.SOLO*.NORM": one_of("GN", "none"),
     "MODEL.*.NORM": one_of("", *_NORMS, "GN", "LN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N"),
     # --- Options that have one name in several systems ---
     "MODEL.*.NMS.NAME": NAME,  # users can register rules of their own
@@ -163,13 +163,14 @@ RULES: dict[str, Rule] = {
     "MODEL.FCOS.LOSS.BOX_TYPE": one_of("giou", "iou", "linear_iou"),
     "MODEL.FCOS.POST_NMS_TOPK_*": unless(-1, COUNT),
     "MODEL.RPN.POST_NMS_TOPK_*": COUNT,
-    # --- SOLOv2 ---
-    "MODEL.SOLOV2.STRIDES": each(COUNT, minimum=1),
-    "MODEL.SOLOV2.NUM_GRIDS": each(COUNT, minimum=1),
-    "MODEL.SOLOV2.SCALE_RANGES": each(_PAIR, minimum=1),
-    "MODEL.SOLOV2.SIGMA": POSITIVE,
-    "MODEL.SOLOV2.DEFORM_IN_INSTANCE": one_of("none", "last", "all"),
-    "MODEL.SOLOV2.MASK_IN_FEATURES": SOME_NAMES,
+    # --- SOLO and SOLOv2 ---
+    "MODEL.SOLO.HEAD": one_of("plain", "decoupled", "decoupled_light"),
+    "MODEL.SOLO*.STRIDES": each(COUNT, minimum=1),
+    "MODEL.SOLO*.NUM_GRIDS": each(COUNT, minimum=1),
+    "MODEL.SOLO*.SCALE_RANGES": each(_PAIR, minimum=1),
+    "MODEL.SOLO*.SIGMA": POSITIVE,
+    "MODEL.SOLO*.DEFORM_IN_INSTANCE": one_of("none", "last", "all"),
+    "MODEL.SOLO*.MASK_IN_FEATURES": SOME_NAMES,
     # --- YOLACT ---
     "MODEL.YOLACT.PROTO_FEATURE": NAME,
     "MODEL.YOLACT.*_IOU": between(0, 1),
@@ -181,7 +182,7 @@ RULES: dict[str, Rule] = {
     "MODEL.*.NUM_CONV*": integer(0),
     "MODEL.*.NUM_FC": integer(0),
     "MODEL.*CONV*_DIM": COUNT,
-    "MODEL.SOLOV2.*": COUNT,
+    "MODEL.SOLO*.*": COUNT,
     "MODEL.YOLACT.*": COUNT,
 }
 

@@ -129,7 +129,9 @@ def _section(module: ModuleType, values: dict[str, Any]) -> str:
             lines += [f"### {heading}", ""] if heading else []
             lines += ["| option | default | values | meaning |", "| --- | --- | --- | --- |"]
         default = f"`{_text(values[entry.key])}`" if entry.key in values else "see [NMS](#nms)"
-        lines.append(f"| `{entry.key}` | {default} | {_allowed(entry.key)} | {_sentence(entry.meaning)} |")
+        ruled = not isinstance(values.get(entry.key, True), bool)  # neither a switch nor a group of options
+        allowed = _allowed(entry.key) if ruled else ""
+        lines.append(f"| `{entry.key}` | {default} | {allowed} | {_sentence(entry.meaning)} |")
     return re.sub(r"(\|\n)(### |\| option )", r"\1\n\2", "\n".join(lines)) + "\n"
 
 

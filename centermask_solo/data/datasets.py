@@ -117,8 +117,8 @@ def find_files(name: str) -> Metadata:
         path = metadata.get(key)
         if path and not PathManager.exists(path):
             raise DataError(
-                f"the dataset '{name}' lacks its {what} {path}: see datasets/README.md for the layout, and set "
-                "DETECTRON2_DATASETS to the folder of all datasets"
+                f"the dataset '{name}' lacks its {what} {path}: correct the path, or put it there "
+                "(datasets/README.md has the layout of known datasets, whose folder DETECTRON2_DATASETS names)"
             )
     return metadata
 

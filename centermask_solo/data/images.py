@@ -13,7 +13,7 @@ import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
 from detectron2.utils.file_io import PathManager
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..utils.errors import DataError
 from ..utils.reading import check_regular
@@ -120,6 +120,11 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def reason(error: Exception) -> str:
+    """Return why an image cannot be read, without the file object that Pillow names when no format fits."""
+    return "no image format fits" if isinstance(error, UnidentifiedImageError) else str(error)
+
+
 def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Decode an image and return its (width, height) after the rotation that its EXIF data asks for.
 
@@ -158,7 +163,7 @@ def read_labels(path: str) -> NDArray[Any]:
             f"the label image {path} is missing: datasets/prepare_panoptic_fpn.py creates those of panoptic datasets"
         ) from None
     except IMAGE_ERRORS as error:
-        raise DataError(f"the label image {path} is damaged ({error}): create it again") from error
+        raise DataError(f"the label image {path} is damaged ({reason(error)}): create it again") from error
     if labels.ndim != 2:
         raise DataError(f"the label image {path} has {labels.shape[-1]} channels: it must have one, of class numbers")
     return labels
@@ -168,7 +173,7 @@ def unreadable_image(path: str, error: Exception) -> DataError:
     """Return the error that names an image that cannot be read and the reason."""
     if isinstance(error, FileNotFoundError) or not os.path.exists(path):
         return DataError(f"the image {path} is missing: restore it, or remove it from the json")
-    return DataError(f"the image {path} is damaged ({error}): replace it, or remove it from the json")
+    return DataError(f"the image {path} is damaged ({reason(error)}): replace it, or remove it from the json")
 
 
 def wrong_size(path: str, found: tuple[int, int], expected: tuple[int, int]) -> DataError:

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.images import MAX_PIXELS, rgb_pixels
+from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image, rgb_pixels
 from ..data.pixels import Pixels, to_8_bits
 from ..utils.errors import DataError
-from .sources import read_image
 
 _EXPECTED = "give an array (H, W, 3) in BGR order as of cv2.imread, or a path"
 
@@ -26,12 +25,12 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
         max_pixels: Most pixels of a file; 0 for no limit.
 
     Raises:
-        DataError: It is none of these.
+        DataError: It is none of these, or the file is missing, too large or not a readable image.
     """
     if image is None:
         raise DataError(f"the image is None, as cv2.imread returns it for a file that it cannot read: {_EXPECTED}")
     if isinstance(image, (str, os.PathLike)):
-        return read_image(os.fspath(image), max_pixels)
+        return _read_file(os.fspath(image), max_pixels)
     if isinstance(image, Image.Image):
         return np.ascontiguousarray(rgb_pixels(image)[:, :, ::-1])
     if not isinstance(image, np.ndarray):
@@ -50,6 +49,17 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise DataError(f"the image has NaN or infinite values: {_EXPECTED}, of finite numbers")
     pixels = to_8_bits(image.reshape(*image.shape[:2], -1))
     return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+
+
+def _read_file(path: str, max_pixels: int) -> Pixels:
+    if not os.path.isfile(path):
+        raise DataError(f"there is no image {path}")
+    try:
+        return decode_image(path, "BGR", max_pixels)
+    except DataError:
+        raise
+    except IMAGE_ERRORS as error:
+        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {error}") from error
 
 
 def _hint(image: Any) -> str:

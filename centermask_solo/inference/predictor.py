@@ -49,8 +49,8 @@ class Predictor(DefaultPredictor):
                 config's dataset if it is registered and has as many classes as the model.
 
         Raises:
-            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot compute
-                in ``TEST.DTYPE``, or there are more or fewer class names than classes.
+            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot be
+                used or cannot compute in ``TEST.DTYPE``, or there are more or fewer class names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
         if not cfg.MODEL.WEIGHTS:
@@ -108,7 +108,7 @@ class Predictor(DefaultPredictor):
                 "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
             )
         if not isinstance(images, (list, tuple)):
-            raise DataError(f"a batch of images is a list, not a {type(images).__name__}")
+            raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
         if not images:
             return []
         inputs = [{**self._to_input(image), ALLOW_RLE: allow_rle_masks} for image in images]

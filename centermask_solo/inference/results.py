@@ -97,13 +97,14 @@ def predict_to_folder(
                 _write_jpeg(_picture_path(output_dir, path, file.num_images), picture[:, :, ::-1])
             bar.update(file.num_images + len(failures) - bar.n)
     if not file.num_images:
+        os.remove(os.path.join(output_dir, PREDICTIONS))  # no results, which the next run would have to replace
         others = f" (as are all {len(failures)} images)" if len(failures) > 1 else ""
         raise DataError(f"{failures[0]}{others}")
     return Predicted(file.num_images, file.num_instances, failures)
 
 
 def _canvas(image: np.ndarray) -> np.ndarray:
-    """Return an image that is smaller than names are readable in, several times as large; one too large, smaller."""
+    """Return an image enlarged until names are readable on it, or reduced to what a JPEG can hold."""
     if max(image.shape[:2]) > MAX_PICTURE:
         height, width = (max(1, n * MAX_PICTURE // max(image.shape[:2])) for n in image.shape[:2])
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -118,10 +119,7 @@ def _picture_path(output_dir: str, path: str, image_id: int) -> str:
 
 
 def _remove_earlier(output_dir: str) -> None:
-    """Remove what is half-written, and the pictures of the run whose predictions are in a folder.
-
-    New pictures may have other names, so that both would be there.
-    """
+    """Remove temporary files, and the pictures of an earlier run, which the new ones may not replace by name."""
     remove_temporary_files(output_dir)
     try:
         images = json.loads(Path(output_dir, PREDICTIONS).read_bytes())["images"]

@@ -1,4 +1,4 @@
-"""Finding and reading the images to predict."""
+"""Find the images to predict."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 from collections.abc import Sequence
 from glob import glob
 
-from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image
-from ..data.pixels import Pixels
 from ..utils.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -19,7 +17,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".ti
 def find_images(inputs: Sequence[str], recursive: bool = False) -> list[str]:
     """Return the image files that ``inputs`` name: files, folders (their images) and patterns.
 
-    Images in subfolders that are not found are mentioned in the log.
+    Images in subfolders that are not found are mentioned in the log. Hidden files of folders are left out, such as the
+    "._1.jpg" that macOS writes beside a "1.jpg".
 
     Args:
         inputs: Files, folders and patterns.
@@ -45,7 +44,8 @@ def _find_in_folder(folder: str, recursive: bool) -> list[str]:
     num_below = 0
     for path, folders, names in os.walk(folder):
         folders.sort()
-        images = [os.path.join(path, x) for x in sorted(names) if x.lower().endswith(IMAGE_SUFFIXES)]
+        shown = (x for x in sorted(names) if not x.startswith("."))
+        images = [os.path.join(path, x) for x in shown if x.lower().endswith(IMAGE_SUFFIXES)]
         if recursive or path == folder:
             found += images
         else:
@@ -56,23 +56,3 @@ def _find_in_folder(folder: str, recursive: bool) -> list[str]:
     if num_below:
         logger.warning("%s: %d images; %s", folder, len(found), hint)
     return found
-
-
-def read_image(path: str, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Return an image, (H, W, 3) uint8 in BGR order; see :func:`~centermask_solo.data.images.decode_image`.
-
-    Args:
-        path: Image file.
-        max_pixels: Most pixels that are read; 0 for no limit.
-
-    Raises:
-        DataError: There is no such file, or it is too large or cannot be read as an image.
-    """
-    if not os.path.isfile(path):
-        raise DataError(f"there is no image {path}")
-    try:
-        return decode_image(path, "BGR", max_pixels)
-    except DataError:
-        raise
-    except IMAGE_ERRORS as error:
-        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {error}") from error

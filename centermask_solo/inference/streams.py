@@ -1,4 +1,4 @@
-"""Videos, cameras and addresses, which are no image files."""
+"""Videos, cameras and URLs, which are not image files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpe
 
 
 def refuse_streams(inputs: Iterable[str]) -> None:
-    """Raise ConfigError, with what to do instead, if an input is a video, a camera or an address.
+    """Raise ConfigError, with what to do instead, if an input is a video, a camera or a URL.
 
     Args:
         inputs: Names of files and folders, or what was given in their place.
@@ -26,7 +26,7 @@ def refuse_streams(inputs: Iterable[str]) -> None:
         elif os.path.isfile(name):
             continue
         elif name.lower().startswith(("http://", "https://")):
-            raise ConfigError(f"{name} is an address, but only files can be predicted: download it and give the file")
+            raise ConfigError(f"{name} is a URL, but only files can be predicted: download it and give the file")
         elif ADDRESS.match(name):
             what, source = "a stream", name
         elif name.isdecimal() or name.startswith("/dev/video"):

@@ -22,6 +22,7 @@ from .matching import adapt, match_configs
 from .signatures import empty_state, pixel_format_of
 
 SAFETENSORS = ".safetensors"
+CONFIG_OPTION = "--config-file (in Python: config_file)"
 COCO_CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]
 
 
@@ -110,7 +111,7 @@ def make_config(file: WeightFile, system: System, config_file: str) -> tuple[Cfg
     if system.name != cfg.MODEL.META_ARCHITECTURE:
         raise WeightsError(
             f"{file.path} is {file.source_name}, a {system.name}, but {origin} is of a {cfg.MODEL.META_ARCHITECTURE}: "
-            "give one that fits with --config-file"
+            f"give one that fits with {CONFIG_OPTION}"
         )
     images = file.format_is_certain or not config_file
     num_classes = value_of(cfg, system.num_classes_key)
@@ -125,10 +126,10 @@ def _only_config(file: WeightFile) -> str:
     if chosen is not None:
         return chosen.name
     if not candidates:
-        raise WeightsError(f"no config of this package fits {file.path}: name the right one with --config-file")
+        raise WeightsError(f"no config of this package fits {file.path}: name the right one with {CONFIG_OPTION}")
     raise WeightsError(
         f"{len(candidates)} configs fit {file.path} that predict differently: name the right one with "
-        f"--config-file, of {', '.join(candidate.name for candidate in candidates)}"
+        f"{CONFIG_OPTION}, of {', '.join(candidate.name for candidate in candidates)}"
     )
 
 
@@ -141,6 +142,6 @@ def _check_fit(file: WeightFile, cfg: CfgNode, config: str) -> Fit:
     if faults:
         raise WeightsError(
             f"{file.path} ({file.source_name}) does not fit {config}: {'; '.join(faults)}; "
-            "give one that fits with --config-file"
+            f"give one that fits with {CONFIG_OPTION}"
         )
     return fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from ..inference.predictor import Predictor
@@ -9,7 +10,7 @@ from .lookup import load_cfg
 
 
 def load(
-    weights: str,
+    weights: str | os.PathLike[str],
     *,
     config_file: str = "",
     class_names: Sequence[str] | None = None,
@@ -35,4 +36,4 @@ def load(
         WeightsError: The weights cannot be read, several configs fit that predict differently, or none does.
     """
     options = [*opts, *(["MODEL.DEVICE", device] if device else [])]
-    return Predictor(load_cfg(weights, config_file, options), class_names)
+    return Predictor(load_cfg(os.fspath(weights), config_file, options), class_names)

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
-from ..checkpoint.files import check_weights_file
 from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import AUTO_NUMBER, check_pairs, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
-from ..utils.errors import ConfigError, WeightsError
-from .conversion import make_config
+from ..utils.errors import ConfigError
+from .conversion import CONFIG_OPTION, make_config
 from .verbs import get_config_file
 from .weights import PREFIX
 
@@ -40,7 +39,7 @@ def find_config(weights: str) -> str | CfgNode:
         return path
     if file.system is None:
         raise ConfigError(
-            f"there is no config in {weights} and no {path}: name the config of these weights with --config-file; "
+            f"there is no config in {weights} and no {path}: name the config of these weights with {CONFIG_OPTION}; "
             f"`centermask-solo weights inspect {weights}` shows which fits"
         )
     cfg = make_config(file, file.system, "")[0]
@@ -62,7 +61,8 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
     """
     check_pairs(opts)
     cfg = default_config()
-    merge_config(cfg, config_file or find_config(weights), [*opts, "MODEL.WEIGHTS", weights])
+    merge_config(cfg, config_file or find_config(weights), ["MODEL.WEIGHTS", weights, *opts])
+    cfg.MODEL.WEIGHTS = weights
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     if system is not None and value_of(cfg, system.num_classes_key) == AUTO_NUMBER:
         number = _read(weights).num_classes
@@ -73,7 +73,4 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
 
 def _read(weights: str) -> WeightFile:
     """Return the content of a weight file, mapped into memory."""
-    if "://" not in weights and not os.path.isfile(weights.split("?")[0]):
-        raise WeightsError(f"there is no file {weights}; correct the path of the weights")
-    check_weights_file(weights)
     return read_weight_file(weights, known_only=False, mapped=True)

@@ -40,7 +40,7 @@ model = model_zoo.get("{EXAMPLE}", trained=True)  # in training mode
 The weights are looked up by their file name in the folder that the environment variable `{FOLDER_VARIABLE}`
 names, and downloaded only if they are not there. If an address is dead or unknown, get the file where its authors link
 it (below each table) and put it there. A file that is named after its config has no known published name either: rename
-what you get. No address was tried in this project. The sha256 of a file is checked as far as it is known.
+what you get. The addresses are untested. A known sha256, or its first digits, is checked.
 
 `centermask-solo weights inspect FILE` identifies a file from elsewhere by names, shapes and images, which
 {SIGNATURES} holds for every config. If several configs fit that predict differently, as the three sizes of

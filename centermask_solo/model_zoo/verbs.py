@@ -9,6 +9,7 @@ from torch import nn
 from ..checkpoint import Checkpointer
 from ..config import default_config, find_config_file, merge_config
 from ..modeling import models  # noqa: F401  (registers the models)
+from ..modeling.parts import check_device
 from ..utils.errors import WeightsError
 from .models import find_model
 from .weights import PREFIX, weights_state
@@ -62,11 +63,13 @@ def get(config_path: str, trained: bool = False, device: str | None = None) -> n
         device: Device of the model; by default the config's.
 
     Raises:
-        ConfigError: There is no such config or, if ``trained``, no such published model.
+        ConfigError: There is no such config or, if ``trained``, no such published model, or the
+            device cannot be used.
         WeightsError: The weights are missing or do not fit.
     """
     cfg = get_config(config_path, trained)
     cfg.MODEL.DEVICE = device or cfg.MODEL.DEVICE
+    check_device(cfg.MODEL.DEVICE)
     model = build_model(cfg)
     Checkpointer(model, complete=trained).load(cfg.MODEL.WEIGHTS)
     return model

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 def run_by_padded_size(
     run: Callable[[list[int]], Sequence[Result]], batched_inputs: Sequence[dict[str, Any]], model: nn.Module
 ) -> list[Result]:
-    """Return a result for each input, from one call of ``run`` for all images that are padded to the same size alone.
+    """Return a result for each input, from one call of ``run`` per group of images that need the same padded size.
 
     A batch is padded to its largest image, and what an image is padded to affects its result: convolutions carry biases
     from the padding across the image's border, and SOLOv2's grids and coordinates span it. Images that need the same

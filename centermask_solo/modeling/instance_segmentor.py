@@ -191,12 +191,7 @@ class InstanceSegmentor(nn.Module):
             DataError: An image has another number of channels or no pixels, or in inference values that are not those
                 of an image.
         """
-        check_images(
-            batched_inputs,
-            num_channels=len(self.pixel_mean),
-            check_values=not self.training,
-            expects_0_to_255=self.expects_0_to_255,
-        )
+        check_images(batched_inputs, self)
         if self.input_size is not None:
             images = [self._resize_and_normalize(x["image"], self.input_size) for x in batched_inputs]
             return ImageList(torch.stack(images), [self.input_size] * len(images))

@@ -1,6 +1,9 @@
-"""The models, their backbones and the NMS rules; importing this module registers them with Detectron2."""
+"""The models, their backbones and the NMS rules; importing this module registers them with Detectron2.
 
-from . import centermask, fcos, nms_rules, solov2, yolact
-from .backbone import darknet, mobilenet, resnet, vovnet
+Every folder beside this file is a system (or ``backbone``), and is found by itself.
+"""
 
-__all__ = ["centermask", "darknet", "fcos", "mobilenet", "nms_rules", "resnet", "solov2", "vovnet", "yolact"]
+from ..utils.modules import import_modules
+
+for _package in (__package__, f"{__package__}.backbone"):
+    import_modules(_package)

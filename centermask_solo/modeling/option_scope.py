@@ -1,7 +1,7 @@
-"""Which of the options that detectors have each a system reads; the others are refused when they are changed.
+"""Which detectors' options a system reads; the others are refused when they are changed.
 
-Detectron2's config has the options of all its detectors at once, and this package adds those of its own. Tutorials set
-some, such as ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, whatever the model, and expect an effect.
+A config has the options of all of Detectron2's detectors and of all of this package's at once. Tutorials set some, such
+as ``MODEL.ROI_HEADS.SCORE_THRESH_TEST``, whatever the model, and expect an effect.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 from detectron2.config import CfgNode, get_cfg
 
 from ..utils.errors import ConfigError
+from ..utils.rules import value_of
 from .systems import System, find_system, list_systems
 
-# Options, and groups of them, that belong to a kind of detector.
+# Options, and groups of them, that belong to a kind of detector, besides what the records of systems name.
 SCOPED = (
     *("MODEL.PROPOSAL_GENERATOR", "MODEL.ANCHOR_GENERATOR", "MODEL.RPN", "MODEL.RETINANET", "MODEL.ROI_HEADS"),
     *("MODEL.ROI_BOX_HEAD", "MODEL.ROI_BOX_CASCADE_HEAD", "MODEL.ROI_MASK_HEAD", "MODEL.ROI_KEYPOINT_HEAD"),
-    *("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN", "MODEL.FCOS", "MODEL.CENTERMASK", "MODEL.SOLOV2", "MODEL.YOLACT"),
-    "TEST.DETECTIONS_PER_IMAGE",
+    *("MODEL.SEM_SEG_HEAD", "MODEL.PANOPTIC_FPN", "MODEL.CENTERMASK", "TEST.DETECTIONS_PER_IMAGE"),
 )
 READ_BY_BACKBONES = ("MODEL.FCOS.TOP_LEVELS",)
 _ROI_HEADS = (
@@ -32,10 +32,8 @@ _MATCHING = ("NUM_CLASSES", "IOU_THRESHOLDS", "IOU_LABELS", "BATCH_SIZE_PER_IMAG
 PARTS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("MODEL.PROPOSAL_GENERATOR.NAME", "RPN"): _RPN,
     ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN"): _RPN,
-    (
-        "MODEL.PROPOSAL_GENERATOR.NAME",
-        "PrecomputedProposals",
-    ): _RPN,  # whose options such configs inherit from Faster R-CNN's
+    # Configs with precomputed proposals inherit from Faster R-CNN's
+    ("MODEL.PROPOSAL_GENERATOR.NAME", "PrecomputedProposals"): _RPN,
     ("MODEL.PROPOSAL_GENERATOR.NAME", "FCOS"): ("MODEL.PROPOSAL_GENERATOR.NAME", "MODEL.FCOS"),
     ("MODEL.ROI_HEADS.NAME", "StandardROIHeads"): _ROI_HEADS,
     ("MODEL.ROI_HEADS.NAME", "CascadeROIHeads"): _ROI_HEADS,
@@ -49,6 +47,11 @@ PARTS: Mapping[tuple[str, str], tuple[str, ...]] = {
 }
 
 
+def scoped_options() -> tuple[str, ...]:
+    """Return the options, and groups of them, that belong to a kind of detector."""
+    return (*SCOPED, *(key for system in list_systems() for key in system.reads or ()))
+
+
 def check_options_are_read(cfg: CfgNode, defaults: CfgNode | None = None) -> None:
     """Raise ConfigError if an option of another kind of detector is not at its default.
 
@@ -60,12 +63,12 @@ def check_options_are_read(cfg: CfgNode, defaults: CfgNode | None = None) -> Non
     reads = _reads(cfg, system) if system else None
     if system is None or reads is None:
         return
-    for key, default in _options(get_cfg() if defaults is None else defaults):
-        value = _value(cfg, key)
+    for key, default in _options(get_cfg() if defaults is None else defaults, scoped_options()):
+        value = value_of(cfg, key)
         if _plain(value) == _plain(default) or _is_in(key, reads):
             continue
         instead = _instead_of(key, system, reads)
-        own = _value(cfg, instead) if instead else None
+        own = value_of(cfg, instead) if instead else None
         if own is not None and (own == value or (key.endswith(".NUM_CLASSES") and own == 0)):
             continue  # it says what the system's own option says, or stands in for it
         fix = f"set {instead} and leave the former at {default}" if instead else f"leave it at {default}"
@@ -78,7 +81,7 @@ def max_detections(cfg: CfgNode) -> int:
     reads = _reads(cfg, system) if system else None
     if system is not None and reads is not None and not _is_in(key, reads):
         key = _instead_of(key, system, reads) or key
-    return _value(cfg, key)
+    return value_of(cfg, key)
 
 
 def _instead_of(key: str, system: System, reads: tuple[str, ...]) -> str:
@@ -92,7 +95,7 @@ def _instead_of(key: str, system: System, reads: tuple[str, ...]) -> str:
 
 def _reads(cfg: CfgNode, system: System) -> tuple[str, ...] | None:
     """Return what the system and its parts read; None if that is unknown."""
-    names = {option: str(_value(cfg, option)) for option in system.parts}
+    names = {option: str(value_of(cfg, option)) for option in system.parts}
     parts = [PARTS.get(pair) for pair in names.items()]
     fits = all(needed in ("", names[option]) for option, needed in system.parts.items())
     if system.reads is None or None in parts or not fits:  # the model itself refuses what does not fit
@@ -100,25 +103,18 @@ def _reads(cfg: CfgNode, system: System) -> tuple[str, ...] | None:
     return (*system.reads, *READ_BY_BACKBONES, *(key for part in parts for key in part or ()))
 
 
-def _options(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the options among :data:`SCOPED` with their values."""
+def _options(node: CfgNode, scoped: tuple[str, ...], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the options among ``scoped`` with their values."""
     for name, value in node.items():
         key = f"{prefix}{name}"
         if isinstance(value, CfgNode):
-            yield from _options(value, f"{key}.")
-        elif _is_in(key, SCOPED):
+            yield from _options(value, scoped, f"{key}.")
+        elif _is_in(key, scoped):
             yield key, value
 
 
 def _is_in(key: str, groups: tuple[str, ...]) -> bool:
     return any(key == group or key.startswith(f"{group}.") for group in groups)
-
-
-def _value(cfg: CfgNode, key: str) -> Any:
-    node: Any = cfg
-    for part in key.split("."):
-        node = node[part]
-    return node
 
 
 def _plain(value: Any) -> Any:

@@ -12,23 +12,21 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, ROI_HEADS
 from torch import nn
 
 from ..utils.errors import ConfigError
+from ..utils.rules import value_of
 
 REGISTRIES = {
-    ("MODEL", "META_ARCHITECTURE"): META_ARCH_REGISTRY,
-    ("MODEL", "BACKBONE", "NAME"): BACKBONE_REGISTRY,
-    ("MODEL", "ROI_HEADS", "NAME"): ROI_HEADS_REGISTRY,
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
+    "MODEL.ROI_HEADS.NAME": ROI_HEADS_REGISTRY,
 }
 
 
 def check_parts(cfg: CfgNode) -> None:
     """Raise ConfigError unless the main parts that a config names exist."""
     for key, registry in REGISTRIES.items():
-        name = cfg
-        for part in key:
-            name = name[part]
-        if name not in registry:
+        if value_of(cfg, key) not in registry:
             known = sorted(name for name, _ in registry)
-            raise ConfigError(f"{'.'.join(key)} '{name}' is not one of {', '.join(known)}")
+            raise ConfigError(f"{key} '{value_of(cfg, key)}' is not one of {', '.join(known)}")
 
 
 @contextmanager
@@ -41,7 +39,7 @@ def unknown_parts_explained() -> Iterator[None]:
         if not found:
             raise
         raise ConfigError(
-            f"the config names '{found[1]}', which is not in the registry {found[2]}: correct it"
+            f"the config names '{found[1]}', which is not in the registry {found[2]}: correct the name"
         ) from error
 
 
@@ -62,3 +60,5 @@ def check_device(name: str) -> None:
         raise ConfigError("MODEL.DEVICE is 'meta', which computes nothing: give 'cuda' or 'cpu'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"MODEL.DEVICE is '{name}', but the last GPU is 'cuda:{torch.cuda.device_count() - 1}'")

@@ -56,8 +56,8 @@ class System:
             that the new data names, too. A layer that is left out does not depend on the names; if all are left out,
             nothing is kept.
         optional_heads: Modules that a config can add or leave out.
-        reads: Which of the options in ``option_scope.SCOPED`` it reads itself, as options or groups of them; None if
-            that is unknown. Others are refused when they are changed.
+        reads: Which of the options in ``option_scope.SCOPED`` it reads itself, and options of its own, as options or
+            groups of them; None if that is unknown. Those that another system reads are refused when they are changed.
         parts: Options that choose parts, such as RoI heads, which read more; with the only one that fits, or "".
         instead: Own options to name when one is refused, by the last word of its name.
         score_threshold: Minimum score of detections that are worth drawing.
@@ -177,6 +177,16 @@ for _system in (
         class_rows=(ClassRows(r"ins_head\.cate_pred"),),
         reads=("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
+    ),
+    System(
+        name="SOLO",
+        num_classes_key="MODEL.SOLO.NUM_CLASSES",
+        signature=("ins_head.cate_tower.0.weight", "ins_head.cate_pred.weight"),
+        class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
+        class_layers=(r"ins_head\.cate_pred",),
+        class_rows=(ClassRows(r"ins_head\.cate_pred"),),
+        reads=("MODEL.SOLO", "TEST.DETECTIONS_PER_IMAGE"),
+        instead=_instead("SOLO", "NMS", **_TOPK),
     ),
     System(
         name="YOLACT",

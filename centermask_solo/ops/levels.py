@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -25,3 +26,22 @@ def split_levels(rows: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor
         sizes: (Hi, Wi) of each level.
     """
     return rows.split([height * width for height, width in sizes], dim=1)
+
+
+def resize_levels(features: Sequence[Tensor], in_strides: Sequence[int], strides: Sequence[int]) -> list[Tensor]:
+    """Return feature maps at other strides; those that already have the right stride are unchanged.
+
+    Args:
+        features: L x (N, C, Hi, Wi).
+        in_strides: Their strides, input pixels.
+        strides: Strides of the results, input pixels.
+
+    Returns:
+        L x (N, C, T_h / stride, T_w / stride), bilinear without antialiasing.
+    """
+    height, width = (side * in_strides[0] for side in features[0].shape[-2:])
+    levels = []
+    for x, in_stride, stride in zip(features, in_strides, strides, strict=True):
+        size = (max(height // stride, 1), max(width // stride, 1))
+        levels.append(x if stride == in_stride else F.interpolate(x, size, mode="bilinear", align_corners=False))
+    return levels

@@ -38,6 +38,24 @@ def sigmoid_focal_loss_sum(logits: Tensor, classes: Tensor, alpha: float = 0.25,
         return (losses * torch.where(signs < 0, alpha, 1 - alpha)).sum()
 
 
+def _dice_sums(scores: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Σpt and Σp² + ε + Σt² + ε of each row of scores p and masks t of 0 and 1, (R, P) each."""
+    return torch.linalg.vecdot(scores, masks), torch.linalg.vecdot(scores, scores) + masks.sum(1) + 2 * DICE_EPSILON
+
+
+def dice_loss(scores: Tensor, masks: Tensor) -> Tensor:
+    """Return the dice loss of each row, 1 - 2 Σpt / (Σp² + ε + Σt² + ε): (R,).
+
+    Args:
+        scores: (R, P) probabilities, float32 or float64.
+        masks: (R, P) bool.
+
+    Source: SOLO (arXiv 1912.04488), equation 4; ε = 0.001 as in the published code.
+    """
+    overlaps, sizes = _dice_sums(scores, masks.to(scores.dtype))
+    return 1 - 2 * overlaps / sizes
+
+
 class _DynamicMaskDice(torch.autograd.Function):
     """:func:`dynamic_mask_dice_loss` that recomputes the probabilities in the backward pass instead of saving them."""
 
@@ -51,8 +69,7 @@ class _DynamicMaskDice(torch.autograd.Function):
             chunk = slice(i, i + rows)
             scores = (kernels[chunk] @ mask_features).sigmoid_()
             targets = masks[mask_index[chunk]].to(scores.dtype)
-            overlaps[chunk] = torch.linalg.vecdot(scores, targets)
-            sizes[chunk] = torch.linalg.vecdot(scores, scores) + targets.sum(1) + 2 * DICE_EPSILON
+            overlaps[chunk], sizes[chunk] = _dice_sums(scores, targets)
         ctx.save_for_backward(kernels, mask_features, masks, mask_index, overlaps, sizes)
         ctx.rows = rows
         return 1 - 2 * overlaps / sizes
@@ -83,17 +100,14 @@ def dynamic_mask_dice_loss(
 ) -> Tensor:
     """Return the dice loss of each term, a kernel and its target mask: (R,) float32.
 
-    With p the sigmoid of a kernel times the mask features and t the mask: 1 - 2 Σpt / (Σp² + ε + Σt² + ε). Both passes
-    process terms in chunks, and the backward pass recomputes the probabilities, so memory beyond the inputs and their
-    gradients does not grow with R.
+    :func:`dice_loss` of the sigmoids of a kernel times the mask features. Both passes process terms in chunks, and the
+    backward pass recomputes the probabilities, so memory beyond the inputs and their gradients does not grow with R.
 
     Args:
         kernels: (R, E), one per term.
         mask_features: (E, P), of all P pixels of one image.
         masks: (M, P) bool, target masks.
         mask_index: (R,) int64, row of ``masks`` for each term.
-
-    Source: SOLO (arXiv 1912.04488), equation 4; ε = 0.001 as in the published code.
     """
     rows = rows_per_chunk(4 * mask_features.shape[1])
     with torch.autocast(kernels.device.type, enabled=False):

@@ -39,18 +39,18 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
     """
     model = trainer.build_model(cfg)
     checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, complete=True)
-    if not cfg.MODEL.WEIGHTS and not (resume and checkpointer.has_checkpoint()):
+    path = (checkpointer.get_checkpoint_file() if resume else "") or cfg.MODEL.WEIGHTS
+    if not path:
         raise ConfigError(
             "there is nothing to evaluate: give MODEL.WEIGHTS, or --resume and the OUTPUT_DIR of a training"
         )
-    path = checkpointer.get_checkpoint_file() if resume and checkpointer.has_checkpoint() else cfg.MODEL.WEIGHTS
     names = read_weight_file(path, known_only=False, mapped=True).thing_classes
-    for dataset_name in cfg.DATASETS.TEST:  # before a number of classes that differs
+    for dataset_name in cfg.DATASETS.TEST:  # first, because names say more than their number, which loading checks
         order_in_dataset(names, dataset_name)
-    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    checkpointer.load(path)
     logger.info(evaluation_summary(cfg, model))
     set_class_names(model, names)
-    prepare(model, dtype=cfg.TEST.DTYPE, channels_last=False)  # which the trainer has seen to
+    prepare(model, dtype=cfg.TEST.DTYPE, channels_last=False)  # build_model has set the memory format
     results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():
         verify_results(cfg, results)

@@ -91,7 +91,7 @@ def _meeting_point(args: argparse.Namespace) -> Iterator[str]:
 
 
 class _Main:
-    """What each process runs. One that receives it from the launching process ends with that, however it ends."""
+    """What each process runs. A spawned process ends when its parent does, even if the parent is killed."""
 
     def __init__(self, main: Callable[[argparse.Namespace], Any], num_processes: int) -> None:
         self._main, self._num_processes = main, num_processes
@@ -102,7 +102,7 @@ class _Main:
         self._main(args)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Start watching on arrival, before the processes wait for each other, which may take half an hour."""
+        """Watch the parent from the start: processes may wait half an hour for each other."""
         self.__dict__ = state
         threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -25,6 +25,7 @@ from ..utils.files import make_folder, open_to_write
 
 LOGGERS = ("detectron2", "fvcore", "centermask_solo")
 NEVER = logging.CRITICAL + 1
+REMAPPED = "Category ids in annotations are not in [1, #categories]"  # a warning of what is always allowed
 EVALUATION = re.compile(r"Inference done (\d+)/(\d+)\..*ETA=(.+)")  # what Detectron2 logs
 SECONDS_BETWEEN_PROGRESS = 30
 
@@ -83,6 +84,8 @@ class _SummaryHandler(logging.StreamHandler):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is printed."""
+        if record.getMessage().strip().startswith(REMAPPED):
+            return False
         if record.levelno >= logging.WARNING or record.name.startswith("centermask_solo."):
             return True
         if not EVALUATION.match(record.getMessage()) or record.created < self._next_progress:

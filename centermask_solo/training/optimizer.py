@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver import build_optimizer as build_sgd
-from detectron2.solver.build import GradientClipType, get_default_optimizer_params, maybe_add_gradient_clipping
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ..modeling.option_checks import check_choice
-from ..utils.errors import ConfigError, WeightsError
+from ..utils.errors import WeightsError
 
 CLIP_TYPES = ("value", "norm", "full_model")
 OPTIMIZERS = ("SGD", "AdamW")
@@ -94,19 +94,3 @@ def check_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> Non
     for index, buffers in state["state"].items():
         if any(isinstance(x, Tensor) and x.ndim > 0 and x.shape != shapes[index] for x in buffers.values()):
             raise WeightsError("its optimizer trains parameters of other shapes")
-
-
-def _refuse_full_model(cls: type[GradientClipType], value: object) -> None:
-    """Name the trainer that can clip by the total norm, where Detectron2's own looks for a kind that it does not know.
-
-    Raises:
-        ConfigError: The kind is "full_model".
-    """
-    if value == "full_model":
-        raise ConfigError(
-            'Detectron2\'s DefaultTrainer does not know SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model", nor other '
-            "options of centermask_solo such as SOLVER.OPTIMIZER and INPUT.AUGMENTATION: use centermask_solo.Trainer"
-        )
-
-
-GradientClipType._missing_ = classmethod(_refuse_full_model)

@@ -1,4 +1,4 @@
-"""The folder of a training: what of an earlier one is in it, and what becomes of that."""
+"""The folder of a training: what an earlier training has left there, and when it may be replaced."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OF_A_RUN = (LAST_CHECKPOINT, METRICS, "events.out.tfevents.*", "evaluation.json"
 
 
 def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
-    """Create ``OUTPUT_DIR``, unless training there would replace another training; remove what is half-written in it.
+    """Create ``OUTPUT_DIR``, unless training there would replace another training; remove incomplete files from it.
 
     Args:
         cfg: Config of the run.
@@ -48,7 +48,7 @@ def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
     if comm.is_main_process():
         for pattern in ("*", "inference/**/*"):
             remove_temporary_files(cfg.OUTPUT_DIR, pattern)
-        _cut_half_a_line(Path(cfg.OUTPUT_DIR, METRICS))
+        _cut_incomplete_line(Path(cfg.OUTPUT_DIR, METRICS))
 
 
 def files_of_run(folder: str) -> list[str]:
@@ -66,8 +66,8 @@ def remove_run(paths: list[str]) -> None:
             Path(path).unlink(missing_ok=True)
 
 
-def _cut_half_a_line(path: Path) -> None:
-    """Cut what follows the last end of a line, which a killed run left, so that it does not spoil the next line."""
+def _cut_incomplete_line(path: Path) -> None:
+    """Cut off the incomplete last line that a killed run has left, which would spoil the next one."""
     if not path.is_file():
         return
     whole = path.read_bytes().rfind(b"\n") + 1

@@ -30,7 +30,7 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
     solver = cfg.SOLVER
     logger.info(
         f"{processes}, SOLVER.REFERENCE_WORLD_SIZE {reference}: {rule}: {solver.IMS_PER_BATCH} images per iteration, "
-        f"rate {solver.BASE_LR:g}, {solver.MAX_ITER} iterations"
+        f"learning rate {solver.BASE_LR:g}, {solver.MAX_ITER} iterations"
     )
     if solver.WARMUP_ITERS >= solver.MAX_ITER:
         logger.warning(

@@ -22,8 +22,7 @@ from ..modeling.parts import check_device, check_parts
 from ..modeling.systems import find_system
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
-from ..utils.reading import printable
-from ..utils.text import name_some
+from ..utils.text import name_some, printable
 from .logs import Screen, set_up_run, start_log
 from .output_folder import open_output_folder
 
@@ -53,7 +52,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
         logger.info(note)
     resumes = args.resume and has_checkpoints(cfg.OUTPUT_DIR)
     if cfg.MODEL.WEIGHTS and not resumes:
-        check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS")
+        check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", required=args.eval_only)
     if printable(cfg.OUTPUT_DIR) != cfg.OUTPUT_DIR:  # which TensorBoard and PyTorch cannot write to
         raise ConfigError(f"OUTPUT_DIR {printable(cfg.OUTPUT_DIR)} is not UTF-8: choose another folder")
     cfg.freeze()

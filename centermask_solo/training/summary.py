@@ -1,4 +1,4 @@
-"""What a run does, in about ten lines for people to read before it starts."""
+"""What a run is about to do, in ten lines that are logged before it starts."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def training_summary(trainer: Trainer) -> str:
         "model": _model(cfg, trainer.checkpointer.model),
         "weights": weights,
         "schedule": _schedule(cfg, trainer.data_loader),
-        "rate": _rate(cfg),
-        "device": _device(cfg),
+        "optimizer": _optimizer(cfg),
+        "device": _device(cfg, training=True),
         **_files(cfg),
     }
     return _aligned(lines)
@@ -49,7 +49,7 @@ def training_summary(trainer: Trainer) -> str:
 def evaluation_summary(cfg: CfgNode, model: nn.Module) -> str:
     """Return data, model, device and files of an evaluation, a line each."""
     data = f"{', '.join(cfg.DATASETS.TEST)}{_classes(cfg.DATASETS.TEST)}"
-    lines = {"data": data, "model": _model(cfg, model), "device": _device(cfg), **_files(cfg)}
+    lines = {"data": data, "model": _model(cfg, model), "device": _device(cfg, training=False), **_files(cfg)}
     return _aligned(lines)
 
 
@@ -98,16 +98,16 @@ def _schedule(cfg: CfgNode, loader: object) -> str:
     return text
 
 
-def _rate(cfg: CfgNode) -> str:
+def _optimizer(cfg: CfgNode) -> str:
     solver = cfg.SOLVER
-    text = f"{solver.OPTIMIZER}, {solver.BASE_LR:.4g} after a warm-up of {solver.WARMUP_ITERS} iterations"
+    text = f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:.4g} after a warm-up of {solver.WARMUP_ITERS} iterations"
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         steps = ", ".join(map(str, solver.STEPS))
         return f"{text}, times {solver.GAMMA:.4g} at iteration {steps}" if steps else text
     return f"{text}, {solver.LR_SCHEDULER_NAME}"
 
 
-def _device(cfg: CfgNode) -> str:
+def _device(cfg: CfgNode, training: bool) -> str:
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda":
         name = f"{cfg.MODEL.DEVICE} ({torch.cuda.get_device_name(device)}), "
@@ -115,6 +115,8 @@ def _device(cfg: CfgNode) -> str:
     else:
         threads = torch.get_num_threads()
         name, half = f"{device.type}, {threads} thread{'' if threads == 1 else 's'}, ", "bfloat16"
+    if not training:
+        return name + cfg.TEST.DTYPE
     return name + (f"mixed precision with {half}" if cfg.SOLVER.AMP.ENABLED else "float32")
 
 

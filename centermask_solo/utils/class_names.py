@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .text import name_some
+
 MAX_LISTED = 100  # names of a list in one message
 
 
@@ -23,8 +25,7 @@ def class_order(model: Sequence[str], data: Sequence[str]) -> list[int] | None:
 
 def list_names(names: Sequence[str]) -> str:
     """Return class names for a message, quoted where quotes show what differs; long lists are cut short."""
-    listed = ", ".join(repr(name) if name != name.strip() or "," in name else name for name in names[:MAX_LISTED])
-    return listed if len(names) <= MAX_LISTED else f"{listed} and {len(names) - MAX_LISTED} more"
+    return name_some([repr(name) if name != name.strip() or "," in name else name for name in names], MAX_LISTED)
 
 
 def explain_mismatch(model: Sequence[str], data: Sequence[str]) -> str:

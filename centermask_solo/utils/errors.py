@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_CODE = 2
+MAX_MESSAGE = 1400  # characters; longer messages, which quote long values, are cut in the middle
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # with or without a path
-MAX_MESSAGE = 1400  # characters, which the values that a message quotes can exceed
-REFUSALS = {  # of the machine, about a path that the user has chosen
+REFUSALS = {  # what the file system refuses about a path that the user has chosen
     *(errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
     *(errno.EIO, errno.ENXIO, errno.EMFILE, errno.ENFILE),
 }
+DISK_FIX = "free some space, fix the permissions, or choose another path"
 EXIT_INTERRUPTED = 130  # as a shell reports a program that Ctrl-C ended
 
 
@@ -62,17 +63,18 @@ def user_message(error: BaseException | None) -> str | None:
 
 
 def as_user_error(error: BaseException | None) -> UserError | None:
-    """Return a :class:`UserError` as it is, and one for a file that the disk or its rights refuse; None for others."""
+    """Return the :class:`UserError` for an error that the user can fix, a full disk included; None for any other."""
     if isinstance(error, UserError):
         return error
+    if isinstance(error, ModuleNotFoundError) and error.name == "detectron2":
+        from .packages import missing_detectron2
+
+        return missing_detectron2()
     if not isinstance(error, OSError):
         return None
     if error.errno in DISK_ERRORS or (error.filename is not None and error.errno in REFUSALS):
         what = "a file" if error.filename is None else os.fsdecode(error.filename)
-        return UserError(
-            f"{what} cannot be read or written ({error.strerror}): make room or get the right to do so, or choose "
-            "another path"
-        )
+        return UserError(f"{what} cannot be read or written ({error.strerror}): {DISK_FIX}")
     return None
 
 
@@ -91,23 +93,13 @@ def escape_unencodable(stream: object) -> None:
 def reported_errors() -> Iterator[None]:
     """Report a :class:`UserError` raised inside and exit with code 2; let other errors pass with their traceback.
 
-    So is what the machine refuses, such as a full disk or a folder without rights, and a missing Detectron2. Ctrl-C
-    ends in one line and exit code 130. Standard output escapes what its encoding lacks.
+    So are what the machine refuses, such as a full disk or a folder without permissions, and a missing Detectron2.
+    Ctrl-C ends in one line and exit code 130. Standard output escapes what its encoding lacks.
     """
     escape_unencodable(sys.stdout)
     try:
         yield
-    except UserError as error:
-        report(error)
-        raise SystemExit(EXIT_CODE) from None
-    except ModuleNotFoundError as error:
-        from .packages import missing_detectron2
-
-        if error.name != "detectron2":
-            raise
-        report(missing_detectron2())
-        raise SystemExit(EXIT_CODE) from None
-    except OSError as error:
+    except (UserError, OSError, ModuleNotFoundError) as error:
         reported = as_user_error(error)
         if reported is None:
             raise

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from .errors import ConfigError
+from .errors import DISK_FIX, ConfigError
 
 _Path = str | os.PathLike[str]
 
@@ -59,8 +59,8 @@ def atomic_write(path: _Path, mode: str = "w", *, durable: bool = True) -> Itera
     Args:
         path: File to write.
         mode: "w" for text in UTF-8, "wb" for bytes.
-        durable: Wait until the disk has the content, so that ``path`` is whole even after a power failure. For what
-            cannot be made again within seconds.
+        durable: Wait until the content is on the disk, so that ``path`` is whole even after a power failure. Leave it
+            out for what can be written again within seconds.
 
     Raises:
         ConfigError: The folder cannot be created, or the file cannot be written.
@@ -101,14 +101,11 @@ def _replace(temporary: str, path: _Path) -> None:
 
 def _unwritable(path: _Path, error: OSError | ValueError) -> ConfigError:
     reason = getattr(error, "strerror", None) or error
-    return ConfigError(
-        f"{os.fspath(path)} cannot be written ({reason}): make room there or get the right to write, "
-        "or choose another path"
-    )
+    return ConfigError(f"{os.fspath(path)} cannot be written ({reason}): {DISK_FIX}")
 
 
 def open_to_write(path: _Path, mode: str = "w") -> IO[str]:
-    """Open a file in UTF-8 that is written bit by bit, so that nothing is lost if its program is killed.
+    """Open a text file in UTF-8 for incremental writing, which keeps what is written if the program is killed.
 
     Raises:
         ConfigError: It cannot be opened.
@@ -128,7 +125,7 @@ def remove_temporary_files(folder: _Path, pattern: str = "*") -> list[str]:
     """
     found = [path for path in Path(folder).glob(pattern) if _TEMPORARY.fullmatch(path.name) and path.is_file()]
     for path in found:
-        with suppress(OSError):  # it is in nobody's way
+        with suppress(OSError):  # a leftover does no harm
             path.unlink()
     return sorted(path.name for path in found)
 
@@ -138,12 +135,13 @@ def claim_file(path: _Path, inputs: Iterable[_Path] = (), *, overwrite: bool = F
 
     Args:
         path: File to write.
-        inputs: Files that are read, which it must not be, also not by a link or under another name.
+        inputs: Files that are read; it must be none of them, not even through a link or under another name.
         overwrite: Whether it may exist.
 
     Raises:
         ConfigError: It is an input, or exists.
     """
+    _check_name(path)
     if any(is_same(path, x) for x in inputs):
         raise ConfigError(f"{os.fspath(path)} is an input, which would be lost: choose another name for the output")
     if os.path.lexists(path) and not overwrite:
@@ -158,12 +156,13 @@ def claim_folder(
     Args:
         folder: Folder to write to, which need not exist.
         results: Patterns of the names that are written there, as for ``Path.glob``.
-        inputs: Files and folders that are read; none may be the folder or directly in it, also not by a link.
+        inputs: Files and folders that are read; none may be the folder or directly in it, not even through a link.
         overwrite: Whether it may hold such results already.
 
     Raises:
         ConfigError: An input is there, or such results are.
     """
+    _check_name(folder)
     here = os.path.realpath(folder)
     for path in inputs:
         there = os.path.realpath(path)
@@ -178,6 +177,11 @@ def claim_folder(
             f"{os.fspath(folder)} holds the results of another run, such as {found.name}: choose another folder, or "
             "replace them with --overwrite"
         )
+
+
+def _check_name(path: _Path) -> None:
+    if "\0" in os.fspath(path):
+        raise ConfigError(f"{os.fspath(path)!r} cannot be written (embedded null byte): choose another path")
 
 
 def is_same(a: _Path, b: _Path) -> bool:

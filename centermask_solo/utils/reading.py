@@ -1,4 +1,4 @@
-"""Files that users name: what the file system and the decoders raise over them becomes one line with the path."""
+"""Read files that users name: whatever the file system and the decoders raise becomes one line with the path."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def reading(path: str, error_type: type[UserError] = DataError) -> Iterator[None
         raise
     except OSError as error:
         raise error_type(
-            f"{path} cannot be read ({error.strerror or error}): correct the path or its rights"
+            f"{path} cannot be read ({error.strerror or error}): correct the path or fix its permissions"
         ) from error
     except UnicodeDecodeError as error:
         found = error.object[error.start]
@@ -55,8 +55,3 @@ def read_text(path: str, error_type: type[UserError] = DataError) -> str:
         check_regular(path)
         with open(path, encoding="utf-8-sig") as file:
             return file.read()
-
-
-def printable(text: str) -> str:
-    r"""Return a text with escapes such as ``\udce9`` for what UTF-8 cannot encode, as in names of other encodings."""
-    return text.encode("utf-8", "backslashreplace").decode()

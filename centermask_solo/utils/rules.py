@@ -1,4 +1,4 @@
-"""Rules for the values of options and arguments: what they allow, in words and as a test."""
+"""Values of options and arguments, and the rules that they obey: what is allowed, in words and as a test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -21,6 +22,11 @@ class Rule:
 
     text: str
     allows: Callable[[Any], bool]
+
+
+def value_of(cfg: Any, key: str) -> Any:
+    """Return the value of an option of a config by its full name, such as "MODEL.DEVICE"."""
+    return reduce(getattr, key.split("."), cfg)
 
 
 def is_number(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Text for messages: the nearest name to a misspelled one, lists cut short, and single lines."""
+"""Text for messages: the nearest name to a misspelled one, lists cut short, single lines, and what can be encoded."""
 
 from __future__ import annotations
 
@@ -35,3 +35,8 @@ def one_line(text: object) -> str:
 def first_line(error: BaseException, max_length: int = 200) -> str:
     """Return the first line of an error's message, or the name of its type if it has none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:max_length]
+
+
+def printable(text: str) -> str:
+    r"""Return a text with escapes such as ``\udce9`` for what UTF-8 cannot encode, as in names of other encodings."""
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -8,6 +8,16 @@ import yaml
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+DAMAGED = (  # what parsing raises, here and in Detectron2's loader, over a text that is no YAML or no config
+    yaml.YAMLError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
 
 def load_yaml(text: str) -> Any:
     """Return the plain values that a YAML document holds.

@@ -242,3 +242,5 @@ def test_a_file_that_cannot_be_fetched_is_named(monkeypatch):
         Checkpointer(Model()).load("https://nowhere/x.pth?matching_heuristics=True")
     with pytest.raises(WeightsError, match=rf"^MODEL\.WEIGHTS: {message}, or give MODEL\.WEIGHTS '' for no weights$"):
         check_weights_file("https://nowhere/x.pth", "MODEL.WEIGHTS")
+    with pytest.raises(WeightsError, match=rf"^MODEL\.WEIGHTS: {message}$"):
+        check_weights_file("https://nowhere/x.pth", "MODEL.WEIGHTS", required=True)

@@ -174,7 +174,7 @@ def test_storages_larger_than_an_old_file_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({3: torch.zeros(1)}, "names an entry 3 instead of by a text"),
+        ({3: torch.zeros(1)}, "has an entry 3, whose name is not a string"),
         ({"x": torch.eye(3).to_sparse()}, "the entry 'x' is sparse"),
         ({"x": torch.tensor([[1.0, float("nan")]]).expand(10**9, 2)}, "the entry 'x' is not finite"),
         ({"x": [1, 2]}, "holds no tensors"),

@@ -19,7 +19,7 @@ from tests.modeling.models import SYSTEMS
 pytestmark = pytest.mark.filterwarnings("ignore:.*meta parameter.*:UserWarning")
 CLASS_LAYERS = {
     "FCOS": ["proposal_generator.fcos_head.cls_logits"],
-    "SOLOv2": ["ins_head.cate_pred"],
+    **{name: ["ins_head.cate_pred"] for name in ("SOLOv2", "SOLO", "Decoupled SOLO", "Decoupled SOLO Light")},
     "CenterMask": [
         "proposal_generator.fcos_head.cls_logits",
         "roi_heads.mask_head.predictor",

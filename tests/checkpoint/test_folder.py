@@ -75,10 +75,10 @@ def test_a_damaged_checkpoint_names_the_newest_intact_one(folder, kind):
 def test_no_checkpoint_is_intact(folder):
     for path in folder.glob("model_*.pth"):
         path.write_bytes(b"")
-    with pytest.raises(WeightsError, match="no other checkpoint is intact, so start anew with --overwrite"):
+    with pytest.raises(WeightsError, match="no other checkpoint is intact, so start over with --overwrite"):
         resume(folder)
     (folder / "last_checkpoint").unlink()
-    with pytest.raises(WeightsError, match=f"no checkpoint in {folder} can be read: start anew with --overwrite"):
+    with pytest.raises(WeightsError, match="not a checkpoint that can be read, and there is no other: start over with"):
         resume(folder)
 
 

@@ -21,7 +21,8 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
 from centermask_solo.config.trees import flatten
 
-SHAPES = {"SOLOV2": "shapes/solov2_shapes.yaml", "FCOS": "shapes/centermask_shapes.yaml"}
+SHAPES = {"SOLOV2": "shapes/solov2_shapes.yaml", "SOLO": "shapes/solo_shapes.yaml"}
+SHAPES |= {"FCOS": "shapes/centermask_shapes.yaml"}
 SHAPES |= {"CENTERMASK": SHAPES["FCOS"], "ROI_MASK_HEAD": SHAPES["FCOS"], "ROI_KEYPOINT_HEAD": SHAPES["FCOS"]}
 SHAPES |= {"YOLACT": "shapes/yolact_shapes.yaml", "VOVNET": "CenterMask/centermask_lite_V_19_eSE_FPN_ms_4x.yaml"}
 SHAPES |= {"DARKNET": "YOLACT/yolact_darknet53.yaml", "MOBILENETV2": SHAPES["FCOS"]}
@@ -31,6 +32,8 @@ BASE = {
     "MODEL.BACKBONE.FREEZE_AT": 0,
     "MODEL.SOLOV2.PRIOR_PROB": 0.3,
     "MODEL.SOLOV2.NMS.SCORE_THRESH": 0.0,
+    "MODEL.SOLO.PRIOR_PROB": 0.3,
+    "MODEL.SOLO.NMS.SCORE_THRESH": 0.0,
     "MODEL.FCOS.PRIOR_PROB": 0.3,
     "MODEL.YOLACT.INPUT_SIZE": 128,
     "MODEL.YOLACT.MASK_IOU.ENABLED": False,
@@ -73,7 +76,7 @@ def nms_cases(system: str, greedy: str = "BatchedNMS") -> dict[str, Case]:
     }
 
 
-SOLOV2, FCOS, CENTERMASK, YOLACT = (f"MODEL.{name}." for name in ("SOLOV2", "FCOS", "CENTERMASK", "YOLACT"))
+SOLOV2, SOLO, FCOS, CENTERMASK, YOLACT = (f"MODEL.{x}." for x in ("SOLOV2", "SOLO", "FCOS", "CENTERMASK", "YOLACT"))
 CASES = {
     SOLOV2 + "NUM_CLASSES": Case("networks", 3),
     SOLOV2 + "IN_FEATURES": Case("losses", ["p3", "p3", "p4", "p5", "p6"]),
@@ -99,6 +102,27 @@ CASES = {
     SOLOV2 + "PRE_NMS_TOPK_TEST": Case("detections", 3),
     SOLOV2 + "MASK_THRESH_TEST": Case("detections", 0.6),
     **nms_cases("SOLOV2", greedy="MaskNMS"),
+    SOLO + "NUM_CLASSES": Case("networks", 3),
+    SOLO + "HEAD": Case("networks", "decoupled"),
+    SOLO + "IN_FEATURES": Case("losses", ["p3", "p3", "p4", "p5", "p6"]),
+    SOLO + "STRIDES": Case("losses", [8, 8, 8, 32, 32]),
+    SOLO + "SCALE_RANGES": Case("losses", ((1, 64), (16, 64), (32, 96), (64, 160), (128, 512))),
+    SOLO + "NUM_GRIDS": Case("networks", [20, 20, 16, 12, 8]),
+    SOLO + "SIGMA": Case("losses", 1.0),
+    SOLO + "INSTANCE_CHANNELS": Case("networks", 64),
+    SOLO + "NUM_INSTANCE_CONVS": Case("networks", 1),
+    SOLO + "NORM": Case("networks", "none"),
+    SOLO + "PRIOR_PROB": Case("initialization", 0.01),
+    SOLO + "DEFORM_IN_INSTANCE": Case("networks", "last"),
+    SOLO + "DEFORM_MODULATED": Case("networks", True, {SOLO + "DEFORM_IN_INSTANCE": "last"}),
+    SOLO + "LOSS.FOCAL_ALPHA": Case("losses", 0.5),
+    SOLO + "LOSS.FOCAL_GAMMA": Case("losses", 1.0),
+    SOLO + "LOSS.CLASS_WEIGHT": Case("losses", 2.0),
+    SOLO + "LOSS.MASK_WEIGHT": Case("losses", 2.0),
+    SOLO + "SCORE_THRESH_TEST": Case("detections", 0.8),
+    SOLO + "PRE_NMS_TOPK_TEST": Case("detections", 3),
+    SOLO + "MASK_THRESH_TEST": Case("detections", 0.6),
+    **nms_cases("SOLO", greedy="MaskNMS"),
     FCOS + "IN_FEATURES": Case("losses", ["p2", "p3", "p4", "p5", "p6"]),
     FCOS + "SIZES_OF_INTEREST": Case("losses", [16, 32, 64, 128]),
     FCOS + "TOP_LEVELS": Case(

@@ -98,6 +98,9 @@ def test_faults_are_one_line_messages(texts, message, tmp_path):
 def test_faults_in_overrides_are_one_line_messages():
     with pytest.raises(ConfigError, match=r"must be pairs KEY VALUE, but 'MODEL\.X' has no value"):
         merge_config(make_cfg(), "", ["MODEL.X"])
+    for opts in (["MODEL.DEVICE", "cpu", "--overwrite"], ["--output", "x"]):
+        with pytest.raises(ConfigError, match=r"^--\w+ follows overrides KEY VALUE: give flags first"):
+            merge_config(make_cfg(), "", opts)
     with pytest.raises(ConfigError, match=r"there is no config key MODEL\.WEIGHT; the nearest one is MODEL\.WEIGHTS$"):
         merge_config(make_cfg(), "", ["MODEL.WEIGHT", "x"])
     with pytest.raises(ConfigError, match=r"the overrides: The reserved key '_BASE_' can only be used in files"):

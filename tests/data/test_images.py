@@ -16,7 +16,7 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.images import MAX_PIXELS, exif_orientation, read_image, read_labels
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.pixels import orient
-from centermask_solo.inference.sources import read_image as read_for_prediction
+from centermask_solo.inference.input_images import as_bgr
 from centermask_solo.utils.errors import DataError
 
 HEIGHT, WIDTH = 6, 9
@@ -53,7 +53,7 @@ def test_8_bits_are_as_detectron2_reads_them(tmp_path, mode, suffix):
         found = read_image(path, order)
         np.testing.assert_array_equal(found, read_with_detectron2(path, order))
         assert found.dtype == np.uint8
-    np.testing.assert_array_equal(read_for_prediction(path), read_image(path, "BGR"))
+    np.testing.assert_array_equal(as_bgr(path), read_image(path, "BGR"))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -139,7 +139,7 @@ def test_training_evaluation_and_prediction_see_the_same_pixels(deep_sample, is_
     cfg.INPUT.FORMAT, cfg.INPUT.RANDOM_FLIP = order, "none"
     cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST = (HEIGHT,), HEIGHT
     found = InstanceMapper(cfg, is_train)(deep_sample)["image"].numpy().transpose(1, 2, 0)
-    np.testing.assert_array_equal(found, read_for_prediction(deep_sample["file_name"]))
+    np.testing.assert_array_equal(found, as_bgr(deep_sample["file_name"]))
     np.testing.assert_array_equal(found[..., 0], scaled(TWELVE_BITS, 4095))
 
 
@@ -150,7 +150,7 @@ def test_large_images_are_refused_with_the_option_that_allows_them(deep_sample):
     message = (
         r"deep.png is too large: it has 9x6 pixels, more than 53; .* set INPUT.MAX_IMAGE_PIXELS 54 .*-pixels 54\)$"
     )
-    for read in (lambda: read_image(path, max_pixels=53), lambda: read_for_prediction(path, max_pixels=53)):
+    for read in (lambda: read_image(path, max_pixels=53), lambda: as_bgr(path, max_pixels=53)):
         with pytest.raises(DataError, match=message):
             read()
     cfg.INPUT.MAX_IMAGE_PIXELS = 53

@@ -39,6 +39,14 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [x for x in items if x not in set(left)]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Escape what was printed of names that are not UTF-8, which pytest-xdist cannot send."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
 def pytest_runtest_logreport(report):
     for name, value in report.user_properties if report.when == "call" else ():
         if name == PROPERTY:

@@ -12,9 +12,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from centermask_solo.inference.comparison import compare_with_ground_truth
+from centermask_solo.inference.input_images import as_bgr
 from centermask_solo.inference.predictor import Predictor, default_score_threshold
 from centermask_solo.inference.results import predict_to_folder
-from centermask_solo.inference.sources import find_images, read_image
+from centermask_solo.inference.sources import find_images
 from centermask_solo.inference.streams import refuse_streams
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
@@ -112,9 +113,9 @@ def test_configs_that_cannot_predict(cfg):
 def test_files_that_are_no_images(folder):
     (folder / "x.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"x\.png is not a readable image \(damaged, or of an unknown format\)"):
-        read_image(str(folder / "x.png"))
+        as_bgr(str(folder / "x.png"))
     with pytest.raises(DataError, match=r"there is no image .*y\.png"):
-        read_image(str(folder / "y.png"))
+        as_bgr(str(folder / "y.png"))
     with pytest.raises(DataError, match="there is no image"):
         find_images([str(folder / "*.jpg")])
     (folder / "empty").mkdir()
@@ -133,6 +134,7 @@ def test_subfolders(folder, caplog):
     (folder / "data" / "sub" / "b").mkdir(parents=True)
     shutil.copy(folder / "data" / "1.png", folder / "data" / "sub" / "b" / "4.png")
     Image.fromarray(np.zeros((4, 5), np.uint8)).save(folder / "data" / "sub" / "a.GIF", "gif")
+    (folder / "data" / "._1.png").write_bytes(b"of macOS")
     data = str(folder / "data")
     names = [path[len(data) + 1 :] for path in find_images([data], recursive=True)]
     assert names == ["1.png", "2.png", "3.png", "sub/a.GIF", "sub/b/4.png"]
@@ -155,7 +157,7 @@ def test_what_is_given_for_an_image(cfg, folder):
     with pytest.raises(DataError, match="the image is None"):
         predictor(None)
     for batch in (image, "1.png", None):
-        with pytest.raises(DataError, match="a batch of images is a list, not a "):
+        with pytest.raises(DataError, match="a batch of images must be a list, not a "):
             predictor.predict_batch(batch)
     cfg.INPUT.MAX_IMAGE_PIXELS = 99
     with pytest.raises(DataError, match=r"1\.png is too large: .* INPUT\.MAX_IMAGE_PIXELS"):
@@ -238,8 +240,9 @@ def test_damaged_images_are_left_out_and_named(cfg, folder, batch_size):
 def test_no_readable_image_at_all(cfg, folder):
     for i in (1, 2, 3):
         (folder / "data" / f"{i}.png").write_bytes(b"damaged")
-    with pytest.raises(DataError, match=r"1\.png is not a readable image .*\(as are all 3 images\)"):
+    with pytest.raises(DataError, match=r"1\.png is not .* format\): no image format fits \(as are all 3 images\)"):
         predict_to_folder(cfg, [str(folder / "data")], str(folder / "predictions"))
+    assert not list((folder / "predictions").iterdir())  # so that another try needs no --overwrite
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
@@ -266,7 +269,7 @@ def test_results_are_kept_whatever_ends_the_prediction(cfg, folder, monkeypatch,
         ("film.MP4", "film.MP4 is a video, but only images can be predicted: save its frames, such as with 'mkdir"),
         ("rtsp://host/stream", "is a stream, but only images .* ffmpeg -i rtsp://host/stream frames/%06d.jpg"),
         ("0", "0 is a camera, but only images .* -i /dev/video0 "),
-        ("https://host/x.jpg", "is an address, but only files can be predicted: download it"),
+        ("https://host/x.jpg", "is a URL, but only files can be predicted: download it"),
         ("https://host/x.mp4", "is a video"),
     ],
 )

@@ -94,7 +94,7 @@ def test_a_full_disk_keeps_the_results_before(cfg, tmp_path, monkeypatch, suffix
         raise self.failure
 
     monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
-    with pytest.raises(ConfigError, match=rf"\{suffix} cannot be written \(No space left on device\): make room"):
+    with pytest.raises(ConfigError, match=rf"\{suffix} cannot be written \(No space left on device\): free some space"):
         predict_to_folder(cfg, [str(tmp_path / "images")], str(output), overwrite=True)
     assert not list(output.glob("*.tmp"))
     if suffix == ".json":

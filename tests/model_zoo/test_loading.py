@@ -51,7 +51,7 @@ def test_a_checkpoint_needs_nothing_else(small, tmp_path):
     path, cfg = small
     cfg.MODEL.WEIGHTS = str(path)
     expected = centermask_solo.Predictor(cfg)(photo())["instances"]
-    predictor = centermask_solo.load(str(path), device="cpu")
+    predictor = centermask_solo.load(path, device="cpu")
     assert predictor.metadata.thing_classes == NAMES
     assert_same(predictor(photo())["instances"], expected)
     for name in ("converted.pth", "converted.safetensors"):
@@ -96,7 +96,9 @@ def test_predict_takes_raw_weights_of_another_number_of_classes(tmp_path, capsys
 
 def test_weights_that_leave_doubts(tmp_path):
     torch.save(constants(published("yolact_base")), tmp_path / "x.pth")
-    with pytest.raises(WeightsError, match=r"3 configs fit .*x\.pth that predict differently: name the right one with"):
+    with pytest.raises(
+        WeightsError, match=r"3 configs fit .*x\.pth that predict .*: name the right one .* \(in Python: "
+    ):
         centermask_solo.load(str(tmp_path / "x.pth"))
     torch.save(constants(torchvision_shapes("resnet50")), tmp_path / "resnet50.pth")
     with pytest.raises(
@@ -105,10 +107,28 @@ def test_weights_that_leave_doubts(tmp_path):
         centermask_solo.load(str(tmp_path / "resnet50.pth"))
     with pytest.raises(WeightsError, match=r"there is no file absent\.pth"):
         centermask_solo.load("absent.pth")
+    with pytest.raises(
+        WeightsError, match=r"is a folder: name the file of the weights in it, such as model_final\.pth"
+    ):
+        centermask_solo.load(tmp_path)
     named = centermask_solo.load(
         str(tmp_path / "x.pth"), config_file="YOLACT/yolact_im400.yaml", device="cpu", opts=["INPUT.FORMAT", "RGB"]
     )
     assert named.cfg.MODEL.YOLACT.INPUT_SIZE == 400
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize(("device", "message"), [("cuda", "no GPU is usable"), ("gpu", "is not a device of PyTorch")])
+def test_a_device_that_cannot_be_used(small, device, message):
+    with pytest.raises(ConfigError, match=f"MODEL.DEVICE .*{message}"):
+        centermask_solo.load(small[0], device=device)
+    with pytest.raises(ConfigError, match=f"MODEL.DEVICE .*{message}"):
+        model_zoo.get("shapes/solov2_shapes.yaml", device=device)
+
+
+def test_an_option_without_a_value_is_named(small):
+    with pytest.raises(ConfigError, match=r"'MODEL\.DEVICE' has no value"):
+        centermask_solo.load(small[0], opts=["MODEL.DEVICE"])
 
 
 def test_number_of_classes_that_is_auto_is_that_of_the_weights(small, tmp_path):

@@ -13,7 +13,7 @@ from centermask_solo.model_zoo.tables import COMMAND, markdown
 from centermask_solo.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEMS = ("SOLOv2", "CenterMask", "YOLACT")
+SYSTEMS = ("SOLOv2", "SOLO", "CenterMask", "YOLACT")
 
 
 def test_each_config_of_a_system_is_a_row_and_each_row_has_one():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from centermask_solo.modeling.fcos import FCOS
 from tests.modeling.centermask import helpers as centermask
 from tests.modeling.fcos import tiny as fcos
+from tests.modeling.solo import tiny as solo
 from tests.modeling.solov2 import tiny as solov2
 from tests.modeling.yolact import tiny as yolact
 
@@ -59,11 +60,20 @@ eager_solov2_cfg = partial(solov2.tiny_cfg, "MODEL.SOLOV2.PRIOR_PROB", 0.2)  # s
 # Features of random weights are large.
 QUIET = ("MODEL.MASK_ON", True, "MODEL.PIXEL_STD", [600.0] * 3)
 quiet_yolact_cfg, quiet_yolact_plus_cfg = partial(yolact.tiny_cfg, *QUIET), partial(yolact.tiny_plus_cfg, *QUIET)
-FCOS_SCORE, SOLO, YOLACT = "MODEL.FCOS.SCORE_THRESH_TEST", "MODEL.SOLOV2.", "MODEL.YOLACT."
+FCOS_SCORE, YOLACT = "MODEL.FCOS.SCORE_THRESH_TEST", "MODEL.YOLACT."
+
+
+def grid_system(node: str, make_cfg: Callable[..., CfgNode], steps: int, loss_bound: float) -> System:
+    """SOLOv2 or a SOLO."""
+    keys = (f"MODEL.{node}.NUM_CLASSES", f"MODEL.{node}.SCORE_THRESH_TEST")
+    return System(make_cfg, *keys, {"loss_ins"}, "loss_cate", steps, 3e-3, loss_bound)
+
+
 SYSTEMS = {
-    "SOLOv2": System(
-        eager_solov2_cfg, SOLO + "NUM_CLASSES", SOLO + "SCORE_THRESH_TEST", {"loss_ins"}, "loss_cate", 30, 3e-3, 0.1
-    ),
+    "SOLOv2": grid_system("SOLOV2", eager_solov2_cfg, 30, 0.1),
+    "SOLO": grid_system("SOLO", solo.eager_cfg, 60, 0.7),
+    "Decoupled SOLO": grid_system("SOLO", partial(solo.eager_cfg, "MODEL.SOLO.HEAD", "decoupled"), 40, 0.1),
+    "Decoupled SOLO Light": grid_system("SOLO", partial(solo.eager_cfg, *solo.LIGHT_DCN), 40, 0.1),
     "CenterMask": System(
         centermask.make_cfg,
         "MODEL.ROI_HEADS.NUM_CLASSES",

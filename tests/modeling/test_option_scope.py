@@ -14,6 +14,7 @@ from tests.modeling.models import SYSTEMS
 
 CONFIGS = {
     "SOLOv2": "SOLOv2/solov2_R_50_3x.yaml",
+    "SOLO": "SOLO/solo_R_50_3x.yaml",
     "CenterMask": "CenterMask/centermask_V_39_eSE_FPN_ms_3x.yaml",
     "FCOS": "FCOS/fcos_R_50_FPN_1x.yaml",
     "YOLACT": "YOLACT/yolact_base.yaml",
@@ -26,6 +27,7 @@ ROI_NMS, DETECTIONS = "MODEL.ROI_HEADS.NMS_THRESH_TEST", "TEST.DETECTIONS_PER_IM
 # For each system, options that tutorials set and what it reads instead; "" where it reads the option itself
 INSTEAD = {
     "SOLOv2": {ROI_SCORE: "MODEL.SOLOV2.SCORE_THRESH_TEST", ROI_NMS: "MODEL.SOLOV2.NMS", DETECTIONS: ""},
+    "SOLO": {ROI_SCORE: "MODEL.SOLO.SCORE_THRESH_TEST", ROI_NMS: "MODEL.SOLO.NMS", DETECTIONS: ""},
     "YOLACT": {ROI_SCORE: "MODEL.YOLACT.SCORE_THRESH_TEST", ROI_NMS: "MODEL.YOLACT.NMS.IOU_THRESH", DETECTIONS: ""},
     "RetinaNet": {ROI_SCORE: RETINANET_SCORE, ROI_NMS: "MODEL.RETINANET.NMS_THRESH_TEST", DETECTIONS: ""},
     "GeneralizedRCNN": {RETINANET_SCORE: ROI_SCORE, ROI_SCORE: "", ROI_NMS: "", DETECTIONS: ""},
@@ -83,7 +85,7 @@ def test_every_option_of_another_detector_is_refused_when_it_is_changed(name):
     own = (plain.MODEL.META_ARCHITECTURE.upper(), "VERSION")
     refused = set()
     for key, value in flatten(defaults).items():
-        if not option_scope._is_in(key, option_scope.SCOPED) or (key.endswith(".NAME") and "NMS" not in key):
+        if not option_scope._is_in(key, option_scope.scoped_options()) or (key.endswith(".NAME") and "NMS" not in key):
             continue
         cfg = plain.clone()
         *groups, last = key.split(".")
@@ -96,7 +98,9 @@ def test_every_option_of_another_detector_is_refused_when_it_is_changed(name):
         except ConfigError:
             refused.add(key)
     assert not any(key.split(".")[1] == own[0] for key in refused)
-    foreign = {"SOLOV2", "YOLACT", "RETINANET", "RPN"} - {own[0]} - ({"RPN"} if name == "GeneralizedRCNN" else set())
+    foreign = (
+        {"SOLO", "SOLOV2", "YOLACT", "RETINANET", "RPN"} - {own[0]} - ({"RPN"} if name == "GeneralizedRCNN" else set())
+    )
     keys = [key for key in flatten(defaults) if key.split(".")[1:2] and key.split(".")[1] in foreign]
     missed = [key for key in keys if key not in refused and not key.endswith(".NAME")]
     assert keys and missed == []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from centermask_solo.cli.train import main
-from centermask_solo.training.logs import LOGGERS, output_in_log, prints_in_log, set_up_run, start_log
+from centermask_solo.training.logs import LOGGERS, _SummaryHandler, output_in_log, prints_in_log, set_up_run, start_log
 from centermask_solo.training.setup import setup_cfg
 from centermask_solo.utils.errors import UserError
 from tests.training.tiny import tiny_cfg, write_dataset
@@ -108,7 +108,7 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
         "model       TinyModel, build_resnet_backbone, 0.0 million parameters, 0.0 of them trained",
         "weights     none: everything starts from random values",
         "schedule    4 iterations of 2 images: 2 times through the data",
-        "rate        SGD, 0.025 after a warm-up of 2 iterations, times 0.1 at iteration 2",
+        "optimizer   SGD, learning rate 0.025 after a warm-up of 2 iterations, times 0.1 at iteration 2",
         f"device      cpu, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, float32",
         f"output      {tmp_path / 'output'}",
         f"log         {tmp_path / 'output' / 'log.txt'}, with all options (on the screen: --verbose)",
@@ -117,10 +117,12 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
     assert lines[11] == "evaluating on tiny"
     assert [line.split()[0] for line in lines[12:]] == ["Evaluation", "AP", "box", "mask"]
     opts = ["MODEL.WEIGHTS", str(tmp_path / "output" / "model_final.pth"), "SOLVER.AMP.ENABLED", "True"]
+    opts += ["TEST.DTYPE", "bfloat16"]  # SOLVER.AMP is about training
     main(argparse.Namespace(config_file=str(tmp_path / "config.yaml"), opts=opts, **flags | {"eval_only": True}))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "data        tiny, 2 classes (cat, dog)"
-    assert lines[2].endswith("mixed precision with bfloat16")
+    assert lines[2].startswith("device      cpu, ") and lines[2].endswith(", bfloat16")
+    assert "mixed precision" not in lines[2]
     assert [line.split()[0] for line in lines[5:]] == ["Evaluation", "AP", "box", "mask"]
 
 
@@ -180,3 +182,12 @@ def test_warnings_before_an_error_are_printed(suspicious, capfd):
         setup_cfg(suspicious)
     captured = capfd.readouterr()
     assert WARNING in captured.out + captured.err
+
+
+def test_the_screen_leaves_out_that_category_ids_have_gaps(capsys):
+    """Detectron2 warns of it on two lines, each time it loads a dataset, although any ids are allowed."""
+    text = "\nCategory ids in annotations are not in [1, #categories]! We'll apply a mapping for you.\n"
+    for message in (text, "something else"):
+        record = logging.LogRecord("detectron2.data.datasets.coco", logging.WARNING, "", 1, message, (), None)
+        _SummaryHandler().handle(record)
+    assert capsys.readouterr().out == "warning: something else\n"

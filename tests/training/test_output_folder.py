@@ -215,7 +215,7 @@ def test_a_full_disk_ends_a_training_in_one_line_and_keeps_its_checkpoints(folde
     captured = capfd.readouterr()
     assert "Traceback" not in captured.out + captured.err
     message = captured.err.strip().splitlines()[-1]
-    assert message.startswith("error: ") and "(No space left on device): make room" in message
+    assert message.startswith("error: ") and "(No space left on device): free some space" in message
     assert ("model_0000019.pth cannot be written" in message) == (full_at == "checkpoint")
     kept = {"checkpoint": "model_0000009.pth", "metrics": "model_0000019.pth"}[full_at]
     assert (folder / "new" / "last_checkpoint").read_text() == kept

@@ -24,10 +24,15 @@ SCALED = "batch size and learning rate times {}; iterations, steps, warm-up and 
 @pytest.mark.parametrize(
     "reference, num_processes, rule, result",
     [
-        (8, 1, SCALED.format("1/8", "8"), "2 images per iteration, rate 0.00125, 720000 iterations"),
-        (2, 3, SCALED.format("3/2", "2/3"), "24 images per iteration, rate 0.015, 60000 iterations"),
-        (8, 8, CONFIGS, "16 images per iteration, rate 0.01, 90000 iterations"),
-        (0, 1, f"{CONFIGS} for any number of processes", "16 images per iteration, rate 0.01, 90000 iterations"),
+        (8, 1, SCALED.format("1/8", "8"), "2 images per iteration, learning rate 0.00125, 720000 iterations"),
+        (2, 3, SCALED.format("3/2", "2/3"), "24 images per iteration, learning rate 0.015, 60000 iterations"),
+        (8, 8, CONFIGS, "16 images per iteration, learning rate 0.01, 90000 iterations"),
+        (
+            0,
+            1,
+            f"{CONFIGS} for any number of processes",
+            "16 images per iteration, learning rate 0.01, 90000 iterations",
+        ),
     ],
 )
 def test_one_line_states_the_rule(caplog, reference, num_processes, rule, result):

@@ -83,7 +83,7 @@ def test_message_is_one_line():
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_full_disk_and_missing_rights_are_errors_of_the_user(number, capsys):
     error = OSError(number, os.strerror(number), "folder/a.json")
-    message = f"folder/a.json cannot be read or written ({os.strerror(number)}): make room or get the right to do so"
+    message = f"folder/a.json cannot be read or written ({os.strerror(number)}): free some space, fix "
     assert str(as_user_error(error)).startswith(message)
     assert str(as_user_error(OSError(number, os.strerror(number)))).startswith("a file cannot be read or written (")
     for run in (reported_errors, reported_once):

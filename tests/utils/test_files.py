@@ -66,7 +66,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(tmp_path, monkeypatch,
     path = tmp_path / "file"
     path.write_text("old")
     mode, write_to = WRITERS[writer]
-    message = re.escape(f"{path} cannot be written (No space left on device): make room")
+    message = re.escape(f"{path} cannot be written (No space left on device): free some space")
     with pytest.raises(ConfigError, match=message), atomic_write(path, mode) as file:
         write_to(file)
     assert path.read_text() == "old"

@@ -5,28 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from . import adelaidet, centermask2, detectron2, mmdet, mobilenetv2, own, solo, timm, torchvision, vovnet, yolact
+from ...utils.modules import import_modules
+from . import own
 from .source import PixelFormat, Source, Translation
 
 __all__ = ["SOURCES", "PixelFormat", "Source", "Translation", "find_source"]
 
-# In the order in which they are asked: detectors first, because a detector's file has a backbone, too.
-SOURCES: tuple[Source, ...] = (
-    solo.SOURCE,
-    mmdet.SOURCE,
-    adelaidet.SOURCE,
-    centermask2.PANOPTIC,
-    centermask2.SOURCE,
-    yolact.SOURCE,
-    torchvision.SOURCE,
-    detectron2.CAFFE2,
-    detectron2.SOURCE,
-    vovnet.SOURCE,
-    timm.SOURCE,
-    mobilenetv2.SOURCE,
-    mobilenetv2.TORCHVISION,
-    yolact.DARKNET,
-)
+
+def _find_sources() -> tuple[Source, ...]:
+    """Return the sources in the modules of this folder: detectors first, because their files have a backbone, too."""
+    found = [x for module in import_modules(__name__).values() for x in vars(module).values() if isinstance(x, Source)]
+    return tuple(sorted(found, key=lambda source: source.system == ""))
+
+
+SOURCES = _find_sources()
 
 
 def find_source(values: Mapping[str, Any], *, own_file: bool = False) -> Source | None:

@@ -35,12 +35,8 @@ def solov2_names(*, towers: str, outputs: str, class_word: str, mask_head: str, 
     """
     rows: list[tuple[str, Rename]] = []
     for theirs, tower, output in ((class_word, "cate_tower", "cate_pred"), ("kernel", "kernel_tower", "kernel_pred")):
-        at = rf"{towers.format(theirs)}\.(\d+)\."
-        rows += [
-            (rf"{at}conv\.(weight|conv_offset\.weight|conv_offset\.bias)", _numbered(f"ins_head.{tower}", 0)),
-            (rf"{at}gn\.{PARAMETER}", _numbered(f"ins_head.{tower}", 1)),
-            (rf"{outputs.format(theirs)}\.{PARAMETER}", rf"ins_head.{output}.\1"),
-        ]
+        rows += tower_rows(towers.format(theirs), f"ins_head.{tower}")
+        rows.append((rf"{outputs.format(theirs)}\.{PARAMETER}", rf"ins_head.{output}.\1"))
     parts = (
         (rf"{mask_head}\.(convs_all_levels\.\d+\.conv\d+)", r"mask_head.\1."),
         (rf"{mask_head}\.({mask_output})", "mask_head.conv_pred."),
@@ -50,18 +46,32 @@ def solov2_names(*, towers: str, outputs: str, class_word: str, mask_head: str, 
             (rf"{theirs}\.conv\.(weight|conv_offset\.weight|conv_offset\.bias)", rf"{ours}0.\2"),
             (rf"{theirs}\.gn\.{PARAMETER}", rf"{ours}1.\2"),
         ]
-    return table(
-        (r".+\.num_batches_tracked", BATCH_COUNTER),
-        (r"data_preprocessor\.(mean|std)", STATED),
-        *resnet_rows(r"backbone\.", BACKBONE),
-        (rf"neck\.lateral_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}.{m[2]}"),
-        (rf"neck\.fpn_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_output{int(m[1]) + 2}.{m[2]}"),
-        *rows,
-    )
+    return table(*PYRAMID_ROWS, *rows)
 
 
-def _numbered(tower: str, offset: int) -> Rename:
-    return lambda m: f"{tower}.{3 * int(m[1]) + offset}.{m[2]}"
+# All but the heads.
+PYRAMID_ROWS: tuple[tuple[str, Rename], ...] = (
+    (r".+\.num_batches_tracked", BATCH_COUNTER),
+    (r"data_preprocessor\.(mean|std)", STATED),
+    *resnet_rows(r"backbone\.", BACKBONE),
+    (rf"neck\.lateral_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_lateral{int(m[1]) + 2}.{m[2]}"),
+    (rf"neck\.fpn_convs\.(\d+)\.conv\.{PARAMETER}", lambda m: f"backbone.fpn_output{int(m[1]) + 2}.{m[2]}"),
+)
+
+
+def tower_rows(theirs: str, ours: str) -> list[tuple[str, Rename]]:
+    """Return the rows of a table for the convolutions of a tower and their norms, deformable convolutions included.
+
+    Args:
+        theirs: Pattern of the tower's name there, without groups.
+        ours: Name here.
+    """
+    at = rf"{theirs}\.(\d+)\."
+    return [
+        (rf"{at}conv\.weight", lambda m: f"{ours}.{3 * int(m[1])}.weight"),
+        (rf"{at}(?:conv\.)?conv_offset\.{PARAMETER}", lambda m: f"{ours}.{3 * int(m[1])}.conv_offset.{m[2]}"),
+        (rf"{at}gn\.{PARAMETER}", lambda m: f"{ours}.{3 * int(m[1]) + 1}.{m[2]}"),
+    ]
 
 
 NAMES = solov2_names(

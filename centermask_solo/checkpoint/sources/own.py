@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from yaml import YAMLError
-
 from ...modeling.systems import list_systems
-from ...utils.yaml import load_yaml
+from ...utils.yaml import DAMAGED, load_yaml
 from .source import PixelFormat, Source, keep_names
 
 
@@ -32,12 +30,5 @@ def recorded_format(metadata: Mapping[str, Any]) -> PixelFormat | None:
         config = load_yaml(metadata["config"])
         model = config["MODEL"]
         return PixelFormat(config["INPUT"]["FORMAT"], tuple(model["PIXEL_MEAN"]), tuple(model["PIXEL_STD"]))
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        RecursionError,
-        YAMLError,
-    ):  # another project's use of the word
+    except DAMAGED:  # another project's use of the word
         return None

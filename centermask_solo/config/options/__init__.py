@@ -6,13 +6,24 @@ directly above an option and the comment behind it describe it; ``# --- Heading 
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from detectron2.config import CfgNode, get_cfg
 
+from ...utils.modules import import_modules
 from ..old_names import register_old_names
-from . import backbones, centermask, fcos, general, solov2, yolact
 
-SUBJECTS = (general, backbones, solov2, fcos, centermask, yolact)
+_FIRST = ("general", "backbones")  # then the systems
+
+
+def _find_subjects() -> tuple[ModuleType, ...]:
+    """Return the modules of this folder that add options, in the order of the documentation."""
+    modules = {name: module for name, module in import_modules(__name__).items() if hasattr(module, "add_options")}
+    return tuple(modules[name] for name in (*_FIRST, *sorted(modules.keys() - set(_FIRST))))
+
+
+SUBJECTS = _find_subjects()
 
 
 def add_centermask_solo_config(cfg: CfgNode) -> None:

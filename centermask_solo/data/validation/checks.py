@@ -138,9 +138,8 @@ def _check_json(metadata: Metadata, masks: bool, max_pixels: int, keep: bool) ->
     outside = metadata.get("allow_outside_paths", False)
     check_files(images, root, found.findings, decode=False, allow_outside=outside)
     if not any(x in found.findings for x in (rules.IMAGE_FIELDS, rules.IMAGE_SIZE, rules.OUTSIDE_PATH)):
-        _open_samples(
-            images, root, found.findings, max_pixels
-        )  # an image of another size explains many faults of its annotations
+        # Before its annotations are judged, because an image of another size explains many of their faults
+        _open_samples(images, root, found.findings, max_pixels)
     admit(found, metadata.json_file, root, masks=masks)
     return data
 

@@ -46,7 +46,7 @@ def check_categories(categories: list[Record], findings: Findings) -> None:
         if not is_named(x):
             findings.add(rules.CATEGORY_FIELDS, shorten(x))
     _check_unique(rules.CATEGORY_ID_TWICE, (x.get("id") for x in categories), findings)
-    names = Counter(x.get("name") for x in categories if isinstance(x.get("name"), str))
+    names = Counter(x["name"] for x in categories if is_named(x))
     for name, count in names.items():
         if count > 1:
             findings.add(rules.CATEGORY_NAME_TWICE, str(name))
@@ -54,7 +54,8 @@ def check_categories(categories: list[Record], findings: Findings) -> None:
 
 def is_named(category: Record) -> bool:
     """Return whether a category has an id and a name."""
-    return is_integer(category.get("id")) and isinstance(category.get("name"), str)
+    name = category.get("name")
+    return is_integer(category.get("id")) and isinstance(name, str) and bool(name.strip())
 
 
 def check_images(images: list[Record], findings: Findings) -> dict[Any, Record]:
@@ -66,7 +67,7 @@ def check_images(images: list[Record], findings: Findings) -> dict[Any, Record]:
     for x in images:
         image_id = x.get("id")
         usable_id = type(image_id) in (int, str) or (isinstance(image_id, float) and math.isfinite(image_id))
-        if not usable_id or not isinstance(x.get("file_name"), str):
+        if not usable_id or not has_file_name(x):
             findings.add(rules.IMAGE_FIELDS, shorten(x))
         elif not has_size(x):
             findings.add(rules.IMAGE_SIZE, f"{x['file_name']}: {shorten([x.get('width'), x.get('height')])}")
@@ -77,6 +78,11 @@ def check_images(images: list[Record], findings: Findings) -> dict[Any, Record]:
     if len(kinds) == 2:
         findings.add(rules.IMAGE_IDS_MIXED, f"{shorten(kinds[False])} and {shorten(kinds[True])}")
     return by_id
+
+
+def has_file_name(image: Record) -> bool:
+    """Return whether an image names its file."""
+    return isinstance(image.get("file_name"), str) and bool(image["file_name"])
 
 
 def find_image(images: dict[Any, Record], annotation: Record) -> Record | None:
@@ -171,5 +177,5 @@ def _check_unique(rule: Rule, ids: Iterable[Any], findings: Findings) -> None:
 
 
 def _ids(ids: set[int]) -> str:
-    listed = sorted(ids)
+    listed: list[Any] = sorted(ids) or ["none"]
     return ", ".join(map(str, listed)) if len(listed) <= 8 else f"{len(listed)} ids from {listed[0]} to {listed[-1]}"

@@ -11,7 +11,7 @@ from ...utils.errors import DataError
 from ..formats.coco import Record
 from ..images import MAX_PIXELS, check_image, exif_orientation
 from . import rules
-from .fields import has_size
+from .fields import has_file_name, has_size
 from .findings import Findings
 from .repair import repair_file_name
 
@@ -92,7 +92,7 @@ def _find(images: Iterable[Record], image_root: str) -> Iterator[tuple[Record, s
     """Yield each image with its path and whether it is there, from one listing per folder."""
     listed: dict[str, set[str]] = {}
     for x in images:
-        if not isinstance(x.get("file_name"), str):
+        if not has_file_name(x):
             continue
         path = os.path.join(image_root, repair_file_name(x["file_name"], image_root))
         folder, name = os.path.split(path)

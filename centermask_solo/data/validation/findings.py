@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -87,7 +87,8 @@ class Findings:
 
     def warnings(self, masks: bool = True) -> list[Finding]:
         """Return what is reported but not refused."""
-        return [x for x in self if not self._is_error(x, masks, allow_empty=False)]
+        found = [x for x in self if not self._is_error(x, masks, allow_empty=False)]
+        return [x if masks or x.rule.severity is not Severity.NO_MASK else _without_need(x) for x in found]
 
     def _is_error(self, finding: Finding, masks: bool, allow_empty: bool) -> bool:
         severity = finding.rule.severity
@@ -96,6 +97,11 @@ class Findings:
         if severity is Severity.TOLERATED or (severity is Severity.NO_MASK and masks):
             return finding.count > TOLERATED_SHARE * self._num_annotations
         return severity is Severity.ERROR
+
+
+def _without_need(finding: Finding) -> Finding:
+    """Return what is said about missing masks where no model needs them."""
+    return replace(finding, rule=replace(finding.rule, fix="only the box is used"))
 
 
 @dataclass

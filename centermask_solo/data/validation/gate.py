@@ -152,7 +152,9 @@ def usable_json(json_file: str, image_root: str, *, masks: bool = True, lvis: bo
         return
     if key not in _announced:
         _announced.add(key)
-        repairs = "; ".join(f"{x.count} x {x.rule.title}: {x.rule.fix}" for x in found.findings if x.rule.repaired)
+        repairs = "; ".join(
+            f"{x.count} x {x.rule.title}: {x.rule.fix}" for x in found.findings.warnings(masks) if x.rule.repaired
+        )
         logger.info("Reading a repaired copy of %s, which itself is not changed (%s)", json_file, repairs)
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, os.path.basename(json_file))

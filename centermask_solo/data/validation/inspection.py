@@ -46,7 +46,7 @@ def inspect(data: CocoData) -> Inspection:
         image = find_image(images, x)
         if not _is_plain(x, category_ids):
             check_annotation(x, describe(x, image), category_ids, findings)
-            annotation_id, crowd = read_integer(annotation_id), bool(read_integer(crowd) or crowd is True)
+            annotation_id, crowd = read_integer(annotation_id), crowd is True or read_integer(crowd) == 1
         if annotation_id is not None:
             if annotation_id in seen:
                 findings.add(rules.ANNOTATION_ID_TWICE, describe(x, image))

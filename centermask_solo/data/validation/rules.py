@@ -94,7 +94,7 @@ RLE_SIZE = Rule(
     "RLE whose size is not [height, width] of its image",
     "correct whichever is wrong",
 )
-RLE_COUNTS = Rule("rle-counts", _E, "RLE that cannot be decoded", _RLE)
+RLE_COUNTS = Rule("rle-counts", _E, "RLE that cannot be decoded", f"{_RLE}, and its bytes by .decode(), not str()")
 RLE_SUM = Rule("rle-sum", _E, "RLE whose counts do not sum to height x width", _RLE)
 
 FAR_AWAY = Rule(
@@ -152,7 +152,7 @@ NO_FILE_NAME = Rule("no-file-name", _W, "image without 'file_name'", "named by t
 NOT_POSITIVE_ID = Rule(
     "annotation-id-not-positive", _W, "annotation id below 1", "renumbered, or COCO's matching would lose it", True
 )
-TEXT_ID = Rule("annotation-id-text", _W, "annotation id that is text", "renumbered", repaired=True)
+TEXT_ID = Rule("annotation-id-text", _W, "annotation id that is text or a decimal number", "renumbered", repaired=True)
 NO_AREA = Rule("no-area", _W, "missing or negative area", "computed from the mask, or from the box", repaired=True)
 TEXT_AREA = Rule("area-text", _W, "area that is text", "read as a number", repaired=True)
 NO_ISCROWD = Rule("no-iscrowd", _W, "missing iscrowd", "taken as 0", repaired=True)
@@ -167,7 +167,9 @@ OUTSIDE_PATH = Rule(
     "name files below it, or allow others by DATASETS.ALLOW_OUTSIDE_PATHS True (for check-dataset: "
     "--allow-outside-paths)",
 )
-MISSING_IMAGE = Rule("missing-image", _E, "missing image", "restore it, or remove it from the json")
+MISSING_IMAGE = Rule(
+    "missing-image", _E, "missing image", "correct the folder or its 'file_name', or remove it from the json"
+)
 UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, correct the json, or allow its size")
 TURNED_IMAGE = Rule(
     "turned-image",

@@ -110,12 +110,7 @@ class CenterMask(GeneralizedRCNN):
         Raises:
             DataError: As :meth:`InstanceSegmentor.preprocess_image`.
         """
-        check_images(
-            batched_inputs,
-            num_channels=len(self.pixel_mean),
-            check_values=not self.training,
-            expects_0_to_255=self.expects_0_to_255,
-        )
+        check_images(batched_inputs, self)
         return super().preprocess_image(batched_inputs)
 
     def predict(self, images: Tensor) -> CenterMaskPredictions:

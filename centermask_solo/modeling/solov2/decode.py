@@ -6,7 +6,7 @@ probabilities exist for one chunk of cells, and boolean masks for the candidates
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -35,7 +35,11 @@ class Candidates(NamedTuple):
     kernels: Tensor
 
 
-class _Best(NamedTuple):
+# From cells (R,) int64 to their mask probabilities (R, P) float32, and to which of these are finite, (R,) bool.
+MaskScores = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Best(NamedTuple):
     """The best (cell, class) pairs so far, best first."""
 
     scores: Tensor  # (R,) float32
@@ -105,28 +109,53 @@ def _decode_image(
     max_candidates: int,
 ) -> Candidates:
     """Return the candidates of one image: :func:`decode_batch` with N = 1 and mask features (E, T_h / 4, T_w / 4)."""
-    with _float32(mask_features):
-        class_scores = flatten_levels([point_nms(_probabilities(x)) for x in class_logits])[0]
-        class_scores = torch.where(class_scores > score_thresh, class_scores, 0.0)
+    with in_float32(mask_features):
+        class_scores = candidate_scores(class_logits, score_thresh)
         cell_kernels = flatten_levels(kernels)[0].float()
-        features = mask_features.float()
-        cells_per_level = [x.shape[2] * x.shape[3] for x in kernels]
-        min_areas = torch.cat([features.new_full((n,), s) for n, s in zip(cells_per_level, strides, strict=True)])
-        best, masks = _best_pairs(
-            class_scores, cell_kernels, features.flatten(1), min_areas, mask_thresh, max_candidates
+        features = mask_features.float().flatten(1)
+        best, masks = best_pairs(
+            class_scores,
+            lambda cells: _mask_probabilities(cell_kernels[cells], features),
+            features.shape[1],
+            cell_strides(class_logits, strides),
+            mask_thresh,
+            max_candidates,
         )
         num_classes = class_scores.shape[1]
         return Candidates(
             best.scores,
             best.pairs % num_classes,
-            masks[best.rows].unflatten(1, features.shape[1:]),
+            masks[best.rows].unflatten(1, mask_features.shape[1:]),
             cell_kernels[best.pairs // num_classes],
         )
 
 
-def _best_pairs(
-    class_scores: Tensor, kernels: Tensor, features: Tensor, min_areas: Tensor, mask_thresh: float, limit: int
-) -> tuple[_Best, Tensor]:
+def candidate_scores(class_logits: Sequence[Tensor], score_thresh: float) -> Tensor:
+    """Return the class probabilities of one image's cells, (cells, K) float32, 0 where not a candidate.
+
+    Args:
+        class_logits: L x (1, K, S, S).
+        score_thresh: Minimum class probability, exclusive.
+    """
+    class_scores = flatten_levels([point_nms(_probabilities(x)) for x in class_logits])[0]
+    return torch.where(class_scores > score_thresh, class_scores, 0.0)
+
+
+def cell_strides(class_logits: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """Return the stride of each cell's level, (cells,) float32, from L x (N, K, S, S) and a stride per level."""
+    sizes = [x.shape[2] * x.shape[3] for x in class_logits]
+    device = class_logits[0].device
+    return torch.cat([torch.full((n,), float(s), device=device) for n, s in zip(sizes, strides, strict=True)])
+
+
+def best_pairs(
+    class_scores: Tensor,
+    mask_scores: MaskScores,
+    num_pixels: int,
+    min_areas: Tensor,
+    mask_thresh: float,
+    limit: int,
+) -> tuple[Best, Tensor]:
     """Return the ``limit`` best (cell, class) pairs and the stored masks (rows, P) bool that they refer to.
 
     Each cell is decoded once, in the order of its highest class score. The mean probability of a mask is at most 1, so
@@ -135,23 +164,23 @@ def _best_pairs(
 
     Args:
         class_scores: (cells, K) float32, 0 where not a candidate.
-        kernels: (cells, E) float32.
-        features: (E, P) float32.
+        mask_scores: Returns the mask probabilities of cells, which are overwritten.
+        num_pixels: P.
         min_areas: (cells,), pixels; masks must have more.
         mask_thresh: Minimum probability of a mask's pixels, exclusive.
         limit: Number of pairs to keep.
     """
     highest, order = class_scores.amax(dim=1).sort(descending=True, stable=True)
     num_cells = int((highest > 0).sum())
-    chunk = rows_per_chunk(4 * features.shape[1])
-    stored = features.new_empty(min(num_cells, limit + chunk), features.shape[1], dtype=torch.bool)
-    best = _Best(highest[:0], order[:0], order[:0])
+    chunk = rows_per_chunk(4 * num_pixels)
+    stored = torch.empty(min(num_cells, limit + chunk), num_pixels, dtype=torch.bool, device=class_scores.device)
+    best = Best(highest[:0], order[:0], order[:0])
     for start in range(0, num_cells, chunk):
         if len(best.scores) == limit and bool(highest[start] < best.scores[-1]):
             break
         cells = order[start : min(start + chunk, num_cells)]
         rows = _free_rows(best.rows, len(stored))[: len(cells)]
-        probabilities, finite = _mask_probabilities(kernels[cells], features)
+        probabilities, finite = mask_scores(cells)
         # Pixels outside of the mask are 0 from here on.
         probabilities = torch.threshold_(probabilities, mask_thresh, 0.0)
         stored[rows] = probabilities > 0
@@ -163,19 +192,19 @@ def _best_pairs(
     return best, stored
 
 
-def _merge(best: _Best, scores: Tensor, cells: Tensor, rows: Tensor, limit: int) -> _Best:
+def _merge(best: Best, scores: Tensor, cells: Tensor, rows: Tensor, limit: int) -> Best:
     """Return the ``limit`` best of ``best`` and the pairs of more cells, with ``scores`` (cells, K), 0 for none."""
     everything = torch.cat([best.scores, scores.flatten()])
     lowest = everything.topk(min(limit, len(everything))).values[-1]
     index, classes = ((scores > 0) & (scores >= lowest)).nonzero(as_tuple=True)
-    merged = _Best(
+    merged = Best(
         torch.cat([best.scores, scores[index, classes]]),
         torch.cat([best.pairs, cells[index] * scores.shape[1] + classes]),
         torch.cat([best.rows, rows[index]]),
     )
     order = merged.pairs.argsort()
     order = order[merged.scores[order].argsort(descending=True, stable=True)][:limit]
-    return _Best(merged.scores[order], merged.pairs[order], merged.rows[order])
+    return Best(merged.scores[order], merged.pairs[order], merged.rows[order])
 
 
 def _free_rows(used: Tensor, num_rows: int) -> Tensor:
@@ -208,18 +237,48 @@ def decode_full_masks(
     Source: the published code, which upsamples by ``stride``, crops to ``image_size`` and resizes to ``output_size``.
     Differs: AdelaiDet upsamples by ceil(h / Hf), less than ``stride`` for an image much smaller than its batch.
     """
-    size, device = mask_features.shape[1:], mask_features.device
+    with in_float32(mask_features):
+        features = mask_features.float().flatten(1)
+        return full_masks(
+            kernels.float(),
+            lambda chunk: _mask_probabilities(chunk, features),
+            (mask_features.shape[1], mask_features.shape[2]),
+            stride=stride,
+            image_size=image_size,
+            output_size=output_size,
+            mask_thresh=mask_thresh,
+        )
+
+
+def full_masks(
+    objects: Tensor,
+    mask_scores: MaskScores,
+    size: tuple[int, int],
+    *,
+    stride: int,
+    image_size: tuple[int, int],
+    output_size: tuple[int, int],
+    mask_thresh: float,
+) -> Tensor:
+    """Return masks at ``output_size``, (M, H, W) bool, as :func:`decode_full_masks` does, from any probabilities.
+
+    Args:
+        objects: (M, ...), what ``mask_scores`` takes, a chunk at a time.
+        mask_scores: Returns the mask probabilities of rows of ``objects``.
+        size: Height and width of these masks.
+        stride: Input pixels per pixel of them.
+        image_size: Height and width of the image in the network input, without padding.
+        output_size: H and W.
+        mask_thresh: Minimum probability of a mask's pixels, exclusive.
+    """
     rows, columns = (
-        axis_resize(n, out, device, scale=stride, crop=crop)
+        axis_resize(n, out, objects.device, scale=stride, crop=crop)
         for n, out, crop in zip(size, output_size, image_size, strict=True)
     )
-    masks = torch.zeros(len(kernels), *output_size, dtype=torch.bool, device=device)
-    with _float32(mask_features):
-        features = mask_features.float().flatten(1)
-        step = rows_per_chunk(4 * features.shape[1])
-        for chunk, out in zip(kernels.float().split(step), masks.split(step), strict=True):
-            probabilities = _mask_probabilities(chunk, features)[0].unflatten(1, size)
-            resize_and_threshold_(out, probabilities, rows, columns, mask_thresh)
+    masks = torch.zeros(len(objects), *output_size, dtype=torch.bool, device=objects.device)
+    step = rows_per_chunk(4 * size[0] * size[1])
+    for chunk, out in zip(objects.split(step), masks.split(step), strict=True):
+        resize_and_threshold_(out, mask_scores(chunk)[0].unflatten(1, size), rows, columns, mask_thresh)
     return masks
 
 
@@ -235,6 +294,6 @@ def _probabilities(logits: Tensor) -> Tensor:
     return torch.where(logits.isfinite(), logits.float().sigmoid(), 0.0)
 
 
-def _float32(x: Tensor) -> AbstractContextManager[None]:
+def in_float32(x: Tensor) -> AbstractContextManager[None]:
     """Return a context in which matrix products on the device of ``x`` stay in float32 under autocast."""
     return torch.autocast(x.device.type, enabled=False)

@@ -80,14 +80,22 @@ def summarize_masks(
     reduced = torch.zeros(num_instances, *map_size, dtype=torch.bool, device=device)
     start = 0
     for masks in mask_chunks:
-        for window in mask_windows(masks):
-            which, rows, columns = window
-            here = slice(start + which.start, start + which.stop)
-            areas[here], moments[here] = _areas_and_moments(masks[window], rows.start, columns.start)
+        rows = slice(start, start + len(masks))
+        areas[rows], moments[rows] = areas_and_moments(masks)
         small = quarter_masks(masks)
-        reduced[start : start + len(masks), : small.shape[1], : small.shape[2]] = small
+        reduced[rows, : small.shape[1], : small.shape[2]] = small
         start += len(masks)
     return MaskSummary(areas, moments, reduced)
+
+
+def areas_and_moments(masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return areas (m,) and sums of x and y indices (m, 2), int64 and exact, of masks (m, h, w) bool."""
+    areas = torch.zeros(len(masks), dtype=torch.int64, device=masks.device)
+    moments = torch.zeros(len(masks), 2, dtype=torch.int64, device=masks.device)
+    for window in mask_windows(masks):
+        which, rows, columns = window
+        areas[which], moments[which] = _areas_and_moments(masks[window], rows.start, columns.start)
+    return areas, moments
 
 
 def _areas_and_moments(masks: Tensor, top: int, left: int) -> tuple[Tensor, Tensor]:

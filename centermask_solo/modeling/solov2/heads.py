@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.grids import append_coordinates
+from ...ops.levels import resize_levels
 from ...utils.errors import ConfigError
 from ..layers import TOWER_DEFORMABLE, TOWER_NORMS, DeformConv2d, conv_tower, init_convs_normal_
 from ..option_checks import check_at_least, check_choice, check_groups, check_length
@@ -117,22 +118,13 @@ class SOLOv2InstanceHead(nn.Module):
             Class logits, L x (N, K, S, S), and kernels, L x (N, E, S, S), in the order of ``features``.
         """
         class_logits, kernels = [], []
-        for level, size in zip(self._resize_levels(features), self.num_grids, strict=True):
+        levels = resize_levels(features, self.in_strides, self.level_strides)
+        for level, size in zip(levels, self.num_grids, strict=True):
             # Coordinates are appended before resizing, as the published weights expect.
             cells = F.interpolate(append_coordinates(level), (size, size), mode="bilinear", align_corners=False)
             kernels.append(self.kernel_pred(self.kernel_tower(cells)))
             class_logits.append(self.cate_pred(self.cate_tower(cells[:, : level.shape[1]])))
         return class_logits, kernels
-
-    def _resize_levels(self, features: list[Tensor]) -> list[Tensor]:
-        """Return the feature maps at ``level_strides``; those that already have the right stride are unchanged."""
-        height, width = (side * self.in_strides[0] for side in features[0].shape[-2:])
-        levels = []
-        for x, in_stride, stride in zip(features, self.in_strides, self.level_strides, strict=True):
-            size = (max(height // stride, 1), max(width // stride, 1))
-            resized = x if stride == in_stride else F.interpolate(x, size, mode="bilinear", align_corners=False)
-            levels.append(resized)
-        return levels
 
 
 def _conv_norm_relu(

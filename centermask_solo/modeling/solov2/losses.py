@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,7 +13,16 @@ from ...ops.losses import dynamic_mask_dice_loss, sigmoid_focal_loss_sum
 from .targets import SOLOv2Targets
 
 
-def class_loss(class_logits: Sequence[Tensor], targets: SOLOv2Targets, *, alpha: float, gamma: float) -> Tensor:
+class ClassTargets(Protocol):
+    """Targets with the class of each cell, L x (N, S, S) int64, and the number of foreground cells in the batch."""
+
+    @property
+    def classes(self) -> list[Tensor]: ...
+    @property
+    def num_positive(self) -> int: ...
+
+
+def class_loss(class_logits: Sequence[Tensor], targets: ClassTargets, *, alpha: float, gamma: float) -> Tensor:
     """Return the focal loss of all cells and classes, divided by the number of positive cells plus 1.
 
     Args:

@@ -8,15 +8,14 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
-from ...ops.masks import masks_to_boxes
 from ..instance_nms import build_instance_nms
-from ..instance_segmentor import InstanceSegmentor
-from ..option_checks import check_length, check_probability, select_shapes
-from .decode import Candidates, decode_batch, decode_full_masks
+from ..option_checks import select_shapes
+from .decode import decode_batch, decode_full_masks
+from .grid_segmentor import NMS_INPUTS, GridSegmentor
 from .ground_truth import MASK_STRIDE, convert_ground_truth
 from .heads import KEY, SOLOv2InstanceHead, SOLOv2MaskHead, SOLOv2Predictions
 from .losses import class_loss, mask_loss
@@ -24,7 +23,7 @@ from .targets import SOLOv2Targets, build_targets
 
 
 @META_ARCH_REGISTRY.register()
-class SOLOv2(InstanceSegmentor):
+class SOLOv2(GridSegmentor):
     """SOLOv2. See :class:`InstanceSegmentor` for inputs and outputs, ``docs/systems/solov2.md`` for the method."""
 
     @configurable
@@ -33,47 +32,23 @@ class SOLOv2(InstanceSegmentor):
         *,
         instance_head: SOLOv2InstanceHead,
         mask_head: SOLOv2MaskHead,
-        instance_in_features: Sequence[str],
         mask_in_features: Sequence[str],
-        scale_ranges: Sequence[tuple[float, float]],
-        sigma: float = 0.2,
-        focal_alpha: float = 0.25,
-        focal_gamma: float = 2.0,
-        class_loss_weight: float = 1.0,
-        mask_loss_weight: float = 3.0,
-        test_mask_thresh: float = 0.5,
         **kwargs: Any,
     ) -> None:
         """
         Args:
             instance_head: Computes class logits and kernels; its ``num_grids`` are also those of the targets.
             mask_head: Computes the mask features, at stride 4.
-            instance_in_features: Names of the feature maps of ``instance_head``.
             mask_in_features: Names of the feature maps of ``mask_head``, finest first.
-            scale_ranges: Smallest and largest sqrt(box area) on which each level is trained, input pixels.
-            sigma: Side of the region whose cells an instance claims, relative to its box.
-            focal_alpha: Weight of positive entries in the class loss.
-            focal_gamma: Exponent of the class loss.
-            class_loss_weight: Weight of ``loss_cate``.
-            mask_loss_weight: Weight of ``loss_ins``.
-            test_mask_thresh: Minimum probability of a mask's pixels, exclusive.
-            kwargs: Arguments of :class:`InstanceSegmentor`.
+            kwargs: Arguments of :class:`GridSegmentor`.
 
         Raises:
             ConfigError: An option is out of range.
         """
         super().__init__(**kwargs)
-        check_length(f"{KEY}.SCALE_RANGES", scale_ranges, f"{KEY}.IN_FEATURES", len(instance_in_features))
-        check_probability(f"{KEY}.MASK_THRESH_TEST", test_mask_thresh)
         self.ins_head = instance_head  # both named as in AdelaiDet's checkpoints
         self.mask_head = mask_head
-        self.instance_in_features = list(instance_in_features)
         self.mask_in_features = list(mask_in_features)
-        self.scale_ranges = [(low, high) for low, high in scale_ranges]
-        self.sigma = sigma
-        self.focal_alpha, self.focal_gamma = focal_alpha, focal_gamma
-        self.class_loss_weight, self.mask_loss_weight = class_loss_weight, mask_loss_weight
-        self.test_mask_thresh = test_mask_thresh
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
@@ -90,6 +65,7 @@ class SOLOv2(InstanceSegmentor):
         modulated = node.DEFORM_MODULATED
         return {
             **common,
+            **cls.grid_options(node),
             "instance_head": SOLOv2InstanceHead(
                 in_channels=levels[0].channels,
                 in_strides=[s.stride for s in levels],
@@ -113,19 +89,8 @@ class SOLOv2(InstanceSegmentor):
                 deformable=node.DEFORM_IN_MASK,
                 modulated=modulated,
             ),
-            "instance_in_features": node.IN_FEATURES,
             "mask_in_features": node.MASK_IN_FEATURES,
-            "num_classes": node.NUM_CLASSES,
-            "scale_ranges": node.SCALE_RANGES,
-            "sigma": node.SIGMA,
-            "focal_alpha": node.LOSS.FOCAL_ALPHA,
-            "focal_gamma": node.LOSS.FOCAL_GAMMA,
-            "class_loss_weight": node.LOSS.CLASS_WEIGHT,
-            "mask_loss_weight": node.LOSS.MASK_WEIGHT,
-            "test_nms": build_instance_nms(node.NMS, ["pred_masks", "pred_boxes"]),
-            "test_score_thresh": node.SCORE_THRESH_TEST,
-            "test_mask_thresh": node.MASK_THRESH_TEST,
-            "test_max_candidates": node.PRE_NMS_TOPK_TEST,
+            "test_nms": build_instance_nms(node.NMS, NMS_INPUTS),
         }
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:
@@ -166,7 +131,7 @@ class SOLOv2(InstanceSegmentor):
             storage.put_scalar("solov2/num_dice_terms", len(targets.term_cells))
         mask = mask_loss(predictions.kernels, predictions.mask_features, targets)
         classes = class_loss(predictions.class_logits, targets, alpha=self.focal_alpha, gamma=self.focal_gamma)
-        return {"loss_ins": self.mask_loss_weight * mask, "loss_cate": self.class_loss_weight * classes}
+        return self.weighted(mask, classes)
 
     @torch.no_grad()
     def inference(self, predictions: SOLOv2Predictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
@@ -188,25 +153,13 @@ class SOLOv2(InstanceSegmentor):
             max_candidates=self.test_max_candidates,
         )
         # Unlike a loop variable, map keeps no reference to the masks of one image while it decodes the next.
-        return list(map(self._inference_single_image, candidates, image_sizes))
-
-    def _inference_single_image(self, candidates: Candidates, image_size: tuple[int, int]) -> Instances:
-        """Return the detections of one image."""
-        instances = Instances((int(image_size[0]), int(image_size[1])), **candidates._asdict())
-        if "pred_masks" not in self.test_nms.inputs:
-            instances.pred_boxes = Boxes(masks_to_boxes(candidates.pred_masks) * MASK_STRIDE)
-        kept = self.suppress(instances)
-        return Instances(kept.image_size, scores=kept.scores, pred_classes=kept.pred_classes, kernels=kept.kernels)
+        return list(map(lambda found, size: self.keep(found._asdict(), size), candidates, image_sizes))
 
     @torch.no_grad()
     def postprocess(
         self, instances: Instances, predictions: SOLOv2Predictions, index: int, output_size: tuple[int, int]
     ) -> Instances:
-        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`.
-
-        Differs: detections whose mask has no pixel at this size or within the image are dropped, because their boxes
-            would be empty. The published code keeps them.
-        """
+        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`."""
         masks = decode_full_masks(
             instances.kernels,
             predictions.mask_features[index],
@@ -215,16 +168,4 @@ class SOLOv2(InstanceSegmentor):
             output_size=output_size,
             mask_thresh=self.test_mask_thresh,
         )
-        boxes = masks_to_boxes(masks)
-        kept = (boxes[:, 2] > 0).nonzero().flatten()
-        if len(kept) < len(masks):
-            for to, row in enumerate(kept.tolist()):
-                masks[to] = masks[row]  # in place, as a copy would double the memory
-            masks = masks[: len(kept)]
-        return Instances(
-            output_size,
-            pred_boxes=Boxes(boxes[kept]),
-            scores=instances.scores[kept],
-            pred_classes=instances.pred_classes[kept],
-            pred_masks=masks,
-        )
+        return self.finish(instances, masks)

@@ -49,6 +49,18 @@ def _cell(numerators: Tensor, denominators: Tensor, num_grids: Tensor) -> Tensor
     return (numerators[:, None] * num_grids / denominators[:, None]).floor().long()
 
 
+def levels_of_boxes(boxes: Tensor, scale_ranges: Sequence[tuple[float, float]]) -> Tensor:
+    """Return the levels of each box, (M, L) bool: those whose range contains the square root of its area.
+
+    Args:
+        boxes: (M, 4) float, x0 y0 x1 y1 in input pixels.
+        scale_ranges: Smallest and largest sqrt(box area) of each level in input pixels, both inclusive.
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).double().prod(1, keepdim=True)
+    ranges = torch.tensor(scale_ranges, dtype=torch.float64, device=boxes.device)
+    return (ranges[:, 0].square() <= areas) & (areas <= ranges[:, 1].square())
+
+
 def assign_cells(
     boxes: Tensor,
     areas: Tensor,
@@ -75,12 +87,9 @@ def assign_cells(
 
     Source: SOLO (arXiv 1912.04488), section 3.3.1.
     """
-    # Levels: those whose scale range contains the box.
     device = boxes.device
     sizes = (boxes[:, 2:] - boxes[:, :2]).double()
-    box_areas = sizes.prod(1, keepdim=True)
-    ranges = torch.tensor(scale_ranges, dtype=torch.float64, device=device)
-    on_level = (ranges[:, 0].square() <= box_areas) & (box_areas <= ranges[:, 1].square()) & (areas > 0)[:, None]
+    on_level = levels_of_boxes(boxes, scale_ranges) & (areas > 0)[:, None]
 
     # Columns and rows: the center cell and its neighbors, as far as the center region reaches.
     grids = torch.tensor(num_grids, device=device)
@@ -106,22 +115,29 @@ def assign_cells(
     return instance, cells[instance, level, row, column]
 
 
-def _draw_classes(
-    instances: Tensor, positions: Tensor, gt_classes: Tensor, num_positions: int, background: int
-) -> Tensor:
-    """Return the class of each position, (num_positions,): of several instances that claim it, the last one wins.
+def last_claims(instances: Tensor, positions: Tensor, num_positions: int) -> Tensor:
+    """Return the last instance that claims each position, (num_positions,) int64, -1 where nothing does.
 
     Args:
-        instances: (R,) int64, rows of ``gt_classes``.
+        instances: (R,) int64, indices in the order in which the instances are drawn.
         positions: (R,) int64, position that each of them claims.
-        gt_classes: (M,) int64.
         num_positions: Number of positions.
-        background: Class of a position that nothing claims.
     """
     owners = torch.full((num_positions,), -1, device=positions.device)
-    owners.scatter_reduce_(0, positions, instances, "amax")  # the last in order has the largest index
-    # Index -1 is the entry at the end.
-    return torch.cat((gt_classes, gt_classes.new_full((1,), background)))[owners]
+    return owners.scatter_reduce_(0, positions, instances, "amax")  # the last in order has the largest index
+
+
+def classes_of(owners: Tensor, gt_classes: Tensor, background: int) -> Tensor:
+    """Return the class of each position, int64, from the instance that owns it, -1 for none: then ``background``."""
+    return torch.cat((gt_classes, gt_classes.new_full((1,), background)))[owners]  # -1 is the entry at the end
+
+
+def images_of_instances(boxes: Sequence[Tensor]) -> Tensor:
+    """Return the image of each instance of a batch, (M,) int64, from the boxes of each image."""
+    device = boxes[0].device
+    counts = torch.tensor([len(x) for x in boxes], device=device)
+    images = torch.arange(len(boxes), device=device)
+    return images.repeat_interleave(counts, output_size=sum(len(x) for x in boxes))
 
 
 def build_targets(
@@ -146,7 +162,6 @@ def build_targets(
     """
     gt_classes, masks = torch.cat(ground_truth.classes), ground_truth.masks.reduced
     check_classes(gt_classes, num_classes, "MODEL.SOLOV2.NUM_CLASSES")
-    device = masks.device
     num_images, num_cells = len(ground_truth.boxes), sum(s * s for s in num_grids)
     instances, cells = assign_cells(
         torch.cat(ground_truth.boxes),
@@ -157,10 +172,9 @@ def build_targets(
         scale_ranges=scale_ranges,
         sigma=sigma,
     )
-    num_instances = torch.tensor([len(b) for b in ground_truth.boxes], device=device)
-    image_of_instance = torch.arange(num_images, device=device).repeat_interleave(num_instances, output_size=len(masks))
-    images = image_of_instance[instances]
-    cell_classes = _draw_classes(instances, images * num_cells + cells, gt_classes, num_images * num_cells, num_classes)
+    images = images_of_instances(ground_truth.boxes)[instances]
+    owners = last_claims(instances, images * num_cells + cells, num_images * num_cells)
+    cell_classes = classes_of(owners, gt_classes, num_classes)
 
     # One transfer to the host for all counts.
     counts = torch.cat(((cell_classes != num_classes).sum()[None], torch.bincount(images, minlength=num_images)))

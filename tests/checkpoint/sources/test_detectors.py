@@ -12,10 +12,11 @@ from detectron2.modeling import build_model
 
 from centermask_solo import model_zoo
 from centermask_solo.checkpoint import SOURCES, Checkpointer, find_source
-from centermask_solo.checkpoint.sources import adelaidet, centermask2, mmdet, solo, yolact
+from centermask_solo.checkpoint.sources import adelaidet, centermask2, mmdet, solo, solo_heads, yolact
 from centermask_solo.checkpoint.sources.source import BATCH_COUNTER, STATED
 from centermask_solo.config import config_dir
 from tests.checkpoint.sources import detectors
+from tests.checkpoint.sources import solo as solo_files
 from tests.checkpoint.sources.backbones import tensors
 from tests.checkpoint.sources.detectors import CenterMask, SOLOv2
 from tests.checkpoint.sources.test_yolact import published as yolact_shapes
@@ -96,6 +97,18 @@ FILES = {
         *DCNV2,
     ),
     **{
+        f"{where} {c}": (source, lambda m=m, make=make: make(m), f"SOLO/{c}")
+        for c, m in solo_files.MODELS.items()
+        for where, source, make in (
+            ("SOLO", solo_heads.SOURCE, solo_files.original),
+            ("mmdet", solo_heads.MMDET, solo_files.mmdet),
+        )
+    },
+    "mmdet light with two towers": (
+        *(solo_heads.MMDET, lambda: solo_files.mmdet(solo_files.SOLO("decoupled", convs=4))),
+        *("SOLO/decoupled_solo_R_50_light512_3x", "MODEL.SOLO.HEAD", "decoupled"),
+    ),
+    **{
         f"CenterMask2 {c}": (
             centermask2.PANOPTIC if m.panoptic else centermask2.SOURCE,
             lambda m=m: detectors.centermask(m),
@@ -151,7 +164,7 @@ def test_one_source_knows_a_file_and_fills_its_config(name, tmp_path, caplog):
 def test_every_config_has_its_file():
     configs = {
         f"{folder}/{path.stem}"
-        for folder in ("SOLOv2", "CenterMask", "YOLACT")
+        for folder in ("SOLOv2", "SOLO", "CenterMask", "YOLACT")
         for path in (config_dir() / folder).glob("*.yaml")
         if not path.name.startswith("Base-")
     }
@@ -162,6 +175,8 @@ def test_every_config_has_its_file():
     ("case", "shapes"),
     [
         ("solov2_R50_3x", detectors.adelaidet()),
+        ("solo_R50", solo_files.original(solo_files.SOLO())),
+        ("decoupled_solo_R50", solo_files.original(solo_files.SOLO("decoupled"))),
         ("centermask_V_39_eSE", detectors.centermask(CenterMask("V-39-eSE"))),
         ("centermask_lite_V_19_eSE", detectors.centermask(CenterMask("V-19-eSE", lite=True))),
     ],
@@ -188,9 +203,21 @@ def test_number_of_entries_of_solov2():
     assert len(deformable) - len(detectors.solo(SOLOv2("resnet101"))) == 2 * (30 + 8 + 7 + 1)
 
 
+@pytest.mark.parametrize("make", [solo_files.original, solo_files.mmdet])
+@pytest.mark.parametrize("model", solo_files.SIZES, ids=str)
+def test_descriptions_of_solo_agree_with_the_published_sizes(model, make):
+    shapes = make(model)
+    entries, millions = solo_files.SIZES[model]
+    assert len(shapes) - sum(key.endswith("num_batches_tracked") for key in shapes) == entries
+    in_head = [shape for key, shape in shapes.items() if key.startswith(("bbox_head.", "mask_head."))]
+    assert round(sum(map(math.prod, in_head)) / 1e6, 3) == millions
+
+
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
+        ("SOLO/solo_R_50_3x", []),
+        ("SOLO/decoupled_solo_R_50_light512_dcn_3x", []),
         ("SOLOv2/solov2_R_50_3x", [adelaidet.SOURCE]),  # this package's names are theirs
         ("CenterMask/centermask_R_50_FPN_ms_3x", [centermask2.SOURCE]),
         ("CenterMask/panoptic_centermask_R_50_FPN_ms_3x", [centermask2.PANOPTIC]),
@@ -206,11 +233,20 @@ def test_what_knows_the_names_of_this_package(config, expected):
     assert find_source(values).system == type(model).__name__
 
 
-@pytest.mark.parametrize("make", [detectors.solo, detectors.mmdet])
-def test_older_names_of_offsets(make):
-    model = SOLOV2["solov2_R_101_dcn_3x"]
+@pytest.mark.parametrize(
+    ("make", "model"),
+    [
+        (detectors.solo, SOLOV2["solov2_R_101_dcn_3x"]),
+        (detectors.mmdet, SOLOV2["solov2_R_101_dcn_3x"]),
+        (solo_files.original, solo_files.LIGHT_DCN),
+    ],
+)
+def test_older_names_of_offsets(make, model):
     newer = tensors(make(model))
     older_names = {key.replace(".conv2.conv_offset.", ".conv2_offset."): value for key, value in newer.items()}
+    if make is solo_files.original:
+        older_names = {key.replace(".conv.conv_offset.", ".conv_offset."): x for key, x in older_names.items()}
+        assert "bbox_head.ins_convs.3.conv_offset.weight" in older_names
     source = find_source(newer)
     assert older_names.keys() != newer.keys()
     assert source.translate(older_names).weights.keys() == source.translate(newer).weights.keys()

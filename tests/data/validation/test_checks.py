@@ -74,7 +74,7 @@ def test_missing_files(tmp_path, missing, what):
     register_coco_instances("mine", {}, *coco_files.write(tmp_path))
     path = tmp_path / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(DataError, match=f"the dataset 'mine' lacks its {what} {path}: see datasets/README.md"):
+    with pytest.raises(DataError, match=f"the dataset 'mine' lacks its {what} {path}: correct the path"):
         check_datasets(["mine"], 3, KEY)
 
 
@@ -114,8 +114,10 @@ def test_empty_lists(tmp_path, key):
 FAULTS = [
     ("categories", {"id": "7"}, """category without an integer 'id' and a string 'name', such as {"id": "7", """),
     ("categories", {"name": None}, "category without an integer 'id' and a string 'name'"),
+    ("categories", {"name": " "}, "category without an integer 'id' and a string 'name'"),
     ("categories", {"id": 4}, "category id that occurs twice, such as 4"),
     ("images", {"file_name": None}, "image without an 'id' (number or string) and a string 'file_name'"),
+    ("images", {"file_name": ""}, "image without an 'id' (number or string) and a string 'file_name'"),
     ("images", {"width": "40"}, """image without positive integers 'width' and 'height', such as 1.png: ["40", 30]"""),
     ("images", {"height": 0}, "image without positive integers 'width' and 'height', such as 1.png: [40, 0]"),
     ("images", {"id": 2}, "image id that occurs twice, such as 2"),
@@ -171,8 +173,9 @@ def test_missing_image(tmp_path):
     data["images"][2]["file_name"] = "gone.png"
     message = message_of(tmp_path, data)
     assert message == (
-        f"{tmp_path}/data.json: 1 x missing image, such as {tmp_path}/images/gone.png: restore it, or remove it from "
-        f"the json ('centermask-solo check-dataset {tmp_path}/data.json {tmp_path}/images' lists every fault)"
+        f"{tmp_path}/data.json: 1 x missing image, such as {tmp_path}/images/gone.png: correct the folder or its "
+        f"'file_name', or remove it from the json ('centermask-solo check-dataset "
+        f"{tmp_path}/data.json {tmp_path}/images' lists every fault)"
     )
 
 

@@ -156,6 +156,7 @@ REFUSED = [
     (changed(ignore=None), rules.IGNORE),
     (changed(iscrowd="no"), rules.ISCROWD),
     (changed(iscrowd=math.inf), rules.ISCROWD),
+    (changed(iscrowd=2), rules.ISCROWD),  # and not ALL_CROWDS, which is worse
     (changed(iscrowd=1), rules.ALL_CROWDS),
     (changed(image_id=101), rules.ALL_ORPHANS),
     (changed(image_id="1"), rules.ALL_ORPHANS),
@@ -220,7 +221,8 @@ def test_annotation_ids_that_are_renumbered(tmp_path, first):
 
 
 @pytest.mark.parametrize("missing", [True, False])
-def test_objects_without_masks_are_no_fault_where_only_boxes_are_needed(tmp_path, missing):
+def test_objects_without_masks_are_no_fault_where_only_boxes_are_needed(tmp_path, missing, caplog):
+    caplog.set_level("INFO")
     data = changed(segmentation=[])
     if missing:
         for x in data["annotations"]:
@@ -228,7 +230,10 @@ def test_objects_without_masks_are_no_fault_where_only_boxes_are_needed(tmp_path
     report, message = report_and_refusal(tmp_path, data, masks=False)
     assert message is None
     assert report.num_without_mask == 8
+    assert "object without mask, such as annotation 1 (1.png): " in str(report)
+    assert "only the box is used" in str(report)
     assert [len(x["annotations"]) for x in load_dataset("mine")] == [2] * 4
+    assert "add 'segmentation'" not in str(report) + caplog.text
 
 
 def test_rare_faults_are_repaired_or_dropped_and_named(tmp_path):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from centermask_solo.modeling.layers import DeformConv2d
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
+from centermask_solo.ops.levels import resize_levels
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.solov2.tiny import tiny_model
 
@@ -43,7 +44,8 @@ def pyramid(height, width, strides, channels=8):
 def test_levels_are_resized_to_their_strides():
     """P2 becomes the mean of 2 x 2 pixels and P6 as large as P5, which has an odd size here."""
     features = pyramid(96, 160, [4, 8, 16, 32, 64])
-    levels = instance_head()._resize_levels(features)
+    head = instance_head()
+    levels = resize_levels(features, head.in_strides, head.level_strides)
     assert [tuple(x.shape[-2:]) for x in levels] == [(12, 20), (12, 20), (6, 10), (3, 5), (3, 5)]
     torch.testing.assert_close(levels[0], F.avg_pool2d(features[0], 2))
     assert all(a is b for a, b in zip(levels[1:4], features[1:4], strict=True))
