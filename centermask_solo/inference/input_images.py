@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image, rgb_pixels
+from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image, reason, rgb_pixels
 from ..data.pixels import Pixels, to_8_bits
 from ..utils.errors import DataError
 
@@ -59,7 +59,9 @@ def _read_file(path: str, max_pixels: int) -> Pixels:
     except DataError:
         raise
     except IMAGE_ERRORS as error:
-        raise DataError(f"{path} is not a readable image (damaged, or of an unknown format): {error}") from error
+        raise DataError(
+            f"{path} is not a readable image (damaged, or of an unknown format): {reason(error)}"
+        ) from error
 
 
 def _hint(image: Any) -> str:
