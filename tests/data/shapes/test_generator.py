@@ -291,4 +291,4 @@ def test_command_line(tmp_path):
     assert read_record(tmp_path / "mine") == {"version": shapes.VERSION, "options": options}
     result = subprocess.run([*command, "--count", "-3"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode != 0
-    assert "argument --count: must be an integer of at least 1, not '-3'" in result.stderr
+    assert "argument --count: must be an integer from 1 to 1000000, not '-3'" in result.stderr
