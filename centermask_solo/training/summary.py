@@ -94,7 +94,8 @@ def _schedule(cfg: CfgNode, loader: object) -> str:
     if processes > 1:
         text += f", {batch // processes} in each of {processes} processes"
     if isinstance(loader, TrainLoader):
-        text += f": {iterations * batch / loader.num_images:.3g} times through the data"
+        epochs = f"{iterations * batch / loader.num_images:.3g}"
+        text += f": {epochs} {'epoch' if epochs == '1' else 'epochs'}"
     return text
 
 

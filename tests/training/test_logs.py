@@ -107,7 +107,7 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
         "evaluation  tiny, at the end",
         "model       TinyModel, build_resnet_backbone, 0.0 million parameters, 0.0 of them trained",
         "weights     none: everything starts from random values",
-        "schedule    4 iterations of 2 images: 2 times through the data",
+        "schedule    4 iterations of 2 images: 2 epochs",
         "optimizer   SGD, learning rate 0.025 after a warm-up of 2 iterations, times 0.1 at iteration 2",
         f"device      cpu, {torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}, float32",
         f"output      {tmp_path / 'output'}",
