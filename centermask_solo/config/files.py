@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 
 from ..utils.errors import ConfigError
 from ..utils.text import first_line, nearest_hint, one_line
-from ..utils.yaml import DAMAGED, load_yaml
+from ..utils.yaml import DAMAGED
 from .old_names import OLD_NAMES
 from .ranges import check_values
 from .trees import flatten, keys_of
@@ -170,7 +171,7 @@ def _own_files(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the options of a config file and of its bases, down to those of this package or of the internet."""
     if path.resolve().is_relative_to(config_dir().resolve()):
         return
-    options = load_yaml(path.read_text(encoding="utf-8")) or {}
+    options = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     yield options
     bases = options.get(BASE, [])
     for base in bases if isinstance(bases, list) else [bases]:

@@ -4,7 +4,7 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.config import find_config_file, merge_config, read_config_file
+from centermask_solo.config import find_config_file, given_options, merge_config, read_config_file
 from centermask_solo.config.files import config_dir, config_names
 from centermask_solo.config.trees import flatten, keys_of, nest, to_yaml
 from centermask_solo.utils.errors import ConfigError
@@ -113,3 +113,10 @@ def test_trees_and_tables_of_options_are_the_same():
     assert flatten(tree) == flat and nest(flat) == tree
     assert list(keys_of(tree)) == ["A", "A.B", "A.C", "A.C.D", "E"]
     assert to_yaml(flat) == "A:\n  B: 1\n  C:\n    D: [1, 2]\nE: [x]\n"
+
+
+def test_the_options_that_a_file_gives_are_read_as_they_are_merged(tmp_path):
+    """Also a character that one of PyYAML's two parsers refuses."""
+    path = write(tmp_path, x='OUTPUT_DIR: "a\\ud83db"\n')
+    merge_config(make_cfg(), path, [])
+    assert given_options(path, []) == {"OUTPUT_DIR"}
