@@ -16,7 +16,7 @@ import sys
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
 
 from centermask_solo import model_zoo  # noqa: F401  (registers everything)
 from centermask_solo.checkpoint import Checkpointer, read_weights
@@ -44,9 +46,11 @@ from centermask_solo.utils.errors import UserError, user_message
 from tests.hostile import mutations
 from tests.hostile.guard import bounded
 from tests.hostile.world import RECORD, build_files
+from tests.modeling.models import SYSTEMS
 from tests.test_new_system import WholeImageDetector
 
 SECONDS = 10  # per file
+MAX_CLASSES = 100
 _names = (f"fuzz_{i}" for i in itertools.count())
 Use = Callable[[random.Random], None]
 
@@ -65,6 +69,8 @@ def annotations(root: Path) -> Use:
     copies = [{**x, "id": 4 * i + x["id"]} for i in range(40) for x in valid["annotations"]]
     cfg = default_config()
     cfg.MODEL.DEVICE, cfg.MODEL.MASK_ON, cfg.OUTPUT_DIR = "cpu", True, str(root / "output")
+    cfg.INPUT.MIN_SIZE_TRAIN = (48,)
+    models = itertools.cycle([system.model(num_classes=MAX_CLASSES) for system in SYSTEMS.values()])
     path = root / "data" / "fuzz.json"
 
     def use(rng: random.Random) -> None:
@@ -78,7 +84,7 @@ def annotations(root: Path) -> Use:
         try:
             classes = check_datasets([name], None, "MODEL.ROI_HEADS.NUM_CLASSES")[name]
             load_through_gate(name)
-            _train_and_evaluate(cfg, name, len(classes or []))
+            _train_and_evaluate(cfg, models, name, len(classes or []))
         finally:
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
@@ -86,15 +92,19 @@ def annotations(root: Path) -> Use:
     return use
 
 
-def _train_and_evaluate(cfg: Any, name: str, num_classes: int) -> None:
-    """Map every sample for training, and evaluate its ground truth as predictions."""
+@torch.no_grad()
+def _train_and_evaluate(cfg: Any, models: Iterator[nn.Module], name: str, num_classes: int) -> None:
+    """Map every sample, compute the losses of the next system on it, and evaluate a box as its prediction."""
     mapper, evaluator = InstanceMapper(cfg, True), build_evaluator(cfg, name)
     evaluator.reset()
     for sample in load_dataset(name):
-        instances = mapper(sample)["instances"]
+        mapped = mapper(sample)
+        instances = mapped["instances"]
         assert bool(torch.isfinite(instances.gt_boxes.tensor).all())
         assert len(instances) == len(instances.gt_masks)
         assert all(0 <= k < num_classes for k in instances.gt_classes.tolist())
+        with EventStorage():
+            assert all(bool(loss.isfinite()) for loss in next(models)([mapped]).values())
         size = (sample["height"], sample["width"])
         found = Instances(size, pred_boxes=Boxes(torch.tensor([[0.0, 0, 28, 20]])), scores=torch.ones(1))
         found.pred_classes, found.pred_masks = (
