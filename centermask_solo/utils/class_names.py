@@ -12,8 +12,8 @@ MAX_LISTED = 100  # names of a list in one message
 def class_order(model: Sequence[str], data: Sequence[str]) -> list[int] | None:
     """Return the index in ``data`` of each class of ``model``; None unless both have the same names.
 
-    Whoever compares detections with annotations needs it: evaluation, pictures, exported files. Names are compared
-    exactly, upper case and spaces included; equal lists are in order even if a name occurs twice.
+    Used wherever detections are compared with annotations. Names are compared exactly, case and spaces included; equal
+    lists are in order even if a name occurs twice.
     """
     if list(model) == list(data):
         return list(range(len(data)))
