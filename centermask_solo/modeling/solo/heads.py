@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.grids import append_coordinates, coordinate_channels
-from ...ops.levels import resize_levels
 from ...utils.errors import ConfigError
-from ..layers import TOWER_DEFORMABLE, TOWER_NORMS, conv_tower, init_convs_normal_
-from ..option_checks import check_at_least, check_choice, check_groups, check_length
+from ..layers import init_convs_normal_
+from ..solov2.grid_head import GridHead
 from .predictions import DecoupledPredictions, Predictions, SOLOPredictions, double
 
 KEY = "MODEL.SOLO"
 
 
-class GridHead(nn.Module):
+class CellMasksHead(GridHead):
     """The part that all heads share: class logits of each cell of each level's grid, and what masks start from.
 
     Source: SOLO (arXiv 1912.04488), section 3; sizes and order of operations as in the published code.
@@ -34,60 +32,43 @@ class GridHead(nn.Module):
         self,
         *,
         in_channels: int,
-        in_strides: Sequence[int],
         level_strides: Sequence[int],
-        num_grids: Sequence[int],
         num_classes: int,
         channels: int = 256,
         num_convs: int = 7,
-        norm: str = "GN",
-        deformable: str = "none",
         modulated: bool = False,
         prior_prob: float = 0.01,
+        **grid_options: Any,
     ) -> None:
         """
         Args:
             in_channels: Number of channels of every input feature map.
-            in_strides: Strides of the input feature maps, input pixels.
             level_strides: Strides to which they are resized, multiples of 8 input pixels. Masks have half of it.
-            num_grids: Cells per side S of each level's grid.
             num_classes: Number of foreground classes K.
             channels: Width of all towers.
             num_convs: Number of convolutions in each tower.
-            norm: "GN" (32 groups) or "none".
-            deformable: Which convolutions of each tower are deformable: "none", "last" or "all".
             modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
             prior_prob: Probability of a class, and of a mask's pixels, at initialization.
+            grid_options: The other arguments of :class:`GridHead`.
 
         Raises:
             ConfigError: An argument is out of range, or the numbers of levels differ.
         """
-        super().__init__()
-        check_length(f"{KEY}.NUM_GRIDS", num_grids, f"{KEY}.IN_FEATURES", len(in_strides))
-        check_length(f"{KEY}.STRIDES", level_strides, f"{KEY}.IN_FEATURES", len(in_strides))
-        if any(stride % 8 for stride in level_strides):
-            raise ConfigError(f"{KEY}.STRIDES must be multiples of 8, not {list(level_strides)}")
-        check_at_least(f"{KEY}.NUM_CLASSES", num_classes, 1)
-        check_at_least(f"{KEY}.NUM_INSTANCE_CONVS", num_convs, 1)
-        check_choice(f"{KEY}.NORM", norm, TOWER_NORMS)
-        check_choice(f"{KEY}.DEFORM_IN_INSTANCE", deformable, TOWER_DEFORMABLE)
-        check_groups(f"{KEY}.INSTANCE_CHANNELS", channels, norm)
-        self.in_strides = list(in_strides)
-        self.level_strides = list(level_strides)
-        self.num_grids = list(num_grids)
-        tower = partial(
-            conv_tower,
+        super().__init__(
+            key=KEY,
+            in_channels=in_channels,
+            level_strides=level_strides,
+            num_classes=num_classes,
             channels=channels,
             num_convs=num_convs,
-            norm=norm,
-            bias=norm == "none",
-            deformable=deformable,
             modulated=modulated,
+            **grid_options,
         )
-        self.cate_tower = tower(in_channels)
+        if any(stride % 8 for stride in level_strides):
+            raise ConfigError(f"{KEY}.STRIDES must be multiples of 8, not {list(level_strides)}")
         self.cate_pred = nn.Conv2d(channels, num_classes, 3, padding=1)
         for name, num_coordinates in self.mask_towers.items():
-            self.add_module(name, tower(in_channels + num_coordinates))
+            self.add_module(name, self.make_tower(in_channels + num_coordinates))
         self.add_mask_outputs(channels)
         init_convs_normal_(self)
         for name, parameter in self.named_parameters():
@@ -107,7 +88,7 @@ class GridHead(nn.Module):
         Args:
             features: L feature maps (N, C, Hi, Wi) with the strides ``in_strides``.
         """
-        levels = resize_levels(features, self.in_strides, self.level_strides)
+        levels = self.resize(features)
         class_logits = []
         for level, side in zip(levels, self.num_grids, strict=True):
             cells = F.interpolate(level, (side, side), mode="bilinear", align_corners=False)
@@ -119,7 +100,7 @@ class GridHead(nn.Module):
         raise NotImplementedError
 
 
-class SOLOHead(GridHead):
+class SOLOHead(CellMasksHead):
     """SOLO: each level has one mask map for each cell."""
 
     mask_towers: ClassVar[Mapping[str, int]] = {"mask_tower": 2}
@@ -139,7 +120,7 @@ class SOLOHead(GridHead):
         )
 
 
-class DecoupledSOLOHead(GridHead):
+class DecoupledSOLOHead(CellMasksHead):
     """Decoupled SOLO: each level has a mask map for each column and one for each row, from towers of their own."""
 
     mask_towers: ClassVar[Mapping[str, int]] = {"mask_tower_x": 1, "mask_tower_y": 1}
@@ -179,7 +160,7 @@ class DecoupledLightSOLOHead(DecoupledSOLOHead):
         return features, features
 
 
-HEADS: dict[str, type[GridHead]] = {
+HEADS: dict[str, type[CellMasksHead]] = {
     "plain": SOLOHead,
     "decoupled": DecoupledSOLOHead,
     "decoupled_light": DecoupledLightSOLOHead,

@@ -19,7 +19,7 @@ from ..solov2.ground_truth import MASK_STRIDE
 from ..solov2.losses import class_loss
 from .decode import cell_probabilities, decode_batch
 from .ground_truth import convert_ground_truth
-from .heads import HEADS, KEY, GridHead
+from .heads import HEADS, KEY, CellMasksHead
 from .losses import mask_loss
 from .predictions import Predictions
 from .targets import SOLOTargets, build_targets
@@ -30,7 +30,7 @@ class SOLO(GridSegmentor):
     """SOLO. See :class:`InstanceSegmentor` for inputs and outputs, ``docs/systems/solo.md`` for the method."""
 
     @configurable
-    def __init__(self, *, head: GridHead, **kwargs: Any) -> None:
+    def __init__(self, *, head: CellMasksHead, **kwargs: Any) -> None:
         """
         Args:
             head: Computes class logits and what masks are made from; its ``num_grids`` are also those of the targets.

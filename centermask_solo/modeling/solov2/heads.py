@@ -9,16 +9,16 @@ import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...ops.grids import append_coordinates
-from ...ops.levels import resize_levels
 from ...utils.errors import ConfigError
-from ..layers import TOWER_DEFORMABLE, TOWER_NORMS, DeformConv2d, conv_tower, init_convs_normal_
-from ..option_checks import check_at_least, check_choice, check_groups, check_length
+from ..layers import TOWER_NORMS, DeformConv2d, init_convs_normal_
+from ..option_checks import check_choice, check_groups
+from .grid_head import GridHead
 from .ground_truth import MASK_STRIDE
 
 KEY = "MODEL.SOLOV2"
@@ -38,7 +38,7 @@ class SOLOv2Predictions(NamedTuple):
     mask_features: Tensor
 
 
-class SOLOv2InstanceHead(nn.Module):
+class SOLOv2InstanceHead(GridHead):
     """Class logits and mask kernels of each cell of each level's grid, from two towers shared by all levels.
 
     Source: SOLOv2 (arXiv 2003.10152), section 3.1; sizes and order of operations as in AdelaiDet.
@@ -50,59 +50,38 @@ class SOLOv2InstanceHead(nn.Module):
         self,
         *,
         in_channels: int,
-        in_strides: Sequence[int],
-        level_strides: Sequence[int],
-        num_grids: Sequence[int],
         num_classes: int,
         kernel_length: int,
         channels: int = 512,
         num_convs: int = 4,
-        norm: str = "GN",
-        deformable: str = "none",
         modulated: bool = True,
         prior_prob: float = 0.01,
+        **grid_options: Any,
     ) -> None:
         """
         Args:
             in_channels: Number of channels of every input feature map.
-            in_strides: Strides of the input feature maps, input pixels.
-            level_strides: Strides to which they are resized before the coordinates are appended, input pixels.
-            num_grids: Cells per side S of each level's grid.
             num_classes: Number of foreground classes K.
             kernel_length: Length E of a kernel.
             channels: Width of both towers.
             num_convs: Number of convolutions in each tower.
-            norm: "GN" (32 groups) or "none".
-            deformable: Which convolutions of each tower are deformable: "none", "last" or "all".
             modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
             prior_prob: Class probability of a cell at initialization.
+            grid_options: The other arguments of :class:`GridHead`.
 
         Raises:
             ConfigError: An argument is out of range, or the numbers of levels differ.
         """
-        super().__init__()
-        check_length(f"{KEY}.NUM_GRIDS", num_grids, f"{KEY}.IN_FEATURES", len(in_strides))
-        check_length(f"{KEY}.STRIDES", level_strides, f"{KEY}.IN_FEATURES", len(in_strides))
-        check_at_least(f"{KEY}.NUM_CLASSES", num_classes, 1)
-        check_at_least(f"{KEY}.NUM_INSTANCE_CONVS", num_convs, 1)
-        check_choice(f"{KEY}.NORM", norm, TOWER_NORMS)
-        check_choice(f"{KEY}.DEFORM_IN_INSTANCE", deformable, TOWER_DEFORMABLE)
-        check_groups(f"{KEY}.INSTANCE_CHANNELS", channels, norm)
-        self.in_strides = list(in_strides)
-        self.level_strides = list(level_strides)
-        self.num_grids = list(num_grids)
-
-        tower = partial(
-            conv_tower,
+        super().__init__(
+            key=KEY,
+            in_channels=in_channels,
+            num_classes=num_classes,
             channels=channels,
             num_convs=num_convs,
-            norm=norm,
-            bias=norm == "none",
-            deformable=deformable,
             modulated=modulated,
+            **grid_options,
         )
-        self.cate_tower = tower(in_channels)
-        self.kernel_tower = tower(in_channels + 2)  # x and y
+        self.kernel_tower = self.make_tower(in_channels + 2)  # x and y
         self.cate_pred = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.kernel_pred = nn.Conv2d(channels, kernel_length, 3, padding=1)
         init_convs_normal_(self)
@@ -118,8 +97,7 @@ class SOLOv2InstanceHead(nn.Module):
             Class logits, L x (N, K, S, S), and kernels, L x (N, E, S, S), in the order of ``features``.
         """
         class_logits, kernels = [], []
-        levels = resize_levels(features, self.in_strides, self.level_strides)
-        for level, size in zip(levels, self.num_grids, strict=True):
+        for level, size in zip(self.resize(features), self.num_grids, strict=True):
             # Coordinates are appended before resizing, as the published weights expect.
             cells = F.interpolate(append_coordinates(level), (size, size), mode="bilinear", align_corners=False)
             kernels.append(self.kernel_pred(self.kernel_tower(cells)))
