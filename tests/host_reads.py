@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from centermask_solo.ops.host_reads import avoiding_host_reads
 
 # Operators whose result's size depends on data, or that copy data to the host.
 READS = {
@@ -24,6 +29,7 @@ READS = {
 }
 # Operators that take a mask as an index, whose size they must read.
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+COPIES = ("aten::_to_copy", "aten::copy_")
 
 METHODS = ("tolist", "numpy", "cpu")  # of tensors
 
@@ -31,7 +37,8 @@ METHODS = ("tolist", "numpy", "cpu")  # of tensors
 class HostReads(TorchDispatchMode):
     """A context that counts operators that would synchronize a GPU with its host, and refuses them beyond a limit.
 
-    ``tolist``, ``numpy`` and ``cpu`` count too, although they do not reach the dispatcher for tensors on a CPU.
+    ``tolist``, ``numpy`` and ``cpu`` count too, although they do not reach the dispatcher for tensors on a CPU. Copies
+    between devices count where there are any: see :func:`fake_gpu`.
 
     Attributes:
         reads: Names of the operators that did, in order.
@@ -56,20 +63,29 @@ class HostReads(TorchDispatchMode):
         for name in METHODS:
             delattr(torch.Tensor, name)  # uncovers the inherited method
 
-    def _noting(self, name: str) -> Any:
+    def _noting(self, name: str) -> Callable[..., Any]:
         method = getattr(torch.Tensor, name)
 
         def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             self.note(f"Tensor.{name}")
+            if name == "tolist" and isinstance(tensor, FakeTensor):  # it has no values: as if all were 1
+                with torch.utils._python_dispatch._disable_current_modes():
+                    return torch.ones(tensor.shape, dtype=tensor.dtype).tolist()
             return method(tensor, *args, **kwargs)
 
         return read
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         name = func.name()
-        if name in READS or (name.split(".")[0] in INDEXING and _indexes_by_mask(args[1])):
+        base = name.split(".")[0]
+        if name in READS:
             self.note(name)
-        return func(*args, **(kwargs or {}))
+        elif base in INDEXING and _must_read(args[0], args[1]):
+            self.note(f"{name} by a mask, or from another device")
+        elif base in COPIES and _waits(base, args, kwargs):
+            self.note(f"{name} from {args[-1].device} to {kwargs.get('device', args[0].device)}")
+        return func(*args, **kwargs)
 
     def note(self, name: str) -> None:
         """Count one read, by its name."""
@@ -78,5 +94,46 @@ class HostReads(TorchDispatchMode):
             raise AssertionError(f"{len(self.reads)} host reads, where {self.limit} are allowed: {self.reads}")
 
 
-def _indexes_by_mask(indices: Any) -> bool:
-    return any(x is not None and x.dtype in (torch.bool, torch.uint8) for x in indices)
+def _must_read(values: torch.Tensor, indices: Any) -> bool:
+    given = [x for x in indices if x is not None]
+    return any(x.dtype in (torch.bool, torch.uint8) or x.device != values.device for x in given)
+
+
+def _waits(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether a copy goes to the host, or makes the host wait until it has arrived."""
+    if name == "aten::copy_":
+        to, source = args[0].device, args[1]
+        non_blocking = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
+        if source.ndim == 0 and source.device.type == "cpu":
+            return False  # a number, passed to a kernel
+    else:
+        source, to, non_blocking = args[0], torch.device(kwargs.get("device") or args[0].device), None
+        non_blocking = kwargs.get("non_blocking", False)
+    if source.device.type == to.type:
+        return False
+    return to.type == "cpu" or not non_blocking
+
+
+@contextmanager
+def fake_gpu(limit: int | None = None) -> Iterator[HostReads]:
+    """Return a context in which device "cuda" exists, without values, so that a wrong device or a copy shows, too.
+
+    Models must be built within it. Whatever is read on the host is 1.
+
+    Args:
+        limit: As in :class:`HostReads`.
+    """
+    torch._C._ensureCUDADeviceGuardSet()
+    with FakeTensorMode(allow_non_fake_inputs=True), HostReads(limit) as reads:
+        yield reads
+
+
+@contextmanager
+def cpu_as_gpu(limit: int | None = None) -> Iterator[HostReads]:
+    """Return a context in which a CPU computes what a GPU would.
+
+    Args:
+        limit: As in :class:`HostReads`.
+    """
+    with avoiding_host_reads(), HostReads(limit) as reads:
+        yield reads

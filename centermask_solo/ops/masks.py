@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .chunks import rows_per_chunk
+from .host_reads import avoids_host_reads
 
 TILE = 256  # output rows and columns interpolated together: few source pixels, so a cheap matrix product
 
@@ -70,7 +71,7 @@ def mask_windows(masks: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     Args:
         masks: (M, h, w) bool.
     """
-    if masks.device.type != "cpu":
+    if avoids_host_reads(masks.device):
         yield slice(0, len(masks)), slice(0, masks.shape[1]), slice(0, masks.shape[2])
         return
     for i, (x0, y0, x1, y1) in enumerate(masks_to_boxes(masks).int().tolist()):
@@ -103,8 +104,8 @@ class AxisResize(NamedTuple):
 
     Attributes:
         weights: (n_out, n_in) float32; each output pixel is the mean of source pixels with these weights.
-        first: First source pixel that each output pixel reads, ascending.
-        last: Last source pixel that each output pixel reads, ascending.
+        first: First source pixel that each output pixel reads, or one before it, ascending.
+        last: Last source pixel that each output pixel reads, or one behind it, ascending.
     """
 
     weights: Tensor
@@ -135,17 +136,21 @@ def axis_resize(
         scale: Factor of the first interpolation.
         crop: Number of pixels to keep of its result; None for all.
     """
-    pixels = torch.eye(size)[None]
+    pixels = torch.eye(size, device=device)[None]
     if scale != 1:
         pixels = F.interpolate(pixels, scale_factor=scale, mode="linear", align_corners=False)
     pixels = pixels[..., :crop]
+    step = pixels.shape[-1] / (scale * output_size)  # source pixels per output pixel
     if pixels.shape[-1] != output_size:
         pixels = F.interpolate(pixels, output_size, mode="linear", align_corners=False)
     weights = pixels[0].T.contiguous()
+    if avoids_host_reads(device):
+        # Each of the two interpolations reads up to one pixel beyond the ends of an output pixel.
+        first = [max(int(i * step) - 2, 0) for i in range(output_size)]
+        last = [min(int((i + 1) * step) + 2, size - 1) for i in range(output_size)]
+        return AxisResize(weights, first, last)
     read = (weights != 0).byte()
-    first = read.argmax(dim=1)
-    last = size - 1 - read.flip(1).argmax(dim=1)
-    return AxisResize(weights.to(device), first.tolist(), last.tolist())
+    return AxisResize(weights, read.argmax(dim=1).tolist(), (size - 1 - read.flip(1).argmax(dim=1)).tolist())
 
 
 def resize_and_threshold_(
@@ -157,8 +162,8 @@ def resize_and_threshold_(
 ) -> None:
     """Set the pixels of ``masks`` whose resized probability exceeds ``threshold``, in place.
 
-    A resized pixel is a mean of its source pixels, so it can exceed the threshold only if one of them does. Pixels
-    outside the window around each object are never computed.
+    A resized pixel is a mean of its source pixels, so it can exceed the threshold only if one of them does. On a CPU,
+    pixels outside the window around each object are never computed.
 
     Args:
         masks: (M, H, W) bool, all False; written in place.
@@ -167,19 +172,11 @@ def resize_and_threshold_(
         columns: Resizing from w to W.
         threshold: Non-negative, below 1; compared strictly.
     """
-    above = probabilities if probabilities.dtype == torch.bool else probabilities > threshold
-    boxes = masks_to_boxes(above).int().tolist()  # the only synchronization with the device
-    group = _group_size(probabilities)
-    for start in range(0, len(boxes), group):
-        found = [box for box in boxes[start : start + group] if box[2] > box[0]]
-        if not found:
-            continue
-        lefts, tops, rights, bottoms = zip(*found, strict=True)
-        x0, x1 = columns.reached_by(min(lefts), max(rights))
-        y0, y1 = rows.reached_by(min(tops), max(bottoms))
+    for here, left, top, right, bottom in _object_windows(probabilities, threshold):
+        x0, x1 = columns.reached_by(left, right)
+        y0, y1 = rows.reached_by(top, bottom)
         if x0 >= x1 or y0 >= y1:
             continue  # cropped away entirely
-        here = slice(start, start + group)
         source = rows.sources(y0, y1)
         for x, x_stop in _tiles(x0, x1):
             read = columns.sources(x, x_stop)
@@ -190,13 +187,23 @@ def resize_and_threshold_(
                 torch.gt(values, threshold, out=masks[here, y:y_stop, x:x_stop])
 
 
+def _object_windows(probabilities: Tensor, threshold: float) -> Iterator[tuple[slice, int, int, int, int]]:
+    """Yield which masks to resize together, and the left, top, right and bottom of the pixels above the threshold.
+
+    One mask at a time on a CPU; elsewhere groups in bounded memory, with the whole size.
+    """
+    num_masks, height, width = probabilities.shape
+    if avoids_host_reads(probabilities.device):
+        group = rows_per_chunk(2 * 4 * max(height, TILE) * TILE)  # one axis resized, then both
+        for start in range(0, num_masks, group):
+            yield slice(start, start + group), 0, 0, width, height
+        return
+    above = probabilities if probabilities.dtype == torch.bool else probabilities > threshold
+    for i, (x0, y0, x1, y1) in enumerate(masks_to_boxes(above).int().tolist()):
+        if x1 > x0:
+            yield slice(i, i + 1), x0, y0, x1, y1
+
+
 def _tiles(start: int, stop: int) -> list[tuple[int, int]]:
     """Return the range in pieces of at most ``TILE``, as (start, stop) pairs."""
     return [(i, min(i + TILE, stop)) for i in range(start, stop, TILE)]
-
-
-def _group_size(probabilities: Tensor) -> int:
-    """Return how many masks share a window: one on a CPU, where a loop is cheaper than extra pixels; more on a GPU."""
-    if probabilities.device.type == "cpu":
-        return 1
-    return rows_per_chunk(2 * 4 * max(probabilities.shape[1], TILE) * TILE)  # one axis resized, then both

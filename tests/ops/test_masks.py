@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.structures import BitMasks
 
 from centermask_solo.ops import masks as ops
+from centermask_solo.ops.host_reads import avoiding_host_reads
 from centermask_solo.ops.masks import (
     axis_resize,
     mask_intersections,
@@ -16,6 +19,7 @@ from centermask_solo.ops.masks import (
     resize_and_threshold_,
 )
 from tests.counting import CountedFloats
+from tests.host_reads import HostReads
 from tests.oracles import ops as oracles
 
 
@@ -98,6 +102,7 @@ def test_what_an_output_pixel_reads():
     assert start >= stop  # beyond the crop nothing is read
 
 
+WAYS = {"read": nullcontext, "not read": avoiding_host_reads}
 SIZES = [
     ((24, 36), (93, 139), (93, 139)),
     ((24, 36), (93, 139), (47, 300)),
@@ -108,43 +113,61 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("size", "image_size", "output_size"), SIZES)
-@pytest.mark.parametrize("group", [1, 4])
-def test_only_windows_are_resized_and_nothing_is_missed(monkeypatch, size, image_size, output_size, group):
-    """The same masks as from whole images, whether each mask has its own window or several share one."""
-    monkeypatch.setattr(ops, "_group_size", lambda *_: group)
+@pytest.mark.parametrize("where", WAYS.values(), ids=WAYS)
+def test_only_windows_are_resized_and_nothing_is_missed(monkeypatch, size, image_size, output_size, where):
+    """The same masks as from whole images, whether each mask has its own window or groups of them are whole."""
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 4 * 8 * 256 * 256)
     probabilities = blobs(3, 10, *size)
     expected = F.interpolate(probabilities[None], scale_factor=4, mode="bilinear", align_corners=False)
     expected = expected[..., : image_size[0], : image_size[1]]
     expected = F.interpolate(expected, output_size, mode="bilinear", align_corners=False)[0]
     for threshold in (0.5, 0.2):
         masks = torch.zeros(10, *output_size, dtype=torch.bool)
-        rows, columns = (
-            axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
-            for n, out, crop in zip(size, output_size, image_size, strict=True)
-        )
-        resize_and_threshold_(masks, probabilities, rows, columns, threshold)
+        with where():
+            rows, columns = (
+                axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
+                for n, out, crop in zip(size, output_size, image_size, strict=True)
+            )
+            resize_and_threshold_(masks, probabilities, rows, columns, threshold)
         clear = (expected - threshold).abs() > 1e-5
         assert torch.equal(masks[clear], (expected > threshold)[clear])
         assert clear.float().mean() > 0.999
         assert masks.any()
 
 
-@pytest.mark.parametrize("group", [1, 4])
-def test_masks_without_a_pixel_stay_empty(monkeypatch, group):
-    monkeypatch.setattr(ops, "_group_size", lambda *_: group)
+@pytest.mark.parametrize("where", WAYS.values(), ids=WAYS)
+def test_masks_without_a_pixel_stay_empty(where):
     probabilities = torch.full((5, 6, 6), 0.5)
     probabilities[2, 0, 5] = 0.9  # beyond the crop
-    rows, columns = (axis_resize(6, 10, torch.device("cpu"), scale=4, crop=10) for _ in range(2))
-    masks = torch.zeros(5, 10, 10, dtype=torch.bool)
-    resize_and_threshold_(masks, probabilities, rows, columns, 0.5)
-    assert not masks.any()
-    resize_and_threshold_(masks[:0], probabilities[:0], rows, columns, 0.5)
+    with where():
+        rows, columns = (axis_resize(6, 10, torch.device("cpu"), scale=4, crop=10) for _ in range(2))
+        masks = torch.zeros(5, 10, 10, dtype=torch.bool)
+        resize_and_threshold_(masks, probabilities, rows, columns, 0.5)
+        assert not masks.any()
+        resize_and_threshold_(masks[:0], probabilities[:0], rows, columns, 0.5)
 
 
-def test_masks_share_windows_where_launches_cost_more_than_pixels():
-    assert ops._group_size(torch.empty(100, 200, 336)) == 1
-    assert ops._group_size(torch.empty(100, 200, 336, device="meta")) == 64
-    assert ops._group_size(torch.empty(1, 10**6, 9, device="meta")) == 1
+def test_resizing_without_reads(monkeypatch):
+    """On a GPU groups of masks are resized whole, in bounded memory, and no number is read on the host."""
+    probabilities, groups = torch.rand(200, 200, 336), []
+    original = ops.AxisResize.reached_by
+    monkeypatch.setattr(ops.AxisResize, "reached_by", lambda *args: groups.append(args[1:]) or original(*args))
+    with avoiding_host_reads(), HostReads(limit=0):
+        rows, columns = axis_resize(200, 80, torch.device("cpu")), axis_resize(336, 130, torch.device("cpu"))
+        resize_and_threshold_(torch.zeros(200, 80, 130, dtype=torch.bool), probabilities, rows, columns, 0.5)
+    assert groups == [(0, 336), (0, 200)] * 4  # 64 masks at a time
+
+
+@pytest.mark.parametrize(("size", "image_size", "output_size"), SIZES)
+def test_without_reads_the_pixels_that_are_read_are_bounded(size, image_size, output_size):
+    for n, crop, out in zip(size, image_size, output_size, strict=True):
+        exact = axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
+        with avoiding_host_reads():
+            bounds = axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
+        assert torch.equal(bounds.weights, exact.weights)
+        for name, sign in (("first", 1), ("last", -1)):
+            got, expected = getattr(bounds, name), getattr(exact, name)
+            assert all(0 <= sign * (y - x) <= 3 for x, y in zip(got, expected, strict=True)), name
 
 
 def test_windows_have_every_pixel_of_their_masks():

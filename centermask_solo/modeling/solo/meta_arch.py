@@ -144,10 +144,10 @@ class SOLO(GridSegmentor):
         return height // MASK_STRIDE, width // MASK_STRIDE
 
     @torch.no_grad()
-    def postprocess(
+    def paste(
         self, instances: Instances, predictions: Predictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
-        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`."""
+    ) -> tuple[Instances, Tensor]:
+        """Return the detections of one image at ``output_size``, and which stay: see ``InstanceSegmentor.paste``."""
         size = self._mask_size(predictions)
         masks = full_masks(
             instances.cells,

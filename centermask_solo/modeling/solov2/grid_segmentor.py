@@ -94,25 +94,21 @@ class GridSegmentor(InstanceSegmentor):
         return Instances(kept.image_size, **{k: kept.get(k) for k in candidates if k != "pred_masks"})
 
     @staticmethod
-    def finish(instances: Instances, masks: Tensor) -> Instances:
-        """Return detections with ``masks`` (M, H, W) bool and the boxes around them.
+    def finish(instances: Instances, masks: Tensor) -> tuple[Instances, Tensor]:
+        """Return detections with ``masks`` (M, H, W) bool and the boxes around them, and which have pixels, (M,) bool.
 
         Differs: detections whose mask has no pixel at this size or within the image are dropped, because their boxes
             would be empty. The published code keeps them.
         """
         boxes = masks_to_boxes(masks)
-        kept = (boxes[:, 2] > 0).nonzero().flatten()
-        if len(kept) < len(masks):
-            for to, row in enumerate(kept.tolist()):
-                masks[to] = masks[row]  # in place, as a copy would double the memory
-            masks = masks[: len(kept)]
-        return Instances(
+        found = Instances(
             (masks.shape[1], masks.shape[2]),
-            pred_boxes=Boxes(boxes[kept]),
-            scores=instances.scores[kept],
-            pred_classes=instances.pred_classes[kept],
+            pred_boxes=Boxes(boxes),
+            scores=instances.scores,
+            pred_classes=instances.pred_classes,
             pred_masks=masks,
         )
+        return found, boxes[:, 2] > 0
 
     def weighted(self, mask_loss: Tensor, class_loss: Tensor) -> dict[str, Tensor]:
         """Return ``loss_ins`` and ``loss_cate``, the authors' names, from the two means."""

@@ -156,10 +156,10 @@ class SOLOv2(GridSegmentor):
         return list(map(lambda found, size: self.keep(found._asdict(), size), candidates, image_sizes))
 
     @torch.no_grad()
-    def postprocess(
+    def paste(
         self, instances: Instances, predictions: SOLOv2Predictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
-        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`."""
+    ) -> tuple[Instances, Tensor]:
+        """Return the detections of one image at ``output_size``, and which stay: see ``InstanceSegmentor.paste``."""
         masks = decode_full_masks(
             instances.kernels,
             predictions.mask_features[index],
