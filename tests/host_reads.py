@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,17 +117,26 @@ def _waits(name: str, args: Any, kwargs: Any) -> bool:
 
 
 @contextmanager
-def fake_gpu(limit: int | None = None) -> Iterator[HostReads]:
-    """Return a context in which device "cuda" exists, without values, so that a wrong device or a copy shows, too.
+def fake_gpu(model: nn.Module, limit: int | None = None) -> Iterator[tuple[nn.Module, HostReads]]:
+    """Return a context in which a copy of a model lives on device "cuda", without values, and the reads there.
 
-    Models must be built within it. Whatever is read on the host is 1.
+    It shows a wrong device, too, and copies between devices that wait. Whatever is read on the host is 1.
 
     Args:
+        model: On the CPU.
         limit: As in :class:`HostReads`.
     """
+    model = copy.deepcopy(model)
     torch._C._ensureCUDADeviceGuardSet()
-    with FakeTensorMode(allow_non_fake_inputs=True), HostReads(limit) as reads:
-        yield reads
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, x in tensors.items():
+                    if x is not None:
+                        there = torch.empty_like(x, device="cuda")
+                        tensors[name] = nn.Parameter(there, False) if isinstance(x, nn.Parameter) else there
+        with HostReads(limit) as reads:
+            yield model, reads
 
 
 @contextmanager
