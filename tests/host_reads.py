@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
+import numpy as np
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
@@ -56,24 +58,31 @@ class HostReads(TorchDispatchMode):
         self.reads: list[str] = []
 
     def __enter__(self) -> Any:
+        self._patches = ExitStack()
         for name in METHODS:
-            setattr(torch.Tensor, name, self._noting(name))
+            self._patches.enter_context(mock.patch.object(torch.Tensor, name, self._noting(name)))
+        self._patches.enter_context(mock.patch.object(FakeTensor, "tolist", self._list_of_ones))
         return super().__enter__()
 
     def __exit__(self, *args: Any) -> None:
         super().__exit__(*args)
-        for name in METHODS:
-            delattr(torch.Tensor, name)  # uncovers the inherited method
+        self._patches.close()
 
     def _noting(self, name: str) -> Callable[..., Any]:
         method = getattr(torch.Tensor, name)
 
         def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             self.note(f"Tensor.{name}")
-            if name == "tolist" and isinstance(tensor, FakeTensor):  # it has no values: as if all were 1
-                with torch.utils._python_dispatch._disable_current_modes():
-                    return torch.ones(tensor.shape, dtype=tensor.dtype).tolist()
             return method(tensor, *args, **kwargs)
+
+        return read
+
+    @property
+    def _list_of_ones(self) -> Callable[[torch.Tensor], Any]:
+        def read(tensor: torch.Tensor) -> Any:
+            """Return a list, although the tensor has no values."""
+            self.note("Tensor.tolist")
+            return np.ones(tensor.shape, str(tensor.dtype).removeprefix("torch.")).tolist()
 
         return read
 

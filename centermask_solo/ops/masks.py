@@ -37,9 +37,30 @@ def mask_iou(masks: Tensor) -> Tensor:
     Args:
         masks: (M, h, w) bool.
     """
-    shared = mask_intersections(masks)
-    areas = shared.diagonal()
-    return shared / (areas[:, None] + areas - shared).clamp(min=1)
+    return _iou_of(mask_intersections(masks))
+
+
+def batch_mask_iou(masks: Tensor, at_once: int = 128) -> Tensor:
+    """Return the IoU of every pair of masks of an image, (N, M, M) float32: :func:`mask_iou` in fixed shapes.
+
+    Args:
+        masks: (N, M, h, w) bool.
+        at_once: Number of masks that are compared with as many others at once, which bounds the memory.
+    """
+    groups = masks.flatten(2).split(at_once, dim=1)
+    blocks: list[list[Tensor]] = []
+    with torch.autocast(masks.device.type, enabled=False):
+        for i, group in enumerate(groups):
+            values = group.float()
+            above = [row[i].transpose(1, 2) for row in blocks]  # the same pairs in the other order
+            blocks.append(above + [values @ other.float().transpose(1, 2) for other in groups[i:]])
+    return _iou_of(torch.cat([torch.cat(row, dim=2) for row in blocks], dim=1))
+
+
+def _iou_of(shared: Tensor) -> Tensor:
+    """Return the IoUs of masks, (..., M, M), from the numbers of pixels that they share."""
+    areas = shared.diagonal(dim1=-2, dim2=-1)
+    return shared / (areas[..., :, None] + areas[..., None, :] - shared).clamp(min=1)
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:
@@ -48,18 +69,30 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     Args:
         masks: (M, h, w) bool.
     """
-    # amax of bytes is many times faster on a CPU than any() of booleans. Traces cannot reinterpret them without a copy.
-    values = masks.byte() if torch.jit.is_tracing() else masks.view(torch.uint8)
-    x0, x1 = _extent(values.amax(dim=1)) if masks.numel() else (masks.new_zeros(len(masks), dtype=torch.int64),) * 2
-    y0, y1 = _extent(values.amax(dim=2)) if masks.numel() else (x0, x1)
-    return torch.stack([x0, y0, x1, y1], dim=1).float()
+    if not masks.numel():
+        return torch.zeros(len(masks), 4, device=masks.device)
+    values = masks.view(torch.uint8)  # whose amax is many times faster on a CPU than any() of booleans
+    return extents_to_boxes(values.amax(dim=1), values.amax(dim=2))
+
+
+def extents_to_boxes(columns: Tensor, rows: Tensor) -> Tensor:
+    """Return the tight boxes of masks, (..., 4) float32 as :func:`masks_to_boxes` does; can be exported.
+
+    Args:
+        columns: (..., w), 1 where a mask has a pixel, else 0.
+        rows: (..., h), likewise.
+    """
+    (x0, x1), (y0, y1) = _extent(columns), _extent(rows)
+    return torch.stack([x0, y0, x1, y1], dim=-1).float()
 
 
 def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first index of a 1 and one past the last in each row of (M, n) uint8; both 0 if there is none."""
-    first = present.argmax(dim=1)
-    end = present.shape[1] - present.flip(1).argmax(dim=1)
-    return first, torch.where(present.amax(dim=1) > 0, end, 0)
+    """Return the first index of a 1 and one past the last in each row of (..., n); both 0 if there is none."""
+    size = present.shape[-1]
+    index = torch.arange(size, device=present.device)
+    end = torch.where(present > 0, index + 1, 0).amax(dim=-1)
+    before_end = torch.where(present > 0, size - index, 0).amax(dim=-1)
+    return torch.where(end > 0, size - before_end, 0), end
 
 
 def mask_windows(masks: Tensor) -> Iterator[tuple[slice, slice, slice]]:

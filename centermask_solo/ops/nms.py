@@ -14,29 +14,29 @@ MATRIX_NMS_KERNELS = ("gaussian", "linear")
 
 
 def competing_overlaps(ious: Tensor, classes: Tensor | None) -> Tensor:
-    """Return the overlap of each instance (column) with each better competitor (row), 0 elsewhere: (M, M).
+    """Return the overlap of each instance (column) with each better competitor (row), 0 elsewhere: (..., M, M).
 
     Args:
-        ious: (M, M) float, overlaps in 0..1 of instances ranked best first.
-        classes: (M,) int64; only instances of the same class compete. None: all compete.
+        ious: (..., M, M) float, overlaps in 0..1 of instances ranked best first.
+        classes: (..., M) int64; only instances of the same class compete. None: all compete.
     """
     overlaps = ious.triu(diagonal=1)
-    return overlaps if classes is None else overlaps * (classes[:, None] == classes)
+    return overlaps if classes is None else overlaps * (classes[..., :, None] == classes[..., None, :])
 
 
 def matrix_nms(
     ious: Tensor, classes: Tensor | None, scores: Tensor, kernel: str = "gaussian", sigma: float = 2.0
 ) -> Tensor:
-    """Return the scores after Matrix NMS, (M,) in the given order; scores only decrease and no instance is dropped.
+    """Return the scores after Matrix NMS, (..., M) in the given order; they only decrease, and no instance is dropped.
 
     The score is multiplied by the smallest ``f(u) / f(o)`` over all better instances, where u is the overlap with the
     better instance, o is the largest overlap of that instance with one that is better still, and f(u) is
     exp(-sigma u²) or 1 - u. Ties are broken by order.
 
     Args:
-        ious: (M, M) float, overlaps in 0..1 of instances ranked best first.
-        classes: (M,) int64; only instances of the same class compete. None: all compete.
-        scores: (M,) float, descending.
+        ious: (..., M, M) float, overlaps in 0..1 of instances ranked best first.
+        classes: (..., M) int64; only instances of the same class compete. None: all compete.
+        scores: (..., M) float, descending.
         kernel: f, "gaussian" or "linear".
         sigma: Factor in the exponent of the Gaussian.
 
@@ -49,20 +49,20 @@ def matrix_nms(
     """
     if kernel not in MATRIX_NMS_KERNELS:
         raise ValueError(f"the Matrix NMS kernel must be one of {', '.join(MATRIX_NMS_KERNELS)}, not {kernel!r}")
-    if len(scores) == 0:
+    if scores.shape[-1] == 0:
         return scores.clone()
     # u: overlap of each instance (column) with every better one (row).
     overlaps = competing_overlaps(ious, classes)
     # o: how strongly each of those better instances (row) is suppressed itself.
-    of_better = overlaps.amax(dim=0)[:, None]
+    of_better = overlaps.amax(dim=-2)[..., None]
     # Decay: the smallest f(u) / f(o) over all better instances, at most 1.
     if kernel == "gaussian":
         # The smallest ratio of exponentials is the exponential of the largest difference.
-        decay = torch.exp(-sigma * (overlaps.square() - of_better.square()).amax(dim=0).clamp(min=0))
+        decay = torch.exp(-sigma * (overlaps.square() - of_better.square()).amax(dim=-2).clamp(min=0))
     else:
         remaining, remaining_of_better = 1 - overlaps, 1 - of_better
         ratios = torch.where(remaining == 0, 0.0, remaining / remaining_of_better)
-        decay = ratios.amin(dim=0).clamp(max=1)
+        decay = ratios.amin(dim=-2).clamp(max=1)
     return scores * decay
 
 

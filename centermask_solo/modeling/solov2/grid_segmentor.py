@@ -12,6 +12,7 @@ from torch import Tensor
 from ...ops.masks import masks_to_boxes
 from ..instance_segmentor import InstanceSegmentor
 from ..option_checks import check_length, check_probability
+from .grid_head import GridHead
 from .ground_truth import MASK_STRIDE
 
 NMS_INPUTS = ("pred_masks", "pred_boxes")  # what the rules of NMS can compare
@@ -20,8 +21,11 @@ NMS_INPUTS = ("pred_masks", "pred_boxes")  # what the rules of NMS can compare
 class GridSegmentor(InstanceSegmentor):
     """A one-stage instance segmentor in which an object belongs to the cells around its center.
 
-    A subclass supplies the verbs of :class:`InstanceSegmentor`, with the help of :meth:`keep` and :meth:`finish`.
+    A subclass supplies the verbs of :class:`InstanceSegmentor`, with the help of :meth:`keep` and :meth:`finish`, and
+    its head as ``ins_head``.
     """
+
+    ins_head: GridHead
 
     def __init__(
         self,
@@ -77,6 +81,16 @@ class GridSegmentor(InstanceSegmentor):
             "test_score_thresh": node.SCORE_THRESH_TEST,
             "test_mask_thresh": node.MASK_THRESH_TEST,
             "test_max_candidates": node.PRE_NMS_TOPK_TEST,
+        }
+
+    @property
+    def decode_options(self) -> dict[str, Any]:
+        """The arguments of decoding that are the same for all images."""
+        return {
+            "strides": self.ins_head.level_strides,
+            "score_thresh": self.test_score_thresh,
+            "mask_thresh": self.test_mask_thresh,
+            "max_candidates": self.test_max_candidates,
         }
 
     def keep(self, candidates: dict[str, Tensor], image_size: tuple[int, int]) -> Instances:
