@@ -35,7 +35,7 @@ def mask_nms(candidates: NMSCandidates, options: NMSOptions) -> Kept:
     Source: SOLO's published code, ``NMS_TYPE "mask"``.
     """
     order = _best_first(candidates.scores)
-    ious = mask_iou(candidates.shapes)
+    ious = mask_iou(candidates.shapes, candidates.classes)
     empty = ious.diagonal() == 0
     ious = torch.where(empty[:, None] & empty, 1.0, ious)
     rows = order[nms.greedy_nms(ious[order][:, order], _take(candidates.classes, order), options.iou_thresh)]
@@ -62,7 +62,7 @@ def matrix_nms(candidates: NMSCandidates, options: NMSOptions) -> Kept:
     Source: SOLOv2 (arXiv 2003.10152), section 3.4; see :func:`centermask_solo.ops.nms.matrix_nms`.
     """
     order, shapes = _best_first(candidates.scores), candidates.shapes
-    ious = mask_iou(shapes) if shapes.ndim == 3 else box_iou(shapes, shapes).nan_to_num(0.0)
+    ious = mask_iou(shapes, candidates.classes) if shapes.ndim == 3 else box_iou(shapes, shapes).nan_to_num(0.0)
     ious, classes = ious[order][:, order], _take(candidates.classes, order)
     decayed = nms.matrix_nms(ious, classes, candidates.scores[order], options.kernel, options.sigma)
     best = _best_first(decayed)

@@ -11,6 +11,8 @@ from centermask_solo.ops import masks as ops
 from centermask_solo.ops.host_reads import avoiding_host_reads
 from centermask_solo.ops.masks import (
     axis_resize,
+    batch_mask_iou,
+    extents_to_boxes,
     mask_intersections,
     mask_iou,
     mask_windows,
@@ -36,12 +38,44 @@ def blobs(seed, count, height, width):
     return torch.sigmoid((radius - ((y - cy) ** 2 + (x - cx) ** 2).sqrt()) * 1.5)
 
 
+@pytest.fixture(params=["int8", "float32"])
+def number(request, monkeypatch):
+    """Both ways to count pixels, whatever this processor prefers."""
+    monkeypatch.setattr(ops, "cpu_multiplies_int8", lambda: request.param == "int8")
+
+
+@pytest.mark.usefixtures("number")
 @pytest.mark.parametrize("density", [0.02, 0.4, 1.0])
 def test_mask_iou_equals_that_of_sets(density):
     masks = random_masks(0, density=density)
-    torch.testing.assert_close(mask_iou(masks).double(), oracles.mask_iou(masks))
+    expected = oracles.mask_iou(masks)
+    torch.testing.assert_close(mask_iou(masks).double(), expected)
+    torch.testing.assert_close(mask_iou(masks.transpose(1, 2)).double(), expected)  # not contiguous
+    for at_once in (1, 4, 9, 100):
+        both = torch.stack([masks, masks.flip(0)])
+        ious = batch_mask_iou(both, at_once).double()
+        torch.testing.assert_close(ious, torch.stack([expected, expected.flip(0, 1)]))
 
 
+@pytest.mark.usefixtures("number")
+def test_pairs_of_different_classes_have_no_iou():
+    masks, classes = random_masks(2), torch.tensor([5, 0, 5, 5, 2, 0, 9, 5, 2])
+    same = classes[:, None] == classes
+    assert torch.equal(mask_iou(masks, classes), mask_iou(masks) * same)
+    assert mask_iou(masks[:0], classes[:0]).shape == (0, 0)
+    with avoiding_host_reads(), HostReads(limit=0):
+        without_reads = mask_iou(masks, classes)
+    assert torch.equal(without_reads * same, mask_iou(masks) * same)
+
+
+@pytest.mark.usefixtures("number")
+def test_large_intersections_are_exact():
+    masks = torch.ones(2, 1301, 1303, dtype=torch.bool)
+    masks[1, 0, :3] = False
+    assert mask_intersections(masks).tolist() == [[1301 * 1303, 1301 * 1303 - 3]] * 1 + [[1301 * 1303 - 3] * 2]
+
+
+@pytest.mark.usefixtures("number")
 def test_empty_masks_overlap_nothing():
     masks = torch.zeros(3, 4, 4, dtype=torch.bool)
     masks[1] = True
@@ -50,6 +84,7 @@ def test_empty_masks_overlap_nothing():
     assert mask_iou(masks[:, :0]).tolist() == [[0] * 3] * 3
 
 
+@pytest.mark.usefixtures("number")
 def test_intersections_do_not_depend_on_the_chunks(monkeypatch):
     masks = random_masks(1, 20, 30, 31)
     whole = mask_intersections(masks)
@@ -64,7 +99,9 @@ def test_intersections_do_not_depend_on_the_chunks(monkeypatch):
 def test_boxes_are_tight_and_end_exclusively(seed):
     masks = random_masks(seed, 40, 9, 17, density=0.02)
     assert not masks[masks.flatten(1).sum(1).argmin()].any()
-    assert torch.equal(masks_to_boxes(masks), BitMasks(masks).get_bounding_boxes().tensor)
+    boxes = BitMasks(masks).get_bounding_boxes().tensor
+    assert torch.equal(masks_to_boxes(masks), boxes)
+    assert torch.equal(extents_to_boxes(masks.any(dim=1), masks.any(dim=2)), boxes)
 
 
 def test_boxes_by_hand():
