@@ -24,3 +24,16 @@ def test_all_sizes_of_floats_rank_right():
 def test_of_nothing():
     assert stable_topk(torch.zeros(2, 0), 3)[0].shape == (2, 0)
     assert stable_topk(torch.zeros(0, 4), 3)[1].shape == (0, 3)
+
+
+def test_neighbors_are_not_confused_with_ties():
+    """In a row of many columns, each value is reduced by almost its distance to the next one."""
+    for base in (2.0**-149, 2.0**-126, 0.05, 1.0, 2 - 2.0**-23):
+        low = torch.tensor(base)
+        high = low.nextafter(torch.tensor(torch.inf))
+        values = low.repeat(300_000)
+        values[[7, -1]], values[9] = high, 0.0
+        top, columns = stable_topk(values, 4)
+        assert columns.tolist() == [7, len(values) - 1, 0, 1]
+        assert top.tolist() == [high, high, low, low]
+        assert stable_topk(values[8:12], 4)[1].tolist() == [0, 2, 3, 1]
