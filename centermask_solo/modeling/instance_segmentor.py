@@ -17,7 +17,7 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
-from ..structures.rle_masks import ALLOW_RLE, in_parts
+from ..structures.mask_formats import in_parts
 from .batches import run_by_padded_size
 from .ground_truth import check_ground_truth
 from .image_checks import check_images
@@ -122,13 +122,14 @@ class InstanceSegmentor(nn.Module):
         Args:
             batched_inputs: One dict per image: ``image``, (C, H, W) in 0..255; in training ``instances`` with
                 ``gt_boxes``, ``gt_classes`` and ``gt_masks`` in the frame of ``image``; in inference ``height`` and
-                ``width`` of the output, by default those of ``image``, and ``allow_rle_masks``, whether masks that
-                would take more than 256 MiB may be :class:`~centermask_solo.structures.rle_masks.RLEMasks`.
+                ``width`` of the output, by default those of ``image``, and ``mask_format`` and ``score_threshold``: see
+                :func:`~centermask_solo.structures.mask_formats.in_parts`.
 
         Returns:
             In training a dict of scalar losses. In inference one ``{"instances": Instances}`` per image, of the output
-            size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
-            Detections do not depend on the rest of the batch: images of different padded sizes run in turn.
+            size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W),
+            unless ``mask_format`` asks for another form). Detections do not depend on the rest of the batch: images of
+            different padded sizes run in turn.
 
         Raises:
             DataError: An image has no ``instances`` in training.
@@ -149,7 +150,7 @@ class InstanceSegmentor(nn.Module):
             height, width = x["image"].shape[-2:]
             output_size = (int(x.get("height", height)), int(x.get("width", width)))
             paste = partial(self.postprocess, predictions=predictions, index=i, output_size=output_size)
-            outputs.append({"instances": in_parts(paste, result, output_size, x.get(ALLOW_RLE, False))})
+            outputs.append({"instances": in_parts(paste, result, output_size, x)})
         return outputs
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
