@@ -24,6 +24,7 @@ from ..utils.reading import check_regular
 from .pixels import Pixels, orient, to_8_bits
 
 MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
+MAX_JPEG_BYTES = 2**28  # of a file that is read at once; 256 MiB
 ORIENTATION = 0x0112  # the tag in EXIF data
 _DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes that Pillow would clip to 8 bits
 
@@ -104,10 +105,12 @@ def _is_plain_jpeg(image: ImageFile.ImageFile) -> bool:
 
 
 def _decode_jpeg(file: Any) -> Pixels | None:
-    """Return the pixels of a JPEG file in RGB order, in half of Pillow's time; None if it is damaged.
+    """Return the pixels of a JPEG file in RGB order, in half of Pillow's time; None if it is damaged or enormous.
 
     Pillow, whose pixels these are, then says what is wrong with it, or reads it nevertheless.
     """
+    if file.seek(0, io.SEEK_END) > MAX_JPEG_BYTES:
+        return None
     file.seek(0)
     try:
         content = torch.frombuffer(bytearray(file.read()), dtype=torch.uint8)

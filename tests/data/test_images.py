@@ -1,6 +1,7 @@
 """One reader for all images: the right pixels of every kind of file, and one line for the others."""
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -275,6 +276,14 @@ def test_jpegs_are_decoded_by_the_faster_library_only_if_it_is_exact(tmp_path, m
     np.testing.assert_array_equal(read_image(path), expected)
     assert not images._decodes_jpeg_exactly()
     images._decodes_jpeg_exactly.cache_clear()
+
+
+def test_only_the_image_of_a_file_is_read(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpegs()["gray"])
+    expected = read_image(str(path))
+    os.truncate(path, 2**40)  # a terabyte of zeros after its end
+    np.testing.assert_array_equal(read_image(str(path)), expected)
 
 
 def test_photographs_of_phones_that_hold_several_images(tmp_path):
