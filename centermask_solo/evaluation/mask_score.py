@@ -17,8 +17,9 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.formats.coco import NotAnnotatedError
 from ..data.validation.gate import read_once
-from ..structures.rle_masks import RLEMasks, without_masks
+from ..structures.mask_formats import add_codes, packed, without_masks
 from ..utils.memory import without_garbage_collection
+from ..utils.threads import Behind, threads_beside
 
 
 class KeepsMaskScores:
@@ -29,25 +30,40 @@ class KeepsMaskScores:
 
     _predictions: Any
     _predicts_masks = False
+    _encoder: Behind | None = None
 
     def reset(self) -> None:
         """Forget all predictions."""
         super().reset()  # type: ignore[misc]
         self._predicts_masks = False
+        self._encoder = None
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
-        """Store the predictions of a batch; see ``DatasetEvaluator.process``."""
+        """Store the predictions of a batch, whose masks, of any form, are encoded in a thread meanwhile.
+
+        See ``DatasetEvaluator.process``.
+        """
         for x, output in zip(inputs, outputs, strict=True):
-            masks = output["instances"].get_fields().get("pred_masks") if "instances" in output else None
-            if isinstance(masks, RLEMasks):
-                super().process([x], [{**output, "instances": without_masks(output["instances"])}])  # type: ignore[misc]
-                for result, code in zip(self._predictions[-1]["instances"], masks.codes, strict=True):
-                    result["segmentation"] = code
-            else:
+            if "instances" not in output:
                 super().process([x], [output])  # type: ignore[misc]
-            if "instances" in output:
-                self._predicts_masks |= output["instances"].has("pred_masks")
-                add_mask_scores(self._predictions[-1]["instances"], output["instances"])
+                continue
+            instances = output["instances"]
+            super().process([x], [{**output, "instances": without_masks(instances)}])  # type: ignore[misc]
+            results = self._predictions[-1]["instances"]
+            add_mask_scores(results, instances)
+            if instances.has("pred_masks"):
+                self._predicts_masks = True
+                if self._encoder is None:
+                    threads = threads_beside(instances.scores.device.type)
+                    self._encoder = Behind(threads, limit=2 * threads)
+                self._encoder.call(add_codes, results, packed(instances.pred_masks))
+
+    def evaluate(self, *args: Any, **options: Any) -> Any:
+        """Return the metrics; see ``DatasetEvaluator.evaluate``."""
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
+        return super().evaluate(*args, **options)  # type: ignore[misc]
 
 
 class MaskScoreCOCOEvaluator(KeepsMaskScores, COCOEvaluator):

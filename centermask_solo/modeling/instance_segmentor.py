@@ -14,7 +14,6 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..ops.host_reads import avoids_host_reads
-from ..structures.rle_masks import ALLOW_RLE
 from .batches import run_by_padded_size
 from .detections import Detections
 from .ground_truth import check_ground_truth
@@ -121,13 +120,14 @@ class InstanceSegmentor(nn.Module):
         Args:
             batched_inputs: One dict per image: ``image``, (C, H, W) in 0..255; in training ``instances`` with
                 ``gt_boxes``, ``gt_classes`` and ``gt_masks`` in the frame of ``image``; in inference ``height`` and
-                ``width`` of the output, by default those of ``image``, and ``allow_rle_masks``, whether masks that
-                would take more than 256 MiB may be :class:`~centermask_solo.structures.rle_masks.RLEMasks`.
+                ``width`` of the output, by default those of ``image``, and ``mask_format`` and ``score_threshold``: see
+                :func:`~centermask_solo.structures.mask_formats.in_parts`.
 
         Returns:
             In training a dict of scalar losses. In inference one ``{"instances": Instances}`` per image, of the output
-            size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
-            Detections do not depend on the rest of the batch: images of different padded sizes run in turn.
+            size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W),
+            unless ``mask_format`` asks for another form). Detections do not depend on the rest of the batch: images of
+            different padded sizes run in turn.
 
         Raises:
             DataError: An image has no ``instances`` in training.
@@ -142,7 +142,7 @@ class InstanceSegmentor(nn.Module):
         """Return the detections of images that are padded or resized to the same size."""
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
-        outputs = [Output(_output_size(x), x.get(ALLOW_RLE, False)) for x in batched_inputs]
+        outputs = [Output(_output_size(x), x) for x in batched_inputs]
         if self.has_fixed_shapes and avoids_host_reads(self.device):
             found = detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
         else:

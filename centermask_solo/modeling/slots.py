@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from ..structures.rle_masks import MAX_MASK_BYTES, in_parts
+from ..structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES, SCORE_THRESHOLD, in_parts, with_options
 from .detections import Detections, image_sizes_on
 
 
@@ -19,11 +19,11 @@ class Output(NamedTuple):
 
     Attributes:
         size: Its height and width.
-        allow_rle: Whether ``pred_masks`` may be ``RLEMasks``.
+        options: The model's input for the image: see :func:`~centermask_solo.structures.mask_formats.in_parts`.
     """
 
     size: tuple[int, int]
-    allow_rle: bool
+    options: Mapping[str, Any]
 
 
 class FixedShapeModel(Protocol):
@@ -121,6 +121,8 @@ def detect_in_slots(
     slots = []
     for i, output in enumerate(outputs):
         found, kept = detections.slots(i, image_sizes[i]), filled[i]
+        if (threshold := output.options.get(SCORE_THRESHOLD)) is not None:
+            kept = kept & (found.scores >= threshold)
         if is_pasted[i]:
             found, has_pixels = model.paste(found, predictions, i, output.size)
             kept = kept & has_pixels
@@ -132,12 +134,14 @@ def detect_in_slots(
         results = [x if ok else y for x, y, ok in zip(results, unlimited, exact, strict=True)]
         is_pasted = [x and ok for x, ok in zip(is_pasted, exact, strict=True)]
     return [
-        x if done else paste_all(model, x, predictions, i, outputs[i])
-        for i, (x, done) in enumerate(zip(results, is_pasted, strict=True))
+        with_options(x, {MASK_FORMAT: output.options.get(MASK_FORMAT, "dense")})  # all scores are wanted by now
+        if done
+        else paste_all(model, x, predictions, i, output)
+        for i, (x, done, output) in enumerate(zip(results, is_pasted, outputs, strict=True))
     ]
 
 
 def paste_all(model: FixedShapeModel, instances: Instances, predictions: Any, index: int, output: Output) -> Instances:
-    """Return the detections of one image at the output size, if allowed and large with ``RLEMasks``."""
+    """Return the detections of one image at the output size, as its options ask for."""
     paste = partial(model.postprocess, predictions=predictions, index=index, output_size=output.size)
-    return in_parts(paste, instances, output.size, output.allow_rle)
+    return in_parts(paste, instances, output.size, output.options)

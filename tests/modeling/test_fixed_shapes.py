@@ -15,14 +15,14 @@ from centermask_solo.modeling.instance_nms import InstanceNMS
 from centermask_solo.modeling.slots import Output, detect_in_slots
 from centermask_solo.ops.host_reads import avoiding_host_reads
 from centermask_solo.ops.masks import masks_to_boxes
-from centermask_solo.structures.rle_masks import RLEMasks
+from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.host_reads import cpu_as_gpu, fake_gpu
 from tests.modeling.models import SYSTEMS
 
 GRIDS = [name for name in SYSTEMS if "SOLO" in name]
 SIZES = [(96, 128), (90, 100), (70, 128)]  # all padded to the first one
-OUTPUTS = [Output((200, 300), False), Output((50, 60), False), Output((70, 128), False)]
+OUTPUTS = [Output((200, 300), {}), Output((50, 60), {}), Output((70, 128), {})]
 
 
 @functools.cache
@@ -153,11 +153,10 @@ def test_masks_of_the_slots(model):
 
 
 def test_large_masks_read_more(model, monkeypatch):
-    outputs = [Output(x.size, allow_rle=i == 0) for i, x in enumerate(OUTPUTS)]
+    outputs = [Output(x.size, {"mask_format": "rle"} if i == 0 else {}) for i, x in enumerate(OUTPUTS)]
     predictions = predictions_of(model)
     expected = unlimited(model, predictions)
     monkeypatch.setattr(slots, "MAX_MASK_BYTES", 100 * 70 * 128)
-    monkeypatch.setattr("centermask_solo.structures.rle_masks.MAX_MASK_BYTES", 10**6)
     found = fixed(model, predictions, outputs, limit=None)
     assert isinstance(found[0].pred_masks, RLEMasks)
     found[0].pred_masks = torch.stack(list(found[0].pred_masks))

@@ -12,7 +12,7 @@ from detectron2.structures import ImageList, Instances, ROIMasks
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from ...structures.rle_masks import ALLOW_RLE, in_parts
+from ...structures.mask_formats import in_parts
 from ...utils.errors import ConfigError
 from ..batches import run_by_padded_size
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
@@ -190,7 +190,7 @@ class CenterMask(GeneralizedRCNN):
         for result, x in zip(results, batched_inputs, strict=True):
             height, width = x.get("height", result.image_size[0]), x.get("width", result.image_size[1])
             paste = partial(self._paste, output_size=(height, width))
-            outputs.append({"instances": in_parts(paste, result, (height, width), x.get(ALLOW_RLE, False))})
+            outputs.append({"instances": in_parts(paste, result, (height, width), x)})
         return outputs
 
     @torch.no_grad()
