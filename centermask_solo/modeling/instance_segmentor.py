@@ -163,8 +163,8 @@ class InstanceSegmentor(nn.Module):
         predictions = self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             put_training_picture(self, batched_inputs, predictions, images.image_sizes)
-        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-        return self.losses(predictions, self.label(predictions, gt_instances))
+        # Ground truth stays where the loader left it: what is read there on the host need not wait for the device.
+        return self.losses(predictions, self.label(predictions, [x["instances"] for x in batched_inputs]))
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized images as one batch on the model's device, (N, C, T_h, T_w) float32.
@@ -204,7 +204,12 @@ class InstanceSegmentor(nn.Module):
         return self.predict(images)
 
     def label(self, predictions: Any, gt_instances: list[Instances]) -> Any:
-        """Return the training targets of ``predictions``: a NamedTuple of tensors without gradient."""
+        """Return the training targets of ``predictions``: a NamedTuple of tensors without gradient.
+
+        Args:
+            predictions: Result of :meth:`predict_for_training`.
+            gt_instances: Ground truth of each image, on any device.
+        """
         raise NotImplementedError
 
     def losses(self, predictions: Any, targets: Any) -> dict[str, Tensor]:
