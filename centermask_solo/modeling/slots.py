@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from ..structures.rle_masks import MAX_MASK_BYTES, in_parts
+from ..structures.rle_masks import ALLOW_RLE, MAX_MASK_BYTES, in_parts
 from .detections import Detections, image_sizes_on
 
 
@@ -24,6 +24,12 @@ class Output(NamedTuple):
 
     size: tuple[int, int]
     allow_rle: bool
+
+    @classmethod
+    def of(cls, x: dict[str, Any]) -> Output:
+        """Return what an input dict asks for."""
+        height, width = x["image"].shape[-2:]
+        return cls((int(x.get("height", height)), int(x.get("width", width))), x.get(ALLOW_RLE, False))
 
 
 class FixedShapeModel(Protocol):
@@ -101,7 +107,7 @@ def detect_in_slots(
     model: FixedShapeModel,
     predictions: Any,
     image_sizes: list[tuple[int, int]],
-    outputs: Sequence[Output],
+    outputs: Sequence[Output | None],
     device: torch.device,
 ) -> list[Instances]:
     """Return the detections of each image at its output size, with one read on the host for the whole batch.
@@ -112,16 +118,17 @@ def detect_in_slots(
         model: The model.
         predictions: What its networks computed.
         image_sizes: (height, width) of each image before padding.
-        outputs: What is asked for, of each image.
+        outputs: What is asked for, of each image; None for the result of ``inference``.
         device: Device of the predictions.
     """
     detections = model.detect(predictions, image_sizes_on(device, image_sizes), model.test_max_detections)
     filled = detections.filled()
-    is_pasted = [filled.shape[1] * x.size[0] * x.size[1] <= MAX_MASK_BYTES for x in outputs]
+    max_pixels = MAX_MASK_BYTES // filled.shape[1]
+    is_pasted = [x is not None and x.size[0] * x.size[1] <= max_pixels for x in outputs]
     slots = []
     for i, output in enumerate(outputs):
         found, kept = detections.slots(i, image_sizes[i]), filled[i]
-        if is_pasted[i]:
+        if output is not None and is_pasted[i]:
             found, has_pixels = model.paste(found, predictions, i, output.size)
             kept = kept & has_pixels
         slots.append(Slots(found, kept))
@@ -137,7 +144,11 @@ def detect_in_slots(
     ]
 
 
-def paste_all(model: FixedShapeModel, instances: Instances, predictions: Any, index: int, output: Output) -> Instances:
+def paste_all(
+    model: FixedShapeModel, instances: Instances, predictions: Any, index: int, output: Output | None
+) -> Instances:
     """Return the detections of one image at the output size, if allowed and large with ``RLEMasks``."""
+    if output is None:
+        return instances
     paste = partial(model.postprocess, predictions=predictions, index=index, output_size=output.size)
     return in_parts(paste, instances, output.size, output.allow_rle)
