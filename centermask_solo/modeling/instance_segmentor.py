@@ -142,7 +142,7 @@ class InstanceSegmentor(nn.Module):
         """Return the detections of images that are padded or resized to the same size."""
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
-        outputs = [Output(_output_size(x), x) for x in batched_inputs]
+        outputs = [Output.of(x) for x in batched_inputs]
         if self.has_fixed_shapes and avoids_host_reads(self.device):
             found = detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
         else:
@@ -284,9 +284,3 @@ class InstanceSegmentor(nn.Module):
             All ``instances``, and (M,) bool, which of them have pixels at this size and within the image.
         """
         raise NotImplementedError
-
-
-def _output_size(x: dict[str, Any]) -> tuple[int, int]:
-    """Return the (height, width) that an input asks for."""
-    height, width = x["image"].shape[-2:]
-    return int(x.get("height", height)), int(x.get("width", width))

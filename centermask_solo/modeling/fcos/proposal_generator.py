@@ -12,11 +12,15 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from ...ops.fixed_nms import FIXPOINT, GreedyNMS
 from ...utils.errors import ConfigError, DataError
+from ..detections import Detections
+from ..fixed_nms import fixed_nms
 from ..ground_truth import check_classes
 from ..instance_nms import InstanceNMS, build_instance_nms
 from ..option_checks import check_choice, select_shapes
 from .decode import decode_batch
+from .fixed_decode import decode_fixed
 from .heads import FCOSHead, FCOSPredictions
 from .losses import BOX_LOSSES, fcos_losses
 from .targets import FCOSTargets, build_targets, regression_ranges
@@ -239,6 +243,36 @@ class FCOSProposalGenerator(nn.Module):
             kept = self.nms(instances)
             results.append(kept if post_nms_topk < 0 else kept[:post_nms_topk])
         return results
+
+    @torch.no_grad()
+    def detect(
+        self,
+        predictions: FCOSPredictions,
+        max_detections: int,
+        limits: DecodeLimits | None = None,
+        greedy: GreedyNMS = FIXPOINT,
+    ) -> Detections:
+        """Return what :meth:`inference` does in fixed shapes, with ``locations`` (N, K, 2) among the fields.
+
+        Args:
+            predictions, limits: As in :meth:`inference`, but ``post_nms_topk``.
+            max_detections, greedy: Number K of slots per image, and how greedy NMS is computed.
+
+        Raises:
+            ConfigError: The rule of NMS has no fixed shape.
+        """
+        score_thresh, pre_nms_topk, _ = limits or self.test_limits
+        found = decode_fixed(
+            *predictions,
+            strides=self.strides,
+            score_thresh=score_thresh,
+            thresh_with_centerness=self.thresh_with_centerness,
+            pre_nms_topk=pre_nms_topk,
+        )
+        kept = fixed_nms(
+            self.nms, found.boxes, found.quality.sqrt(), found.classes, max_detections, greedy, ranking=found.quality
+        )
+        return found.take(kept)
 
     def propose(self, predictions: FCOSPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
         """Return proposals for the training of RoI heads: ``proposal_boxes`` and ``objectness_logits``, no gradient."""
