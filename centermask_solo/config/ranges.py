@@ -96,6 +96,7 @@ RULES: dict[str, Rule] = {
     "TEST.DETECTIONS_PER_IMAGE": COUNT,
     "TEST.EVAL_PERIOD": integer(0),
     "TEST.DTYPE": one_of("float32", "bfloat16", "float16"),
+    "TEST.EVAL_BACKEND": one_of("auto", "hotcoco", "faster-coco-eval", "detectron2", "pycocotools"),
     "TEST.AUG.MIN_SIZES": each(COUNT, minimum=1),
     "TEST.AUG.MAX_SIZE": COUNT,
     "TEST.KEYPOINT_OKS_SIGMAS": each(POSITIVE),

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from ..checkpoint.backbones import OFFSETS, find_backbone, stage_of
@@ -142,13 +141,9 @@ def make_signature(name: str) -> Signature:
 def empty_state(cfg: CfgNode) -> Mapping[str, Tensor]:
     """Return the state dict of a config's model on the meta device, which takes no memory."""
     from ..modeling import models  # noqa: F401  (registers the models)
-    from ..modeling.parts import build_checked
+    from ..modeling.parts import build_empty
 
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):
-        return build_checked(cfg).state_dict()
+    return build_empty(cfg).state_dict()
 
 
 def pixel_format_of(cfg: CfgNode) -> PixelFormat:

@@ -17,6 +17,9 @@ def add_options(cfg: CfgNode) -> None:
     # precision of the networks in prediction and in train_net.py --eval-only: "float32", "bfloat16" or "float16" (GPU
     # only); decoding, NMS and masks stay in float32
     cfg.TEST.DTYPE = "float32"
+    # what computes COCO's metrics of boxes and masks: "hotcoco", "faster-coco-eval", "detectron2" (its compiled part),
+    # "pycocotools", or "auto", the first of these that is installed; the metrics are the same
+    cfg.TEST.EVAL_BACKEND = "auto"
 
     # --- Datasets ---
     # COCO-format datasets to register, [[name, annotation file, image folder], ...]; DATASETS.TRAIN and DATASETS.TEST
