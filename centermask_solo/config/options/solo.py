@@ -29,6 +29,9 @@ def add_options(cfg: CfgNode) -> None:
     node.PRIOR_PROB = 0.01  # probability of a class, and of a mask's pixels, at initialization
     node.DEFORM_IN_INSTANCE = "none"  # deformable convolutions in the towers: "none", "last" (Light-DCN) or "all"
     node.DEFORM_MODULATED = False  # deformable convolutions of the towers; True: DCNv2, False: DCN v1
+    node.DROP_BLOCK = CfgNode()  # DropBlock (arXiv 1810.12890) on the output of the towers, in training
+    node.DROP_BLOCK.PROB = 0.0  # share that is zeroed; 0 for none
+    node.DROP_BLOCK.SIZE = 3  # side of a zeroed block, cells of the grid (of mask towers: pixels of the level)
 
     # --- Losses ---
     node.LOSS = CfgNode()

@@ -67,6 +67,8 @@ class SOLO(GridSegmentor):
             deformable=node.DEFORM_IN_INSTANCE,
             modulated=node.DEFORM_MODULATED,
             prior_prob=node.PRIOR_PROB,
+            drop_prob=node.DROP_BLOCK.PROB,
+            drop_size=node.DROP_BLOCK.SIZE,
         )
         test_nms = build_instance_nms(node.NMS, NMS_INPUTS)
         return {**common, **cls.grid_options(node), "head": head, "test_nms": test_nms}

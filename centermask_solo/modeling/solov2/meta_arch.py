@@ -83,6 +83,8 @@ class SOLOv2(GridSegmentor):
                 deformable=node.DEFORM_IN_INSTANCE,
                 modulated=modulated,
                 prior_prob=node.PRIOR_PROB,
+                drop_prob=node.DROP_BLOCK.PROB,
+                drop_size=node.DROP_BLOCK.SIZE,
             ),
             "mask_head": SOLOv2MaskHead(
                 in_channels=mask_levels[0].channels,
