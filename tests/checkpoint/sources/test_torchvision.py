@@ -10,6 +10,7 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.checkpoint.sources import find_source
 from centermask_solo.checkpoint.sources.torchvision import SOURCE, SOURCE_D
+from tests.checkpoint.sources.backbones import resnet_d_shapes, tensors
 
 MODELS = {
     "resnet18": {"DEPTH": 18, "RES2_OUT_CHANNELS": 64},
@@ -76,21 +77,9 @@ def test_a_detector_loads_the_file(tmp_path):
 RESNET_D = {"DEPTH": 50, "STEM_TYPE": "deep", "POOL_SHORTCUTS": True}
 
 
-def resnet_d(theirs: dict) -> dict:
-    """A ResNet in timm's names of ResNet-D: a stem of three convolutions, and pooling ahead of the shortcuts."""
-    moved = {}
-    for key, value in theirs.items():
-        place, number = key.split("downsample.")[0], key.split("downsample.")[-1]
-        moved[f"{place}downsample.{int(number[0]) + 1}{number[1:]}" if "downsample" in key else key] = value
-    stem = nn.Sequential(nn.Conv2d(3, 32, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU())
-    stem.extend([nn.Conv2d(32, 32, 3, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 64, 3, bias=False)])
-    del moved["conv1.weight"]
-    return {**moved, **{f"conv1.{key}": value for key, value in stem.state_dict().items()}}
-
-
 def test_a_resnet_d_has_a_place_for_every_name():
     with torch.device("meta"):
-        theirs = resnet_d(torchvision.models.resnet50().state_dict())
+        theirs = tensors(resnet_d_shapes())
         ours = build(**RESNET_D).state_dict()
     assert find_source(theirs) is SOURCE_D and find_source(torchvision.models.resnet18().state_dict()) is SOURCE
     converted = {k: tuple(v.shape) for k, v in SOURCE_D.translate(theirs).weights.items()}
@@ -101,7 +90,7 @@ def test_a_resnet_d_of_timm_computes_the_same():
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     theirs = timm.create_model("resnet50d").eval()
-    assert theirs.state_dict().keys() == resnet_d(torchvision.models.resnet50().state_dict()).keys()
+    assert {key: tuple(x.shape) for key, x in theirs.state_dict().items()} == resnet_d_shapes()
     for name, buffer in theirs.named_buffers():
         if "running" in name:
             buffer.uniform_(0.5, 1.5)
