@@ -42,6 +42,8 @@ def add_options(cfg: CfgNode) -> None:
     node.LOSS.FOCAL_GAMMA = 2.0  # exponent of the focal loss
     node.LOSS.CLASS_WEIGHT = 1.0  # weight of the focal loss
     node.LOSS.MASK_WEIGHT = 3.0  # weight of the Dice loss
+    # weight of a semantic segmentation of the finest level, an auxiliary loss of training; 0 for none
+    node.LOSS.SEM_SEG_WEIGHT = 0.0
 
     # --- Inference ---
     node.SCORE_THRESH_TEST = 0.1  # minimum class probability, exclusive

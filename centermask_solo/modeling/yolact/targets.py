@@ -12,6 +12,7 @@ from torch import Tensor
 from ...utils.errors import ConfigError
 from ..ground_truth import check_classes
 from ..option_checks import check_at_least
+from ..semantic import unite_classes
 from .ground_truth import GroundTruth
 from .matching import match_anchors
 
@@ -100,22 +101,6 @@ def mine_negatives(class_logits: Tensor, labels: Tensor, ratio: int) -> Tensor:
     return negatives & (labels == 0)
 
 
-def sem_seg_targets(masks: Tensor, images: Tensor, classes: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """Return the pixels of each class in each image, (N, K, Hi, Wi) bool: the union of its objects' masks.
-
-    Args:
-        masks: (M, Hi, Wi) bool.
-        images: (M,) int64, image of each mask.
-        classes: (M,) int64.
-        num_images: N.
-        num_classes: K.
-    """
-    size = masks.shape[1:]
-    counts = torch.zeros(num_images * num_classes, *size, dtype=torch.int16, device=masks.device)
-    counts.index_add_(0, images * num_classes + classes, masks.to(torch.int16))
-    return (counts > 0).view(num_images, num_classes, *size)
-
-
 def sample_terms(num_positives: Sequence[int], limit: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
     """Sample at most ``limit`` positives of each image at random.
 
@@ -182,7 +167,7 @@ def build_targets(
     num_positives = images.bincount(minlength=len(objects)).tolist()
     mask_terms, mask_weights, terms_per_image = sample_terms(num_positives, options.masks_to_train, device)
     images_of_objects = torch.arange(len(objects), device=device).repeat_interleave(numbers, output_size=len(classes))
-    sem_seg = sem_seg_targets(ground_truth.sem_seg_masks, images_of_objects, classes, len(objects), num_classes)
+    sem_seg = unite_classes(ground_truth.sem_seg_masks, images_of_objects, classes, len(objects), num_classes)
     return YOLACTTargets(
         labels=labels,
         images=images,
