@@ -34,7 +34,16 @@ REQUIREMENTS = [
     "packaging",
 ]
 FAST_EVAL_REQUIREMENTS = ["hotcoco>=1.3,<2"]  # TEST.EVAL_BACKEND, with NumPy as its only requirement
-TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "pytest-xdist", "scipy", "hotcoco>=1.3,<2", "faster-coco-eval>=1.8"]
+TIMM_REQUIREMENTS = ["timm>=1.0.9", "huggingface_hub"]  # of the backbones of timm
+TEST_REQUIREMENTS = [
+    "pytest>=7",
+    "pytest-timeout",
+    "pytest-xdist",
+    "scipy",
+    "faster-coco-eval>=1.8",
+    *FAST_EVAL_REQUIREMENTS,
+    *TIMM_REQUIREMENTS,
+]
 LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # other versions format and check differently
 
 setup(
@@ -56,6 +65,7 @@ setup(
     install_requires=REQUIREMENTS,
     extras_require={
         "fast-eval": FAST_EVAL_REQUIREMENTS,
+        "timm": TIMM_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS],
     },

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..checkpoint.backbones import OFFSETS, find_backbone, stage_of
+from ..checkpoint.backbones import OFFSETS, name_backbone, stage_of
 from ..checkpoint.fit import parameters_of
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.sources.source import BACKBONE
@@ -31,7 +31,7 @@ MANY_CLASSES = 1_000_003
 PREDICTION_KEYS = ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "TEST.DETECTIONS_PER_IMAGE")
 OTHER_KEYS = (
     *("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.NORM"),
-    *("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"),
+    *("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.EMA.ENABLED", "MODEL.EMA.DECAY", "MODEL.EMA.WARM_UP"),
 )
 
 
@@ -131,7 +131,7 @@ def make_signature(name: str) -> Signature:
         pixel_format=pixel_format,
         class_rows=rows,
         weights=digest(state, rows),
-        backbone_name=str(find_backbone(inside)),
+        backbone_name=name_backbone(cfg, inside),
         stages=tuple(dict.fromkeys(map(stage_of, parameters_of(backbone)))),
         backbone=digest(backbone),
         prediction=_digest(_prediction_options(cfg)),

@@ -21,6 +21,7 @@ from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
+from .semantic import SemanticAuxiliary
 from .slots import Output, detect_in_slots, keep, paste_all
 from .training_picture import put_training_picture
 
@@ -55,6 +56,7 @@ class InstanceSegmentor(nn.Module):
         test_max_detections: int = 100,
         vis_period: int = 0,
         input_format: str = "BGR",
+        semantic_head: SemanticAuxiliary | None = None,
     ) -> None:
         """
         Args:
@@ -68,6 +70,7 @@ class InstanceSegmentor(nn.Module):
             test_max_detections: Maximum number of detections of an image; negative for no limit, as in Detectron2.
             vis_period: Iterations between two pictures of the training in the event storage; 0 for none.
             input_format: Channel order of the input, for those pictures.
+            semantic_head: Auxiliary loss on the backbone's features, for a system with :meth:`predict_from`; or None.
 
         Raises:
             ConfigError: An option is out of range.
@@ -77,6 +80,7 @@ class InstanceSegmentor(nn.Module):
         check_at_least(f"{self.config_key}.PRE_NMS_TOPK_TEST", test_max_candidates, 1)
         self.vis_period, self.input_format = vis_period, input_format
         self.backbone = backbone
+        self.semantic_head = semantic_head
         self.num_classes = num_classes
         self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
         self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
@@ -160,11 +164,16 @@ class InstanceSegmentor(nn.Module):
         """Return the losses of a batch."""
         check_ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        predictions = self.predict_for_training(images.tensor)
+        features = self.backbone(images.tensor) if self.semantic_head else {}
+        predictions = self.predict_from(features) if features else self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             put_training_picture(self, batched_inputs, predictions, images.image_sizes)
         # Ground truth stays where the loader left it: what is read there on the host need not wait for the device.
-        return self.losses(predictions, self.label(predictions, [x["instances"] for x in batched_inputs]))
+        gt_instances = [x["instances"] for x in batched_inputs]
+        losses = self.losses(predictions, self.label(predictions, gt_instances))
+        if self.semantic_head is not None:
+            losses |= self.semantic_head.losses(features, gt_instances)
+        return losses
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized images as one batch on the model's device, (N, C, T_h, T_w) float32.
@@ -197,6 +206,10 @@ class InstanceSegmentor(nn.Module):
 
         The result does not depend on training or evaluation mode, except through layers such as batch norm.
         """
+        raise NotImplementedError
+
+    def predict_from(self, features: dict[str, Tensor]) -> Any:
+        """Return what :meth:`predict` returns, from the backbone's features; only for an auxiliary loss on these."""
         raise NotImplementedError
 
     def predict_for_training(self, images: Tensor) -> Any:

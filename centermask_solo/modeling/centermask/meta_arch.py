@@ -16,12 +16,13 @@ from ...ops.host_reads import avoids_host_reads
 from ...utils.errors import ConfigError
 from ..batches import run_by_padded_size
 from ..detections import Detections
-from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets, build_semantic_head
 from ..fixed_nms import has_fixed_shape
 from ..ground_truth import check_ground_truth
 from ..image_checks import check_images
 from ..option_scope import check_options_are_read
 from ..pasting import paste_instances, paste_into_whole_boxes
+from ..semantic import SemanticAuxiliary
 from ..slots import Output, detect_in_slots, paste_all
 from .logs import log_mask_accuracy
 from .roi_heads import CenterROIHeads, RoITargets
@@ -59,11 +60,14 @@ class CenterMask(GeneralizedRCNN):
     """
 
     @configurable
-    def __init__(self, *, paste_unclipped: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, paste_unclipped: bool = False, semantic_head: SemanticAuxiliary | None = None, **kwargs: Any
+    ) -> None:
         """
         Args:
             paste_unclipped: Paste the mask of a box that extends beyond the image into the whole box, the frame in
                 which it was predicted. Detectron2, and the published figures, squeeze it into the visible part.
+            semantic_head: Auxiliary loss on the backbone's features, or None.
             kwargs: Arguments of ``GeneralizedRCNN``.
 
         Raises:
@@ -71,6 +75,7 @@ class CenterMask(GeneralizedRCNN):
         """
         super().__init__(**kwargs)
         self.paste_unclipped = paste_unclipped
+        self.semantic_head = semantic_head
         self.expects_0_to_255 = max(kwargs["pixel_mean"]) > 1
         if not isinstance(self.proposal_generator, FCOSProposalGenerator) or not isinstance(
             self.roi_heads, CenterROIHeads
@@ -88,7 +93,12 @@ class CenterMask(GeneralizedRCNN):
             ConfigError: An option of another kind of detector is set.
         """
         check_options_are_read(cfg)
-        return {**super().from_config(cfg), "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED}
+        common = super().from_config(cfg)
+        return {
+            **common,
+            "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED,
+            "semantic_head": build_semantic_head(cfg, common["backbone"].output_shape()),
+        }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """Return the losses in training and the detections at inference; see ``GeneralizedRCNN.forward``.
@@ -104,7 +114,11 @@ class CenterMask(GeneralizedRCNN):
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             proposals = self.proposal_generator.propose(predictions.fcos, images.image_sizes)
             self.visualize_training(batched_inputs, proposals)
-        return self.losses(predictions, self.label(predictions, [x["instances"] for x in batched_inputs]))
+        gt_instances = [x["instances"] for x in batched_inputs]
+        losses = self.losses(predictions, self.label(predictions, gt_instances))
+        if self.semantic_head is not None:
+            losses.update(self.semantic_head.losses(predictions.features, gt_instances))
+        return losses
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized, padded images as one batch; see ``GeneralizedRCNN.preprocess_image``.

@@ -15,7 +15,7 @@ from ..fixed_nms import has_fixed_shape
 from ..instance_segmentor import InstanceSegmentor
 from ..pasting import paste_instances
 from .heads import FCOSPredictions
-from .proposal_generator import DecodeLimits, FCOSProposalGenerator
+from .proposal_generator import DecodeLimits, FCOSProposalGenerator, build_semantic_head
 from .targets import FCOSTargets
 
 
@@ -46,6 +46,7 @@ class FCOS(InstanceSegmentor):
             **common,
             "proposal_generator": generator,
             "num_classes": generator.num_classes,
+            "semantic_head": build_semantic_head(cfg, common["backbone"].output_shape()),
             "test_nms": generator.nms,
             "test_score_thresh": generator.test_limits.score_thresh,
             "test_max_candidates": generator.test_limits.pre_nms_topk,
@@ -54,7 +55,11 @@ class FCOS(InstanceSegmentor):
 
     def predict(self, images: Tensor) -> FCOSPredictions:
         """Return the outputs of the networks for a normalized, padded batch (N, C, T_h, T_w)."""
-        return self.proposal_generator.predict(self.backbone(images))
+        return self.predict_from(self.backbone(images))
+
+    def predict_from(self, features: dict[str, Tensor]) -> FCOSPredictions:
+        """Return the same from the features of the backbone."""
+        return self.proposal_generator.predict(features)
 
     def label(self, predictions: FCOSPredictions, gt_instances: list[Instances]) -> FCOSTargets:
         """Return the targets of all locations; see :meth:`FCOSProposalGenerator.label`."""

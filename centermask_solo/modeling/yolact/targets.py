@@ -12,6 +12,7 @@ from torch import Tensor
 from ...utils.errors import ConfigError
 from ..ground_truth import check_class_range, class_range, rows_on
 from ..option_checks import check_at_least
+from ..semantic import unite_classes
 from .ground_truth import GroundTruth
 from .matching import FIRST_EFFORT, match_anchors
 
@@ -102,22 +103,6 @@ def mine_negatives(class_logits: Tensor, labels: Tensor, ratio: int, most_positi
     return negatives & (labels == 0)
 
 
-def sem_seg_targets(masks: Tensor, images: Tensor, classes: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """Return the pixels of each class in each image, (N, K, Hi, Wi) bool: the union of its objects' masks.
-
-    Args:
-        masks: (M, Hi, Wi) bool.
-        images: (M,) int64, image of each mask.
-        classes: (M,) int64.
-        num_images: N.
-        num_classes: K.
-    """
-    size = masks.shape[1:]
-    counts = torch.zeros(num_images * num_classes, *size, dtype=torch.int16, device=masks.device)
-    counts.index_add_(0, images * num_classes + classes, masks.to(torch.int16))
-    return (counts > 0).view(num_images, num_classes, *size)
-
-
 def sample_terms(num_positives: Sequence[int], limit: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
     """Sample at most ``limit`` positives of each image at random.
 
@@ -188,7 +173,7 @@ def build_targets(
     # Masks: sample terms among the positives, unite the objects of each class.
     mask_terms, mask_weights, terms_per_image = sample_terms(num_positives, options.masks_to_train, device)
     images_of_objects = rows_on(device, [i for i, x in enumerate(objects) for _ in range(len(x.boxes))])
-    sem_seg = sem_seg_targets(ground_truth.sem_seg_masks, images_of_objects, classes, len(objects), num_classes)
+    sem_seg = unite_classes(ground_truth.sem_seg_masks, images_of_objects, classes, len(objects), num_classes)
     return YOLACTTargets(
         labels=matches.labels,
         images=images,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from centermask_solo.modeling.semantic import unite_classes
 from centermask_solo.modeling.yolact.ground_truth import GroundTruth
 from centermask_solo.modeling.yolact.matching import Objects
 from centermask_solo.modeling.yolact.targets import (
@@ -11,7 +12,6 @@ from centermask_solo.modeling.yolact.targets import (
     mine_negatives,
     reduced_sizes,
     sample_terms,
-    sem_seg_targets,
 )
 from centermask_solo.ops.boxes import pairwise_iou
 from tests.host_reads import HostReads
@@ -45,7 +45,7 @@ def test_rows_far_below_the_others_are_still_ranked():
 def test_sem_seg_targets_are_unions():
     masks = torch.zeros(4, 2, 3, dtype=torch.bool)
     masks[0, 0], masks[1, :, 0], masks[2, 1, 2], masks[3, 1] = True, True, True, True
-    got = sem_seg_targets(masks, torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1]), 2, 3)
+    got = unite_classes(masks, torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 1]), 2, 3)
     assert got.shape == (2, 3, 2, 3)
     assert torch.equal(got[0, 1], masks[0] | masks[1])
     assert torch.equal(got[0, 0], masks[2])
