@@ -31,6 +31,13 @@ def to_channels_last(model: Model) -> Model:
     return model
 
 
+def use_native_norms(model: nn.Module) -> None:
+    """Undo :func:`to_channels_last` for the norms: in half precision PyTorch's are several times faster, and exact enough."""
+    for module in model.modules():
+        if type(module) in (BatchNorm2d, GroupNorm):
+            module.__class__ = type(module).__bases__[0]
+
+
 class BatchNorm2d(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` with exact statistics in training, in the channels-last format on a CPU."""
 

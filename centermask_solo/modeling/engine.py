@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ..utils.errors import ConfigError
-from .channels_last import to_channels_last
+from .channels_last import to_channels_last, use_native_norms
 from .fusion import fuse_norms
+from .quantization import Range, quantize
 
 logger = logging.getLogger(__name__)
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = (*FLOATS, "int8")
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -27,6 +29,7 @@ def prepare(
     fuse: bool = True,
     channels_last: bool = True,
     threads: int | None = None,
+    ranges: Mapping[str, Range] | None = None,
 ) -> Model:
     """Make a model fast for prediction, in place, and return it. It can no longer be trained or saved.
 
@@ -34,33 +37,44 @@ def prepare(
 
     Args:
         model: Any of this package's models or of Detectron2's, with its weights loaded.
-        dtype: Precision of the networks: "float32", "bfloat16" or "float16" (GPU only). Decoding, NMS, coordinates,
-            masks and deformable convolutions stay in float32.
+        dtype: Precision of the networks: "float32", "bfloat16", "float16" (GPU only) or "int8" (CPU only, needs
+            ``ranges``). Decoding, NMS, coordinates, masks and deformable convolutions stay in float32.
         fuse: Fold batch norms into the convolutions before them.
         channels_last: Store feature maps as (N, H, W, C), which is faster on CPUs, and on GPUs in half precision.
         threads: Number of CPU threads of this process; by default as it is.
+        ranges: For "int8", the ranges of the feature maps: see :func:`~centermask_solo.modeling.quantization.calibrate`.
 
     Raises:
         ConfigError: The precision is unknown, or impossible on the device of the model.
     """
     device = next(model.parameters()).device
     check_dtype(dtype, device)
+    if dtype == "int8" and not ranges:
+        raise ConfigError("int8 needs the ranges of the feature maps: run centermask-solo calibrate first")
     if threads is not None:
         torch.set_num_threads(threads)
     model.eval()
-    if fuse:
+    if fuse or dtype == "int8":
         fuse_norms(model)
     if channels_last:
         to_channels_last(model)
-    if dtype != "float32":
-        _run_networks_in(model, device.type, DTYPES[dtype])
-    return model
+    if dtype == "float32":
+        return model
+    use_native_norms(model)
+    if dtype != "int8":
+        return _run_networks_in(model, device.type, FLOATS[dtype])
+    assert ranges is not None
+    rest = torch.bfloat16 if cpu_has_bfloat16() else torch.float32  # of what does not gain from integers
+    quantize(model, ranges, rest)
+    return model if rest == torch.float32 else _run_networks_in(model, "cpu", rest)
 
 
 def check_dtype(dtype: str, device: torch.device) -> None:
     """Raise ConfigError unless networks can compute in ``dtype`` on ``device``; log a warning if that is slow."""
     if dtype not in DTYPES:
         raise ConfigError(f"the precision {dtype!r} is unknown: use {', '.join(DTYPES)}")
+    if dtype == "int8" and device.type != "cpu":
+        raise ConfigError("int8 needs a CPU: use float16 or bfloat16 on a GPU")
     if dtype == "float16" and device.type == "cpu":
         raise ConfigError("float16 needs a GPU: use bfloat16 on a CPU")
     if dtype == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():
@@ -73,8 +87,8 @@ def cpu_has_bfloat16() -> bool:
     return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)) is not None)
 
 
-def _run_networks_in(model: nn.Module, device_type: str, dtype: torch.dtype) -> None:
-    """Make the networks of ``model`` compute in ``dtype``, in place.
+def _run_networks_in(model: Model, device_type: str, dtype: torch.dtype) -> Model:
+    """Make the networks of ``model`` compute in ``dtype``, in place; return the model.
 
     They run in ``predict`` of the model and of its RoI heads; in a model without these, in ``forward``.
     """
@@ -91,4 +105,5 @@ def _run_networks_in(model: nn.Module, device_type: str, dtype: torch.dtype) -> 
     for part in parts:
         part.predict = in_autocast(part.predict)
     if not parts:
-        model.forward = in_autocast(model.forward)
+        model.forward = in_autocast(model.forward)  # type: ignore[method-assign]
+    return model

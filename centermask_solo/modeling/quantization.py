@@ -1,0 +1,164 @@
+"""Convolutions that multiply 8-bit integers, for prediction on a CPU: calibration on images, then replacement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import Conv2d
+from torch import Tensor, nn
+
+from ..utils.errors import ConfigError
+
+SAMPLED = 100_000  # numbers of a feature map that its range is estimated from
+OUTLIERS = 1e-4  # share of a map's numbers that may lie beyond its range, and are cut
+LEVELS = 255  # steps of the input, an unsigned byte
+WEIGHT_LEVELS = 127  # steps of the weights on each side of 0
+TINY = 1e-12  # least range, against division by 0
+MIN_CHANNELS = 16  # of a convolution's input and output; narrower ones gain nothing
+
+
+class Range(NamedTuple):
+    """The numbers that a feature map of a convolution's input takes."""
+
+    low: float
+    high: float
+
+
+def quantizable(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Return the convolutions that gain from integers, by name: dense ones, no deformable ones."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) in (nn.Conv2d, Conv2d)
+        and module.groups == 1
+        and min(module.in_channels, module.out_channels) >= MIN_CHANNELS
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    }
+
+
+@torch.no_grad()
+def calibrate(model: nn.Module, batches: Iterable[list[dict[str, Any]]]) -> dict[str, Range]:
+    """Return the range of each quantizable convolution's input, by its name.
+
+    A range spans what all images take, without the most extreme numbers of each (``OUTLIERS``).
+
+    Args:
+        model: Model in evaluation mode, with its norms fused.
+        batches: Inputs of the model, for calls in turn.
+    """
+    ranges: dict[str, Range] = {}
+
+    def observe(name: str, x: Tensor) -> None:
+        if x.numel():
+            low, high = _range_of(x)
+            known = ranges.get(name, Range(low, high))
+            ranges[name] = Range(min(low, known.low), max(high, known.high))
+
+    hooks = [
+        module.register_forward_pre_hook(lambda _, inputs, name=name: observe(name, inputs[0]))
+        for name, module in quantizable(model).items()
+    ]
+    try:
+        for batch in batches:
+            model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ranges
+
+
+def _range_of(x: Tensor) -> Range:
+    """Return the range of a map without its outliers; it contains 0, which padding needs."""
+    values = x.flatten()[:: max(x.numel() // SAMPLED, 1)].float()
+    values = values[values.isfinite()]
+    if not len(values):
+        return Range(0.0, 0.0)
+    k = max(int(len(values) * OUTLIERS), 1)
+    low, high = values.topk(k, largest=False).values[-1], values.topk(k).values[-1]
+    return Range(min(float(low), 0.0), max(float(high), 0.0))
+
+
+def quantize(model: nn.Module, ranges: Mapping[str, Range], dtype: torch.dtype = torch.float32) -> int:
+    """Make the convolutions that have a range an :class:`Int8Conv2d`, in place; return their number.
+
+    Args:
+        model: Model in evaluation mode on a CPU, with its norms fused.
+        ranges: Result of :func:`calibrate` for a model of the same config.
+        dtype: Type of the convolutions' outputs.
+
+    Raises:
+        ConfigError: The ranges are of a model with other convolutions.
+    """
+    convs = quantizable(model)
+    unknown = sorted(ranges.keys() - convs.keys())
+    if unknown or not ranges:
+        raise ConfigError(
+            f"the ranges are of another model: it has no convolution {unknown[0]} to quantize"
+            if unknown
+            else "there are no ranges to quantize with: calibrate the model on some images first"
+        )
+    for name, found in ranges.items():
+        _convert(convs[name], found, dtype)
+    return len(ranges)
+
+
+def _convert(conv: nn.Conv2d, found: Range, dtype: torch.dtype) -> None:
+    """Make ``conv`` an :class:`Int8Conv2d` in place, as Detectron2's FPN has references to its convolutions."""
+    weight = conv.weight.detach().float()
+    scales = weight.abs().amax(dim=(1, 2, 3)).clamp(min=TINY) / WEIGHT_LEVELS
+    conv.weight = None
+    conv.__class__ = Int8Conv2d
+    assert isinstance(conv, Int8Conv2d)
+    conv.output_dtype = dtype
+    conv.scale = max(found.high - found.low, TINY) / LEVELS
+    conv.zero_point = round(-found.low / conv.scale)
+    conv.offset = torch.tensor(conv.zero_point + 0.5)  # conversion to bytes cuts the fraction
+    conv.integers, conv.packed = (weight / scales[:, None, None, None]).round().to(torch.int8), None
+    conv.weight_scales, conv.weight_zeros = scales, torch.zeros(len(scales), dtype=torch.int32)
+
+
+class Int8Conv2d(nn.Conv2d):
+    """A convolution whose inputs and weights are 8-bit integers, with one scale per output channel.
+
+    Its sums are 32-bit integers, so that only the rounding of inputs and weights changes the result.
+    """
+
+    output_dtype: torch.dtype
+    scale: float  # of the input's integers
+    zero_point: int  # integer of the input's 0
+    offset: Tensor
+    integers: Tensor | None  # weights, until they are packed
+    packed: Tensor | None  # weights in an order of the first input's size
+    weight_scales: Tensor
+    weight_zeros: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the convolution of ``x`` (N, C, H, W), and what the norm and the activation of the layer make of it."""
+        if x.numel() == 0:
+            return F.conv2d(x, x.new_zeros(self.out_channels, *x.shape[1:2], *self.kernel_size), None, self.stride, self.padding)
+        if self.packed is None:
+            self.packed, self.integers = self._pack(list(x.shape)), None
+        integers = torch.add(self.offset, x.float(), alpha=1 / self.scale).clamp_(0, LEVELS).to(torch.uint8)
+        y = torch.ops.onednn.qconv2d_pointwise(
+            *(integers, self.scale, self.zero_point),
+            *(self.packed, self.weight_scales, self.weight_zeros, self.bias),
+            *(self.stride, self.padding, self.dilation, self.groups),
+            *(1.0, 0, self.output_dtype),  # scale, zero and type of the output
+            *("none", [], ""),  # no activation
+        )
+        for layer in (getattr(self, "norm", None), getattr(self, "activation", None)):  # of Detectron2's Conv2d
+            y = y if layer is None else layer(y)
+        return y
+
+    def _pack(self, shape: list[int]) -> Tensor:
+        """Return the weights in the best order for inputs of ``shape``; without a shape some take 25 times as long."""
+        return torch.ops.onednn.qconv_prepack(
+            self.integers,
+            *(self.weight_scales, self.scale, self.zero_point),
+            *(self.stride, self.padding, self.dilation, self.groups),
+            shape,
+        )
