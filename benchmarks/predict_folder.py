@@ -59,7 +59,7 @@ def threshold_of(predictor: Predictor, paths: Sequence[str], weights: str) -> fl
 def stages(predictor: Predictor, paths: Sequence[str], threshold: float, folder: str) -> dict[str, Callable[[], Any]]:
     """Return what is measured."""
     model: Any = predictor.model
-    inputs = [predictor._to_input(path) for path in paths]
+    inputs = [predictor.model_input(path) for path in paths]
     options = {"mask_format": "compact", "score_threshold": threshold}
 
     @torch.no_grad()

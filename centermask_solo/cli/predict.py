@@ -21,7 +21,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("--no-pictures", action="store_true", help="write predictions.json only")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the networks (default: TEST.DTYPE)"
+        "--dtype",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        help="precision of the networks (default: TEST.DTYPE); int8 needs TEST.INT8_RANGES, see calibrate",
     )
     add_color_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the results of an earlier run")

@@ -108,7 +108,7 @@ RULES: dict[str, Rule] = {
     "TEST.KEEP_BEST": unless(
         "", Rule('a metric such as "segm/AP"', lambda value: isinstance(value, str) and "/" in value)
     ),
-    "TEST.DTYPE": one_of("float32", "bfloat16", "float16"),
+    "TEST.DTYPE": one_of("float32", "bfloat16", "float16", "int8"),
     "TEST.EVAL_BACKEND": one_of("auto", "hotcoco", "faster-coco-eval", "detectron2", "pycocotools"),
     "TEST.AUG.MIN_SIZES": each(COUNT, minimum=1),
     "TEST.AUG.MAX_SIZE": COUNT,

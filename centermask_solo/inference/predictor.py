@@ -20,7 +20,7 @@ from ..data.pixels import Pixels
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
-from ..modeling.engine import prepare
+from ..modeling.engine import prepare_as_configured
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.parts import build_checked, check_device
 from ..modeling.systems import System, find_system
@@ -87,7 +87,7 @@ class Predictor(DefaultPredictor):
         self.threads = threads_beside(torch.device(cfg.MODEL.DEVICE).type)
         self.model = build_checked(self.cfg).eval()
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
-        prepare(self.model, dtype=cfg.TEST.DTYPE, channels_last=cfg.MODEL.CHANNELS_LAST)
+        prepare_as_configured(self.model, cfg, channels_last=cfg.MODEL.CHANNELS_LAST)
         names = checkpoint.get("thing_classes") if class_names is None else class_names
         if class_names is not None and _num_classes(cfg) not in (0, len(class_names)):
             raise ConfigError(
@@ -126,7 +126,7 @@ class Predictor(DefaultPredictor):
         """
         if not isinstance(images, (list, tuple)):
             raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
-        return self._predict([self._to_input(image) for image in images])
+        return self._predict([self.model_input(image) for image in images])
 
     def predict_files(
         self,
@@ -174,11 +174,11 @@ class Predictor(DefaultPredictor):
         """Return an image file, ready for the model, or why it cannot be read."""
         try:
             image = as_bgr(path, self.cfg.INPUT.MAX_IMAGE_PIXELS)
-            return _Read(path, image, self._to_input(image))
+            return _Read(path, image, self.model_input(image))
         except DataError as error:
             return error
 
-    def _to_input(self, image: Any) -> dict[str, Any]:
+    def model_input(self, image: Any) -> dict[str, Any]:
         image = as_bgr(image, self.cfg.INPUT.MAX_IMAGE_PIXELS)
         if self.input_format == "RGB":
             image = image[:, :, ::-1]

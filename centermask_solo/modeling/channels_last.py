@@ -32,7 +32,7 @@ def to_channels_last(model: Model) -> Model:
 
 
 def use_native_norms(model: nn.Module) -> None:
-    """Undo :func:`to_channels_last` for the norms: in half precision PyTorch's are several times faster, and exact enough."""
+    """Undo :func:`to_channels_last` for the norms: PyTorch's are several times faster in half precision."""
     for module in model.modules():
         if type(module) in (BatchNorm2d, GroupNorm):
             module.__class__ = type(module).__bases__[0]

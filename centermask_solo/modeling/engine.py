@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
+from detectron2.config import CfgNode
 from torch import nn
 
 from ..utils.errors import ConfigError
 from .channels_last import to_channels_last, use_native_norms
+from .cuda_graphs import replay_networks
 from .fusion import fuse_norms
-from .quantization import Range, quantize
+from .quantization import Range, quantize, read_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ def prepare(
     channels_last: bool = True,
     threads: int | None = None,
     ranges: Mapping[str, Range] | None = None,
+    compile: bool = False,
+    cuda_graphs: bool = False,
 ) -> Model:
     """Make a model fast for prediction, in place, and return it. It can no longer be trained or saved.
 
@@ -42,15 +46,20 @@ def prepare(
         fuse: Fold batch norms into the convolutions before them.
         channels_last: Store feature maps as (N, H, W, C), which is faster on CPUs, and on GPUs in half precision.
         threads: Number of CPU threads of this process; by default as it is.
-        ranges: For "int8", the ranges of the feature maps: see :func:`~centermask_solo.modeling.quantization.calibrate`.
+        ranges: For "int8", the ranges of the feature maps: see :func:`~.quantization.calibrate`.
+        compile: Compile the networks with ``torch.compile`` at the first call of each input size; takes minutes.
+        cuda_graphs: Replay the networks as CUDA graphs: see :func:`~.cuda_graphs.replay_networks`.
 
     Raises:
-        ConfigError: The precision is unknown, or impossible on the device of the model.
+        ConfigError: The precision is unknown, or impossible on the device of the model; or CUDA graphs are.
     """
     device = next(model.parameters()).device
     check_dtype(dtype, device)
     if dtype == "int8" and not ranges:
-        raise ConfigError("int8 needs the ranges of the feature maps: run centermask-solo calibrate first")
+        raise ConfigError(
+            "int8 needs the ranges of the feature maps: name the file that centermask-solo calibrate wrote in "
+            "TEST.INT8_RANGES"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     model.eval()
@@ -58,15 +67,47 @@ def prepare(
         fuse_norms(model)
     if channels_last:
         to_channels_last(model)
-    if dtype == "float32":
-        return model
-    use_native_norms(model)
-    if dtype != "int8":
-        return _run_networks_in(model, device.type, FLOATS[dtype])
-    assert ranges is not None
-    rest = torch.bfloat16 if cpu_has_bfloat16() else torch.float32  # of what does not gain from integers
-    quantize(model, ranges, rest)
-    return model if rest == torch.float32 else _run_networks_in(model, "cpu", rest)
+    if dtype != "float32":
+        use_native_norms(model)
+    if ranges is not None and dtype == "int8":
+        rest = torch.bfloat16 if cpu_has_bfloat16() else torch.float32  # of what does not gain from integers
+        quantize(model, ranges)
+        _run_networks_in(model, device.type, rest)
+    elif dtype != "float32":
+        _run_networks_in(model, device.type, FLOATS[dtype])
+    if compile:
+        _check_has_networks(model)
+        model.predict = torch.compile(model.predict)  # type: ignore[assignment, arg-type]
+    if cuda_graphs:
+        replay_networks(model)
+    return model
+
+
+def _check_has_networks(model: nn.Module) -> None:
+    """Raise ConfigError unless the networks of ``model`` are one function, ``predict``."""
+    if not hasattr(model, "predict"):
+        raise ConfigError(
+            f"the networks of a {type(model).__name__} cannot be compiled: set TEST.COMPILE False, or choose a model "
+            "of this package"
+        )
+
+
+def prepare_as_configured(model: Model, cfg: CfgNode, *, channels_last: bool) -> Model:
+    """Call :func:`prepare` with the precision of ``cfg``.
+
+    Raises:
+        ConfigError: See :func:`prepare`, or the ranges of ``TEST.INT8_RANGES`` cannot be read.
+    """
+    is_int8 = cfg.TEST.DTYPE == "int8"
+    ranges = read_ranges(cfg.TEST.INT8_RANGES) if is_int8 and cfg.TEST.INT8_RANGES else None
+    return prepare(
+        model,
+        dtype=cfg.TEST.DTYPE,
+        channels_last=channels_last,
+        ranges=ranges,
+        compile=cfg.TEST.COMPILE,
+        cuda_graphs=cfg.TEST.CUDA_GRAPHS,
+    )
 
 
 def check_dtype(dtype: str, device: torch.device) -> None:
@@ -87,23 +128,37 @@ def cpu_has_bfloat16() -> bool:
     return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)) is not None)
 
 
-def _run_networks_in(model: Model, device_type: str, dtype: torch.dtype) -> Model:
-    """Make the networks of ``model`` compute in ``dtype``, in place; return the model.
+def _run_networks_in(model: nn.Module, device_type: str, dtype: torch.dtype) -> None:
+    """Make the networks of ``model`` compute in ``dtype``, in place.
 
-    They run in ``predict`` of the model and of its RoI heads; in a model without these, in ``forward``.
+    They run in ``predict`` of the model and of its RoI heads; in a model without these, in ``forward``. Parts that say
+    that they need it stay in float32.
     """
 
     def in_autocast(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            with torch.autocast(device_type, dtype=dtype):
+            with torch.autocast(device_type, dtype=dtype, enabled=dtype != torch.float32):
                 return function(*args, **kwargs)
 
         return run
 
+    for module in model.modules():
+        if getattr(module, "needs_float32", False):
+            module.forward = _in_float32(module.forward, device_type)
     parts: list[Any] = [part for part in (model, getattr(model, "roi_heads", None)) if hasattr(part, "predict")]
     for part in parts:
         part.predict = in_autocast(part.predict)
     if not parts:
-        model.forward = in_autocast(model.forward)  # type: ignore[method-assign]
-    return model
+        model.forward = in_autocast(model.forward)
+
+
+def _in_float32(function: Callable[[Any], Any], device_type: str) -> Callable[[Any], Any]:
+    """Return the function of a tensor that computes in float32 under autocast."""
+
+    @functools.wraps(function)
+    def run(x: Any) -> Any:
+        with torch.autocast(device_type, enabled=False):
+            return function(x.float())
+
+    return run

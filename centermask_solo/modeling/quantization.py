@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ from detectron2.layers import Conv2d
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
+from ..utils.files import atomic_write
+from ..utils.reading import read_text
 
 SAMPLED = 100_000  # numbers of a feature map that its range is estimated from
 OUTLIERS = 1e-4  # share of a map's numbers that may lie beyond its range, and are cut
 LEVELS = 255  # steps of the input, an unsigned byte
 WEIGHT_LEVELS = 127  # steps of the weights on each side of 0
+FORMAT = "centermask_solo int8 ranges, version 1"  # of files
 TINY = 1e-12  # least range, against division by 0
 MIN_CHANNELS = 16  # of a convolution's input and output; narrower ones gain nothing
 
@@ -28,11 +32,13 @@ class Range(NamedTuple):
 
 
 def quantizable(model: nn.Module) -> dict[str, nn.Conv2d]:
-    """Return the convolutions that gain from integers, by name: dense ones, no deformable ones."""
+    """Return the convolutions that gain from integers, by name: dense ones of parts that can do without float32."""
+    exact = {id(x) for part in model.modules() if getattr(part, "needs_float32", False) for x in part.modules()}
     return {
         name: module
         for name, module in model.named_modules()
         if type(module) in (nn.Conv2d, Conv2d)
+        and id(module) not in exact
         and module.groups == 1
         and min(module.in_channels, module.out_channels) >= MIN_CHANNELS
         and module.padding_mode == "zeros"
@@ -82,13 +88,35 @@ def _range_of(x: Tensor) -> Range:
     return Range(min(float(low), 0.0), max(float(high), 0.0))
 
 
-def quantize(model: nn.Module, ranges: Mapping[str, Range], dtype: torch.dtype = torch.float32) -> int:
+def write_ranges(ranges: Mapping[str, Range], path: str) -> None:
+    """Write the result of :func:`calibrate` as a json file."""
+    with atomic_write(path) as file:
+        json.dump({"format": FORMAT, "ranges": ranges}, file, indent=1)
+
+
+def read_ranges(path: str) -> dict[str, Range]:
+    """Return what :func:`write_ranges` wrote.
+
+    Raises:
+        ConfigError: There is no such file, or it is another one.
+    """
+    try:
+        content = json.loads(read_text(path, ConfigError))
+        if content["format"] != FORMAT:
+            raise ValueError
+        return {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no {path}: write it with centermask-solo calibrate") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} holds no ranges: write it with centermask-solo calibrate") from error
+
+
+def quantize(model: nn.Module, ranges: Mapping[str, Range]) -> int:
     """Make the convolutions that have a range an :class:`Int8Conv2d`, in place; return their number.
 
     Args:
         model: Model in evaluation mode on a CPU, with its norms fused.
         ranges: Result of :func:`calibrate` for a model of the same config.
-        dtype: Type of the convolutions' outputs.
 
     Raises:
         ConfigError: The ranges are of a model with other convolutions.
@@ -102,18 +130,17 @@ def quantize(model: nn.Module, ranges: Mapping[str, Range], dtype: torch.dtype =
             else "there are no ranges to quantize with: calibrate the model on some images first"
         )
     for name, found in ranges.items():
-        _convert(convs[name], found, dtype)
+        _convert(convs[name], found)
     return len(ranges)
 
 
-def _convert(conv: nn.Conv2d, found: Range, dtype: torch.dtype) -> None:
+def _convert(conv: nn.Conv2d, found: Range) -> None:
     """Make ``conv`` an :class:`Int8Conv2d` in place, as Detectron2's FPN has references to its convolutions."""
     weight = conv.weight.detach().float()
     scales = weight.abs().amax(dim=(1, 2, 3)).clamp(min=TINY) / WEIGHT_LEVELS
-    conv.weight = None
+    conv.register_parameter("weight", None)
     conv.__class__ = Int8Conv2d
     assert isinstance(conv, Int8Conv2d)
-    conv.output_dtype = dtype
     conv.scale = max(found.high - found.low, TINY) / LEVELS
     conv.zero_point = round(-found.low / conv.scale)
     conv.offset = torch.tensor(conv.zero_point + 0.5)  # conversion to bytes cuts the fraction
@@ -127,7 +154,6 @@ class Int8Conv2d(nn.Conv2d):
     Its sums are 32-bit integers, so that only the rounding of inputs and weights changes the result.
     """
 
-    output_dtype: torch.dtype
     scale: float  # of the input's integers
     zero_point: int  # integer of the input's 0
     offset: Tensor
@@ -137,17 +163,20 @@ class Int8Conv2d(nn.Conv2d):
     weight_zeros: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the convolution of ``x`` (N, C, H, W), and what the norm and the activation of the layer make of it."""
+        """Return the convolution of ``x`` (N, C, H, W), normalized and activated as the layer is."""
         if x.numel() == 0:
-            return F.conv2d(x, x.new_zeros(self.out_channels, *x.shape[1:2], *self.kernel_size), None, self.stride, self.padding)
+            return F.conv2d(
+                x, x.new_zeros(self.out_channels, *x.shape[1:2], *self.kernel_size), None, self.stride, self.padding
+            )
         if self.packed is None:
             self.packed, self.integers = self._pack(list(x.shape)), None
         integers = torch.add(self.offset, x.float(), alpha=1 / self.scale).clamp_(0, LEVELS).to(torch.uint8)
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         y = torch.ops.onednn.qconv2d_pointwise(
             *(integers, self.scale, self.zero_point),
             *(self.packed, self.weight_scales, self.weight_zeros, self.bias),
             *(self.stride, self.padding, self.dilation, self.groups),
-            *(1.0, 0, self.output_dtype),  # scale, zero and type of the output
+            *(1.0, 0, dtype),  # scale, zero and type of the output
             *("none", [], ""),  # no activation
         )
         for layer in (getattr(self, "norm", None), getattr(self, "activation", None)):  # of Detectron2's Conv2d

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer, read_weight_file
 from ..evaluation.by_name import order_in_dataset, set_class_names
-from ..modeling.engine import prepare
+from ..modeling.engine import prepare_as_configured
 from ..modeling.tta import with_augmentation
 from ..utils.errors import ConfigError
 from .summary import evaluation_summary
@@ -50,7 +50,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
     checkpointer.load(path)
     logger.info(evaluation_summary(cfg, model))
     set_class_names(model, names)
-    prepare(model, dtype=cfg.TEST.DTYPE, channels_last=False)  # build_model has set the memory format
+    prepare_as_configured(model, cfg, channels_last=False)  # build_model has set the memory format
     results = trainer.test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model)
     if comm.is_main_process():
         verify_results(cfg, results)

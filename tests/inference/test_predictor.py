@@ -98,7 +98,7 @@ def test_files_come_in_order(cfg, folder, batch_size):
 def test_channels_are_in_the_order_of_the_config(cfg, channels, order):
     cfg.INPUT.FORMAT = channels
     image = np.full((16, 16, 3), [10, 20, 30], np.uint8)
-    tensor = Predictor(cfg)._to_input(image)["image"]
+    tensor = Predictor(cfg).model_input(image)["image"]
     assert tensor.dtype == torch.float32
     assert tensor[:, 0, 0].tolist() == order
 
@@ -154,7 +154,7 @@ def test_what_is_given_for_an_image(cfg, folder):
     predictor = Predictor(cfg)
     image = cv2.imread(str(folder / "data" / "1.png"))
     for x in (str(folder / "data" / "1.png"), folder / "data" / "1.png", image / 255, image.astype(np.uint16) * 257):
-        assert torch.equal(predictor._to_input(x)["image"], predictor._to_input(image)["image"])
+        assert torch.equal(predictor.model_input(x)["image"], predictor.model_input(image)["image"])
         assert_equal(predictor(x), predictor(image))
     with pytest.raises(DataError, match="the image is None"):
         predictor(None)

@@ -1,5 +1,6 @@
 """A prepared model predicts the same, or nearly so in half precision."""
 
+import copy
 import logging
 
 import pytest
@@ -65,7 +66,7 @@ def test_threads_are_set():
 
 
 @pytest.mark.parametrize(
-    ("dtype", "message"), [("float16", "float16 needs a GPU: use bfloat16"), ("int8", "'int8' is unknown: use float32")]
+    ("dtype", "message"), [("float16", "float16 needs a GPU: use bfloat16"), ("int4", "'int4' is unknown: use float32")]
 )
 def test_an_impossible_precision_is_one_line(dtype, message):
     with pytest.raises(ConfigError, match=message):
@@ -78,3 +79,42 @@ def test_slow_bfloat16_is_warned_of(native, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         check_dtype("bfloat16", torch.device("cpu"))
     assert ("no instructions for bfloat16" in caplog.text) is not native
+
+
+def test_int8_is_for_cpus():
+    with pytest.raises(ConfigError, match="int8 needs a CPU: use float16 or bfloat16"):
+        check_dtype("int8", torch.device("cuda"))
+
+
+def test_compiled_networks_predict_the_same(monkeypatch):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))
+    model = SYSTEMS["YOLACT"].model().eval()
+    batch = model.preprocess_image([image()]).tensor
+    with torch.no_grad():
+        expected = flat(model.predict(batch))
+        got = flat(prepare(model, compile=True, fuse=False, channels_last=False).predict(batch))
+    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.parametrize("option", ["compile", "cuda_graphs"])
+def test_models_without_such_networks_are_refused(option):
+    with pytest.raises(ConfigError, match=r"the networks of a Conv2d cannot be compiled|CUDA graphs need a GPU"):
+        prepare(nn.Conv2d(3, 4, 3), **{option: True})
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("system", ["SOLOv2", "SOLO", "CenterMask", "FCOS", "YOLACT"])
+def test_replayed_networks_predict_the_same(system, dtype, caplog):
+    """A second and a third input of the same size, and one of another."""
+    model = SYSTEMS[system].model().eval().cuda()
+    exact = prepare(copy.deepcopy(model), dtype=dtype)
+    prepare(model, dtype=dtype, cuda_graphs=True)
+    generator = torch.Generator().manual_seed(1)
+    for size in [(64, 96), (64, 96), (64, 96), (128, 96)]:
+        batch = exact.preprocess_image([{"image": 255 * torch.rand(3, *size, generator=generator)}]).tensor
+        with torch.no_grad():
+            found, expected = flat(model.predict(batch)), flat(exact.predict(batch))
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert "computes something else" not in caplog.text

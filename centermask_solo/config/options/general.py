@@ -27,9 +27,15 @@ def add_options(cfg: CfgNode) -> None:
     # metric of which the best evaluation's weights are kept in model_best.pth, such as "segm/AP"; "" for none
     cfg.TEST.KEEP_BEST = ""
 
-    # precision of the networks in prediction and in train_net.py --eval-only: "float32", "bfloat16" or "float16" (GPU
-    # only); decoding, NMS and masks stay in float32
+    # precision of the networks in prediction and in train_net.py --eval-only: "float32", "bfloat16", "float16" (GPU
+    # only) or "int8" (CPU only); decoding, NMS and masks stay in float32
     cfg.TEST.DTYPE = "float32"
+    # for "int8": the file of ranges that `centermask-solo calibrate` wrote for these weights
+    cfg.TEST.INT8_RANGES = ""
+    # compile the networks with torch.compile before the first prediction, which takes minutes
+    cfg.TEST.COMPILE = False
+    # replay the networks as CUDA graphs, one for each size of the input; not for deformable convolutions
+    cfg.TEST.CUDA_GRAPHS = False
     # what computes COCO's metrics of boxes and masks: "hotcoco", "faster-coco-eval", "detectron2" (its compiled part),
     # "pycocotools", or "auto", the first of these that is installed; the metrics are the same
     cfg.TEST.EVAL_BACKEND = "auto"

@@ -1,0 +1,81 @@
+"""``centermask-solo calibrate``: prepare prediction in 8-bit integers, and state what it costs."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+from ..utils.errors import ConfigError
+from ..utils.rules import COUNT, argument
+from .options import add_overrides, add_weights_arguments, load_cfg
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
+
+EXAMPLE = """example:
+  centermask-solo calibrate --weights model_final.pth --input photos/ --output int8.json
+  centermask-solo predict --weights model_final.pth --input photos/ --output found \\
+      --dtype int8 TEST.INT8_RANGES int8.json
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the parser of this subcommand and return it."""
+    parser = subparsers.add_parser(
+        "calibrate",
+        help="measure the ranges that prediction in 8-bit integers needs",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_weights_arguments(parser)
+    parser.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="images like those to predict: files, folders, patterns",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="json file to write, for TEST.INT8_RANGES")
+    parser.add_argument("--count", type=argument(COUNT), default=64, help="most images to measure (default: 64)")
+    parser.add_argument(
+        "--evaluate", action="store_true", help="also print the AP of DATASETS.TEST in float32 and in int8"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    add_overrides(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Calibrate, and print how far the detections in int8 are from those in float32."""
+    from ..inference.calibration import calibrate_to_file
+
+    cfg = load_cfg(args)
+    if args.evaluate and not cfg.DATASETS.TEST:
+        raise ConfigError("--evaluate needs a dataset: name it in DATASETS.TEST")
+    found = calibrate_to_file(cfg, args.input, args.output, count=args.count, overwrite=args.overwrite)
+    print(
+        f"{args.output} written. Detections: {found.reference} in float32, {found.found} in int8, of which "
+        f"{found.matched} agree (mean IoU {found.mean_iou:.3f}, mean difference of scores {found.score:.3f})",
+        flush=True,
+    )
+    if args.evaluate:
+        _print_ap(cfg, args.output)
+
+
+def _print_ap(cfg: CfgNode, ranges: str) -> None:
+    """Print the AP of each task in both precisions, and the loss."""
+    from ..training.evaluate import evaluate
+
+    results: dict[str, dict[str, Any]] = {}
+    for dtype in ("float32", "int8"):
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = cfg.clone()
+            chosen.merge_from_list(["TEST.DTYPE", dtype, "TEST.INT8_RANGES", ranges, "OUTPUT_DIR", folder])
+            results[dtype] = evaluate(chosen)
+    for task, exact in results["float32"].items():
+        fast = results["int8"].get(task, {})
+        if "AP" in exact and "AP" in fast:
+            print(
+                f"{task} AP: {exact['AP']:.2f} in float32, {fast['AP']:.2f} in int8 ({fast['AP'] - exact['AP']:+.2f})"
+            )

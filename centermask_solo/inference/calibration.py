@@ -1,0 +1,120 @@
+"""Calibration of 8-bit integers on images, and how far the result is from float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.structures import Instances
+from pycocotools import mask as rle
+from tqdm import tqdm
+
+from ..modeling.quantization import calibrate, write_ranges
+from ..utils.errors import ConfigError
+from ..utils.files import claim_file
+from .predictor import Predictor, default_score_threshold
+from .sources import find_images
+
+COMPARED = 16  # images on which the precisions are compared
+MATCH_IOU = 0.5  # of the masks, or the boxes, of what may be the same detection
+
+
+class Agreement(NamedTuple):
+    """How far the detections of two precisions are apart, above the system's default score.
+
+    Attributes:
+        reference: Number of detections in float32.
+        found: Number of detections in int8.
+        matched: Number of pairs among them, of the same class.
+        mean_iou: Mean IoU of the masks, or of the boxes, of a pair.
+        score: Mean difference of the scores of a pair.
+    """
+
+    reference: int
+    found: int
+    matched: int
+    mean_iou: float
+    score: float
+
+
+def calibrate_to_file(
+    cfg: CfgNode, inputs: Sequence[str], output: str, *, count: int = 64, overwrite: bool = False
+) -> Agreement:
+    """Write the ranges of the feature maps of a model, for ``TEST.INT8_RANGES``; compare both precisions.
+
+    Args:
+        cfg: Config as for :class:`Predictor`; on a CPU.
+        inputs: Images, folders and patterns; such as the model will see.
+        output: Json file to write.
+        count: Number of images to take, spread evenly over ``inputs``.
+        overwrite: Whether ``output`` is replaced if it exists.
+
+    Raises:
+        ConfigError: ``output`` exists or is an input, or the device is a GPU.
+        DataError: An image cannot be read.
+    """
+    if not cfg.MODEL.DEVICE.startswith("cpu"):
+        raise ConfigError(f"int8 needs a CPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: set it to cpu")
+    paths = find_images(inputs)
+    claim_file(output, [*paths, cfg.MODEL.WEIGHTS], overwrite=overwrite)
+    paths = _spread(paths, count)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TEST.DTYPE = "float32"
+    exact = Predictor(cfg)
+    write_ranges(calibrate(exact.model, _inputs(exact, tqdm(paths, desc="calibrate"))), output)
+    cfg.TEST.DTYPE, cfg.TEST.INT8_RANGES = "int8", output
+    return _compare(exact, Predictor(cfg), _spread(paths, COMPARED), default_score_threshold(cfg))
+
+
+def _inputs(predictor: Predictor, paths: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    for path in paths:
+        yield [predictor.model_input(path)]
+
+
+def _spread(paths: Sequence[str], count: int) -> list[str]:
+    """Return at most ``count`` paths, at even distances."""
+    return [paths[i] for i in sorted(set(np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)))]
+
+
+def _compare(exact: Predictor, fast: Predictor, paths: Sequence[str], threshold: float) -> Agreement:
+    """Return how far the detections of two predictors are apart."""
+    counts, ious, scores = np.zeros(2, int), [], []
+    for path in tqdm(paths, desc="compare"):
+        pair = [_found(predictor, path, threshold) for predictor in (exact, fast)]
+        counts += [len(x) for x in pair]
+        overlaps = _overlaps(*pair)
+        for i in range(len(pair[0])):
+            if len(pair[1]) and overlaps[i].max() >= MATCH_IOU:
+                j = int(overlaps[i].argmax())
+                ious.append(overlaps[i, j])
+                scores.append(abs(float(pair[0].scores[i] - pair[1].scores[j])))
+                overlaps[:, j] = 0
+    mean_iou, score = (float(np.mean(x)) if x else 0.0 for x in (ious, scores))
+    return Agreement(int(counts[0]), int(counts[1]), len(ious), mean_iou, score)
+
+
+def _found(predictor: Predictor, path: str, threshold: float) -> Instances:
+    predictor.mask_format = "rle"
+    instances = predictor(path)["instances"].to("cpu")
+    return instances[instances.scores >= threshold]
+
+
+def _overlaps(a: Instances, b: Instances) -> np.ndarray:
+    """Return the IoU of each detection of ``a`` with each of ``b``, 0 for those of other classes: (M, R) float64."""
+    if not len(a) or not len(b):
+        return np.zeros((len(a), len(b)))
+    if a.has("pred_masks"):
+        shapes = [x.pred_masks.codes for x in (a, b)]
+    else:
+        shapes = [_widths(x.pred_boxes.tensor.double().numpy()) for x in (a, b)]
+    ious = np.asarray(rle.iou(*shapes, [0] * len(b)))
+    ious[a.pred_classes.numpy()[:, None] != b.pred_classes.numpy()] = 0
+    return ious
+
+
+def _widths(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes x0, y0, x1, y1 as x, y, width, height."""
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

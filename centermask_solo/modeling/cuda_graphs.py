@@ -1,0 +1,110 @@
+"""Networks replayed as CUDA graphs: one launch in place of one per kernel."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as tree
+
+from ..utils.errors import ConfigError
+from .layers import DeformConv2d
+
+logger = logging.getLogger(__name__)
+
+MAX_GRAPHS = 8  # input sizes; each graph has memory of its own, and the oldest is dropped for a new size
+WARM_UP = 3  # runs before the capture, in which libraries choose their kernels
+
+
+class _Graph(NamedTuple):
+    """A captured run: what it computes from ``images`` stands in ``outputs`` after a replay."""
+
+    graph: torch.cuda.CUDAGraph
+    images: Tensor
+    outputs: list[Any]
+    structure: Any
+
+
+class ReplayedNetworks:
+    """A function of a batch of images, captured at the first call of each size, then replayed.
+
+    The first result of each size is compared bit by bit with what the function itself computes, for two inputs; where
+    they differ, that size is computed without a graph from then on, and a warning says so.
+    """
+
+    def __init__(self, predict: Callable[[Tensor], Any]) -> None:
+        """
+        Args:
+            predict: Returns a tree of tensors; with no read on the host.
+        """
+        self.predict = predict
+        self._graphs: OrderedDict[tuple[Any, ...], _Graph | None] = OrderedDict()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor) -> Any:
+        """Return the result for a batch (N, C, H, W) on a GPU."""
+        key = (*images.shape, images.dtype, images.stride())
+        if key not in self._graphs:
+            if len(self._graphs) >= MAX_GRAPHS:
+                self._graphs.popitem(last=False)
+            self._graphs[key] = self._capture_checked(images)
+        self._graphs.move_to_end(key)
+        graph = self._graphs[key]
+        return self.predict(images) if graph is None else _replay(graph, images)
+
+    def _capture_checked(self, images: Tensor) -> _Graph | None:
+        """Return the graph of inputs like ``images``; None if it does not compute what the function does."""
+        graph = self._capture(images)
+        for x in (images, images.flip(3)):
+            found, expected = (tree.tree_leaves(y) for y in (_replay(graph, x), self.predict(x)))
+            if not all(torch.equal(a, b) for a, b in zip(found, expected, strict=True) if isinstance(a, Tensor)):
+                logger.warning(
+                    f"the CUDA graph for inputs of {tuple(images.shape)} computes something else than the networks: "
+                    "these run without it"
+                )
+                return None
+        return graph
+
+    def _capture(self, images: Tensor) -> _Graph:
+        static = images.clone()
+        stream = torch.cuda.Stream(images.device)
+        stream.wait_stream(torch.cuda.current_stream(images.device))
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                self.predict(static)
+        torch.cuda.current_stream(images.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self.predict(static)
+        return _Graph(graph, static, *tree.tree_flatten(outputs))
+
+
+def _replay(graph: _Graph, images: Tensor) -> Any:
+    """Return the outputs for ``images``, as copies that later replays do not change."""
+    graph.images.copy_(images)
+    graph.graph.replay()
+    leaves = [x.clone() if isinstance(x, Tensor) else x for x in graph.outputs]
+    return tree.tree_unflatten(leaves, graph.structure)
+
+
+def replay_networks(model: nn.Module) -> None:
+    """Make ``model.predict`` replay CUDA graphs, in place: see :class:`ReplayedNetworks`.
+
+    Raises:
+        ConfigError: The model is not on a GPU, has no verb ``predict``, or has deformable convolutions, of which
+            replays compute something else without a sign.
+    """
+    if next(model.parameters()).device.type != "cuda":
+        raise ConfigError("CUDA graphs need a GPU: set MODEL.DEVICE cuda, or TEST.CUDA_GRAPHS False")
+    if any(isinstance(x, DeformConv2d) for x in model.modules()):
+        raise ConfigError("CUDA graphs replay deformable convolutions wrongly: set TEST.CUDA_GRAPHS False")
+    if not hasattr(model, "predict"):
+        raise ConfigError(
+            f"there are no networks to replay in a {type(model).__name__}: set TEST.CUDA_GRAPHS False, or choose a "
+            "model of this package"
+        )
+    model.predict = ReplayedNetworks(model.predict)  # type: ignore[assignment, arg-type]

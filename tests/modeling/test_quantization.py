@@ -1,0 +1,145 @@
+"""Convolutions in 8-bit integers: their error is that of rounding, and no convolution of a model is forgotten."""
+
+import copy
+import json
+
+import pytest
+import torch
+from detectron2.layers import Conv2d
+from torch import nn
+
+from centermask_solo.modeling.engine import prepare
+from centermask_solo.modeling.quantization import (
+    LEVELS,
+    WEIGHT_LEVELS,
+    Int8Conv2d,
+    Range,
+    calibrate,
+    quantizable,
+    quantize,
+    read_ranges,
+    write_ranges,
+)
+from centermask_solo.utils.errors import ConfigError
+from tests.modeling.models import SYSTEMS
+
+GEOMETRIES = [
+    {"kernel_size": 1},
+    {"kernel_size": 3, "padding": 1},
+    {"kernel_size": 3, "padding": 2, "dilation": 2},
+    {"kernel_size": 3, "padding": 1, "stride": 2},
+    {"kernel_size": 1, "stride": 2},
+]
+
+
+def convolution(**geometry) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(16, 24, **geometry).to(memory_format=torch.channels_last).requires_grad_(False)
+
+
+@pytest.mark.parametrize("low", [0.0, -1.5], ids=["after a ReLU", "signed"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_the_error_is_that_of_rounding(geometry, low):
+    conv = convolution(**geometry)
+    x = torch.empty(2, 16, 9, 13).uniform_(low, 2.0).to(memory_format=torch.channels_last)
+    expected = conv(x)
+    integers = nn.Sequential(copy.deepcopy(conv))
+    assert quantize(integers, {"0": Range(low, 2.0)}) == 1
+    # Each product is off by half a step of its input and half a step of its weight.
+    step, weight_step = (2.0 - low) / LEVELS, conv.weight.abs().amax(dim=(1, 2, 3)) / WEIGHT_LEVELS
+    magnitude = max(-low, 2.0)
+    bound = conv.weight.abs().sum(dim=(1, 2, 3)) * step + conv.weight[0].numel() * magnitude * weight_step / 2
+    error = (integers(x) - expected).abs().amax(dim=(0, 2, 3))
+    assert (error <= bound).all()
+    assert (error > 0).any()
+    half_step = 0.6 * step * conv.weight.square().sum(dim=(1, 2, 3)).sqrt() + 0.1 * bound
+    assert (integers(x) - expected).square().mean(dim=(0, 2, 3)).sqrt().le(half_step).all()
+
+
+def test_values_beyond_the_range_are_cut():
+    conv = convolution(kernel_size=1)
+    integers = nn.Sequential(copy.deepcopy(conv))
+    quantize(integers, {"0": Range(0.0, 1.0)})
+    torch.testing.assert_close(
+        integers(torch.full((1, 16, 2, 2), 7.0)), conv(torch.ones(1, 16, 2, 2)), rtol=0, atol=0.02
+    )
+
+
+def test_other_sizes_later_and_nothing_at_all():
+    conv = convolution(kernel_size=3, padding=1)
+    integers = nn.Sequential(copy.deepcopy(conv))
+    quantize(integers, {"0": Range(0.0, 1.0)})
+    for size in [(1, 16, 8, 8), (3, 16, 5, 40), (1, 16, 1, 1)]:
+        x = torch.rand(size)
+        assert (integers(x) - conv(x)).abs().max() < 0.02
+    assert integers(torch.zeros(0, 16, 8, 8)).shape == (0, 24, 8, 8)
+
+
+def test_norm_and_activation_of_the_layer_stay():
+    torch.manual_seed(0)
+    conv = Conv2d(16, 32, 3, padding=1, norm=nn.GroupNorm(4, 32), activation=nn.functional.relu).requires_grad_(False)
+    x = torch.rand(1, 16, 6, 6)
+    expected = conv(x)
+    model = nn.Sequential(conv)
+    quantize(model, {"0": Range(0.0, 1.0)})
+    assert model(x).min() == 0
+    torch.testing.assert_close(model(x), expected, rtol=0, atol=0.1)
+
+
+def test_depthwise_and_narrow_convolutions_stay_as_they_are():
+    model = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16), nn.Conv2d(16, 32, 1), nn.Conv2d(32, 4, 1)
+    )
+    assert list(quantizable(model)) == ["2"]
+
+
+def test_ranges_leave_out_outliers_and_contain_zero():
+    model = nn.Sequential(nn.Conv2d(16, 16, 1))
+
+    def run(batch):
+        return model(batch[0]["image"])
+
+    outer = nn.Module()
+    outer.body, outer.forward = model, run
+    image = torch.linspace(1, 2, 160_000).reshape(1, 16, 100, 100).clone()
+    image[0, 0, 0, 0] = 1000.0
+    (found,) = calibrate(outer, [[{"image": image}]]).values()
+    assert found.low == 0 and 1.99 < found.high <= 2.0
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_system_in_integers(system):
+    """Every convolution that gains from integers is one, also those that modules keep in lists, such as the FPN's."""
+    model = SYSTEMS[system].model().eval()
+    inputs = [[{"image": torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(0)).float()}]]
+    exact = prepare(copy.deepcopy(model))
+    convs = quantizable(exact)
+    ranges = calibrate(exact, inputs)
+    assert ranges.keys() <= convs.keys()
+    prepare(model, dtype="int8", ranges=ranges)
+    assert sum(isinstance(x, Int8Conv2d) for x in model.modules()) == len(ranges) >= len(convs) - 12
+    with torch.no_grad():
+        instances = model(inputs[0])[0]["instances"]
+    assert instances.scores.dtype == instances.pred_boxes.tensor.dtype == torch.float32
+    assert instances.scores.isfinite().all()
+
+
+def test_files_of_ranges(tmp_path):
+    ranges = {"a.conv": Range(-1.0, 2.5)}
+    path = str(tmp_path / "ranges.json")
+    write_ranges(ranges, path)
+    assert read_ranges(path) == ranges
+    with pytest.raises(ConfigError, match="there is no .*: write it with centermask-solo calibrate"):
+        read_ranges(str(tmp_path / "absent.json"))
+    for content in ("{", "[]", json.dumps({"format": "other", "ranges": {}}), '{"format": 1}'):
+        (tmp_path / "other.json").write_text(content)
+        with pytest.raises(ConfigError, match="other.json holds no ranges"):
+            read_ranges(str(tmp_path / "other.json"))
+
+
+def test_ranges_of_another_model():
+    model = nn.Sequential(convolution(kernel_size=1))
+    with pytest.raises(ConfigError, match="of another model: it has no convolution 7 to quantize"):
+        quantize(model, {"7": Range(0.0, 1.0)})
+    with pytest.raises(ConfigError, match="int8 needs the ranges"):
+        prepare(model, dtype="int8")
