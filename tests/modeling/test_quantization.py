@@ -129,11 +129,11 @@ def test_files_of_ranges(tmp_path):
     path = str(tmp_path / "ranges.json")
     write_ranges(ranges, path)
     assert read_ranges(path) == ranges
-    with pytest.raises(ConfigError, match="there is no .*: write it with centermask-solo calibrate"):
+    with pytest.raises(ConfigError, match=r"there is no .*: write it with centermask-solo calibrate"):
         read_ranges(str(tmp_path / "absent.json"))
     for content in ("{", "[]", json.dumps({"format": "other", "ranges": {}}), '{"format": 1}'):
         (tmp_path / "other.json").write_text(content)
-        with pytest.raises(ConfigError, match="other.json holds no ranges"):
+        with pytest.raises(ConfigError, match=r"other\.json holds no ranges"):
             read_ranges(str(tmp_path / "other.json"))
 
 
