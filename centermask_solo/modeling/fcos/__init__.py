@@ -2,7 +2,8 @@
 
 from .heads import FCOSHead, FCOSPredictions
 from .meta_arch import FCOS
-from .proposal_generator import DecodeLimits, FCOSProposalGenerator, build_semantic_head
+from .options import DecodeLimits, build_semantic_head
+from .proposal_generator import FCOSProposalGenerator
 from .targets import FCOSTargets
 
 __all__ = [

@@ -15,7 +15,8 @@ from ..fixed_nms import has_fixed_shape
 from ..instance_segmentor import InstanceSegmentor
 from ..pasting import paste_instances
 from .heads import FCOSPredictions
-from .proposal_generator import DecodeLimits, FCOSProposalGenerator, build_semantic_head
+from .options import DecodeLimits, build_semantic_head
+from .proposal_generator import FCOSProposalGenerator
 from .targets import FCOSTargets
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -19,23 +19,15 @@ from ..fixed_nms import fixed_nms
 from ..ground_truth import check_classes
 from ..instance_nms import InstanceNMS, build_instance_nms
 from ..option_checks import check_choice, select_shapes
-from ..semantic import SemanticAuxiliary, build_semantic_auxiliary
 from .decode import decode_batch
 from .fixed_decode import decode_fixed
 from .heads import FCOSHead, FCOSPredictions
 from .losses import BOX_LOSSES, fcos_losses
+from .options import DecodeLimits
 from .targets import FCOSTargets, build_targets, regression_ranges
 
 _MIN_CENTERNESS_SUM = 1e-6
 WITH_SEMANTIC_LOSS = ("CenterMask", "FCOS")
-
-
-class DecodeLimits(NamedTuple):
-    """How many boxes decoding returns."""
-
-    score_thresh: float  # class probability, exclusive
-    pre_nms_topk: int  # candidates per image and level
-    post_nms_topk: int  # boxes per image; negative for no limit
 
 
 class FCOSProposalGenerator(nn.Module):
@@ -288,13 +280,6 @@ class FCOSProposalGenerator(nn.Module):
             logits = torch.logit(found.scores, eps=1e-6)
             proposals.append(Instances(found.image_size, proposal_boxes=found.pred_boxes, objectness_logits=logits))
         return proposals
-
-
-def build_semantic_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> SemanticAuxiliary | None:
-    """Return the auxiliary loss of the systems with FCOS, on its finest level; None if its weight is 0."""
-    node = cfg.MODEL.FCOS
-    num_classes = node.NUM_CLASSES or cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    return build_semantic_auxiliary(shapes, node.IN_FEATURES[0], num_classes, node.LOSS.SEM_SEG_WEIGHT)
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()
