@@ -149,18 +149,27 @@ class InstanceSegmentor(nn.Module):
             height, width = x["image"].shape[-2:]
             output_size = (int(x.get("height", height)), int(x.get("width", width)))
             paste = partial(self.postprocess, predictions=predictions, index=i, output_size=output_size)
-            outputs.append({"instances": in_parts(paste, result, output_size, x.get(ALLOW_RLE, False))})
+            output = {"instances": in_parts(paste, result, output_size, x.get(ALLOW_RLE, False))}
+            outputs.append(self.complete(output, x, predictions, i, images.image_sizes[i]))
         return outputs
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch."""
-        check_ground_truth(batched_inputs)
+        ground_truth = self.ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             self.visualize_training(batched_inputs, predictions, images.image_sizes)
-        gt_instances = [x["instances"].to(self.device) for x in batched_inputs]
-        return self.losses(predictions, self.label(predictions, gt_instances))
+        return self.losses(predictions, self.label(predictions, *ground_truth))
+
+    def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, ...]:
+        """Return what :meth:`label` takes besides predictions: here only the instances of each image.
+
+        Raises:
+            DataError: An image has no ``instances``.
+        """
+        check_ground_truth(batched_inputs)
+        return ([x["instances"].to(self.device) for x in batched_inputs],)
 
     @torch.no_grad()
     def visualize_training(
@@ -260,3 +269,18 @@ class InstanceSegmentor(nn.Module):
             output_size: (height, width).
         """
         raise NotImplementedError
+
+    def complete(
+        self, output: dict[str, Any], x: dict[str, Any], predictions: Any, index: int, image_size: tuple[int, int]
+    ) -> dict[str, Any]:
+        """Return the output of one image; a system that predicts more than instances adds the rest here.
+
+        Args:
+            output: ``instances``, the result of :meth:`postprocess`.
+            x: Input dict of the image.
+            predictions: Predictions of the batch.
+            index: Index of the image in the batch.
+            image_size: (height, width) of the image before padding.
+        """
+        del x, predictions, index, image_size
+        return output

@@ -26,8 +26,8 @@ Code = dict[str, Any]  # "size", [H, W], and "counts", str, as in COCO's results
 class RLEMasks:
     """What ``pred_masks`` of an image is instead of a bool tensor (M, H, W) that would be large.
 
-    It has a length, can be iterated, yielding bool tensors (H, W) on the CPU, and can be indexed like a tensor by
-    slices, lists and tensors along its first dimension.
+    It has a length, can be iterated, yielding bool tensors (H, W) on the CPU, and can be indexed like a tensor along
+    its first dimension: a number gives such a mask, a slice, list or tensor gives the masks that it selects.
     """
 
     def __init__(self, codes: Sequence[Code]) -> None:
@@ -52,10 +52,11 @@ class RLEMasks:
         return len(self.codes)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (torch.from_numpy(np.ascontiguousarray(rle.decode(x)).view(bool)) for x in self.codes)
+        return map(_decode, self.codes)
 
-    def __getitem__(self, item: Any) -> RLEMasks:
-        return RLEMasks([self.codes[i] for i in torch.arange(len(self))[item].tolist()])
+    def __getitem__(self, item: Any) -> Any:
+        rows = torch.arange(len(self))[item].tolist()
+        return _decode(self.codes[rows]) if isinstance(rows, int) else RLEMasks([self.codes[i] for i in rows])
 
     def to(self, *args: Any, **kwargs: Any) -> RLEMasks:
         """Return the masks, which are always on the CPU."""
@@ -85,6 +86,10 @@ def without_masks(instances: Instances) -> Instances:
     """Return the instances without ``pred_masks``."""
     fields = {key: value for key, value in instances.get_fields().items() if key != "pred_masks"}
     return Instances(instances.image_size, **fields)
+
+
+def _decode(code: Code) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(rle.decode(code)).view(bool))
 
 
 def _encode(mask: NDArray[np.bool_], left: int, right: int) -> Code:

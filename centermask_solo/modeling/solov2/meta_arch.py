@@ -95,7 +95,10 @@ class SOLOv2(GridSegmentor):
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:
         """Return class logits, kernels and mask features of a normalized, padded batch (N, C, T_h, T_w)."""
-        features = self.backbone(images)
+        return self.predict_instances(self.backbone(images))
+
+    def predict_instances(self, features: dict[str, Tensor]) -> SOLOv2Predictions:
+        """Return class logits, kernels and mask features from the backbone's feature maps by name."""
         class_logits, kernels = self.ins_head([features[f] for f in self.instance_in_features])
         mask_features = self.mask_head([features[f] for f in self.mask_in_features])
         return SOLOv2Predictions(class_logits, kernels, mask_features)
