@@ -28,6 +28,7 @@ from .output_folder import open_output_folder
 
 logger = logging.getLogger(__name__)
 
+
 def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 

@@ -40,8 +40,8 @@ class PanopticTargets(NamedTuple):
 class PanopticSOLOv2(SOLOv2):
     """SOLOv2, Detectron2's semantic head beside it, and the merging of Panoptic-FPN.
 
-    Inputs and outputs are those of Detectron2's ``PanopticFPN``: training also needs ``sem_seg``, (H, W) int64 labels in
-    which 0 is any thing and 1, 2, ... are stuff; inference also returns ``sem_seg`` and ``panoptic_seg``.
+    Inputs and outputs are those of Detectron2's ``PanopticFPN``: training also needs ``sem_seg``, int64 labels (H, W)
+    of which 0 is any thing and 1, 2, ... are stuff; inference also returns ``sem_seg`` and ``panoptic_seg``.
 
     Source: SOLOv2 (arXiv 2003.10152), section 4; Panoptic-FPN (arXiv 1901.02446). No code was published.
     """
@@ -102,7 +102,7 @@ class PanopticSOLOv2(SOLOv2):
         """The config node with the options of the instances, for messages."""
         return "MODEL.SOLOV2"
 
-    def predict(self, images: Tensor) -> PanopticPredictions:
+    def predict(self, images: Tensor) -> PanopticPredictions:  # type: ignore[override]
         """Return SOLOv2's outputs and semantic logits of a normalized, padded batch (N, C, T_h, T_w)."""
         features = self.backbone(images)
         return PanopticPredictions(self.predict_instances(features), self.sem_seg_head.layers(features))
