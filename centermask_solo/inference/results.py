@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
-from ..visualization.drawing import ColorBy, draw_predictions
+from ..visualization.drawing import ColorBy, draw_panoptic, draw_predictions
 from .predictor import Predictor, default_score_threshold
 from .result_file import PREDICTIONS, PredictionsFile
 from .sources import find_images
@@ -54,7 +54,7 @@ def predict_to_folder(
 ) -> Predicted:
     """Write the instances in images to ``predictions.json``, with a picture of each image; return what was found.
 
-    An image that cannot be read is left out.
+    An image that cannot be read is left out. Pictures of a panoptic model show its merged segments, stuff included.
 
     Args:
         cfg: Config that names model and weights.
@@ -92,8 +92,14 @@ def predict_to_folder(
             height, width = image.shape[:2]
             file.add(path, height, width, instances)
             if with_pictures:
-                canvas = _canvas(image)[:, :, ::-1]
-                picture = draw_predictions(canvas, instances, predictor.metadata, color_by=color_by)
+                canvas, metadata = _canvas(image)[:, :, ::-1], predictor.metadata
+                segmentation, segments = output.get("panoptic_seg", (None, None))
+                if segments is None:
+                    picture = draw_predictions(canvas, instances, metadata, color_by=color_by)
+                else:
+                    picture = draw_panoptic(
+                        *(canvas, segmentation, segments, metadata), score_threshold=threshold, color_by=color_by
+                    )
                 _write_jpeg(_picture_path(output_dir, path, file.num_images), picture[:, :, ::-1])
             bar.update(file.num_images + len(failures) - bar.n)
     if not file.num_images:

@@ -29,7 +29,7 @@ def rectangles(height: int, width: int, *corners: tuple[int, int, int, int]) -> 
 
 
 def input_of(instances: Instances, seed: int = 0) -> dict[str, object]:
-    """A training input: noise, and each object in a color of its class; its labels are 0 for objects, 1 for the rest."""
+    """A training input: noise, and each object in a color of its class. Its labels are 0 in objects, otherwise 1."""
     height, width = instances.image_size
     labels = torch.ones(height, width, dtype=torch.int64)
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 60 + 90

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.modeling.postprocessing import sem_seg_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from centermask_solo.checkpoint import Checkpointer, read_weight_file
+from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.modeling.solov2 import panoptic, semantic
 from centermask_solo.structures.label_map import LabelMap
 from centermask_solo.structures.rle_masks import ALLOW_RLE, RLEMasks
 from centermask_solo.utils.errors import ConfigError, DataError
+from centermask_solo.visualization import drawing
+from centermask_solo.visualization.colors import stuff_color
 from tests.modeling.detections import HEIGHT, SIZE, WIDTH, inference_inputs, two_objects
 from tests.modeling.inputs import rectangles
 from tests.modeling.models import SYSTEMS, gradients_of, learn, losses_of
@@ -173,6 +179,26 @@ def test_it_learns_an_image():
     agree = (segmentation == stuff) == (x["sem_seg"] == 1)
     assert agree.float().mean() > 0.95
     assert output["sem_seg"].shape == (3, *SIZE)
+
+
+def test_predict_draws_stuff_and_names_it(tmp_path, monkeypatch):
+    """The names of things are in the checkpoint, those of stuff in the metadata of the config's dataset."""
+    metadata = MetadataCatalog.get("panoptic_to_draw").set(stuff_classes=["things", "sky", "road"])
+    m, cfg = model(), tiny_panoptic_cfg("DATASETS.TEST", ("panoptic_to_draw",), f"{COMBINE}STUFF_AREA_LIMIT", 0)
+    nn.init.zeros_(m.sem_seg_head.predictor.weight)
+    m.sem_seg_head.predictor.bias.data = torch.tensor([0.0, 0.0, 1.0])  # all is road
+    cfg.MODEL.WEIGHTS = str(tmp_path / "x.pth")
+    torch.save({"model": m.state_dict(), "thing_classes": ["cat", "dog", "cow"]}, cfg.MODEL.WEIGHTS)
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((60, 80, 3), 100, np.uint8))
+    drawn = []
+    monkeypatch.setattr(drawing, "draw_label", lambda picture, text, place, color: drawn.append(text))
+    try:
+        predict_to_folder(cfg, [str(tmp_path / "a.png")], str(tmp_path / "found"), score_threshold=0.99)
+    finally:
+        MetadataCatalog.remove(metadata.name)
+    assert drawn == ["road"]
+    picture = cv2.imread(str(tmp_path / "found" / "0001_a.jpg"))[150, 200, ::-1]
+    assert np.abs(picture - (100 + 255 * np.array(stuff_color(2))) / 2).max() < 4
 
 
 def test_the_weights_are_told_from_solov2s(tmp_path):
