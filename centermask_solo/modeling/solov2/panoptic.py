@@ -23,10 +23,19 @@ from .targets import SOLOv2Targets
 
 
 class PanopticPredictions(NamedTuple):
-    """The outputs of the networks for a batch of N images."""
+    """The outputs of the networks for a batch of N images: those of SOLOv2 and semantic logits.
 
-    instances: SOLOv2Predictions
-    sem_seg_logits: Tensor  # (N, C, T_h / 4, T_w / 4): all things, then C - 1 classes of stuff
+    Attributes:
+        class_logits: L x (N, K, S, S).
+        kernels: L x (N, E, S, S).
+        mask_features: (N, E, T_h / 4, T_w / 4).
+        sem_seg_logits: (N, C, T_h / 4, T_w / 4), of all things, then of C - 1 classes of stuff.
+    """
+
+    class_logits: list[Tensor]
+    kernels: list[Tensor]
+    mask_features: Tensor
+    sem_seg_logits: Tensor
 
 
 class PanopticTargets(NamedTuple):
@@ -105,7 +114,7 @@ class PanopticSOLOv2(SOLOv2):
     def predict(self, images: Tensor) -> PanopticPredictions:  # type: ignore[override]
         """Return SOLOv2's outputs and semantic logits of a normalized, padded batch (N, C, T_h, T_w)."""
         features = self.backbone(images)
-        return PanopticPredictions(self.predict_instances(features), self.sem_seg_head.layers(features))
+        return PanopticPredictions(*self.predict_instances(features), self.sem_seg_head.layers(features))
 
     def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, ...]:
         """Return the instances of each image and the padded semantic labels of the batch, (N, T_h, T_w) int64.
@@ -153,7 +162,7 @@ class PanopticSOLOv2(SOLOv2):
             gt_instances: As for :meth:`SOLOv2.label`.
             gt_sem_seg: (N, T_h, T_w) int64, padded with the head's ``ignore_value``.
         """
-        return PanopticTargets(super().label(predictions.instances, gt_instances), gt_sem_seg)
+        return PanopticTargets(super().label(_of_instances(predictions), gt_instances), gt_sem_seg)
 
     def losses(  # type: ignore[override]
         self, predictions: PanopticPredictions, targets: PanopticTargets
@@ -161,20 +170,14 @@ class PanopticSOLOv2(SOLOv2):
         """Return SOLOv2's losses and ``loss_sem_seg``: weighted float32 scalars."""
         head = self.sem_seg_head
         loss = semantic_loss(predictions.sem_seg_logits, targets.sem_seg, head.common_stride, head.ignore_value)
-        instances = super().losses(predictions.instances, targets.instances)
+        instances = super().losses(_of_instances(predictions), targets.instances)
         return {**instances, "loss_sem_seg": head.loss_weight * loss}
 
     def inference(  # type: ignore[override]
         self, predictions: PanopticPredictions, image_sizes: list[tuple[int, int]]
     ) -> list[Instances]:
         """Return the detected instances of each image; see :meth:`SOLOv2.inference`."""
-        return super().inference(predictions.instances, image_sizes)
-
-    def postprocess(  # type: ignore[override]
-        self, instances: Instances, predictions: PanopticPredictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
-        """Return the detected instances of one image at ``output_size``; see :meth:`SOLOv2.postprocess`."""
-        return super().postprocess(instances, predictions.instances, index, output_size)
+        return super().inference(_of_instances(predictions), image_sizes)
 
     @torch.no_grad()
     def complete(
@@ -206,3 +209,7 @@ class PanopticSOLOv2(SOLOv2):
             self.combine_instances_score_thresh,
         )
         return {**output, "sem_seg": sem_seg, "panoptic_seg": panoptic}
+
+
+def _of_instances(predictions: PanopticPredictions) -> SOLOv2Predictions:
+    return SOLOv2Predictions(predictions.class_logits, predictions.kernels, predictions.mask_features)
