@@ -13,7 +13,7 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ...structures.rle_masks import ALLOW_RLE, MAX_MASK_BYTES, RLEMasks
+from ...structures.rle_masks import ALLOW_RLE, MAX_MASK_BYTES
 from ...utils.errors import ConfigError, DataError
 from ..option_checks import check_groups, select_shapes
 from .heads import SOLOv2Predictions
@@ -203,7 +203,7 @@ class PanopticSOLOv2(SOLOv2):
         )
         panoptic = combine_semantic_and_instance_outputs(
             instances,
-            labels.cpu() if isinstance(instances.pred_masks, RLEMasks) else labels,  # where codes are decoded
+            labels if isinstance(instances.pred_masks, Tensor) else labels.cpu(),  # where codes are decoded
             self.combine_overlap_thresh,
             self.combine_stuff_area_thresh,
             self.combine_instances_score_thresh,
