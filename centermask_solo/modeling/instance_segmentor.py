@@ -144,14 +144,20 @@ class InstanceSegmentor(nn.Module):
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
         results = self.inference(predictions, images.image_sizes)
-        outputs = []
+        found = []
         for i, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
             height, width = x["image"].shape[-2:]
             output_size = (int(x.get("height", height)), int(x.get("width", width)))
             paste = partial(self.postprocess, predictions=predictions, index=i, output_size=output_size)
-            output = {"instances": in_parts(paste, result, output_size, x.get(ALLOW_RLE, False))}
-            outputs.append(self.complete(output, x, predictions, i, images.image_sizes[i]))
-        return outputs
+            found.append(in_parts(paste, result, output_size, x.get(ALLOW_RLE, False)))
+        return self.outputs(found, batched_inputs, predictions, images.image_sizes)
+
+    def outputs(
+        self, found: list[Instances], inputs: list[dict[str, Any]], predictions: Any, image_sizes: list[tuple[int, int]]
+    ) -> list[dict[str, Any]]:
+        """Return the output of each image: its instances, beside which a subclass puts what else it predicts."""
+        del inputs, predictions, image_sizes
+        return [{"instances": x} for x in found]
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch."""
@@ -163,11 +169,7 @@ class InstanceSegmentor(nn.Module):
         return self.losses(predictions, self.label(predictions, *ground_truth))
 
     def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, ...]:
-        """Return what :meth:`label` takes besides predictions: here only the instances of each image.
-
-        Raises:
-            DataError: An image has no ``instances``.
-        """
+        """Return what :meth:`label` takes besides predictions, here the instances of each image; DataError without."""
         check_ground_truth(batched_inputs)
         return ([x["instances"].to(self.device) for x in batched_inputs],)
 
@@ -269,18 +271,3 @@ class InstanceSegmentor(nn.Module):
             output_size: (height, width).
         """
         raise NotImplementedError
-
-    def complete(
-        self, output: dict[str, Any], x: dict[str, Any], predictions: Any, index: int, image_size: tuple[int, int]
-    ) -> dict[str, Any]:
-        """Return the output of one image; a system that predicts more than instances adds the rest here.
-
-        Args:
-            output: ``instances``, the result of :meth:`postprocess`.
-            x: Input dict of the image.
-            predictions: Predictions of the batch.
-            index: Index of the image in the batch.
-            image_size: (height, width) of the image before padding.
-        """
-        del x, predictions, index, image_size
-        return output

@@ -180,26 +180,30 @@ class PanopticSOLOv2(SOLOv2):
         return super().inference(_of_instances(predictions), image_sizes)
 
     @torch.no_grad()
-    def complete(
+    def outputs(
         self,
-        output: dict[str, Any],
-        x: dict[str, Any],
+        found: list[Instances],
+        inputs: list[dict[str, Any]],
         predictions: PanopticPredictions,
-        index: int,
-        image_size: tuple[int, int],
-    ) -> dict[str, Any]:
-        """Return the output of one image with ``sem_seg`` and ``panoptic_seg`` beside ``instances``.
+        image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        """Return the output of each image, with ``sem_seg`` and ``panoptic_seg`` beside ``instances``.
 
         ``sem_seg`` has the logits, (C, H, W) float32; where the input allows run-length codes and these would take more
         than 256 MiB, it is a :class:`~centermask_solo.structures.label_map.LabelMap`.
         """
-        instances: Instances = output["instances"]
+        results = super().outputs(found, inputs, predictions, image_sizes)
+        for result, x, logits, size in zip(results, inputs, predictions.sem_seg_logits, image_sizes, strict=True):
+            max_bytes = MAX_MASK_BYTES if x.get(ALLOW_RLE, False) else math.inf
+            result |= self._segment(result["instances"], logits, size, max_bytes)
+        return results
+
+    def _segment(
+        self, instances: Instances, logits: Tensor, image_size: tuple[int, int], max_bytes: float
+    ) -> dict[str, Any]:
+        """Return ``sem_seg`` and ``panoptic_seg`` of one image, from its instances and semantic logits."""
         sem_seg, labels = semantic_map(
-            predictions.sem_seg_logits[index],
-            self.sem_seg_head.common_stride,
-            image_size,
-            instances.image_size,
-            max_bytes=MAX_MASK_BYTES if x.get(ALLOW_RLE, False) else math.inf,
+            logits, self.sem_seg_head.common_stride, image_size, instances.image_size, max_bytes=max_bytes
         )
         panoptic = combine_semantic_and_instance_outputs(
             instances,
@@ -208,7 +212,7 @@ class PanopticSOLOv2(SOLOv2):
             self.combine_stuff_area_thresh,
             self.combine_instances_score_thresh,
         )
-        return {**output, "sem_seg": sem_seg, "panoptic_seg": panoptic}
+        return {"sem_seg": sem_seg, "panoptic_seg": panoptic}
 
 
 def _of_instances(predictions: PanopticPredictions) -> SOLOv2Predictions:
