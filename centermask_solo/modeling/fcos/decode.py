@@ -12,7 +12,7 @@ from torch import Tensor
 from ...ops.boxes import level_locations
 from ...ops.levels import flatten_levels
 
-MANY_PAIRS = 2**21  # (location, class) pairs of a level above which those that cannot be kept are sorted out first
+MANY_PAIRS = 2**20  # (location, class) pairs of a level above which those that cannot be kept are sorted out first
 BLOCK = 16  # classes whose best one stands for all of them there
 LARGEST_DISTANCE = 1e30  # strides; times a stride it is finite, as the box of a candidate must be
 
