@@ -1,9 +1,12 @@
-"""Detections of fixed shape: what decoding returns on a GPU and in exported files, where sizes cannot depend on data."""
+"""Detections of fixed shape: what decoding returns on a GPU and in exported files, where no size depends on data."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 
@@ -26,3 +29,29 @@ class Detections(NamedTuple):
     num_detections: Tensor
     exact: Tensor
     fields: dict[str, Tensor]
+
+    def filled(self) -> Tensor:
+        """Return which slots hold a detection, (N, K) bool."""
+        slots = torch.arange(self.scores.shape[1], device=self.scores.device)
+        return slots < self.num_detections[:, None]
+
+    def slots(self, index: int, image_size: tuple[int, int]) -> Instances:
+        """Return all K slots of an image as ``inference`` returns its detections, in the frame of the network's input.
+
+        Args:
+            index: Index of the image in the batch.
+            image_size: (height, width) before padding.
+        """
+        fields = {name: x[index] for name, x in self.fields.items()}
+        return Instances(
+            image_size,
+            pred_boxes=Boxes(self.boxes[index]),
+            scores=self.scores[index],
+            pred_classes=self.classes[index],
+            **fields,
+        )
+
+
+def image_sizes_on(device: torch.device, image_sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Return image sizes, N pairs (height, width), as (N, 2) int64 on a device that does not wait for them."""
+    return torch.tensor([tuple(map(int, x)) for x in image_sizes]).to(device, non_blocking=True)

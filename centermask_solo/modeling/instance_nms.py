@@ -95,6 +95,9 @@ class Kept(NamedTuple):
 
 
 NMSFunction = Callable[[NMSCandidates, NMSOptions], Kept]
+# The same in fixed shapes, for a batch: all tensors of the candidates and of the result have a leading dimension N, a
+# score of 0 marks an empty row, also in the result, and the last argument is the number P of rows per image to return.
+FixedNMSFunction = Callable[[NMSCandidates, NMSOptions, int], Kept]
 
 
 class NMSRule(NamedTuple):
@@ -105,18 +108,20 @@ class NMSRule(NamedTuple):
         inputs: Fields of ``Instances`` that it can measure overlaps on, the preferred one first: ``pred_masks`` (bool,
             (M, h, w), at any resolution), ``pred_boxes`` (``Boxes``).
         per_class: Whether it evaluates each instance for every class, by its ``class_scores``, if it has them.
+        fixed: The rule in fixed shapes, without reads on the host, for GPUs and exported files; None if it has none.
     """
 
     function: NMSFunction
     inputs: tuple[str, ...]
     per_class: bool = False
+    fixed: FixedNMSFunction | None = None
 
 
 INSTANCE_NMS_REGISTRY: dict[str, NMSRule] = {}
 
 
 def register_instance_nms(
-    name: str, *, inputs: tuple[str, ...], per_class: bool = False
+    name: str, *, inputs: tuple[str, ...], per_class: bool = False, fixed: FixedNMSFunction | None = None
 ) -> Callable[[NMSFunction], NMSFunction]:
     """Register the decorated function as the rule that ``NMS.NAME`` calls ``name``; see :class:`NMSRule`.
 
@@ -127,7 +132,7 @@ def register_instance_nms(
     def register(function: NMSFunction) -> NMSFunction:
         if name in INSTANCE_NMS_REGISTRY:
             raise ValueError(f"an NMS rule named {name} is already registered")
-        INSTANCE_NMS_REGISTRY[name] = NMSRule(function, inputs, per_class)
+        INSTANCE_NMS_REGISTRY[name] = NMSRule(function, inputs, per_class, fixed)
         return function
 
     return register
@@ -154,6 +159,32 @@ class InstanceNMS:
     def per_class(self) -> bool:
         """Whether the rule evaluates each instance for every class instead of its best one."""
         return _find_rule(self.name).per_class and not self.options.class_agnostic
+
+    @property
+    def has_fixed_shape(self) -> bool:
+        """Whether the rule can be computed in fixed shapes."""
+        return _find_rule(self.name).fixed is not None
+
+    def fixed(self, candidates: NMSCandidates, max_kept: int) -> Kept:
+        """Return what the rule keeps of each image of a batch, best first, in fixed shapes; can be exported.
+
+        Args:
+            candidates: With a leading dimension N each; rows whose score is 0 are empty. ``classes`` and
+                ``class_scores`` are left out here where the options say so.
+            max_kept: Number P of rows to return; scores of 0 where fewer are kept.
+
+        Raises:
+            ConfigError: The rule has no fixed shape.
+        """
+        function = _find_rule(self.name).fixed
+        if function is None:
+            fixed = [name for name, rule in INSTANCE_NMS_REGISTRY.items() if rule.fixed is not None]
+            raise ConfigError(f"NMS.NAME {self.name} has no fixed shape: to export, choose one of {', '.join(fixed)}")
+        if self.options.class_agnostic:
+            candidates = candidates._replace(classes=None)
+        if not self.per_class:
+            candidates = candidates._replace(class_scores=None)
+        return function(candidates, self.options, max_kept)
 
     def __call__(self, instances: Instances) -> Instances:
         """Return the instances that are kept, best first, with their new scores and all other fields.

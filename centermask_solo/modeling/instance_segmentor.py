@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.modeling import Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
-from detectron2.utils.visualizer import Visualizer
 from torch import Tensor, nn
 
-from ..structures.rle_masks import ALLOW_RLE, in_parts
+from ..ops.host_reads import avoids_host_reads
+from ..structures.rle_masks import ALLOW_RLE
 from .batches import run_by_padded_size
+from .detections import Detections
 from .ground_truth import check_ground_truth
 from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
-
-MAX_VISUALIZED = 20  # predicted instances in a picture of the training, as in Detectron2's dense detectors
+from .slots import Output, detect_in_slots, keep, paste_all
+from .training_picture import put_training_picture
 
 
 class InstanceSegmentor(nn.Module):
-    """A one-stage instance segmentor: ``predict``, ``label``, ``losses``, ``inference``, then ``postprocess``.
+    """A one-stage instance segmentor: ``predict``, ``label``, ``losses``, ``inference``, then ``paste``.
 
-    A subclass supplies these five verbs. This class supplies what surrounds them: normalization and padding, the choice
+    A subclass supplies these five verbs, and for GPUs and exported files ``detect``, which is ``inference`` in fixed
+    shapes, and ``mask_probabilities``. This class supplies what surrounds them: normalization and padding, the choice
     between training and inference, and Detectron2's input and output formats.
 
     Attributes:
@@ -143,13 +142,12 @@ class InstanceSegmentor(nn.Module):
         """Return the detections of images that are padded or resized to the same size."""
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
-        results = self.inference(predictions, images.image_sizes)
-        found = []
-        for i, (result, x) in enumerate(zip(results, batched_inputs, strict=True)):
-            height, width = x["image"].shape[-2:]
-            output_size = (int(x.get("height", height)), int(x.get("width", width)))
-            paste = partial(self.postprocess, predictions=predictions, index=i, output_size=output_size)
-            found.append(in_parts(paste, result, output_size, x.get(ALLOW_RLE, False)))
+        outputs = [Output(_output_size(x), x.get(ALLOW_RLE, False)) for x in batched_inputs]
+        if self.has_fixed_shapes and avoids_host_reads(self.device):
+            found = detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
+        else:
+            results = self.inference(predictions, images.image_sizes)
+            found = [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
         return self.outputs(found, batched_inputs, predictions, images.image_sizes)
 
     def outputs(
@@ -159,38 +157,25 @@ class InstanceSegmentor(nn.Module):
         del inputs, predictions, image_sizes
         return [{"instances": x} for x in found]
 
+    @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether :meth:`detect` finds what :meth:`inference` does: not without a limit, nor with every rule of NMS."""
+        is_implemented = type(self).detect is not InstanceSegmentor.detect
+        return is_implemented and self.test_max_detections > 0 and self.test_nms.has_fixed_shape
+
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch."""
         ground_truth = self.ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
-            self.visualize_training(batched_inputs, predictions, images.image_sizes)
+            put_training_picture(self, batched_inputs, predictions, images.image_sizes)
         return self.losses(predictions, self.label(predictions, *ground_truth))
 
     def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, ...]:
         """Return what :meth:`label` takes besides predictions, here the instances of each image; DataError without."""
         check_ground_truth(batched_inputs)
         return ([x["instances"].to(self.device) for x in batched_inputs],)
-
-    @torch.no_grad()
-    def visualize_training(
-        self, batched_inputs: list[dict[str, Any]], predictions: Any, image_sizes: list[tuple[int, int]]
-    ) -> None:
-        """Put a picture of the first image into the event storage: ground truth above, best detections below."""
-        image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), self.input_format)
-        instances = batched_inputs[0]["instances"]
-        drawn_gt = Visualizer(image).overlay_instances(
-            boxes=instances.gt_boxes, masks=instances.gt_masks if instances.has("gt_masks") and len(instances) else None
-        )
-        best = self.inference(predictions, image_sizes)[0][:MAX_VISUALIZED]
-        best = self.postprocess(best, predictions, 0, image.shape[:2])
-        shapes = {"masks": best.pred_masks.cpu()} if best.has("pred_masks") else {"boxes": best.pred_boxes.to("cpu")}
-        found = Visualizer(image).overlay_instances(**shapes)
-        picture = np.vstack((drawn_gt.get_image(), found.get_image())).transpose(2, 0, 1)
-        kind = next(iter(shapes))
-        name = f"Top: GT {kind}; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
-        get_event_storage().put_image(name, picture)
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized images as one batch on the model's device, (N, C, T_h, T_w) float32.
@@ -204,18 +189,18 @@ class InstanceSegmentor(nn.Module):
         """
         check_images(batched_inputs, self)
         if self.input_size is not None:
-            images = [self._resize_and_normalize(x["image"], self.input_size) for x in batched_inputs]
+            images = [self._normalize(x["image"], self.input_size) for x in batched_inputs]
             return ImageList(torch.stack(images), [self.input_size] * len(images))
-        images = [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        images = [self._normalize(x["image"]) for x in batched_inputs]
         return ImageList.from_tensors(
             images, self.backbone.size_divisibility, padding_constraints=self.backbone.padding_constraints
         )
 
-    def _resize_and_normalize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return an image (C, h, w) at ``size``, normalized: (C, *size) float32; no resizing if it has that size."""
-        image = image.to(self.device).float()
-        if tuple(image.shape[1:]) != size:
-            image = F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+    def _normalize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Return an image (C, h, w), normalized, resized before to ``size`` unless that is None or its size."""
+        image = image.to(self.device, non_blocking=True)
+        if size is not None and tuple(image.shape[1:]) != size:
+            image = F.interpolate(image.float()[None], size, mode="bilinear", align_corners=False)[0]
         return (image - self.pixel_mean) / self.pixel_std
 
     def predict(self, images: Tensor) -> Any:
@@ -256,18 +241,58 @@ class InstanceSegmentor(nn.Module):
         kept = self.test_nms(candidates)
         return kept if self.test_max_detections < 0 else kept[: self.test_max_detections]
 
+    def detect(self, predictions: Any, image_sizes: Tensor, max_detections: int) -> Detections:
+        """Return what :meth:`inference` does in fixed shapes, without a read on the host; can be exported.
+
+        Args:
+            predictions: Result of :meth:`predict`.
+            image_sizes: (N, 2) int64, height and width of each image before padding.
+            max_detections: Number K of slots per image.
+
+        Raises:
+            ConfigError: The rule of NMS has no fixed shape.
+        """
+        raise NotImplementedError
+
+    def mask_probabilities(self, detections: Detections, predictions: Any) -> Tensor:
+        """Return the masks of all slots at the model's own resolution, (N, K, h, w) float32; can be exported.
+
+        They span the network's input with its padding; those of empty slots mean nothing.
+
+        Args:
+            detections: Result of :meth:`detect`.
+            predictions: What it was computed from.
+        """
+        raise NotImplementedError
+
     def postprocess(
         self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
     ) -> Instances:
-        """Return the detections of one image at ``output_size``, with ``pred_masks`` and ``pred_boxes``.
+        """Return the detections of one image that have pixels at ``output_size``; arguments as in :meth:`paste`."""
+        found, kept = self.paste(instances, predictions, index, output_size)
+        return keep(found, kept.tolist())
+
+    def paste(
+        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
+    ) -> tuple[Instances, Tensor]:
+        """Return the detections of one image at ``output_size``, with masks and boxes, and which of them stay.
 
         Masks are computed here, from the result of :meth:`inference` and from ``predictions``, so that full-size masks
         exist for one image at a time, and never as floats.
 
         Args:
-            instances: Result of :meth:`inference` for the image.
+            instances: Result of :meth:`inference` for the image, or slots of :meth:`detect`.
             predictions: Predictions of the batch.
             index: Index of the image in the batch.
             output_size: (height, width).
+
+        Returns:
+            All ``instances``, and (M,) bool, which of them have pixels at this size and within the image.
         """
         raise NotImplementedError
+
+
+def _output_size(x: dict[str, Any]) -> tuple[int, int]:
+    """Return the (height, width) that an input asks for."""
+    height, width = x["image"].shape[-2:]
+    return int(x.get("height", height)), int(x.get("width", width))

@@ -9,7 +9,9 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from ..ops import nms
-from ..ops.masks import mask_iou
+from ..ops.boxes import pairwise_iou
+from ..ops.masks import batch_mask_iou, mask_iou
+from ..ops.topk import stable_topk
 from .instance_nms import Kept, NMSCandidates, NMSOptions, register_instance_nms
 
 
@@ -33,21 +35,34 @@ def mask_nms(candidates: NMSCandidates, options: NMSOptions) -> Kept:
     Source: SOLO's published code, ``NMS_TYPE "mask"``.
     """
     order = _best_first(candidates.scores)
-    ious = mask_iou(candidates.shapes)
+    ious = mask_iou(candidates.shapes, candidates.classes)
     empty = ious.diagonal() == 0
     ious = torch.where(empty[:, None] & empty, 1.0, ious)
     rows = order[nms.greedy_nms(ious[order][:, order], _take(candidates.classes, order), options.iou_thresh)]
     return Kept(rows, candidates.scores[rows])
 
 
-@register_instance_nms("MatrixNMS", inputs=("pred_masks", "pred_boxes"))
+def fixed_matrix_nms(candidates: NMSCandidates, options: NMSOptions, max_kept: int) -> Kept:
+    """Matrix NMS of a batch in fixed shapes: what :func:`matrix_nms` keeps, but for scores that decay to 0."""
+    shapes = candidates.shapes
+    scores, order = stable_topk(candidates.scores, candidates.scores.shape[1])
+    ious = batch_mask_iou(shapes) if shapes.ndim == 4 else pairwise_iou(shapes, shapes)
+    ious = ious.gather(1, order[:, :, None].expand_as(ious)).gather(2, order[:, None, :].expand_as(ious))
+    classes = None if candidates.classes is None else candidates.classes.gather(1, order)
+    decayed = nms.matrix_nms(ious, classes, scores, options.kernel, options.sigma)
+    decayed = torch.where(decayed >= options.score_thresh, decayed, 0.0)
+    kept_scores, best = stable_topk(decayed, max_kept)
+    return Kept(order.gather(1, best), kept_scores)
+
+
+@register_instance_nms("MatrixNMS", inputs=("pred_masks", "pred_boxes"), fixed=fixed_matrix_nms)
 def matrix_nms(candidates: NMSCandidates, options: NMSOptions) -> Kept:
     """Matrix NMS on masks or else on boxes: decay scores by overlap, keep those of at least ``score_thresh``.
 
     Source: SOLOv2 (arXiv 2003.10152), section 3.4; see :func:`centermask_solo.ops.nms.matrix_nms`.
     """
     order, shapes = _best_first(candidates.scores), candidates.shapes
-    ious = mask_iou(shapes) if shapes.ndim == 3 else box_iou(shapes, shapes).nan_to_num(0.0)
+    ious = mask_iou(shapes, candidates.classes) if shapes.ndim == 3 else box_iou(shapes, shapes).nan_to_num(0.0)
     ious, classes = ious[order][:, order], _take(candidates.classes, order)
     decayed = nms.matrix_nms(ious, classes, candidates.scores[order], options.kernel, options.sigma)
     best = _best_first(decayed)

@@ -68,12 +68,12 @@ def _areas(boxes: Tensor) -> Tensor:
 
 
 def inside_boxes(boxes: Tensor, size: tuple[int, int], padding: float) -> Tensor:
-    """Return the pixels of a map that lie inside each box or a border around it: (M, h, w) bool.
+    """Return the pixels of a map that lie inside each box or a border around it: (..., M, h, w) bool.
 
     Column j is inside if ``left - padding <= j < right + padding``, compared as real numbers, and likewise for rows.
 
     Args:
-        boxes: (M, 4) float, x0 y0 x1 y1 in fractions of the map; sides may be swapped or lie outside of it.
+        boxes: (..., M, 4) float, x0 y0 x1 y1 in fractions of the map; sides may be swapped or lie outside of it.
         size: (h, w) of the map.
         padding: Width of the border, map pixels.
 
@@ -81,10 +81,10 @@ def inside_boxes(boxes: Tensor, size: tuple[int, int], padding: float) -> Tensor
     """
     sides = []
     for start, n in ((0, size[1]), (1, size[0])):
-        first, last = boxes[:, start], boxes[:, start + 2]
+        first, last = boxes[..., start], boxes[..., start + 2]
         low = torch.minimum(first, last) * n - padding
         high = torch.maximum(first, last) * n + padding
         pixels = torch.arange(n, device=boxes.device, dtype=boxes.dtype)
-        sides.append((pixels >= low[:, None]) & (pixels < high[:, None]))
+        sides.append((pixels >= low[..., None]) & (pixels < high[..., None]))
     columns, rows = sides
-    return rows[:, :, None] & columns[:, None, :]
+    return rows[..., :, None] & columns[..., None, :]

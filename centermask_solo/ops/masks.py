@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,34 +12,81 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .chunks import rows_per_chunk
+from .host_reads import avoids_host_reads
 
 TILE = 256  # output rows and columns interpolated together: few source pixels, so a cheap matrix product
 
 
-def mask_intersections(masks: Tensor) -> Tensor:
+def mask_intersections(masks: Tensor, classes: Tensor | None = None) -> Tensor:
     """Return the number of pixels that every pair of masks shares, (M, M) float32; exact below 2**24 pixels.
 
     Args:
         masks: (M, h, w) bool.
+        classes: (M,) int64: pairs of different classes do not matter, and get 0 where that saves time.
     """
     pixels = masks.flatten(1)
+    if classes is None or avoids_host_reads(masks.device):
+        return _shared_pixels(pixels)
     shared = torch.zeros(len(masks), len(masks), device=masks.device)
-    with torch.autocast(masks.device.type, enabled=False):
-        for chunk in pixels.split(rows_per_chunk(4 * len(masks)), dim=1):
+    for rows in classes.argsort(stable=True).split(classes.bincount().tolist()):
+        shared[rows[:, None], rows] = _shared_pixels(pixels[rows])
+    return shared
+
+
+def _shared_pixels(pixels: Tensor) -> Tensor:
+    """Return the number of pixels that every pair of masks (M, P) bool shares, (M, M) float32."""
+    if pixels.device.type == "cpu" and cpu_multiplies_int8():
+        return torch._int_mm(pixels.contiguous().view(torch.int8), pixels.view(torch.int8).T).float()
+    shared = torch.zeros(len(pixels), len(pixels), device=pixels.device)
+    with torch.autocast(pixels.device.type, enabled=False):
+        for chunk in pixels.split(rows_per_chunk(4 * len(pixels)), dim=1):
             values = chunk.float()
             shared.addmm_(values, values.T)
     return shared
 
 
-def mask_iou(masks: Tensor) -> Tensor:
+@functools.cache
+def cpu_multiplies_int8() -> bool:
+    """Return whether this processor multiplies int8 numbers natively, and PyTorch with it: 4 times faster than float32.
+
+    bfloat16 would be half as fast, because PyTorch rounds its sums to bfloat16, so that only 256 pixels can be added.
+    """
+    probes = ("_is_vnni_supported", "_is_avx512_vnni_supported", "_is_amx_tile_supported")  # names of several versions
+    has_instructions = any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)) is not None)
+    return has_instructions and torch.backends.mkldnn.is_available() and hasattr(torch, "_int_mm")
+
+
+def mask_iou(masks: Tensor, classes: Tensor | None = None) -> Tensor:
     """Return the IoU of every pair of masks, (M, M) float32; 0 where both are empty.
 
     Args:
         masks: (M, h, w) bool.
+        classes: As in :func:`mask_intersections`.
     """
-    shared = mask_intersections(masks)
-    areas = shared.diagonal()
-    return shared / (areas[:, None] + areas - shared).clamp(min=1)
+    return _iou_of(mask_intersections(masks, classes))
+
+
+def batch_mask_iou(masks: Tensor, at_once: int = 128) -> Tensor:
+    """Return the IoU of every pair of masks of an image, (N, M, M) float32: :func:`mask_iou` in fixed shapes.
+
+    Args:
+        masks: (N, M, h, w) bool.
+        at_once: Number of masks that are compared with as many others at once, which bounds the memory.
+    """
+    groups = masks.flatten(2).split(at_once, dim=1)
+    blocks: list[list[Tensor]] = []
+    with torch.autocast(masks.device.type, enabled=False):
+        for i, group in enumerate(groups):
+            values = group.float()
+            above = [row[i].transpose(1, 2) for row in blocks]  # the same pairs in the other order
+            blocks.append(above + [values @ other.float().transpose(1, 2) for other in groups[i:]])
+    return _iou_of(torch.cat([torch.cat(row, dim=2) for row in blocks], dim=1))
+
+
+def _iou_of(shared: Tensor) -> Tensor:
+    """Return the IoUs of masks, (..., M, M), from the numbers of pixels that they share."""
+    areas = shared.diagonal(dim1=-2, dim2=-1)
+    return shared / (areas[..., :, None] + areas[..., None, :] - shared).clamp(min=1)
 
 
 def masks_to_boxes(masks: Tensor) -> Tensor:
@@ -47,10 +95,10 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     Args:
         masks: (M, h, w) bool.
     """
-    # amax of bytes is many times faster on a CPU than any() of booleans. Traces cannot reinterpret them without a copy.
-    values = masks.byte() if torch.jit.is_tracing() else masks.view(torch.uint8)
-    x0, x1 = _extent(values.amax(dim=1)) if masks.numel() else (masks.new_zeros(len(masks), dtype=torch.int64),) * 2
-    y0, y1 = _extent(values.amax(dim=2)) if masks.numel() else (x0, x1)
+    if not masks.numel():
+        return torch.zeros(len(masks), 4, device=masks.device)
+    values = masks.view(torch.uint8)  # whose amax is many times faster on a CPU than any() of booleans
+    (x0, x1), (y0, y1) = _extent(values.amax(dim=1)), _extent(values.amax(dim=2))
     return torch.stack([x0, y0, x1, y1], dim=1).float()
 
 
@@ -59,6 +107,26 @@ def _extent(present: Tensor) -> tuple[Tensor, Tensor]:
     first = present.argmax(dim=1)
     end = present.shape[1] - present.flip(1).argmax(dim=1)
     return first, torch.where(present.amax(dim=1) > 0, end, 0)
+
+
+def extents_to_boxes(columns: Tensor, rows: Tensor) -> Tensor:
+    """Return the tight boxes of masks, (..., 4) float32 as :func:`masks_to_boxes` does; can be exported.
+
+    Runtimes do not agree on which of several equal values argmax finds, so the largest index is computed.
+
+    Args:
+        columns: (..., w), above 0 where a mask has a pixel.
+        rows: (..., h), likewise.
+    """
+    sides = []
+    for present in (columns, rows):
+        size = present.shape[-1]
+        index = torch.arange(size, device=present.device)
+        end = torch.where(present > 0, index + 1, 0).amax(dim=-1)
+        from_start = torch.where(present > 0, size - index, 0).amax(dim=-1)
+        sides.append((torch.where(end > 0, size - from_start, 0), end))
+    (x0, x1), (y0, y1) = sides
+    return torch.stack([x0, y0, x1, y1], dim=-1).float()
 
 
 def mask_windows(masks: Tensor) -> Iterator[tuple[slice, slice, slice]]:
@@ -70,7 +138,7 @@ def mask_windows(masks: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     Args:
         masks: (M, h, w) bool.
     """
-    if masks.device.type != "cpu":
+    if avoids_host_reads(masks.device):
         yield slice(0, len(masks)), slice(0, masks.shape[1]), slice(0, masks.shape[2])
         return
     for i, (x0, y0, x1, y1) in enumerate(masks_to_boxes(masks).int().tolist()):
@@ -103,8 +171,8 @@ class AxisResize(NamedTuple):
 
     Attributes:
         weights: (n_out, n_in) float32; each output pixel is the mean of source pixels with these weights.
-        first: First source pixel that each output pixel reads, ascending.
-        last: Last source pixel that each output pixel reads, ascending.
+        first: First source pixel that each output pixel reads, or one before it, ascending.
+        last: Last source pixel that each output pixel reads, or one behind it, ascending.
     """
 
     weights: Tensor
@@ -135,17 +203,21 @@ def axis_resize(
         scale: Factor of the first interpolation.
         crop: Number of pixels to keep of its result; None for all.
     """
-    pixels = torch.eye(size)[None]
+    pixels = torch.eye(size, device=device)[None]
     if scale != 1:
         pixels = F.interpolate(pixels, scale_factor=scale, mode="linear", align_corners=False)
     pixels = pixels[..., :crop]
+    step = pixels.shape[-1] / (scale * output_size)  # source pixels per output pixel
     if pixels.shape[-1] != output_size:
         pixels = F.interpolate(pixels, output_size, mode="linear", align_corners=False)
     weights = pixels[0].T.contiguous()
+    if avoids_host_reads(device):
+        # Each of the two interpolations reads up to one pixel beyond the ends of an output pixel.
+        first = [max(int(i * step) - 2, 0) for i in range(output_size)]
+        last = [min(int((i + 1) * step) + 2, size - 1) for i in range(output_size)]
+        return AxisResize(weights, first, last)
     read = (weights != 0).byte()
-    first = read.argmax(dim=1)
-    last = size - 1 - read.flip(1).argmax(dim=1)
-    return AxisResize(weights.to(device), first.tolist(), last.tolist())
+    return AxisResize(weights, read.argmax(dim=1).tolist(), (size - 1 - read.flip(1).argmax(dim=1)).tolist())
 
 
 def resize_and_threshold_(
@@ -157,8 +229,8 @@ def resize_and_threshold_(
 ) -> None:
     """Set the pixels of ``masks`` whose resized probability exceeds ``threshold``, in place.
 
-    A resized pixel is a mean of its source pixels, so it can exceed the threshold only if one of them does. Pixels
-    outside the window around each object are never computed.
+    A resized pixel is a mean of its source pixels, so it can exceed the threshold only if one of them does. On a CPU,
+    pixels outside the window around each object are never computed.
 
     Args:
         masks: (M, H, W) bool, all False; written in place.
@@ -167,19 +239,11 @@ def resize_and_threshold_(
         columns: Resizing from w to W.
         threshold: Non-negative, below 1; compared strictly.
     """
-    above = probabilities if probabilities.dtype == torch.bool else probabilities > threshold
-    boxes = masks_to_boxes(above).int().tolist()  # the only synchronization with the device
-    group = _group_size(probabilities)
-    for start in range(0, len(boxes), group):
-        found = [box for box in boxes[start : start + group] if box[2] > box[0]]
-        if not found:
-            continue
-        lefts, tops, rights, bottoms = zip(*found, strict=True)
-        x0, x1 = columns.reached_by(min(lefts), max(rights))
-        y0, y1 = rows.reached_by(min(tops), max(bottoms))
+    for here, left, top, right, bottom in _object_windows(probabilities, threshold):
+        x0, x1 = columns.reached_by(left, right)
+        y0, y1 = rows.reached_by(top, bottom)
         if x0 >= x1 or y0 >= y1:
             continue  # cropped away entirely
-        here = slice(start, start + group)
         source = rows.sources(y0, y1)
         for x, x_stop in _tiles(x0, x1):
             read = columns.sources(x, x_stop)
@@ -190,13 +254,23 @@ def resize_and_threshold_(
                 torch.gt(values, threshold, out=masks[here, y:y_stop, x:x_stop])
 
 
+def _object_windows(probabilities: Tensor, threshold: float) -> Iterator[tuple[slice, int, int, int, int]]:
+    """Yield which masks to resize together, and the left, top, right and bottom of the pixels above the threshold.
+
+    One mask at a time on a CPU; elsewhere groups in bounded memory, with the whole size.
+    """
+    num_masks, height, width = probabilities.shape
+    if avoids_host_reads(probabilities.device):
+        group = rows_per_chunk(2 * 4 * max(height, TILE) * TILE)  # one axis resized, then both
+        for start in range(0, num_masks, group):
+            yield slice(start, start + group), 0, 0, width, height
+        return
+    above = probabilities if probabilities.dtype == torch.bool else probabilities > threshold
+    for i, (x0, y0, x1, y1) in enumerate(masks_to_boxes(above).int().tolist()):
+        if x1 > x0:
+            yield slice(i, i + 1), x0, y0, x1, y1
+
+
 def _tiles(start: int, stop: int) -> list[tuple[int, int]]:
     """Return the range in pieces of at most ``TILE``, as (start, stop) pairs."""
     return [(i, min(i + TILE, stop)) for i in range(start, stop, TILE)]
-
-
-def _group_size(probabilities: Tensor) -> int:
-    """Return how many masks share a window: one on a CPU, where a loop is cheaper than extra pixels; more on a GPU."""
-    if probabilities.device.type == "cpu":
-        return 1
-    return rows_per_chunk(2 * 4 * max(probabilities.shape[1], TILE) * TILE)  # one axis resized, then both

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import nms
 
@@ -14,29 +17,29 @@ MATRIX_NMS_KERNELS = ("gaussian", "linear")
 
 
 def competing_overlaps(ious: Tensor, classes: Tensor | None) -> Tensor:
-    """Return the overlap of each instance (column) with each better competitor (row), 0 elsewhere: (M, M).
+    """Return the overlap of each instance (column) with each better competitor (row), 0 elsewhere: (..., M, M).
 
     Args:
-        ious: (M, M) float, overlaps in 0..1 of instances ranked best first.
-        classes: (M,) int64; only instances of the same class compete. None: all compete.
+        ious: (..., M, M) float, overlaps in 0..1 of instances ranked best first.
+        classes: (..., M) int64; only instances of the same class compete. None: all compete.
     """
     overlaps = ious.triu(diagonal=1)
-    return overlaps if classes is None else overlaps * (classes[:, None] == classes)
+    return overlaps if classes is None else overlaps * (classes[..., :, None] == classes[..., None, :])
 
 
 def matrix_nms(
     ious: Tensor, classes: Tensor | None, scores: Tensor, kernel: str = "gaussian", sigma: float = 2.0
 ) -> Tensor:
-    """Return the scores after Matrix NMS, (M,) in the given order; scores only decrease and no instance is dropped.
+    """Return the scores after Matrix NMS, (..., M) in the given order; they only decrease, and no instance is dropped.
 
     The score is multiplied by the smallest ``f(u) / f(o)`` over all better instances, where u is the overlap with the
     better instance, o is the largest overlap of that instance with one that is better still, and f(u) is
     exp(-sigma u²) or 1 - u. Ties are broken by order.
 
     Args:
-        ious: (M, M) float, overlaps in 0..1 of instances ranked best first.
-        classes: (M,) int64; only instances of the same class compete. None: all compete.
-        scores: (M,) float, descending.
+        ious: (..., M, M) float, overlaps in 0..1 of instances ranked best first.
+        classes: (..., M) int64; only instances of the same class compete. None: all compete.
+        scores: (..., M) float, descending.
         kernel: f, "gaussian" or "linear".
         sigma: Factor in the exponent of the Gaussian.
 
@@ -49,20 +52,20 @@ def matrix_nms(
     """
     if kernel not in MATRIX_NMS_KERNELS:
         raise ValueError(f"the Matrix NMS kernel must be one of {', '.join(MATRIX_NMS_KERNELS)}, not {kernel!r}")
-    if len(scores) == 0:
+    if scores.shape[-1] == 0:
         return scores.clone()
     # u: overlap of each instance (column) with every better one (row).
     overlaps = competing_overlaps(ious, classes)
     # o: how strongly each of those better instances (row) is suppressed itself.
-    of_better = overlaps.amax(dim=0)[:, None]
+    of_better = overlaps.amax(dim=-2)[..., None]
     # Decay: the smallest f(u) / f(o) over all better instances, at most 1.
     if kernel == "gaussian":
         # The smallest ratio of exponentials is the exponential of the largest difference.
-        decay = torch.exp(-sigma * (overlaps.square() - of_better.square()).amax(dim=0).clamp(min=0))
+        decay = torch.exp(-sigma * (overlaps.square() - of_better.square()).amax(dim=-2).clamp(min=0))
     else:
         remaining, remaining_of_better = 1 - overlaps, 1 - of_better
         ratios = torch.where(remaining == 0, 0.0, remaining / remaining_of_better)
-        decay = ratios.amin(dim=0).clamp(max=1)
+        decay = ratios.amin(dim=-2).clamp(max=1)
     return scores * decay
 
 
@@ -98,28 +101,68 @@ def fast_nms(
         class_scores: (M, K) float, non-negative; all M boxes compete in every class, whatever their score.
         iou_thresh: Overlaps strictly above it suppress.
         topk: Number of boxes per class that compete, the best ones.
-        score_thresh: Minimum score of a pair, exclusive.
+        score_thresh: Minimum score of a pair, exclusive; not negative.
 
     Source: YOLACT (arXiv 1904.02689), section 4; the rule and its top-k as in the published code.
     Differs: boxes without area overlap nothing; the order of equal scores is defined.
     """
-    num_boxes, num_classes = class_scores.shape
-    k = min(topk, num_boxes)
-    chunk = rows_per_chunk(8 * max(k * k, num_boxes))  # overlaps and their areas, or ranks
     kept = []
-    for start in range(0, num_classes, chunk):
-        scores, rows = stable_topk(class_scores[:, start : start + chunk].T.float(), k)  # (classes, k)
-        candidates = boxes[rows]
-        overlaps = pairwise_iou(candidates, candidates).triu_(diagonal=1)
-        keep = (scores > score_thresh) & (overlaps <= iou_thresh).all(dim=1)
-        classes, places = keep.nonzero(as_tuple=True)
-        kept.append((rows[classes, places], classes + start, scores[classes, places]))
+    for start, scores, rows in _fast_nms_chunks(boxes[None], class_scores.T[None], iou_thresh, topk, score_thresh):
+        _, classes, places = (scores > 0).nonzero(as_tuple=True)
+        kept.append((rows[0, classes, places], classes + start, scores[0, classes, places]))
     if not kept:
         nothing = boxes.new_zeros(0, dtype=torch.int64)
         return nothing, nothing, boxes.new_zeros(0)
     all_rows, all_classes, all_scores = (torch.cat(x) for x in zip(*kept, strict=True))
     order = all_scores.argsort(descending=True, stable=True)
     return all_rows[order], all_classes[order], all_scores[order]
+
+
+def fast_nms_slots(
+    boxes: Tensor, class_scores: Tensor, iou_thresh: float, topk: int, score_thresh: float, limit: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what :func:`fast_nms` keeps of each image of a batch, in slots of a number that data does not change.
+
+    Args:
+        boxes: (N, M, 4) float, finite where the scores are not 0.
+        class_scores: (N, K, M) float, non-negative; 0 for what is no candidate of a class.
+        iou_thresh: As in :func:`fast_nms`.
+        topk: As in :func:`fast_nms`.
+        score_thresh: As in :func:`fast_nms`; not negative.
+        limit: Number of slots P, at most 3,840 for TensorRT.
+
+    Returns:
+        Rows and classes (N, P) int64 and scores (N, P), best first, 0 in slots that are left; and the number of pairs
+        that are kept, also of those without a slot, (N,) int64.
+    """
+    _, *parts = zip(*_fast_nms_chunks(boxes, class_scores, iou_thresh, topk, score_thresh), strict=True)
+    scores, rows = (torch.cat(x, dim=1) for x in parts)  # (N, K, k)
+    per_class = scores.shape[2]
+    numbers = (scores > 0).flatten(1).sum(dim=1)
+    best, places = stable_topk(scores.flatten(1), limit)
+    classes = torch.div(places, per_class, rounding_mode="floor")
+    found = best > 0
+    kept = (torch.where(found, x, 0) for x in (rows.flatten(1).gather(1, places), classes, best))
+    rows, classes, best = (F.pad(x, (0, limit - x.shape[1])) for x in kept)
+    return rows, classes, best, numbers
+
+
+def _fast_nms_chunks(
+    boxes: Tensor, class_scores: Tensor, iou_thresh: float, topk: int, score_thresh: float
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield a few classes at a time: the first of them, and scores, 0 if dropped, and rows (N, classes, k) of the best.
+
+    Arguments as in :func:`fast_nms_slots`.
+    """
+    num_boxes, num_classes = boxes.shape[1], class_scores.shape[1]
+    k = min(topk, num_boxes)
+    step = rows_per_chunk(24 * max(k * k, num_boxes))  # overlaps and their areas, or keys of the ranking
+    for start in range(0, num_classes, step):
+        scores, rows = stable_topk(class_scores[:, start : start + step].float(), k)
+        ranked = boxes.gather(1, rows.flatten(1)[..., None].expand(-1, -1, 4)).unflatten(1, rows.shape[1:])
+        overlaps = pairwise_iou(ranked, ranked).triu_(diagonal=1)
+        keep = (scores > score_thresh) & (overlaps <= iou_thresh).all(dim=2)
+        yield start, torch.where(keep, scores, 0.0), rows
 
 
 def greedy_box_nms(boxes: Tensor, classes: Tensor | None, scores: Tensor, iou_thresh: float) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+MAX_TOPK = 3840  # largest k that TensorRT takes
+
 
 def stable_topk(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return the ``k`` largest values of each row, descending, and their columns, (..., k) each; ties by column.
@@ -15,12 +17,14 @@ def stable_topk(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
     Differs: ``torch.topk`` does not define which of several equal values it takes, nor their order.
     """
-    if values.dtype != torch.float32 or torch.jit.is_tracing():  # traces cannot reinterpret bits
+    if values.dtype != torch.float32:
         ordered, columns = values.sort(dim=-1, descending=True, stable=True)
         return ordered[..., :k], columns[..., :k]
     n = values.shape[-1]
-    # The bits of a non-negative float, read as an integer, have the order of the float; the column breaks ties.
-    ranks = values.contiguous().view(torch.int32).long() << 32
-    keys = ranks + torch.arange(n - 1, -1, -1, device=values.device)
-    columns = n - 1 - (keys.topk(min(k, n), dim=-1).values & 0xFFFFFFFF)
+    # A float64 holds a float32 and, in the 29 bits that it has more, a factor that decreases from column to column by
+    # less than the distance of two float32: ties are broken in arithmetic that every runtime has. A number far below
+    # the smallest float32 lets the zeros have a factor, too.
+    factors = 1 + torch.arange(n - 1, -1, -1, device=values.device, dtype=torch.float64) * 2.0**-48
+    keys = (values.double() + 2.0**-200) * factors
+    columns = keys.topk(min(k, n), dim=-1).indices
     return values.gather(-1, columns), columns

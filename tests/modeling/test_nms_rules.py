@@ -11,8 +11,10 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torchvision.ops import box_iou
 
+from centermask_solo.modeling.instance_nms import NMSCandidates
 from centermask_solo.ops.masks import mask_iou
 from tests import parity
+from tests.host_reads import HostReads
 from tests.modeling.nms_candidates import boxes_with_class_scores, make_nms, order_of, random_instances
 from tests.oracles import ops as oracles
 
@@ -46,6 +48,34 @@ def test_batched_nms_does_not_depend_on_the_number_of_boxes():
     order = order_of(few)
     ious = box_iou(*[few.pred_boxes.tensor[order].double()] * 2)
     assert kept == {order[i] for i in oracles.greedy_nms(ious, few.pred_classes[order].tolist(), 0.29)}
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
+@pytest.mark.parametrize("class_agnostic", [False, True])
+@pytest.mark.parametrize("field", ["pred_masks", "pred_boxes"])
+def test_matrix_nms_in_fixed_shapes(kernel, class_agnostic, field):
+    """The same detections; the last rows of the second image are empty, and what they hold changes nothing."""
+    rule = make_nms("MatrixNMS", kernel=kernel, class_agnostic=class_agnostic, score_thresh=0.2)
+    first, second = random_instances(0), random_instances(1)
+    second.scores[25:] = 0.0
+
+    def batch(name):
+        return torch.stack([getattr(x.get(name), "tensor", x.get(name)) for x in (first, second)])
+
+    candidates = NMSCandidates(batch(field), batch("scores"), batch("pred_classes"), None)
+    for max_kept in (8, 40):
+        with HostReads(limit=0):
+            kept = rule.fixed(candidates, max_kept)
+        for i, instances in enumerate((first, second[:25])):
+            fields = {
+                k: v for k, v in instances.get_fields().items() if k not in {"pred_masks", "pred_boxes"} - {field}
+            }
+            expected = rule(Instances((24, 24), **fields))[:max_kept]
+            count = len(expected)
+            assert 5 < count <= max_kept
+            assert kept.rows[i, :count].tolist() == expected.place.tolist()
+            torch.testing.assert_close(kept.scores[i, :count], expected.scores)
+            assert not kept.scores[i, count:].any()
 
 
 @pytest.mark.parametrize("seed", range(3))

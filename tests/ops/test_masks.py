@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.structures import BitMasks
 
 from centermask_solo.ops import masks as ops
+from centermask_solo.ops.host_reads import avoiding_host_reads
 from centermask_solo.ops.masks import (
     axis_resize,
+    batch_mask_iou,
+    extents_to_boxes,
     mask_intersections,
     mask_iou,
     mask_windows,
@@ -16,6 +21,7 @@ from centermask_solo.ops.masks import (
     resize_and_threshold_,
 )
 from tests.counting import CountedFloats
+from tests.host_reads import HostReads
 from tests.oracles import ops as oracles
 
 
@@ -32,12 +38,44 @@ def blobs(seed, count, height, width):
     return torch.sigmoid((radius - ((y - cy) ** 2 + (x - cx) ** 2).sqrt()) * 1.5)
 
 
+@pytest.fixture(params=["int8", "float32"])
+def number(request, monkeypatch):
+    """Both ways to count pixels, whatever this processor prefers."""
+    monkeypatch.setattr(ops, "cpu_multiplies_int8", lambda: request.param == "int8")
+
+
+@pytest.mark.usefixtures("number")
 @pytest.mark.parametrize("density", [0.02, 0.4, 1.0])
 def test_mask_iou_equals_that_of_sets(density):
     masks = random_masks(0, density=density)
-    torch.testing.assert_close(mask_iou(masks).double(), oracles.mask_iou(masks))
+    expected = oracles.mask_iou(masks)
+    torch.testing.assert_close(mask_iou(masks).double(), expected)
+    torch.testing.assert_close(mask_iou(masks.transpose(1, 2)).double(), expected)  # not contiguous
+    for at_once in (1, 4, 9, 100):
+        both = torch.stack([masks, masks.flip(0)])
+        ious = batch_mask_iou(both, at_once).double()
+        torch.testing.assert_close(ious, torch.stack([expected, expected.flip(0, 1)]))
 
 
+@pytest.mark.usefixtures("number")
+def test_pairs_of_different_classes_have_no_iou():
+    masks, classes = random_masks(2), torch.tensor([5, 0, 5, 5, 2, 0, 9, 5, 2])
+    same = classes[:, None] == classes
+    assert torch.equal(mask_iou(masks, classes), mask_iou(masks) * same)
+    assert mask_iou(masks[:0], classes[:0]).shape == (0, 0)
+    with avoiding_host_reads(), HostReads(limit=0):
+        without_reads = mask_iou(masks, classes)
+    assert torch.equal(without_reads * same, mask_iou(masks) * same)
+
+
+@pytest.mark.usefixtures("number")
+def test_large_intersections_are_exact():
+    masks = torch.ones(2, 1301, 1303, dtype=torch.bool)
+    masks[1, 0, :3] = False
+    assert mask_intersections(masks).tolist() == [[1301 * 1303, 1301 * 1303 - 3]] * 1 + [[1301 * 1303 - 3] * 2]
+
+
+@pytest.mark.usefixtures("number")
 def test_empty_masks_overlap_nothing():
     masks = torch.zeros(3, 4, 4, dtype=torch.bool)
     masks[1] = True
@@ -46,6 +84,7 @@ def test_empty_masks_overlap_nothing():
     assert mask_iou(masks[:, :0]).tolist() == [[0] * 3] * 3
 
 
+@pytest.mark.usefixtures("number")
 def test_intersections_do_not_depend_on_the_chunks(monkeypatch):
     masks = random_masks(1, 20, 30, 31)
     whole = mask_intersections(masks)
@@ -60,7 +99,9 @@ def test_intersections_do_not_depend_on_the_chunks(monkeypatch):
 def test_boxes_are_tight_and_end_exclusively(seed):
     masks = random_masks(seed, 40, 9, 17, density=0.02)
     assert not masks[masks.flatten(1).sum(1).argmin()].any()
-    assert torch.equal(masks_to_boxes(masks), BitMasks(masks).get_bounding_boxes().tensor)
+    boxes = BitMasks(masks).get_bounding_boxes().tensor
+    assert torch.equal(masks_to_boxes(masks), boxes)
+    assert torch.equal(extents_to_boxes(masks.any(dim=1), masks.any(dim=2)), boxes)
 
 
 def test_boxes_by_hand():
@@ -98,6 +139,7 @@ def test_what_an_output_pixel_reads():
     assert start >= stop  # beyond the crop nothing is read
 
 
+WAYS = {"read": nullcontext, "not read": avoiding_host_reads}
 SIZES = [
     ((24, 36), (93, 139), (93, 139)),
     ((24, 36), (93, 139), (47, 300)),
@@ -108,43 +150,61 @@ SIZES = [
 
 
 @pytest.mark.parametrize(("size", "image_size", "output_size"), SIZES)
-@pytest.mark.parametrize("group", [1, 4])
-def test_only_windows_are_resized_and_nothing_is_missed(monkeypatch, size, image_size, output_size, group):
-    """The same masks as from whole images, whether each mask has its own window or several share one."""
-    monkeypatch.setattr(ops, "_group_size", lambda *_: group)
+@pytest.mark.parametrize("where", WAYS.values(), ids=WAYS)
+def test_only_windows_are_resized_and_nothing_is_missed(monkeypatch, size, image_size, output_size, where):
+    """The same masks as from whole images, whether each mask has its own window or groups of them are whole."""
+    monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", 4 * 8 * 256 * 256)
     probabilities = blobs(3, 10, *size)
     expected = F.interpolate(probabilities[None], scale_factor=4, mode="bilinear", align_corners=False)
     expected = expected[..., : image_size[0], : image_size[1]]
     expected = F.interpolate(expected, output_size, mode="bilinear", align_corners=False)[0]
     for threshold in (0.5, 0.2):
         masks = torch.zeros(10, *output_size, dtype=torch.bool)
-        rows, columns = (
-            axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
-            for n, out, crop in zip(size, output_size, image_size, strict=True)
-        )
-        resize_and_threshold_(masks, probabilities, rows, columns, threshold)
+        with where():
+            rows, columns = (
+                axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
+                for n, out, crop in zip(size, output_size, image_size, strict=True)
+            )
+            resize_and_threshold_(masks, probabilities, rows, columns, threshold)
         clear = (expected - threshold).abs() > 1e-5
         assert torch.equal(masks[clear], (expected > threshold)[clear])
         assert clear.float().mean() > 0.999
         assert masks.any()
 
 
-@pytest.mark.parametrize("group", [1, 4])
-def test_masks_without_a_pixel_stay_empty(monkeypatch, group):
-    monkeypatch.setattr(ops, "_group_size", lambda *_: group)
+@pytest.mark.parametrize("where", WAYS.values(), ids=WAYS)
+def test_masks_without_a_pixel_stay_empty(where):
     probabilities = torch.full((5, 6, 6), 0.5)
     probabilities[2, 0, 5] = 0.9  # beyond the crop
-    rows, columns = (axis_resize(6, 10, torch.device("cpu"), scale=4, crop=10) for _ in range(2))
-    masks = torch.zeros(5, 10, 10, dtype=torch.bool)
-    resize_and_threshold_(masks, probabilities, rows, columns, 0.5)
-    assert not masks.any()
-    resize_and_threshold_(masks[:0], probabilities[:0], rows, columns, 0.5)
+    with where():
+        rows, columns = (axis_resize(6, 10, torch.device("cpu"), scale=4, crop=10) for _ in range(2))
+        masks = torch.zeros(5, 10, 10, dtype=torch.bool)
+        resize_and_threshold_(masks, probabilities, rows, columns, 0.5)
+        assert not masks.any()
+        resize_and_threshold_(masks[:0], probabilities[:0], rows, columns, 0.5)
 
 
-def test_masks_share_windows_where_launches_cost_more_than_pixels():
-    assert ops._group_size(torch.empty(100, 200, 336)) == 1
-    assert ops._group_size(torch.empty(100, 200, 336, device="meta")) == 64
-    assert ops._group_size(torch.empty(1, 10**6, 9, device="meta")) == 1
+def test_resizing_without_reads(monkeypatch):
+    """On a GPU groups of masks are resized whole, in bounded memory, and no number is read on the host."""
+    probabilities, groups = torch.rand(200, 200, 336), []
+    original = ops.AxisResize.reached_by
+    monkeypatch.setattr(ops.AxisResize, "reached_by", lambda *args: groups.append(args[1:]) or original(*args))
+    with avoiding_host_reads(), HostReads(limit=0):
+        rows, columns = axis_resize(200, 80, torch.device("cpu")), axis_resize(336, 130, torch.device("cpu"))
+        resize_and_threshold_(torch.zeros(200, 80, 130, dtype=torch.bool), probabilities, rows, columns, 0.5)
+    assert groups == [(0, 336), (0, 200)] * 4  # 64 masks at a time
+
+
+@pytest.mark.parametrize(("size", "image_size", "output_size"), SIZES)
+def test_without_reads_the_pixels_that_are_read_are_bounded(size, image_size, output_size):
+    for n, crop, out in zip(size, image_size, output_size, strict=True):
+        exact = axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
+        with avoiding_host_reads():
+            bounds = axis_resize(n, out, torch.device("cpu"), scale=4, crop=crop)
+        assert torch.equal(bounds.weights, exact.weights)
+        for name, sign in (("first", 1), ("last", -1)):
+            got, expected = getattr(bounds, name), getattr(exact, name)
+            assert all(0 <= sign * (y - x) <= 3 for x, y in zip(got, expected, strict=True)), name
 
 
 def test_windows_have_every_pixel_of_their_masks():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from centermask_solo.ops.masks import mask_iou
-from centermask_solo.ops.nms import competing_overlaps, fast_nms, greedy_nms, matrix_nms
+from centermask_solo.ops.nms import competing_overlaps, fast_nms, fast_nms_slots, greedy_nms, matrix_nms
 from tests import parity
 from tests.oracles import ops as oracles
 
@@ -146,6 +146,24 @@ def test_fast_nms_equals_the_rule(seed, topk, monkeypatch):
         rows, classes, kept = fast_nms(boxes, scores, 0.4, topk, 0.1)
         got = list(zip(kept.tolist(), classes.tolist(), rows.tolist(), strict=True))
         assert got == expected
+
+
+@pytest.mark.parametrize("limit", [3, 60, 500])
+@pytest.mark.parametrize("topk", [1, 7, 100])
+def test_fast_nms_in_slots_keeps_the_same_of_each_image(topk, limit, monkeypatch):
+    images = [random_boxes(seed, count=30, num_classes=5) for seed in range(3)]
+    images[2][1][:] = 0.1  # nothing above the threshold
+    boxes, scores = torch.stack([x[0] for x in images]), torch.stack([x[1].T for x in images])
+    for chunk_bytes in (2**25, 1):
+        monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", chunk_bytes)
+        got = fast_nms_slots(boxes, scores, 0.4, topk, 0.1, limit)
+        for of_image, (own_boxes, own_scores) in zip(zip(*got, strict=True), images, strict=True):
+            expected = fast_nms(own_boxes, own_scores, 0.4, topk, 0.1)
+            assert of_image[3] == len(expected[0])
+            for slots, values in zip(of_image[:3], expected, strict=True):
+                used = len(values[:limit])
+                assert torch.equal(slots[:used], values[:limit])
+                assert len(slots) == limit and not slots[used:].any()
 
 
 @pytest.mark.parametrize(("count", "num_classes"), [(0, 3), (4, 0)])

@@ -176,17 +176,18 @@ class CenterROIHeads(ROIHeads):
         if not self.mask_on:
             return RoITargets(rois, None)
         assert self.mask_pooler is not None
-        parts = []
         for x, gt in zip(rois, gt_instances, strict=True):
             if len(x) > 0 and not gt.has("gt_masks"):
                 raise DataError(
                     "the instances have no gt_masks: train with data that has masks, or MODEL.MASK_ON False"
                 )
-            gt_masks = gt.gt_masks if len(x) > 0 else None
-            parts.append(
-                mask_targets(gt_masks, x.proposal_boxes.tensor, x.gt_index, 2 * self.mask_pooler.output_size[0])
-            )
-        return RoITargets(rois, MaskTargets(*(torch.cat(x) for x in zip(*parts, strict=True))))
+        masks = mask_targets(
+            [gt.gt_masks if len(x) > 0 else None for x, gt in zip(rois, gt_instances, strict=True)],
+            [x.proposal_boxes.tensor for x in rois],
+            [x.gt_index for x in rois],
+            side=2 * self.mask_pooler.output_size[0],
+        )
+        return RoITargets(rois, masks)
 
     @torch.no_grad()
     def label_positives(self, proposals: list[Instances], gt_instances: list[Instances]) -> list[Instances]:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pycocotools.mask as mask_util
 import torch
 from detectron2.structures import BitMasks, PolygonMasks
-from detectron2.structures.masks import polygon_area, rasterize_polygons_within_box
+from detectron2.structures.masks import polygon_area
 from torch import Tensor
 from torchvision.ops import roi_align
 
 from ...ops.chunks import rows_per_chunk
+from ...ops.polygons import count_polygon_pixels, crossing_chunks, draw_lines, fill_polygons
 
 _MIN_CROP_RATIO = 1e-10
+_MASK_BYTES = 16  # that intermediate tensors take for a pixel of a polygon's mask target
 
 
 class MaskTargets(NamedTuple):
@@ -24,82 +26,152 @@ class MaskTargets(NamedTuple):
     crop_ratios: Tensor  # (R,) float32, share of the object's area that lies in the RoI, 1e-10..1
 
 
-def mask_targets(gt_masks: PolygonMasks | BitMasks | None, boxes: Tensor, index: Tensor, side: int) -> MaskTargets:
-    """Return the targets of the RoIs of one image.
+@torch.no_grad()
+def mask_targets(
+    gt_masks: Sequence[PolygonMasks | BitMasks | None], boxes: Sequence[Tensor], index: Sequence[Tensor], side: int
+) -> MaskTargets:
+    """Return the targets of the RoIs of a batch, image by image.
+
+    The host reads the index of the RoIs once, and what the targets from polygons or bitmasks read.
 
     Args:
-        gt_masks: Masks of the image's objects in input pixels; None is enough without RoIs.
-        boxes: (R, 4) float, RoIs in input pixels, not clipped.
-        index: (R,) int64, the object of each RoI.
+        gt_masks: Masks of the objects of each image in input pixels; None is enough for images without RoIs.
+        boxes: N x (R, 4) float, RoIs in input pixels, not clipped.
+        index: N x (R,) int64, the object of each RoI, among those of its image.
         side: Cells per side of the mask targets.
     """
-    if len(boxes) == 0:
-        return MaskTargets(torch.zeros((0, side, side), dtype=torch.bool, device=boxes.device), boxes.new_zeros(0))
-    if isinstance(gt_masks, PolygonMasks):
-        return polygon_mask_targets(gt_masks.polygons, boxes, index, side)
-    if isinstance(gt_masks, BitMasks):
-        return bitmask_mask_targets(gt_masks.tensor, boxes, index, side)
-    raise ValueError(f"gt_masks must be PolygonMasks or BitMasks, not {type(gt_masks).__name__}")
+    objects: list[int] = torch.cat(list(index)).tolist()
+    polygons: list[list[np.ndarray]] = []  # of all images
+    own, of_bitmasks, start = [], [], 0
+    for masks, rois in zip(gt_masks, boxes, strict=True):
+        of_image = objects[start : start + len(rois)]
+        start += len(rois)
+        if isinstance(masks, PolygonMasks):
+            own += [len(polygons) + i for i in of_image]
+            polygons += masks.polygons
+        elif isinstance(masks, BitMasks):
+            of_bitmasks.append(bitmask_mask_targets(masks.tensor, rois, of_image, side))
+        elif of_image:
+            raise ValueError(f"gt_masks must be PolygonMasks or BitMasks, not {type(masks).__name__}")
+    if not of_bitmasks:
+        return polygon_mask_targets(polygons, torch.cat(list(boxes)), own, side)
+    if polygons:
+        raise ValueError("the images of a batch have PolygonMasks and BitMasks: load all of them in one form")
+    return MaskTargets(*(torch.cat(x) for x in zip(*of_bitmasks, strict=True)))
 
 
 @torch.no_grad()
-def polygon_mask_targets(polygons: list[list[np.ndarray]], boxes: Tensor, index: Tensor, side: int) -> MaskTargets:
-    """Return the targets of the RoIs of one image from polygons; computed on the CPU, where polygons live.
+def polygon_mask_targets(
+    polygons: Sequence[Sequence[np.ndarray]], boxes: Tensor, index: Sequence[int], side: int
+) -> MaskTargets:
+    """Return the targets of RoIs from polygons, on the device of the RoIs, all together; the host reads once.
 
     Args:
         polygons: For each object its polygons, each x, y, x, y, ... in input pixels.
-        boxes: As in :func:`mask_targets`.
-        index: As in :func:`mask_targets`.
-        side: As in :func:`mask_targets`.
+        boxes: (R, 4) float, RoIs in input pixels, not clipped.
+        index: R; the object of each RoI.
+        side: Cells per side of the mask targets.
 
     Source: masks as in Detectron2. Crop ratio as in the authors' code: the pixels of the object on the RoI's canvas,
         whose size is truncated to integers, summed over the polygons, over the sum of the polygons' areas.
     Differs: the area is computed once per object, not once per RoI; pixels are counted without drawing them.
     """
-    boxes_on_cpu, objects = boxes.cpu().float().numpy(), index.tolist()
-    areas = {i: sum(polygon_area(p[0::2], p[1::2]) for p in polygons[i]) for i in set(objects)}
-    masks = [
-        rasterize_polygons_within_box(polygons[i], box, side) for i, box in zip(objects, boxes_on_cpu, strict=True)
-    ]
-    pixels = [_pixels_within(polygons[i], box) for i, box in zip(objects, boxes_on_cpu, strict=True)]
-    ratios = torch.tensor([n / max(areas[i], _MIN_CROP_RATIO) for n, i in zip(pixels, objects, strict=True)])
-    stacked = torch.stack(masks) if masks else torch.zeros((0, side, side), dtype=torch.bool)
-    return MaskTargets(stacked.to(boxes.device), ratios.float().clamp(_MIN_CROP_RATIO, 1.0).to(boxes.device))
+    device = boxes.device
+    outlines = _outlines(polygons, index)
+    areas = {i: sum(polygon_area(p[0::2], p[1::2]) for p in polygons[i]) for i in set(index)}
+    object_areas = torch.tensor([areas[i] for i in index], dtype=torch.float64).to(device)
+    rois = torch.from_numpy(outlines.rois).to(device)
+    edge_polygons = torch.from_numpy(np.repeat(np.arange(len(rois)), outlines.num_edges)).to(device)
+
+    # Two canvases of each polygon: the RoI at the size of the mask, and at its own.
+    boxes = boxes.float()
+    corners, extents = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    scales = torch.full_like(extents, side) / extents.clamp(min=0.1)
+    sizes = extents.long().flip(1)[rois]
+    of_edges = rois[edge_polygons]
+    starts, ends = (torch.from_numpy(x).to(device) - corners[of_edges] for x in (outlines.starts, outlines.ends))
+    large = draw_lines(starts, ends, edge_polygons, sizes)
+    starts, ends = starts * scales[of_edges], ends * scales[of_edges]
+    small = draw_lines(starts, ends, edge_polygons, torch.full_like(sizes, side))
+    numbers = torch.stack([x.crossings_per_polygon() for x in (small, large)])
+    on_host = numbers.tolist()
+
+    # Pixels of each polygon on both.
+    num_edges = outlines.num_edges.tolist()
+    layers = torch.zeros(len(boxes), side, side, dtype=torch.int16, device=device)
+    for which, crossings in crossing_chunks(small, num_edges, numbers[0], on_host[0], _MASK_BYTES * side * side):
+        layers.index_add_(0, rois[which], fill_polygons(crossings, side, side).to(torch.int16))
+    pixels = torch.zeros(len(boxes), dtype=torch.int64, device=device)
+    for which, crossings in crossing_chunks(large, num_edges, numbers[1], on_host[1], 0):
+        pixels.index_add_(0, rois[which], count_polygon_pixels(crossings, sizes[which].clamp(min=0).prod(dim=1)))
+    ratios = (pixels / object_areas.clamp(min=_MIN_CROP_RATIO)).float().clamp(_MIN_CROP_RATIO, 1.0)
+    return MaskTargets(layers > 0, ratios)
 
 
-def _pixels_within(polygons: list[np.ndarray], box: np.ndarray) -> int:
-    """Return the number of pixels that the polygons cover within ``box``, summed over the polygons."""
-    width, height = int(box[2] - box[0]), int(box[3] - box[1])
-    if width < 1 or height < 1:
-        return 0
-    corner = box[:2].astype(np.float64)
-    shifted = [(p.reshape(-1, 2) - corner).reshape(-1) for p in polygons]
-    return int(mask_util.area(mask_util.frPyObjects(shifted, height, width)).sum())
+class _Outlines(NamedTuple):
+    """The edges of the polygons of RoIs: E edges of P polygons.
+
+    Attributes:
+        rois: (P,) int64, ascending; RoI of each polygon.
+        num_edges: (P,) int64.
+        starts: (E, 2) float64, x and y, polygon by polygon.
+        ends: (E, 2) float64.
+    """
+
+    rois: np.ndarray
+    num_edges: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+
+
+def _outlines(polygons: Sequence[Sequence[np.ndarray]], index: Sequence[int]) -> _Outlines:
+    """Return the edges of the polygons of RoIs; arguments as in :func:`polygon_mask_targets`."""
+    flat = [np.asarray(p, dtype=np.float64).reshape(-1, 2) for parts in polygons for p in parts]
+    points = np.concatenate([np.zeros((0, 2)), *flat])
+    objects = np.asarray(index, dtype=np.int64)
+    rois, rows = _ranges(np.array([len(x) for x in polygons], dtype=np.int64), objects)
+    lengths = np.array([len(p) for p in flat], dtype=np.int64)
+    which, corners = _ranges(lengths, rows)
+    firsts = (lengths.cumsum() - lengths)[rows][which]
+    following = firsts + (corners - firsts + 1) % lengths[rows][which]
+    return _Outlines(rois, lengths[rows], points[corners], points[following])
+
+
+def _ranges(lengths: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of ``chosen`` among consecutive groups of these lengths: the place in ``chosen``, and the row."""
+    numbers = lengths[chosen]
+    owners = np.repeat(np.arange(len(chosen)), numbers)
+    within = np.arange(len(owners)) - (numbers.cumsum() - numbers)[owners]
+    return owners, (lengths.cumsum() - lengths)[chosen][owners] + within
 
 
 @torch.no_grad()
-def bitmask_mask_targets(masks: Tensor, boxes: Tensor, index: Tensor, side: int) -> MaskTargets:
+def bitmask_mask_targets(masks: Tensor, boxes: Tensor, index: Sequence[int], side: int) -> MaskTargets:
     """Return the targets of the RoIs of one image from bitmasks, on the device of the RoIs, a few objects at a time.
 
     Args:
         masks: (M, H, W) bool, the objects in input pixels.
-        boxes: As in :func:`mask_targets`.
-        index: As in :func:`mask_targets`.
-        side: As in :func:`mask_targets`.
+        boxes: (R, 4) float, RoIs in input pixels, not clipped.
+        index: R; the object of each RoI.
+        side: Cells per side of the mask targets.
 
     Source: masks as ``BitMasks.crop_and_resize`` of Detectron2. Crop ratio: the object's pixels whose centers lie in
         the RoI, over all its pixels.
     """
-    crops = torch.zeros((len(boxes), side, side), dtype=torch.bool, device=boxes.device)
-    ratios = torch.full((len(boxes),), _MIN_CROP_RATIO, device=boxes.device)
+    device = boxes.device
+    crops = torch.zeros((len(boxes), side, side), dtype=torch.bool, device=device)
+    ratios = torch.full((len(boxes),), _MIN_CROP_RATIO, device=device)
     step = rows_per_chunk(4 * masks.shape[1] * masks.shape[2])
-    objects, place = index.unique(return_inverse=True)  # most objects of a crowded image have no RoI
+    objects, places = np.unique(np.asarray(index, dtype=np.int64), return_inverse=True)  # most may have no RoI
     for start in range(0, len(objects), step):
-        chunk = masks[objects[start : start + step].to(masks.device)].to(boxes.device).float()
+        chunk = masks[torch.from_numpy(objects[start : start + step]).to(masks.device)].to(device).float()
         total = chunk.sum(dim=(1, 2))
-        found = ((place >= start) & (place < start + step)).nonzero()[:, 0]
-        for rows in found.split(step):
-            own_boxes, own_index = boxes[rows].float(), place[rows] - start
+        found = np.flatnonzero((places >= start) & (places < start + step))
+        own_objects = torch.from_numpy(places[found] - start).to(device)
+        for rows, own_index in zip(
+            torch.from_numpy(found).to(device).split(step), own_objects.split(step), strict=True
+        ):
+            own_boxes = boxes[rows].float()
             rois = torch.cat([own_index[:, None].float(), own_boxes], dim=1)
             crops[rows] = roi_align(chunk[:, None], rois, side, aligned=True)[:, 0] >= 0.5
             inside = _sum_inside_boxes(chunk[own_index], own_boxes)

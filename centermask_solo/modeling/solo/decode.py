@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..solov2.decode import MaskScores, best_pairs, candidate_scores, cell_strides, in_float32
+from ...ops.host_reads import avoids_host_reads
+from ..solov2.decode import best_pairs, candidate_scores, cell_strides
+from ..solov2.fixed_decode import BatchMaskScores
+from ..solov2.full_masks import MaskScores, in_float32
 from .predictions import CellMasks, Predictions
 
 
@@ -73,7 +76,7 @@ def _decode_image(
 ) -> Candidates:
     """Return the candidates of one image; see :func:`decode_batch`."""
     class_logits = [x[image : image + 1] for x in predictions.class_logits]
-    class_scores = candidate_scores(class_logits, score_thresh)
+    class_scores = candidate_scores(class_logits, score_thresh)[0]
     best, masks = best_pairs(
         class_scores,
         cell_probabilities(predictions, image, size),
@@ -90,6 +93,8 @@ def _decode_image(
 
 def cell_probabilities(predictions: Predictions, image: int, size: tuple[int, int]) -> MaskScores:
     """Return the function from cells of an image, counted through all levels, to their masks of ``size``."""
+    if avoids_host_reads(predictions.class_logits[0].device):
+        return _of_one(batch_probabilities(predictions, slice(image, image + 1), size))
     masks = predictions.masks_of(image)
     cells_per_level = [x.shape[2] * x.shape[3] for x in predictions.class_logits]
     device = predictions.class_logits[0].device
@@ -111,18 +116,52 @@ def cell_probabilities(predictions: Predictions, image: int, size: tuple[int, in
     return probabilities_of
 
 
+def _of_one(of_batch: BatchMaskScores) -> MaskScores:
+    """Return the function of one image's cells from that of a batch of one."""
+
+    def probabilities_of(cells: Tensor) -> tuple[Tensor, Tensor]:
+        probabilities, finite = of_batch(cells[None])
+        return probabilities[0].flatten(1), finite[0]
+
+    return probabilities_of
+
+
+def batch_probabilities(predictions: Predictions, images: slice, size: tuple[int, int]) -> BatchMaskScores:
+    """Return the function from cells (N, R) of some images to their masks of ``size``, in fixed shapes.
+
+    Masks are computed on every level, as if all cells were there: which cells are on which is not known on the host.
+    """
+    masks = predictions.masks_of(images)
+    cells_per_level = [x.shape[2] * x.shape[3] for x in predictions.class_logits]
+
+    def probabilities_of(cells: Tensor) -> tuple[Tensor, Tensor]:
+        probabilities, finite = _level_probabilities(masks, 0, cells.clamp(max=cells_per_level[0] - 1), size)
+        start = cells_per_level[0]
+        for level, count in enumerate(cells_per_level[1:], start=1):
+            of_level, is_finite = _level_probabilities(masks, level, (cells - start).clamp(0, count - 1), size)
+            here = cells >= start
+            probabilities = torch.where(here[:, :, None, None], of_level, probabilities)
+            finite = torch.where(here, is_finite, finite)
+            start += count
+        return probabilities, finite
+
+    return probabilities_of
+
+
 def _level_probabilities(masks: CellMasks, level: int, cells: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the masks of a level's cells, (R, *size) float32, and which of them are finite, (R,) bool.
+    """Return the masks of a level's cells, (..., R, *size) float32, and which of them are finite, (..., R) bool.
 
     As in the published code, probabilities are resized, not logits: those of columns and rows, before their product.
     """
     with in_float32(cells):
         factors = [x.float() for x in masks.logits(level, cells)]
-    finite = torch.stack([x.sum(dim=(1, 2)).isfinite() for x in factors]).all(dim=0)
+    finite = torch.stack([x.sum(dim=(-2, -1)).isfinite() for x in factors]).all(dim=0)
     for i, x in enumerate(factors):
         x = x.sigmoid_()
-        if x.shape[1:] != size:
-            x = F.interpolate(x[None], size, mode="bilinear", align_corners=False)[0]
+        if x.shape[-2:] != size:
+            x = F.interpolate(x.view(-1, *x.shape[-3:]), size, mode="bilinear", align_corners=False).view(
+                *x.shape[:-2], *size
+            )
         factors[i] = x
     first, *others = factors
     for other in others:

@@ -142,7 +142,7 @@ class DecoupledSOLOHead(CellMasksHead):
     def tower_features(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the maps of the columns and of the rows are computed from, at twice the size of ``level``."""
         channels = coordinate_channels(*level.shape[-2:], device=level.device, dtype=level.dtype)
-        x, y = (c.expand(len(level), 1, -1, -1) for c in channels)
+        x, y = (c.expand(level.shape[0], 1, -1, -1) for c in channels)
         return (
             double(self.mask_tower_x(torch.cat((level, x), dim=1))),  # type: ignore[operator]
             double(self.mask_tower_y(torch.cat((level, y), dim=1))),  # type: ignore[operator]

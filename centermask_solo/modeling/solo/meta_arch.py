@@ -11,13 +11,15 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from ..detections import Detections
 from ..instance_nms import build_instance_nms
 from ..option_checks import check_choice, select_shapes
-from ..solov2.decode import full_masks
+from ..solov2.fixed_decode import detect_cells
+from ..solov2.full_masks import full_masks
 from ..solov2.grid_segmentor import NMS_INPUTS, GridSegmentor
 from ..solov2.ground_truth import MASK_STRIDE
 from ..solov2.losses import class_loss
-from .decode import cell_probabilities, decode_batch
+from .decode import batch_probabilities, cell_probabilities, decode_batch
 from .ground_truth import convert_ground_truth
 from .heads import HEADS, KEY, CellMasksHead
 from .losses import mask_loss
@@ -127,14 +129,7 @@ class SOLO(GridSegmentor):
             For each image ``scores``, ``pred_classes`` and ``cells``, (M,) int64, whose masks :meth:`postprocess`
             computes.
         """
-        candidates = decode_batch(
-            predictions,
-            size=self._mask_size(predictions),
-            strides=self.ins_head.level_strides,
-            score_thresh=self.test_score_thresh,
-            mask_thresh=self.test_mask_thresh,
-            max_candidates=self.test_max_candidates,
-        )
+        candidates = decode_batch(predictions, size=self._mask_size(predictions), **self.decode_options)
         # Unlike a loop variable, map keeps no reference to the masks of one image while it decodes the next.
         return list(map(lambda found, size: self.keep(found._asdict(), size), candidates, image_sizes))
 
@@ -144,10 +139,28 @@ class SOLO(GridSegmentor):
         return height // MASK_STRIDE, width // MASK_STRIDE
 
     @torch.no_grad()
-    def postprocess(
+    def detect(self, predictions: Predictions, image_sizes: Tensor, max_detections: int) -> Detections:
+        """Return the detections of a batch with the field ``cells``; see :meth:`InstanceSegmentor.detect`."""
+        del image_sizes  # masks reach into the padding, like the published code's
+        return detect_cells(
+            predictions.class_logits,
+            batch_probabilities(predictions, slice(None), self._mask_size(predictions)),
+            self.test_nms,
+            max_detections=max_detections,
+            **self.decode_options,
+        )
+
+    @torch.no_grad()
+    def mask_probabilities(self, detections: Detections, predictions: Predictions) -> Tensor:
+        """Return the masks of all slots at stride 4; see :meth:`InstanceSegmentor.mask_probabilities`."""
+        masks_of = batch_probabilities(predictions, slice(None), self._mask_size(predictions))
+        return masks_of(detections.fields["cells"])[0]
+
+    @torch.no_grad()
+    def paste(
         self, instances: Instances, predictions: Predictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
-        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`."""
+    ) -> tuple[Instances, Tensor]:
+        """Return the detections of one image at ``output_size``, and which stay: see ``InstanceSegmentor.paste``."""
         size = self._mask_size(predictions)
         masks = full_masks(
             instances.cells,

@@ -20,17 +20,17 @@ def double(x: Tensor) -> Tensor:
 
 
 class CellMasks(Protocol):
-    """The masks of one image, from which those of some cells can be computed."""
+    """The masks of one image or of a batch, from which those of some cells can be computed."""
 
     def logits(self, level: int, cells: Tensor) -> list[Tensor]:
         """Return the logits whose sigmoids, multiplied, are the mask probabilities of cells.
 
         Args:
             level: Index of the level.
-            cells: (R,) int64, row by row within the level.
+            cells: (R,) int64, of a batch (N, R), row by row within the level.
 
         Returns:
-            One tensor or two of (R, h, w), float32 or float64, at half the level's stride.
+            One tensor or two of (..., R, h, w), float32 or float64, at half the level's stride.
         """
         ...
 
@@ -58,8 +58,8 @@ class SOLOPredictions(NamedTuple):
         height, width = self.mask_features[level].shape[2:]
         return 2 * height, 2 * width
 
-    def masks_of(self, image: int) -> CellMasks:
-        """Return the masks of one image."""
+    def masks_of(self, image: int | slice) -> CellMasks:
+        """Return the masks of one image, or of the images of a slice as a batch."""
         return _KernelMasks([at_least_float32(x[image]) for x in self.mask_features], self.kernels, self.biases)
 
     def mask_inputs(self, level: int) -> list[Tensor]:
@@ -68,7 +68,7 @@ class SOLOPredictions(NamedTuple):
 
 
 class _KernelMasks(NamedTuple):
-    """:class:`CellMasks` of a :class:`SOLOPredictions`; ``features`` are L x (C, Hi, Wi)."""
+    """:class:`CellMasks` of a :class:`SOLOPredictions`; ``features`` are L x (..., C, Hi, Wi)."""
 
     features: list[Tensor]
     kernels: list[Tensor]
@@ -76,10 +76,10 @@ class _KernelMasks(NamedTuple):
 
     def logits(self, level: int, cells: Tensor) -> list[Tensor]:
         features = self.features[level]
-        kernels = self.kernels[level][cells].flatten(1).to(features.dtype)
-        biases = self.biases[level][cells][:, None].to(features.dtype)
-        logits = (kernels @ features.flatten(1) + biases).unflatten(1, features.shape[1:])
-        return [double(logits[None])[0]]
+        kernels = self.kernels[level][cells].flatten(-3).to(features.dtype)
+        biases = self.biases[level][cells][..., None].to(features.dtype)
+        logits = (kernels @ features.flatten(-2) + biases).unflatten(-1, features.shape[-2:])
+        return [double(logits) if logits.ndim == 4 else double(logits[None])[0]]
 
 
 class DecoupledPredictions(NamedTuple):
@@ -100,8 +100,8 @@ class DecoupledPredictions(NamedTuple):
         height, width = self.column_logits[level].shape[2:]
         return height, width
 
-    def masks_of(self, image: int) -> CellMasks:
-        """Return the masks of one image."""
+    def masks_of(self, image: int | slice) -> CellMasks:
+        """Return the masks of one image, or of the images of a slice as a batch."""
         return _FactorMasks(*([at_least_float32(x[image]) for x in maps] for maps in self[1:]))
 
     def mask_inputs(self, level: int) -> list[Tensor]:
@@ -110,15 +110,22 @@ class DecoupledPredictions(NamedTuple):
 
 
 class _FactorMasks(NamedTuple):
-    """:class:`CellMasks` of a :class:`DecoupledPredictions`; both are L x (S, h, w)."""
+    """:class:`CellMasks` of a :class:`DecoupledPredictions`; both are L x (..., S, h, w)."""
 
     columns: list[Tensor]
     rows: list[Tensor]
 
     def logits(self, level: int, cells: Tensor) -> list[Tensor]:
         columns, rows = self.columns[level], self.rows[level]
-        side = len(columns)
-        return [columns[cells % side], rows[cells.div(side, rounding_mode="floor")]]
+        side = columns.shape[-3]
+        return [_take_maps(columns, cells % side), _take_maps(rows, cells.div(side, rounding_mode="floor"))]
+
+
+def _take_maps(maps: Tensor, index: Tensor) -> Tensor:
+    """Return the maps (..., R, h, w) at ``index`` (..., R) of (..., S, h, w)."""
+    if index.ndim == 1:
+        return maps[index]
+    return maps.gather(1, index[:, :, None, None].expand(-1, -1, *maps.shape[2:]))
 
 
 Predictions = SOLOPredictions | DecoupledPredictions

@@ -1,4 +1,4 @@
-"""From SOLOv2's outputs to candidates with masks, and from kept kernels to masks of the output size.
+"""From SOLOv2's outputs to candidates with masks.
 
 Everything is computed in float32, one image at a time. Memory is bounded no matter how many cells pass the threshold:
 probabilities exist for one chunk of cells, and boolean masks for the candidates that may still be kept.
@@ -6,8 +6,7 @@ probabilities exist for one chunk of cells, and boolean masks for the candidates
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ...ops.chunks import rows_per_chunk
 from ...ops.levels import flatten_levels
-from ...ops.masks import axis_resize, resize_and_threshold_
+from .full_masks import MaskScores, in_float32, mask_probabilities
 
 
 class Candidates(NamedTuple):
@@ -33,10 +32,6 @@ class Candidates(NamedTuple):
     pred_classes: Tensor
     pred_masks: Tensor
     kernels: Tensor
-
-
-# From cells (R,) int64 to their mask probabilities (R, P) float32, and to which of these are finite, (R,) bool.
-MaskScores = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class Best(NamedTuple):
@@ -110,12 +105,12 @@ def _decode_image(
 ) -> Candidates:
     """Return the candidates of one image: :func:`decode_batch` with N = 1 and mask features (E, T_h / 4, T_w / 4)."""
     with in_float32(mask_features):
-        class_scores = candidate_scores(class_logits, score_thresh)
+        class_scores = candidate_scores(class_logits, score_thresh)[0]
         cell_kernels = flatten_levels(kernels)[0].float()
         features = mask_features.float().flatten(1)
         best, masks = best_pairs(
             class_scores,
-            lambda cells: _mask_probabilities(cell_kernels[cells], features),
+            lambda cells: mask_probabilities(cell_kernels[cells], features),
             features.shape[1],
             cell_strides(class_logits, strides),
             mask_thresh,
@@ -131,13 +126,13 @@ def _decode_image(
 
 
 def candidate_scores(class_logits: Sequence[Tensor], score_thresh: float) -> Tensor:
-    """Return the class probabilities of one image's cells, (cells, K) float32, 0 where not a candidate.
+    """Return the class probabilities of all cells, (N, cells, K) float32, 0 where not a candidate.
 
     Args:
-        class_logits: L x (1, K, S, S).
+        class_logits: L x (N, K, S, S).
         score_thresh: Minimum class probability, exclusive.
     """
-    class_scores = flatten_levels([point_nms(_probabilities(x)) for x in class_logits])[0]
+    class_scores = flatten_levels([point_nms(_probabilities(x)) for x in class_logits])
     return torch.where(class_scores > score_thresh, class_scores, 0.0)
 
 
@@ -214,86 +209,6 @@ def _free_rows(used: Tensor, num_rows: int) -> Tensor:
     return occupied.argsort(stable=True)
 
 
-@torch.no_grad()
-def decode_full_masks(
-    kernels: Tensor,
-    mask_features: Tensor,
-    *,
-    stride: int,
-    image_size: tuple[int, int],
-    output_size: tuple[int, int],
-    mask_thresh: float,
-) -> Tensor:
-    """Return the masks of ``kernels`` at ``output_size``, (M, H, W) bool: probabilities are resized, then thresholded.
-
-    Args:
-        kernels: (M, E).
-        mask_features: (E, T_h / stride, T_w / stride).
-        stride: Input pixels per pixel of the mask features.
-        image_size: Height and width of the image in the network input, without padding.
-        output_size: H and W.
-        mask_thresh: Minimum probability of a mask's pixels, exclusive.
-
-    Source: the published code, which upsamples by ``stride``, crops to ``image_size`` and resizes to ``output_size``.
-    Differs: AdelaiDet upsamples by ceil(h / Hf), less than ``stride`` for an image much smaller than its batch.
-    """
-    with in_float32(mask_features):
-        features = mask_features.float().flatten(1)
-        return full_masks(
-            kernels.float(),
-            lambda chunk: _mask_probabilities(chunk, features),
-            (mask_features.shape[1], mask_features.shape[2]),
-            stride=stride,
-            image_size=image_size,
-            output_size=output_size,
-            mask_thresh=mask_thresh,
-        )
-
-
-def full_masks(
-    objects: Tensor,
-    mask_scores: MaskScores,
-    size: tuple[int, int],
-    *,
-    stride: int,
-    image_size: tuple[int, int],
-    output_size: tuple[int, int],
-    mask_thresh: float,
-) -> Tensor:
-    """Return masks at ``output_size``, (M, H, W) bool, as :func:`decode_full_masks` does, from any probabilities.
-
-    Args:
-        objects: (M, ...), what ``mask_scores`` takes, a chunk at a time.
-        mask_scores: Returns the mask probabilities of rows of ``objects``.
-        size: Height and width of these masks.
-        stride: Input pixels per pixel of them.
-        image_size: Height and width of the image in the network input, without padding.
-        output_size: H and W.
-        mask_thresh: Minimum probability of a mask's pixels, exclusive.
-    """
-    rows, columns = (
-        axis_resize(n, out, objects.device, scale=stride, crop=crop)
-        for n, out, crop in zip(size, output_size, image_size, strict=True)
-    )
-    masks = torch.zeros(len(objects), *output_size, dtype=torch.bool, device=objects.device)
-    step = rows_per_chunk(4 * size[0] * size[1])
-    for chunk, out in zip(objects.split(step), masks.split(step), strict=True):
-        resize_and_threshold_(out, mask_scores(chunk)[0].unflatten(1, size), rows, columns, mask_thresh)
-    return masks
-
-
-def _mask_probabilities(kernels: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return mask probabilities (R, P) of kernels (R, E) and features (E, P), and which rows are finite, (R,) bool."""
-    logits = kernels @ features
-    finite = logits.sum(dim=1).isfinite()
-    return logits.sigmoid_(), finite
-
-
 def _probabilities(logits: Tensor) -> Tensor:
     """Return the sigmoid in float32, 0 where ``logits`` are not finite."""
     return torch.where(logits.isfinite(), logits.float().sigmoid(), 0.0)
-
-
-def in_float32(x: Tensor) -> AbstractContextManager[None]:
-    """Return a context in which matrix products on the device of ``x`` stay in float32 under autocast."""
-    return torch.autocast(x.device.type, enabled=False)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...ops.masks import masks_to_boxes
 from ..instance_segmentor import InstanceSegmentor
 from ..option_checks import check_length, check_probability
+from .grid_head import GridHead
 from .ground_truth import MASK_STRIDE
 
 NMS_INPUTS = ("pred_masks", "pred_boxes")  # what the rules of NMS can compare
@@ -20,8 +21,11 @@ NMS_INPUTS = ("pred_masks", "pred_boxes")  # what the rules of NMS can compare
 class GridSegmentor(InstanceSegmentor):
     """A one-stage instance segmentor in which an object belongs to the cells around its center.
 
-    A subclass supplies the verbs of :class:`InstanceSegmentor`, with the help of :meth:`keep` and :meth:`finish`.
+    A subclass supplies the verbs of :class:`InstanceSegmentor`, with the help of :meth:`keep` and :meth:`finish`, and
+    its head as ``ins_head``.
     """
+
+    ins_head: GridHead
 
     def __init__(
         self,
@@ -79,6 +83,16 @@ class GridSegmentor(InstanceSegmentor):
             "test_max_candidates": node.PRE_NMS_TOPK_TEST,
         }
 
+    @property
+    def decode_options(self) -> dict[str, Any]:
+        """The arguments of decoding that are the same for all images."""
+        return {
+            "strides": self.ins_head.level_strides,
+            "score_thresh": self.test_score_thresh,
+            "mask_thresh": self.test_mask_thresh,
+            "max_candidates": self.test_max_candidates,
+        }
+
     def keep(self, candidates: dict[str, Tensor], image_size: tuple[int, int]) -> Instances:
         """Return the detections of one image that NMS keeps, without their masks.
 
@@ -94,25 +108,21 @@ class GridSegmentor(InstanceSegmentor):
         return Instances(kept.image_size, **{k: kept.get(k) for k in candidates if k != "pred_masks"})
 
     @staticmethod
-    def finish(instances: Instances, masks: Tensor) -> Instances:
-        """Return detections with ``masks`` (M, H, W) bool and the boxes around them.
+    def finish(instances: Instances, masks: Tensor) -> tuple[Instances, Tensor]:
+        """Return detections with ``masks`` (M, H, W) bool and the boxes around them, and which have pixels, (M,) bool.
 
         Differs: detections whose mask has no pixel at this size or within the image are dropped, because their boxes
             would be empty. The published code keeps them.
         """
         boxes = masks_to_boxes(masks)
-        kept = (boxes[:, 2] > 0).nonzero().flatten()
-        if len(kept) < len(masks):
-            for to, row in enumerate(kept.tolist()):
-                masks[to] = masks[row]  # in place, as a copy would double the memory
-            masks = masks[: len(kept)]
-        return Instances(
+        found = Instances(
             (masks.shape[1], masks.shape[2]),
-            pred_boxes=Boxes(boxes[kept]),
-            scores=instances.scores[kept],
-            pred_classes=instances.pred_classes[kept],
+            pred_boxes=Boxes(boxes),
+            scores=instances.scores,
+            pred_classes=instances.pred_classes,
             pred_masks=masks,
         )
+        return found, boxes[:, 2] > 0
 
     def weighted(self, mask_loss: Tensor, class_loss: Tensor) -> dict[str, Tensor]:
         """Return ``loss_ins`` and ``loss_cate``, the authors' names, from the two means."""

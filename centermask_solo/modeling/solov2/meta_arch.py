@@ -12,9 +12,13 @@ from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from ...ops.levels import flatten_levels
+from ..detections import Detections
 from ..instance_nms import build_instance_nms
 from ..option_checks import select_shapes
-from .decode import decode_batch, decode_full_masks
+from .decode import decode_batch
+from .fixed_decode import detect_cells
+from .full_masks import decode_full_masks, in_float32, mask_probabilities
 from .grid_segmentor import NMS_INPUTS, GridSegmentor
 from .ground_truth import MASK_STRIDE, convert_ground_truth
 from .heads import KEY, SOLOv2InstanceHead, SOLOv2MaskHead, SOLOv2Predictions
@@ -148,21 +152,49 @@ class SOLOv2(GridSegmentor):
             For each image ``scores``, ``pred_classes`` and ``kernels``, (M, E) float32, from which :meth:`postprocess`
             computes the masks.
         """
-        candidates = decode_batch(
-            *predictions,
-            strides=self.ins_head.level_strides,
-            score_thresh=self.test_score_thresh,
-            mask_thresh=self.test_mask_thresh,
-            max_candidates=self.test_max_candidates,
-        )
+        candidates = decode_batch(*predictions, **self.decode_options)
         # Unlike a loop variable, map keeps no reference to the masks of one image while it decodes the next.
         return list(map(lambda found, size: self.keep(found._asdict(), size), candidates, image_sizes))
 
     @torch.no_grad()
-    def postprocess(
+    def detect(self, predictions: SOLOv2Predictions, image_sizes: Tensor, max_detections: int) -> Detections:
+        """Return the detections of a batch with the field ``kernels``; see :meth:`InstanceSegmentor.detect`."""
+        del image_sizes  # masks reach into the padding, like the published code's
+        size = predictions.mask_features.shape[2:]
+        features = predictions.mask_features.float().flatten(2)
+        kernels = flatten_levels(predictions.kernels).float()
+
+        def kernels_of(cells: Tensor) -> Tensor:
+            return kernels.gather(1, cells[:, :, None].expand(-1, -1, kernels.shape[2]))
+
+        def mask_scores(cells: Tensor) -> tuple[Tensor, Tensor]:
+            probabilities, finite = mask_probabilities(kernels_of(cells), features)
+            return probabilities.unflatten(2, size), finite
+
+        with in_float32(features):
+            found = detect_cells(
+                predictions.class_logits,
+                mask_scores,
+                self.test_nms,
+                max_detections=max_detections,
+                **self.decode_options,
+            )
+        of_slots = torch.where(found.filled()[:, :, None], kernels_of(found.fields["cells"]), 0.0)
+        return found._replace(fields={"kernels": of_slots})
+
+    @torch.no_grad()
+    def mask_probabilities(self, detections: Detections, predictions: SOLOv2Predictions) -> Tensor:
+        """Return the masks of all slots at stride 4; see :meth:`InstanceSegmentor.mask_probabilities`."""
+        features = predictions.mask_features.float()
+        with in_float32(features):
+            masks, _ = mask_probabilities(detections.fields["kernels"], features.flatten(2))
+        return masks.unflatten(2, features.shape[2:])
+
+    @torch.no_grad()
+    def paste(
         self, instances: Instances, predictions: SOLOv2Predictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
-        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`."""
+    ) -> tuple[Instances, Tensor]:
+        """Return the detections of one image at ``output_size``, and which stay: see ``InstanceSegmentor.paste``."""
         masks = decode_full_masks(
             instances.kernels,
             predictions.mask_features[index],

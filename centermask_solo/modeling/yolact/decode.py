@@ -57,12 +57,10 @@ def decode_batch(
 
     Source: YOLACT's published code: softmax over classes and background.
     """
-    logits = class_logits.float()
-    normalizers = logits.logsumexp(dim=2)
-    passes = (logits[:, :, 1:].amax(dim=2) - normalizers).exp() > score_thresh  # False where not finite
-    images, rows = passes.nonzero(as_tuple=True)
+    logits, normalizers, best = best_probabilities(class_logits)
+    images, rows = (best > score_thresh).nonzero(as_tuple=True)
     boxes = box_transform.apply_deltas(box_deltas[images, rows].float(), anchors[rows])
-    valid = (boxes.abs() < MAX_COORDINATE).all(dim=1)  # False where not finite
+    valid = is_valid(boxes)
     images, rows, boxes = images[valid], rows[valid], boxes[valid]
     class_scores = (logits[images, rows, 1:] - normalizers[images, rows, None]).exp()
     scores, classes = class_scores.max(dim=1)
@@ -71,21 +69,41 @@ def decode_batch(
     return [Candidates(*x) for x in zip(*parts, strict=True)]
 
 
-def mask_probabilities(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:
-    """Return the masks of boxes at the size of the prototypes, (M, h, w) float32 probabilities, 0 outside the border.
+def best_probabilities(class_logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits in float32, their log-sum-exp and the highest probability of a class, (N, R) float32 each.
+
+    That of an anchor whose logits are not finite is NaN or 0, which exceeds no threshold.
 
     Args:
-        coefficients: (M, E).
-        prototypes: (E, h, w).
-        boxes: (M, 4) float32, fractions of the input, not clipped.
+        class_logits: (N, R, K + 1), background first.
+    """
+    logits = class_logits.float()
+    normalizers = logits.logsumexp(dim=2)
+    return logits, normalizers, (logits[:, :, 1:].amax(dim=2) - normalizers).exp()
+
+
+def is_valid(boxes: Tensor) -> Tensor:
+    """Return which boxes (..., 4), in fractions of the input, are finite and not beyond ``MAX_COORDINATE``."""
+    return (boxes.abs() < MAX_COORDINATE).all(dim=-1)
+
+
+def mask_probabilities(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) -> Tensor:
+    """Return the masks of boxes at the size of the prototypes: (..., M, h, w) float32 probabilities.
+
+    They are 0 outside of the box and a border around it.
+
+    Args:
+        coefficients: (..., M, E); leading dimensions are batch dimensions.
+        prototypes: (..., E, h, w).
+        boxes: (..., M, 4) float32, fractions of the input, not clipped.
 
     Source: YOLACT (arXiv 1904.02689), equation 1; the border of one pixel as in the published code.
     """
-    size = (prototypes.shape[1], prototypes.shape[2])
+    size = (prototypes.shape[-2], prototypes.shape[-1])
     with torch.autocast(prototypes.device.type, enabled=False):
-        logits = coefficients.float() @ prototypes.float().flatten(1)
+        logits = coefficients.float() @ prototypes.float().flatten(-2)
     inside = inside_boxes(boxes, size, MASK_PADDING)
-    return torch.where(inside, logits.sigmoid().unflatten(1, size), 0.0)
+    return torch.where(inside, logits.sigmoid().unflatten(-1, size), 0.0)
 
 
 @torch.no_grad()
@@ -118,5 +136,5 @@ def decode_full_masks(
 
 def frame_of(size: tuple[int, int], boxes: Tensor) -> Tensor:
     """Return width, height, width, height of ``size`` (height, width), by which boxes in fractions are multiplied."""
-    height, width = size
-    return boxes.new_tensor([width, height, width, height])
+    height, width = (boxes.new_full((1,), side) for side in size)  # filled there: a copy would wait for the device
+    return torch.cat((width, height, width, height))

@@ -15,14 +15,16 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
 from ...utils.errors import ConfigError
-from ..instance_nms import build_instance_nms
+from ..detections import Detections
 from ..instance_segmentor import InstanceSegmentor
-from ..option_checks import check_at_least, select_shapes
-from .anchors import grid_anchors, level_shapes
+from ..option_checks import check_at_least
+from .anchors import grid_anchors
+from .arguments import arguments_from_config
 from .decode import MASK_THRESH, Candidates, decode_batch, decode_full_masks, frame_of, mask_probabilities
 from .ground_truth import convert_ground_truth
 from .heads import KEY, YOLACTHead, YOLACTMaskIoUHead, YOLACTPredictions, YOLACTProtonet, YOLACTSemSegHead
 from .losses import LossWeights, box_loss, class_loss, mask_iou_loss, mask_iou_terms, mask_loss, sem_seg_loss
+from .slots import detect_slots, frames_of, mask_slots
 from .targets import TargetOptions, YOLACTTargets, build_targets, reduced_sizes
 
 BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)  # 1 / the variances 0.1 and 0.2 of SSD
@@ -102,51 +104,8 @@ class YOLACT(InstanceSegmentor):
         Raises:
             ConfigError: Options contradict each other or the backbone.
         """
-        node = cfg.MODEL.YOLACT
         common = super().from_config(cfg)
-        shapes = common["backbone"].output_shape()
-        select_shapes(shapes, node.IN_FEATURES, f"{KEY}.IN_FEATURES")
-        proto = select_shapes(shapes, [node.PROTO_FEATURE], f"{KEY}.PROTO_FEATURE")[0]
-        select_shapes(shapes, [*node.IN_FEATURES, node.PROTO_FEATURE], f"{KEY}.IN_FEATURES with PROTO_FEATURE")
-        channels = proto.channels
-        sizes, ratios = cfg.MODEL.ANCHOR_GENERATOR.SIZES, cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS
-        anchor_shapes = level_shapes(sizes, ratios, len(node.IN_FEATURES), square=node.SQUARE_ANCHORS)
-        return {
-            **common,
-            "protonet": YOLACTProtonet(in_channels=channels, num_prototypes=node.NUM_PROTOTYPES, channels=channels),
-            "head": YOLACTHead(
-                in_channels=channels,
-                num_classes=node.NUM_CLASSES,
-                num_anchors=anchor_shapes.shape[1],
-                num_prototypes=node.NUM_PROTOTYPES,
-            ),
-            "sem_seg_head": YOLACTSemSegHead(in_channels=channels, num_classes=node.NUM_CLASSES),
-            "mask_iou_head": YOLACTMaskIoUHead(num_classes=node.NUM_CLASSES) if node.MASK_IOU.ENABLED else None,
-            "head_in_features": node.IN_FEATURES,
-            "proto_in_feature": node.PROTO_FEATURE,
-            "proto_in_stride": proto.stride,
-            "anchor_shapes": anchor_shapes,
-            "input_size": node.INPUT_SIZE,
-            "num_classes": node.NUM_CLASSES,
-            "test_nms": build_instance_nms(node.NMS, ["pred_masks", "pred_boxes"]),
-            "target_options": TargetOptions(
-                positive_iou=node.POSITIVE_IOU,
-                negative_iou=node.NEGATIVE_IOU,
-                crowd_ioa=node.CROWD_IOA,
-                ohem_ratio=node.OHEM_RATIO,
-                masks_to_train=node.MASKS_TO_TRAIN,
-            ),
-            "loss_weights": LossWeights(
-                box=node.LOSS.BOX_WEIGHT,
-                classes=node.LOSS.CLASS_WEIGHT,
-                mask=node.LOSS.MASK_WEIGHT,
-                sem_seg=node.LOSS.SEM_SEG_WEIGHT,
-                mask_iou=node.LOSS.MASK_IOU_WEIGHT,
-            ),
-            "mask_iou_min_area": node.MASK_IOU.MIN_AREA,
-            "test_score_thresh": node.SCORE_THRESH_TEST,
-            "test_max_candidates": node.PRE_NMS_TOPK_TEST,
-        }
+        return common | arguments_from_config(cfg, common["backbone"])
 
     def predict(self, images: Tensor) -> YOLACTPredictions:
         """Return what the networks compute for a normalized batch (N, C, T_h, T_w), without semantic segmentation."""
@@ -217,7 +176,7 @@ class YOLACT(InstanceSegmentor):
 
         Returns:
             For each image ``scores``, ``pred_classes``, ``pred_boxes``, not clipped, and ``mask_coefficients``, (M, E)
-            float32, from which :meth:`postprocess` computes the masks; with the mask IoU head also ``mask_scores``.
+            float32, from which :meth:`paste` computes the masks; with the mask IoU head also ``mask_scores``.
         """
         candidates = decode_batch(
             predictions.class_logits,
@@ -230,6 +189,44 @@ class YOLACT(InstanceSegmentor):
             self._inference_single_image(x, predictions, i, size)
             for i, (x, size) in enumerate(zip(candidates, image_sizes, strict=True))
         ]
+
+    @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether :meth:`detect` finds what :meth:`inference` does: with a limit, and with FastNMS."""
+        return self.test_max_detections > 0 and self.test_nms.name == "FastNMS"
+
+    @torch.no_grad()
+    def detect(self, predictions: YOLACTPredictions, image_sizes: Tensor, max_detections: int) -> Detections:
+        """Return the detections of a batch; see :meth:`InstanceSegmentor.detect`.
+
+        With ``mask_coefficients`` (N, K, E) float32 and, with the mask IoU head, ``mask_scores`` (N, K) float32.
+        """
+        if self.test_nms.name != "FastNMS":
+            raise ConfigError(
+                f"{KEY}.NMS.NAME {self.test_nms.name} has no fixed shape in YOLACT: to export, choose FastNMS"
+            )
+        frames = frames_of(image_sizes)
+        found = detect_slots(
+            predictions,
+            frames,
+            self.box_transform,
+            score_thresh=self.test_score_thresh,
+            nms=self.test_nms.options,
+            max_candidates=self.test_max_candidates,
+            max_detections=max_detections,
+            limit=self.test_max_detections,
+        )
+        if self.mask_iou_head is not None:
+            masks = mask_slots(found, predictions.prototypes, found.boxes / frames).flatten(0, 1)
+            ious = self.mask_iou_head(masks, found.classes.flatten()).float()
+            found.fields["mask_scores"] = found.scores * ious.view_as(found.scores)
+        return found
+
+    @torch.no_grad()
+    def mask_probabilities(self, detections: Detections, predictions: YOLACTPredictions) -> Tensor:
+        """Return the masks of all slots at the size of the prototypes, (N, K, h, w) float32, 0 in empty slots."""
+        boxes = detections.boxes / frame_of(self.input_size, detections.boxes)
+        return mask_slots(detections, predictions.prototypes, boxes)
 
     def _inference_single_image(
         self, candidates: Candidates, predictions: YOLACTPredictions, index: int, image_size: tuple[int, int]
@@ -266,22 +263,20 @@ class YOLACT(InstanceSegmentor):
         return found
 
     @torch.no_grad()
-    def postprocess(
+    def paste(
         self, instances: Instances, predictions: YOLACTPredictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
-        """Return the detections of one image at ``output_size``; see :meth:`InstanceSegmentor.postprocess`.
+    ) -> tuple[Instances, Tensor]:
+        """Return the detections of one image at ``output_size``, and which stay: see :meth:`InstanceSegmentor.paste`.
 
         Differs: boxes are clipped on all sides and keep their fractions, and detections whose box lies outside of the
             image are dropped. The published code clips each side in one direction only, and truncates to integers.
         """
         boxes = instances.pred_boxes.tensor
         boxes = boxes / frame_of(instances.image_size, boxes)
-        clipped = Boxes(boxes * frame_of(output_size, boxes))
-        clipped.clip(output_size)
-        kept = clipped.nonempty()
-        instances, boxes = instances[kept], boxes[kept]
+        frame = frame_of(output_size, boxes)
+        clipped = Boxes((boxes * frame).clamp(min=0).minimum(frame))
         results = Instances(
-            output_size, pred_boxes=clipped[kept], scores=instances.scores, pred_classes=instances.pred_classes
+            output_size, pred_boxes=clipped, scores=instances.scores, pred_classes=instances.pred_classes
         )
         if instances.has("mask_scores"):
             results.mask_scores = instances.mask_scores
@@ -291,4 +286,4 @@ class YOLACT(InstanceSegmentor):
             boxes,  # not clipped: masks are cropped with the predicted box
             output_size,
         )
-        return results
+        return results, clipped.nonempty()

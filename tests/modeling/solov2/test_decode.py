@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from centermask_solo.modeling.solov2 import decode
-from centermask_solo.modeling.solov2.decode import decode_batch, decode_full_masks, point_nms
+from centermask_solo.modeling.solov2.decode import decode_batch, point_nms
+from centermask_solo.modeling.solov2.full_masks import decode_full_masks
 from tests.oracles import solov2 as oracles
 
 GRIDS = [6, 4, 3]
@@ -44,13 +45,13 @@ def assert_equals_oracle(got, outputs, score_thresh=0.1, mask_thresh=0.5, limit=
 
 def count_decoded_cells(monkeypatch):
     """A list that grows by the number of cells of each chunk that is decoded."""
-    counts, original = [], decode._mask_probabilities
+    counts, original = [], decode.mask_probabilities
 
     def counting(kernels, features):
         counts.append(len(kernels))
         return original(kernels, features)
 
-    monkeypatch.setattr(decode, "_mask_probabilities", counting)
+    monkeypatch.setattr(decode, "mask_probabilities", counting)
     return counts
 
 

@@ -113,7 +113,7 @@ def fake_predictions(m, monkeypatch, instances, logits):
     """Let ``m`` find these instances and semantic logits in any image."""
     monkeypatch.setattr(m, "predict", lambda images: panoptic.PanopticPredictions([], [], logits, logits))
     monkeypatch.setattr(m, "inference", lambda predictions, sizes: [instances])
-    monkeypatch.setattr(m, "postprocess", lambda found, predictions, index, output_size: found)
+    monkeypatch.setattr(m, "paste", lambda found, *_: (found, torch.ones(len(found), dtype=torch.bool)))
 
 
 def merging_case():

@@ -1,0 +1,143 @@
+"""From detections of fixed shape to each image's own, with one read on the host for a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from ..structures.rle_masks import MAX_MASK_BYTES, in_parts
+from .detections import Detections, image_sizes_on
+
+
+class Output(NamedTuple):
+    """What the result of an image should be.
+
+    Attributes:
+        size: Its height and width.
+        allow_rle: Whether ``pred_masks`` may be ``RLEMasks``.
+    """
+
+    size: tuple[int, int]
+    allow_rle: bool
+
+
+class FixedShapeModel(Protocol):
+    """The verbs of an ``InstanceSegmentor`` that are needed here."""
+
+    test_max_detections: int
+
+    def detect(self, predictions: Any, image_sizes: Tensor, max_detections: int) -> Detections: ...
+
+    def inference(self, predictions: Any, image_sizes: list[tuple[int, int]]) -> list[Instances]: ...
+
+    def paste(
+        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
+    ) -> tuple[Instances, Tensor]: ...
+
+    def postprocess(
+        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
+    ) -> Instances: ...
+
+
+class Slots(NamedTuple):
+    """The slots of an image on the device, before the host knows which of them hold a detection.
+
+    Attributes:
+        instances: K, of which the result are some.
+        kept: (K,) bool, which.
+    """
+
+    instances: Instances
+    kept: Tensor
+
+
+def read_slots(images: Sequence[Slots], exact: Tensor) -> tuple[list[Instances], list[bool]]:
+    """Return the detections of each image, and which images are exact: the only read of a batch on the host.
+
+    Args:
+        images: N, of the same K.
+        exact: (N,) bool.
+    """
+    flags: list[list[bool]] = torch.cat([torch.stack([x.kept for x in images]), exact[:, None]], dim=1).tolist()
+    return [keep(x.instances, row[:-1]) for x, row in zip(images, flags, strict=True)], [row[-1] for row in flags]
+
+
+def keep(instances: Instances, flags: Sequence[bool]) -> Instances:
+    """Return the instances whose flag is set, in their order, without a read on the host.
+
+    Masks move within their memory, because a copy of most of them would double it.
+    """
+    rows = [row for row, flag in enumerate(flags) if flag]
+    if len(rows) == len(instances):
+        return instances
+    fields = {name: _take(x, rows, in_place=name == "pred_masks") for name, x in instances.get_fields().items()}
+    return Instances(instances.image_size, **fields)
+
+
+def _take(values: Tensor | Boxes, rows: list[int], in_place: bool) -> Tensor | Boxes:
+    """Return the given rows, in ascending order, of which few may not hold the memory of all."""
+    if isinstance(values, Boxes):
+        return Boxes(values.tensor[_on(values.device, rows)])
+    if not in_place:
+        return values[_on(values.device, rows)]
+    for to, row in enumerate(rows):
+        if to != row:
+            values[to] = values[row]
+    few = values[: len(rows)]
+    return few.clone() if 2 * len(few) <= len(values) else few
+
+
+def _on(device: torch.device, rows: list[int]) -> Tensor:
+    """Return rows as a tensor on a device that does not wait for them."""
+    return torch.tensor(rows, dtype=torch.int64).to(device, non_blocking=True)
+
+
+def detect_in_slots(
+    model: FixedShapeModel,
+    predictions: Any,
+    image_sizes: list[tuple[int, int]],
+    outputs: Sequence[Output],
+    device: torch.device,
+) -> list[Instances]:
+    """Return the detections of each image at its output size, with one read on the host for the whole batch.
+
+    Images whose slots' masks would take more than 256 MiB, and batches of which an image is not exact, read more.
+
+    Args:
+        model: The model.
+        predictions: What its networks computed.
+        image_sizes: (height, width) of each image before padding.
+        outputs: What is asked for, of each image.
+        device: Device of the predictions.
+    """
+    detections = model.detect(predictions, image_sizes_on(device, image_sizes), model.test_max_detections)
+    filled = detections.filled()
+    is_pasted = [filled.shape[1] * x.size[0] * x.size[1] <= MAX_MASK_BYTES for x in outputs]
+    slots = []
+    for i, output in enumerate(outputs):
+        found, kept = detections.slots(i, image_sizes[i]), filled[i]
+        if is_pasted[i]:
+            found, has_pixels = model.paste(found, predictions, i, output.size)
+            kept = kept & has_pixels
+        slots.append(Slots(found, kept))
+    results, exact = read_slots(slots, detections.exact)
+    del slots
+    if not all(exact):
+        unlimited = model.inference(predictions, image_sizes)
+        results = [x if ok else y for x, y, ok in zip(results, unlimited, exact, strict=True)]
+        is_pasted = [x and ok for x, ok in zip(is_pasted, exact, strict=True)]
+    return [
+        x if done else paste_all(model, x, predictions, i, outputs[i])
+        for i, (x, done) in enumerate(zip(results, is_pasted, strict=True))
+    ]
+
+
+def paste_all(model: FixedShapeModel, instances: Instances, predictions: Any, index: int, output: Output) -> Instances:
+    """Return the detections of one image at the output size, if allowed and large with ``RLEMasks``."""
+    paste = partial(model.postprocess, predictions=predictions, index=index, output_size=output.size)
+    return in_parts(paste, instances, output.size, output.allow_rle)
