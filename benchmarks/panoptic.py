@@ -2,8 +2,8 @@
 
 python -m benchmarks.panoptic [--device cuda] [--size 800 1216] [--runs 5] [--write]
 
-The weights are random, and thresholds are 0, so that each model finds 100 instances and merges all of them: the most
-that an image can cost. The models take turns, so that a busy machine slows both alike. Memory is the peak of all
+The weights are random, and nothing is left out for its score or its overlap, so that each model finds 100 instances and
+merges all of them: the most that an image can cost. The models take turns, so that a busy machine slows both alike. Memory is the peak of all
 tensors beyond the model and its input; a training step has ten objects.
 """
 
@@ -24,19 +24,27 @@ from benchmarks.scale import config, crowded_image, predict, train_step
 from centermask_solo.modeling.option_scope import max_detections
 from centermask_solo.utils.rules import COUNT, argument
 
-MODELS = {
-    "SOLOv2/panoptic_solov2_R_50_3x.yaml": ("MODEL.SOLOV2.SCORE_THRESH_TEST", "MODEL.SOLOV2.NMS.SCORE_THRESH"),
-    "baselines/panoptic_fpn_R_50_3x.yaml": ("MODEL.ROI_HEADS.SCORE_THRESH_TEST",),
+MODELS: dict[str, dict[str, float]] = {  # and the options with which they keep whatever they find
+    "SOLOv2/panoptic_solov2_R_50_3x.yaml": {
+        "MODEL.SOLOV2.SCORE_THRESH_TEST": 0.0,
+        "MODEL.SOLOV2.NMS.SCORE_THRESH": 0.0,
+    },
+    "baselines/panoptic_fpn_R_50_3x.yaml": {
+        "MODEL.RPN.NMS_THRESH": 1.0,
+        "MODEL.ROI_HEADS.NMS_THRESH_TEST": 1.0,
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": 0.0,
+    },
 }
+PIXEL_STD = [1e4] * 3  # keeps the features of random weights, and so the boxes of Panoptic FPN, from exploding
 COMBINE = "MODEL.PANOPTIC_FPN.COMBINE."
 
 
 def build(name: str, device: str) -> tuple[nn.Module, int]:
     """Return a model with random weights that keeps and merges all it finds, and how many instances that can be."""
     torch.manual_seed(0)
-    thresholds = [x for key in MODELS[name] for x in (key, 0.0)]
-    cfg = config(name, *thresholds, f"{COMBINE}INSTANCES_CONFIDENCE_THRESH", 0.0, f"{COMBINE}OVERLAP_THRESH", 1.0)
-    cfg.MODEL.DEVICE = device
+    options = [x for pair in MODELS[name].items() for x in pair]
+    cfg = config(name, *options, f"{COMBINE}INSTANCES_CONFIDENCE_THRESH", 0.0, f"{COMBINE}OVERLAP_THRESH", 1.0)
+    cfg.MODEL.DEVICE, cfg.MODEL.PIXEL_STD = device, PIXEL_STD
     return build_model(cfg), max_detections(cfg)
 
 
