@@ -3,8 +3,8 @@
 python -m benchmarks.panoptic [--device cuda] [--size 800 1216] [--runs 5] [--write]
 
 The weights are random, and nothing is left out for its score or its overlap, so that each model finds 100 instances and
-merges all of them: the most that an image can cost. The models take turns, so that a busy machine slows both alike. Memory is the peak of all
-tensors beyond the model and its input; a training step has ten objects.
+merges all of them: the most that an image can cost. The models take turns, so that a busy machine slows both alike.
+Memory is the peak of all tensors beyond the model and its input; a training step has ten objects.
 """
 
 from __future__ import annotations
