@@ -33,7 +33,17 @@ REQUIREMENTS = [
     "tensorboard",
     "packaging",
 ]
-TEST_REQUIREMENTS = ["pytest>=7", "pytest-timeout", "pytest-xdist", "scipy"]
+FAST_EVAL_REQUIREMENTS = ["hotcoco>=1.3,<2"]  # TEST.EVAL_BACKEND, with NumPy as its only requirement
+TIMM_REQUIREMENTS = ["timm>=1.0.9", "huggingface_hub"]  # of the backbones of timm
+TEST_REQUIREMENTS = [
+    "pytest>=7",
+    "pytest-timeout",
+    "pytest-xdist",
+    "scipy",
+    "faster-coco-eval>=1.8",
+    *FAST_EVAL_REQUIREMENTS,
+    *TIMM_REQUIREMENTS,
+]
 LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # other versions format and check differently
 
 setup(
@@ -53,7 +63,12 @@ setup(
     },
     zip_safe=False,
     install_requires=REQUIREMENTS,
-    extras_require={"test": TEST_REQUIREMENTS, "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS]},
+    extras_require={
+        "fast-eval": FAST_EVAL_REQUIREMENTS,
+        "timm": TIMM_REQUIREMENTS,
+        "test": TEST_REQUIREMENTS,
+        "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS],
+    },
     entry_points={"console_scripts": ["centermask-solo = centermask_solo.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",

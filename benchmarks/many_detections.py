@@ -23,8 +23,8 @@ from detectron2.structures import Boxes, Instances
 
 from benchmarks import solov2_memory, yolact_memory
 from benchmarks.processes import cost, in_own_process, write_results
-from centermask_solo.modeling.centermask.meta_arch import paste_into_whole_boxes
-from centermask_solo.structures.rle_masks import coco_results, in_parts
+from centermask_solo.modeling.pasting import paste_into_whole_boxes
+from centermask_solo.structures.mask_formats import MaskFormat, coco_results, in_parts
 from centermask_solo.visualization.drawing import draw_predictions
 
 SMALL, LARGE = (480, 640), (3000, 4000)
@@ -63,7 +63,7 @@ def centermask_detections(count: int) -> Instances:
     )
 
 
-def measure_masks(system: str, count: int, allow_rle: bool = True) -> dict[str, Any]:
+def measure_masks(system: str, count: int, mask_format: MaskFormat = "compact") -> dict[str, Any]:
     """Measure the way of a large image's masks to a result and a picture."""
     if system == "CenterMask":
         found = centermask_detections(count)
@@ -73,7 +73,7 @@ def measure_masks(system: str, count: int, allow_rle: bool = True) -> dict[str, 
         found = model.inference(outputs, [size])[0][:count]
         paste = partial(model.postprocess, predictions=outputs, index=0, output_size=LARGE)
     image = np.zeros((*LARGE, 3), np.uint8)
-    instances, made = cost(lambda: in_parts(paste, found, LARGE, allow_rle))
+    instances, made = cost(lambda: in_parts(paste, found, LARGE, {"mask_format": mask_format}))
     _, written = cost(lambda: coco_results(instances, 1))
     _, drawn = cost(lambda: draw_predictions(image, instances, Metadata(thing_classes=[str(i) for i in range(80)])))
     stages = {"made": made.summary(), "results": written.summary(), "drawn": drawn.summary()}

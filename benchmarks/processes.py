@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.postprocessing import device_name
 from centermask_solo.utils.files import atomic_write
+from centermask_solo.utils.memory import forget_highest, highest_resident_bytes, resident_bytes
 
 MB = 10**6
 
@@ -41,19 +42,13 @@ class Cost(NamedTuple):
         return {"wall_s": round(self.wall_s, 2), "cpu_s": round(self.cpu_s, 2), "added_mb": round(added)}
 
 
-def memory_mb(field: str = "VmRSS") -> float:
-    """Return a memory figure of this process from Linux: "VmRSS", the present one, or "VmHWM", the highest."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.findall(rf"{field}:\s+(\d+) kB", status)[0]) * 1024 / MB
-
-
 def cost(stage: Callable[[], Any]) -> tuple[Any, Cost]:
     """Return the result of a stage and what it took."""
-    Path("/proc/self/clear_refs").write_text("5")  # the highest memory becomes the present one
-    before, wall, cpu = memory_mb(), time.perf_counter(), time.process_time()
+    forget_highest()
+    before, wall, cpu = resident_bytes(), time.perf_counter(), time.process_time()
     result = stage()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return result, Cost(wall, cpu, before, memory_mb("VmHWM"), memory_mb())
+    return result, Cost(wall, cpu, *(x / MB for x in (before, highest_resident_bytes(), resident_bytes())))
 
 
 def in_own_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:

@@ -27,11 +27,11 @@ NUM_OBJECTS = 8
 GB = 10**9
 
 
-def build(config_file: str, device: str) -> nn.Module:
-    """Return the model of a config with random weights, in training mode."""
+def build(config_file: str, device: str, *opts: object) -> nn.Module:
+    """Return the model of a config, with options changed and random weights, in training mode."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    merge_config(cfg, config_file, [])
+    merge_config(cfg, config_file, list(map(str, opts)))
     cfg.MODEL.DEVICE = device
     torch.manual_seed(0)
     model = build_model(cfg).train()

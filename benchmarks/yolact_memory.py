@@ -18,10 +18,11 @@ from torch import Tensor, nn
 
 from benchmarks import postprocessing
 from centermask_solo.modeling.instance_nms import InstanceNMS, NMSOptions
+from centermask_solo.modeling.semantic import SemanticHead
 from centermask_solo.modeling.yolact import YOLACT
 from centermask_solo.modeling.yolact.anchors import grid_anchors, level_shapes
 from centermask_solo.modeling.yolact.decode import frame_of, mask_probabilities
-from centermask_solo.modeling.yolact.heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
+from centermask_solo.modeling.yolact.heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet
 from centermask_solo.modeling.yolact.meta_arch import YOLACTPredictions
 
 INPUT_SIZE = 550
@@ -90,7 +91,7 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
         backbone=nn.Identity(),
         protonet=YOLACTProtonet(in_channels=channels, channels=channels),
         head=YOLACTHead(in_channels=channels, num_classes=case.num_classes, num_anchors=len(shapes[0])),
-        sem_seg_head=YOLACTSemSegHead(in_channels=channels, num_classes=case.num_classes),
+        sem_seg_head=SemanticHead(in_channels=channels, num_classes=case.num_classes),
         mask_iou_head=YOLACTMaskIoUHead(num_classes=case.num_classes) if case.plus else None,
         head_in_features=["p3", "p4", "p5", "p6", "p7"],
         proto_in_feature="p3",

@@ -87,6 +87,8 @@ def build(cfg: CfgNode) -> nn.Module:
 
 @pytest.mark.parametrize("name", FILES)
 def test_file_builds(name):
+    if name.startswith("timm/"):
+        pytest.importorskip("timm")
     cfg = read(name)
     assert cfg.INPUT.FORMAT in ("BGR", "RGB")
     # In photographs, blue is the darkest channel and red the brightest: the mean has the order of the channels
@@ -105,7 +107,7 @@ def test_every_published_config_scales_to_one_gpu_by_one_rule(name):
     if folder in ("shapes", "photos"):
         assert published.REFERENCE_WORLD_SIZE == 0 and published == one.SOLVER
         return
-    num_gpus, images = IMAGES_PER_GPU[folder]
+    num_gpus, images = IMAGES_PER_GPU[cfg.MODEL.META_ARCHITECTURE if folder == "timm" else folder]
     assert (num_gpus, num_gpus * images) == (published.REFERENCE_WORLD_SIZE, published.IMS_PER_BATCH)
     assert (images, published.BASE_LR / num_gpus) == (one.SOLVER.IMS_PER_BATCH, one.SOLVER.BASE_LR)
     for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
@@ -118,7 +120,10 @@ def test_every_published_config_scales_to_one_gpu_by_one_rule(name):
 def test_solo_and_solov2_file_names_match_the_model(name):
     cfg = read(f"{name}.yaml")
     words = name.split("_")
-    assert words[-3 - sum(x.startswith(("light", "dcn", "rgb", "syncbn")) for x in words)] in ("R", "X")
+    assert words[-3 - sum(x.startswith(("light", "dcn", "rgb", "syncbn", "vd", "enhanced")) for x in words)] in (
+        "R",
+        "X",
+    )
     assert str(cfg.MODEL.RESNETS.DEPTH) in words
     assert ("decoupled" in name) is cfg.MODEL.SOLO.HEAD.startswith("decoupled")
     if words[-1] in MAX_ITER:

@@ -24,7 +24,7 @@ def requirements(name):
     return [Requirement(text) for text in ast.literal_eval(values[0])]
 
 
-@pytest.mark.parametrize("name", ["REQUIREMENTS", "TEST_REQUIREMENTS", "LINT_REQUIREMENTS"])
+@pytest.mark.parametrize("name", ["REQUIREMENTS", "TIMM_REQUIREMENTS", "TEST_REQUIREMENTS", "LINT_REQUIREMENTS"])
 def test_every_requirement_is_pinned_to_a_version_that_it_allows(name):
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]

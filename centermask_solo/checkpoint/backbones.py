@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..modeling.backbone.vovnet_bodies import BODIES, VoVNetBody
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 # What a detector adds inside an ImageNet backbone.
 OFFSETS = re.compile(r".+\bconv\d?_offset\.(?:weight|bias)")
@@ -62,6 +65,13 @@ def find_backbone(weights: Mapping[str, Any]) -> Backbone:
     elif "stage1.downsample.weight" in shapes:
         kind, body = "DarkNet", "53"
     return Backbone(kind, body, deformable, modulated)
+
+
+def name_backbone(cfg: CfgNode, weights: Mapping[str, Any]) -> str:
+    """Return the common name of the backbone of a config's model, whose ``weights`` :func:`find_backbone` takes."""
+    if "timm" in cfg.MODEL.BACKBONE.NAME:
+        return f"{cfg.MODEL.TIMM.NAME} of timm"
+    return str(find_backbone(weights)) or cfg.MODEL.BACKBONE.NAME
 
 
 def stage_of(key: str) -> str:

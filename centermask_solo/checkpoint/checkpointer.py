@@ -21,7 +21,7 @@ from .class_rows import carry_classes
 from .files import check_weights_file
 from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
 from .folder import LAST_CHECKPOINT, check_sums, find_checkpoint, has_checkpoints, newest_intact
-from .sources import PixelFormat
+from .of_model import pixel_format_of, sources_of
 from .weight_file import WeightFile, read_weight_file
 
 ANOTHER_FOLDER = "give the config of that training, or another OUTPUT_DIR, or leave out --resume"
@@ -87,7 +87,21 @@ class Checkpointer(DetectionCheckpointer):
                 f"training diverged: '{faulty}' became infinite or NaN, so {name}.pth is not written; lower "
                 "SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
             )
-        data = {"model": state, **{key: x.state_dict() for key, x in self.checkpointables.items()}, **kwargs}
+        path = self.write(
+            name, {"model": state, **{key: x.state_dict() for key, x in self.checkpointables.items()}, **kwargs}
+        )
+        self.tag_last_checkpoint(os.path.basename(path))
+
+    def write(self, name: str, data: dict[str, Any]) -> str:
+        """Write ``name``.pth with class names and config to the folder of checkpoints, whole or not at all.
+
+        Args:
+            name: Name of the file, without its suffix. ``last_checkpoint`` does not change.
+            data: Content of the file, with the weights under "model".
+
+        Returns:
+            The path of the file.
+        """
         if self.thing_classes is not None:
             data["thing_classes"] = list(self.thing_classes)
         if self.config is not None:
@@ -96,7 +110,7 @@ class Checkpointer(DetectionCheckpointer):
         self.logger.info(f"Saving checkpoint to {path}")
         with atomic_write(path, "wb") as file:
             torch.save(data, file)
-        self.tag_last_checkpoint(os.path.basename(path))
+        return path
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Write the name of the newest checkpoint; a run killed meanwhile can still resume from the one before.
@@ -141,7 +155,10 @@ class Checkpointer(DetectionCheckpointer):
         return super().load(path, *args, **kwargs)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        file = self._read_to_resume() if self._resuming else read_weight_file(self._path, known_only=False)
+        if self._resuming:
+            file = self._read_to_resume()
+        else:
+            file = read_weight_file(self._path, known_only=False, of_model=sources_of(self.model))
         if file.source is not None:
             self.logger.info(f"{file.path} is {file.source_name}.")
         names = {} if file.thing_classes is None else {"thing_classes": file.thing_classes}
@@ -238,7 +255,7 @@ class Checkpointer(DetectionCheckpointer):
 
     def _check_pixel_format(self, file: WeightFile) -> None:
         """Warn, or raise WeightsError, if the config gives other images than those the weights were trained on."""
-        expected, given = file.pixel_format, _pixel_format_of(self.model)
+        expected, given = file.pixel_format, pixel_format_of(self.model)
         if expected is None or given is None or expected.agrees_with(given):
             return
         message = (
@@ -280,11 +297,3 @@ class Checkpointer(DetectionCheckpointer):
         if fit.unbuilt_parts:
             parts = ", ".join(fit.unbuilt_parts)
             self.logger.warning(f"Left out of {path}, because the config does not build it: {parts}.")
-
-
-def _pixel_format_of(model: nn.Module) -> PixelFormat | None:
-    """Return the pixel format that a model states; None if it states none."""
-    channels, mean, std = (getattr(model, name, None) for name in ("input_format", "pixel_mean", "pixel_std"))
-    if channels is None or mean is None or std is None:
-        return None
-    return PixelFormat(channels, tuple(mean.flatten().tolist()), tuple(std.flatten().tolist()))

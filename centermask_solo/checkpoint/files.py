@@ -20,6 +20,8 @@ from .torch_files import read_torch
 
 # Where the weights are in the files of Detectron2, of mmdetection, and of pycls and timm.
 WEIGHTS_KEYS = ("model", "state_dict", "model_state")
+# Where training puts the average of the weights, and what stands for it behind the name of a checkpoint.
+AVERAGE_KEY, AVERAGE_WEIGHTS, AVERAGE_QUERY = "ema", "model", "ema=True"
 SAFETENSORS_KEY = "centermask_solo"  # of the metadata of a safetensors file: what is not a tensor, as JSON
 
 
@@ -41,7 +43,8 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
     Files of PyTorch (.pth and the like), safetensors, Detectron2 and Caffe2 (.pkl), and pycls (.pyth) are read.
 
     Args:
-        path: Path of the file, or a URL that can be fetched.
+        path: Path of the file, or a URL that can be fetched. "?ema=True" behind it asks for the average of the weights
+            that a training with ``MODEL.EMA.ENABLED`` has stored beside them.
         mapped: Map a file of PyTorch into memory instead of reading all of it: faster where only names and shapes
             matter, but the file must not be written to as long as the weights are used.
 
@@ -50,8 +53,10 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
     """
     filename = check_weights_file(path)
     query = path.partition("?")[2]
-    if query not in ("", "matching_heuristics=True"):
-        raise WeightsError(f"{path}: of what may follow '?', only matching_heuristics=True is known")
+    if query not in ("", "matching_heuristics=True", AVERAGE_QUERY):
+        raise WeightsError(
+            f"{path}: of what may follow '?', only {AVERAGE_QUERY} and matching_heuristics=True are known"
+        )
     try:
         content = _read_content(filename, mapped)
     except WeightsError:
@@ -68,6 +73,14 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
     except DAMAGED as error:
         raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
     values = content.pop("model")
+    if query == AVERAGE_QUERY:
+        average = content.pop(AVERAGE_KEY, None)
+        if not isinstance(average, dict) or AVERAGE_WEIGHTS not in average:
+            raise WeightsError(
+                f"{path}: the file holds no average of the weights, as it was written without MODEL.EMA.ENABLED: leave "
+                f"out ?{AVERAGE_QUERY}"
+            )
+        values = average[AVERAGE_WEIGHTS]
     if not isinstance(values, dict) or not values:
         raise WeightsError(f"{path} holds no weights under 'model': give a checkpoint")
     values = {key: value for key, value in values.items() if not isinstance(value, Inert)}
@@ -76,9 +89,14 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
         _check_finite(path, values)
     if all(key.startswith("module.") for key in values):
         values = {key.removeprefix("module."): value for key, value in values.items()}
-    if query:
+    if query == "matching_heuristics=True":
         content["matching_heuristics"] = True
     return Weights(values, content)
+
+
+def without_query(path: str) -> str:
+    """Return the path of a weight file without what follows "?"."""
+    return path.split("?")[0]
 
 
 def check_weights_file(path: str, option: str = "", required: bool = False) -> str:
@@ -92,7 +110,7 @@ def check_weights_file(path: str, option: str = "", required: bool = False) -> s
     Raises:
         WeightsError: The file does not exist or cannot be fetched.
     """
-    plain = path.split("?")[0]
+    plain = without_query(path)
     origin = f"{option}: " if option else ""
     way_out = f", or give {option} '' for no weights" if option and not required else ""
     if len(path.splitlines()) > 1:

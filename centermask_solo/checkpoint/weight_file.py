@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -79,20 +79,23 @@ class WeightFile:
         return find_backbone({key.removeprefix(BACKBONE): value for key, value in inside.items()})
 
 
-def read_weight_file(path: str, *, known_only: bool = True, mapped: bool = False) -> WeightFile:
+def read_weight_file(
+    path: str, *, known_only: bool = True, mapped: bool = False, of_model: Sequence[Source] = ()
+) -> WeightFile:
     """Read a weight file, find its source and translate its names.
 
     Args:
         path: Path of the file, or a URL that can be fetched.
         known_only: Refuse a file that no source knows. Otherwise its weights keep their names.
         mapped: Map the file into memory, as :func:`~.files.read_weights` does.
+        of_model: Sources that only the model at hand has.
 
     Raises:
         WeightsError: The file is missing or cannot be read, no source knows it, or its source does not know an entry.
     """
     values, metadata = read_weights(path, mapped=mapped)
     recorded = own.recorded_format(metadata)
-    source = find_source(values, own_file=recorded is not None or "thing_classes" in metadata)
+    source = find_source(values, own_file=recorded is not None or "thing_classes" in metadata, of_model=of_model)
     if source is None and known_only:
         known = "; ".join(source.name for source in SOURCES)
         raise WeightsError(f"{path} (with '{next(iter(values))}') is of no known source: give one of {known}")

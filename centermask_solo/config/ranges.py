@@ -36,6 +36,14 @@ _PAIR = Rule(
     lambda value: each(at_least(0), length=2).allows(value) and value[0] < value[1],
 )
 _DATASET = Rule("[name, annotation file, image folder]", each(NAME, length=3).allows)
+_ARGUMENT = Rule(
+    "[name, value]",
+    lambda value: isinstance(value, list | tuple) and len(value) == 2 and NAME.allows(value[0]),
+)
+_FACTOR = Rule(
+    "[pattern, factor of at least 0]",
+    lambda value: _ARGUMENT.allows(value) and at_least(0).allows(value[1]),
+)
 _NORMS = ("FrozenBN", "BN", "SyncBN")
 _CONV_BODIES = [f"V-{size}-eSE" for size in ("19-slim-dw", "19-dw", "19-slim", "19", "39", "57", "99")]
 _SCHEDULERS = ("WarmupMultiStepLR", "WarmupCosineLR", "WarmupStepWithFixedGammaLR")
@@ -49,6 +57,7 @@ RULES: dict[str, Rule] = {
     "SOLVER.CHECKPOINT_PERIOD": COUNT,
     "SOLVER.BASE_LR": POSITIVE,
     "SOLVER.BASE_LR_END": at_least(0),
+    "SOLVER.LR_FACTORS": each(_FACTOR),
     "SOLVER.*LR_FACTOR": unless(None, at_least(0)),
     "SOLVER.WEIGHT_DECAY*": unless(None, at_least(0)),
     "SOLVER.MOMENTUM": THRESHOLD,
@@ -90,12 +99,17 @@ RULES: dict[str, Rule] = {
     "INPUT.MAX_IMAGE_PIXELS": integer(0),
     "INPUT.SSD.MAX_EXPAND": at_least(1),
     "INPUT.SSD.MIN_CROP": SHARE,
+    "MODEL.EMA.DECAY": THRESHOLD,
     "MODEL.PIXEL_MEAN": each(NUMBER, minimum=1),
     "MODEL.PIXEL_STD": each(POSITIVE, minimum=1),
     # --- Evaluation ---
     "TEST.DETECTIONS_PER_IMAGE": COUNT,
     "TEST.EVAL_PERIOD": integer(0),
+    "TEST.KEEP_BEST": unless(
+        "", Rule('a metric such as "segm/AP"', lambda value: isinstance(value, str) and "/" in value)
+    ),
     "TEST.DTYPE": one_of("float32", "bfloat16", "float16"),
+    "TEST.EVAL_BACKEND": one_of("auto", "hotcoco", "faster-coco-eval", "detectron2", "pycocotools"),
     "TEST.AUG.MIN_SIZES": each(COUNT, minimum=1),
     "TEST.AUG.MAX_SIZE": COUNT,
     "TEST.KEYPOINT_OKS_SIGMAS": each(POSITIVE),
@@ -110,10 +124,14 @@ RULES: dict[str, Rule] = {
     "MODEL.RESNETS.OUT_FEATURES": NAMES,
     "MODEL.RESNETS.DEFORM_ON_PER_STAGE": each(one_of(True, False), length=4),
     "MODEL.RESNETS.NORM": NAME,
+    "MODEL.RESNETS.STEM_TYPE": one_of("basic", "deep"),
     "MODEL.RESNETS.*": COUNT,
     "MODEL.*.OUT_FEATURES": SOME_NAMES,
     "MODEL.DARKNET.NORM": one_of(*_NORMS, "BNFrom6"),
     "MODEL.MOBILENETV2.NORM": one_of(*_NORMS),
+    "MODEL.TIMM.NAME": NAME,
+    "MODEL.TIMM.NORM": one_of(*_NORMS),
+    "MODEL.TIMM.ARGUMENTS": each(_ARGUMENT),
     "MODEL.VOVNET.NORM": one_of(*_NORMS, "GN"),
     "MODEL.VOVNET.CONV_BODY": one_of(*_CONV_BODIES),
     "MODEL.VOVNET.DEFORM_ON_PER_STAGE": each(one_of(True, False), length=4),
@@ -169,6 +187,8 @@ RULES: dict[str, Rule] = {
     "MODEL.SOLO*.NUM_GRIDS": each(COUNT, minimum=1),
     "MODEL.SOLO*.SCALE_RANGES": each(_PAIR, minimum=1),
     "MODEL.SOLO*.SIGMA": POSITIVE,
+    "MODEL.SOLO*.DROP_BLOCK.PROB": THRESHOLD,
+    "MODEL.SOLO*.DROP_BLOCK.SIZE": Rule("an odd number", lambda value: COUNT.allows(value) and value % 2 == 1),
     "MODEL.SOLO*.DEFORM_IN_INSTANCE": one_of("none", "last", "all"),
     "MODEL.SOLO*.MASK_IN_FEATURES": SOME_NAMES,
     # --- YOLACT ---

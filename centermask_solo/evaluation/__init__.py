@@ -1,5 +1,6 @@
 """Evaluators of datasets, and their results as a table and as a file."""
 
+from .backends import find_backend
 from .build import build_evaluator, check_evaluator
 from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
@@ -14,6 +15,7 @@ __all__ = [
     "SemanticEvaluator",
     "build_evaluator",
     "check_evaluator",
+    "find_backend",
     "format_results",
     "write_results",
 ]

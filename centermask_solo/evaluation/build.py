@@ -14,6 +14,7 @@ from ..modeling.option_scope import max_detections
 from ..utils.errors import DataError
 from ..utils.packages import require
 from . import cityscapes
+from .backends import AUTO
 from .lvis import MAX_DETECTIONS as LVIS_MAX_DETECTIONS
 from .lvis import MaskScoreLVISEvaluator
 from .mask_score import MaskScoreCOCOEvaluator
@@ -82,7 +83,10 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
     panoptic = [PanopticEvaluator(dataset_name, output_dir)] if kind == "coco_panoptic_seg" else []
     with usable_annotations(dataset_name, masks=cfg.MODEL.MASK_ON):
         coco = MaskScoreCOCOEvaluator(
-            dataset_name, output_dir=output_dir, max_dets_per_image=max(COCO_MAX_DETECTIONS, limit)
+            dataset_name,
+            output_dir=output_dir,
+            max_dets_per_image=max(COCO_MAX_DETECTIONS, limit),
+            backend=cfg.TEST.get("EVAL_BACKEND", AUTO),  # not an option of Detectron2's own configs
         )
     if not panoptic:
         return coco

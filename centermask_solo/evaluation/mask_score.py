@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import sys
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
@@ -15,10 +14,12 @@ from detectron2.structures import Instances
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.formats.coco import NotAnnotatedError
-from ..data.validation.gate import read_once
-from ..structures.rle_masks import RLEMasks, without_masks
-from ..utils.memory import without_garbage_collection
+from ..structures.mask_formats import add_codes, packed, without_masks
+from ..utils.threads import Behind, threads_beside
+from .backends import AUTO, evaluate_coco, find_backend
+from .ground_truth import read_ground_truth
+
+_OF_DETECTRON2 = coco_evaluation._evaluate_predictions_on_coco
 
 
 class KeepsMaskScores:
@@ -29,25 +30,40 @@ class KeepsMaskScores:
 
     _predictions: Any
     _predicts_masks = False
+    _encoder: Behind | None = None
 
     def reset(self) -> None:
         """Forget all predictions."""
         super().reset()  # type: ignore[misc]
         self._predicts_masks = False
+        self._encoder = None
 
     def process(self, inputs: Sequence[dict[str, Any]], outputs: Sequence[dict[str, Instances]]) -> None:
-        """Store the predictions of a batch; see ``DatasetEvaluator.process``."""
+        """Store the predictions of a batch, whose masks, of any form, are encoded in a thread meanwhile.
+
+        See ``DatasetEvaluator.process``.
+        """
         for x, output in zip(inputs, outputs, strict=True):
-            masks = output["instances"].get_fields().get("pred_masks") if "instances" in output else None
-            if isinstance(masks, RLEMasks):
-                super().process([x], [{**output, "instances": without_masks(output["instances"])}])  # type: ignore[misc]
-                for result, code in zip(self._predictions[-1]["instances"], masks.codes, strict=True):
-                    result["segmentation"] = code
-            else:
+            if "instances" not in output:
                 super().process([x], [output])  # type: ignore[misc]
-            if "instances" in output:
-                self._predicts_masks |= output["instances"].has("pred_masks")
-                add_mask_scores(self._predictions[-1]["instances"], output["instances"])
+                continue
+            instances = output["instances"]
+            super().process([x], [{**output, "instances": without_masks(instances)}])  # type: ignore[misc]
+            results = self._predictions[-1]["instances"]
+            add_mask_scores(results, instances)
+            if instances.has("pred_masks"):
+                self._predicts_masks = True
+                if self._encoder is None:
+                    threads = threads_beside(instances.scores.device.type)
+                    self._encoder = Behind(threads, limit=2 * threads)
+                self._encoder.call(add_codes, results, packed(instances.pred_masks))
+
+    def evaluate(self, *args: Any, **options: Any) -> Any:
+        """Return the metrics; see ``DatasetEvaluator.evaluate``."""
+        encoder, self._encoder = self._encoder, None
+        if encoder is not None:
+            encoder.close()
+        return super().evaluate(*args, **options)  # type: ignore[misc]
 
 
 class MaskScoreCOCOEvaluator(KeepsMaskScores, COCOEvaluator):
@@ -62,17 +78,31 @@ class MaskScoreCOCOEvaluator(KeepsMaskScores, COCOEvaluator):
 
     _tasks: Any
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        """See ``COCOEvaluator``."""
-        with patch.object(coco_evaluation, "COCO", _read_ground_truth):
-            super().__init__(*args, **options)
+    def __init__(self, *args: Any, backend: str = AUTO, use_fast_impl: bool = True, **options: Any) -> None:
+        """
+        Args:
+            args: See ``COCOEvaluator``.
+            backend: What computes the metrics of boxes and masks: see ``TEST.EVAL_BACKEND``.
+            use_fast_impl: False for pycocotools, whatever the backend, as in ``COCOEvaluator``.
+            options: See ``COCOEvaluator``.
+
+        Raises:
+            ConfigError: There is no such backend.
+            MissingPackageError: Its package is not installed.
+        """
+        self._backend = find_backend(backend if use_fast_impl else "pycocotools")
+        with patch.object(coco_evaluation, "COCO", read_ground_truth):
+            super().__init__(*args, use_fast_impl=False, **options)
+        self._use_fast_impl = self._backend != "pycocotools"  # which the log states
         self._img_ids: list[int] | None = None
-        if self._do_evaluation:
-            _renumber(self._coco_api)
 
     def _eval_predictions(self, predictions: list[dict[str, Any]], img_ids: list[int] | None = None) -> None:
         """Fill ``self._results``, masks in a separate pass with their mask scores as scores."""
         self._img_ids = img_ids
+        with patch.object(coco_evaluation, "_evaluate_predictions_on_coco", self._evaluate_by_backend):
+            self._eval_boxes_and_masks(predictions, img_ids)
+
+    def _eval_boxes_and_masks(self, predictions: list[dict[str, Any]], img_ids: list[int] | None) -> None:
         results = list(itertools.chain(*(x["instances"] for x in predictions)))
         tasks = self._tasks or self._tasks_from_predictions(results)
         if "segm" not in tasks or not any("mask_score" in x for x in results):
@@ -90,6 +120,23 @@ class MaskScoreCOCOEvaluator(KeepsMaskScores, COCOEvaluator):
                 self._results.move_to_end("segm")
         finally:
             self._tasks = given_tasks
+
+    def _evaluate_by_backend(
+        self,
+        coco_gt: COCO,
+        coco_results: list[dict[str, Any]],
+        iou_type: str,
+        *,
+        cocoeval_fn: type[COCOeval],
+        img_ids: list[int] | None,
+        max_dets_per_image: list[int],
+        **options: Any,
+    ) -> COCOeval:
+        """Return what Detectron2's function of these arguments returns; keypoints are left to that function."""
+        if iou_type != "keypoints":
+            return evaluate_coco(self._backend, coco_gt, coco_results, iou_type, max_dets_per_image, img_ids)
+        options |= {"img_ids": img_ids, "max_dets_per_image": max_dets_per_image}
+        return _OF_DETECTRON2(coco_gt, coco_results, iou_type, cocoeval_fn=COCOeval, **options)
 
     def _tasks_from_predictions(self, predictions: list[dict[str, Any]]) -> list[str]:
         """Return the tasks that results show, and "segm" if the model has masks but detected nothing."""
@@ -125,25 +172,3 @@ def add_mask_scores(results: list[dict[str, Any]], instances: Instances) -> None
     if instances.has("mask_scores"):
         for result, score in zip(results, instances.mask_scores.tolist(), strict=True):
             result["mask_score"] = score
-
-
-@without_garbage_collection()
-def _read_ground_truth(path: str) -> COCO:
-    """Return a json as pycocotools reads it, with polygons as arrays, which take a quarter of the memory of lists."""
-    try:
-        data = read_once(path)
-    except NotAnnotatedError:
-        return COCO(path)
-    coco = COCO()
-    annotations = [{sys.intern(key): value for key, value in x.items()} for x in data.annotations]
-    coco.dataset = {"images": data.images, "annotations": annotations, "categories": data.categories}
-    coco.createIndex()
-    return coco
-
-
-def _renumber(coco: COCO) -> None:
-    """Number the annotations from 1, because pycocotools stores the id of a match and 0 for none."""
-    for number, annotation in enumerate(coco.dataset["annotations"], start=1):
-        annotation["id"] = number
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()

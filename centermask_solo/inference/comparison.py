@@ -7,6 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.build import load_proposals_into_dataset
 
+from ..checkpoint.files import without_query
 from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
 from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
@@ -46,7 +47,9 @@ def compare_with_ground_truth(
         raise ConfigError("DATASETS.TEST is empty: name the dataset whose images are to be drawn")
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
     dataset = load_dataset(cfg.DATASETS.TEST[0])
-    claim_file(path, [cfg.MODEL.WEIGHTS, *(record["file_name"] for record in dataset)], overwrite=overwrite)
+    claim_file(
+        path, [without_query(cfg.MODEL.WEIGHTS), *(record["file_name"] for record in dataset)], overwrite=overwrite
+    )
     predictor = Predictor(cfg)
     mapper = InstanceMapper(cfg, is_train=False)
     order = order_in_dataset(class_names_of(predictor.model), cfg.DATASETS.TEST[0])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from detectron2.engine import DefaultPredictor
 
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
+from ..data.pixels import Pixels
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
@@ -22,8 +24,9 @@ from ..modeling.engine import prepare
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.parts import build_checked, check_device
 from ..modeling.systems import System, find_system
-from ..structures.rle_masks import ALLOW_RLE
+from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
 from ..utils.errors import ConfigError, DataError
+from ..utils.threads import in_threads, threads_beside
 from .input_images import as_bgr
 
 
@@ -32,27 +35,47 @@ def default_score_threshold(cfg: CfgNode) -> float:
     return (find_system(cfg.MODEL.META_ARCHITECTURE) or System).score_threshold
 
 
+class _Read(NamedTuple):
+    path: str
+    image: Pixels
+    model_input: dict[str, Any]
+
+
 class Predictor(DefaultPredictor):
     """Detectron2's DefaultPredictor, also for several images at once.
 
     The model is prepared for prediction: see :func:`~centermask_solo.modeling.engine.prepare`.
 
+    Attributes:
+        mask_format: What ``pred_masks`` are.
+        threads: How many threads of a kind help the main one where :meth:`predict_files` is used.
+
     Differs: the weights must fill the model, and the class names in ``metadata`` come from the checkpoint if it has
     them, so that no dataset needs to be registered.
     """
 
-    def __init__(self, cfg: CfgNode, class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, cfg: CfgNode, class_names: Sequence[str] | None = None, *, mask_format: MaskFormat = "dense"
+    ) -> None:
         """
         Args:
             cfg: Config as for DefaultPredictor; ``MODEL.WEIGHTS`` names the weights.
             class_names: Names of the classes, in order; by default those of the checkpoint, or else those of the
                 config's dataset if it is registered and has as many classes as the model.
+            mask_format: What ``pred_masks`` are: "dense", a bool tensor (M, H, W); "cropped",
+                :class:`~centermask_solo.structures.compact_masks.CroppedMasks`, boxes and the pixels in them; "rle",
+                :class:`~centermask_solo.structures.compact_masks.RLEMasks`, run-length codes; "compact", cropped, or
+                codes if the crops of an image would take more than 256 MiB. All but "dense" never need the memory of
+                a tensor.
 
         Raises:
-            ConfigError: No weights are named, the images have another format than RGB or BGR, the device cannot be
-                used or cannot compute in ``TEST.DTYPE``, or there are more or fewer class names than classes.
+            ConfigError: The mask format is unknown, no weights are named, the images have another format than RGB or
+                BGR, the device cannot be used or cannot compute in ``TEST.DTYPE``, or there are more or fewer class
+                names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
+        if mask_format not in MASK_FORMATS:
+            raise ConfigError(f"the mask format {mask_format!r} is unknown: use {', '.join(MASK_FORMATS)}")
         if not cfg.MODEL.WEIGHTS:
             raise ConfigError("MODEL.WEIGHTS is empty: name the weights to predict with")
         if cfg.INPUT.FORMAT not in ("RGB", "BGR"):
@@ -60,6 +83,8 @@ class Predictor(DefaultPredictor):
         check_options_are_read(cfg, default_config())
         check_device(cfg.MODEL.DEVICE)
         self.cfg = cfg.clone()
+        self.mask_format = mask_format
+        self.threads = threads_beside(torch.device(cfg.MODEL.DEVICE).type)
         self.model = build_checked(self.cfg).eval()
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
         prepare(self.model, dtype=cfg.TEST.DTYPE, channels_last=cfg.MODEL.CHANNELS_LAST)
@@ -87,50 +112,71 @@ class Predictor(DefaultPredictor):
         """
         return self.predict_batch([original_image])[0]
 
-    @torch.no_grad()
-    def predict_batch(self, images: Sequence[Any], *, allow_rle_masks: bool = False) -> list[dict[str, Any]]:
+    def predict_batch(self, images: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the model's outputs for ``images``, in their order, which do not depend on the rest of the batch.
 
         Images that the model would pad to different sizes run in separate forward passes.
 
         Args:
             images: As :meth:`__call__` takes them, of any sizes.
-            allow_rle_masks: Whether masks of an image that would take more than 256 MiB may be
-                :class:`~centermask_solo.structures.rle_masks.RLEMasks` instead of a tensor.
 
         Raises:
             DataError: One of them is no image.
             ConfigError: The model needs precomputed proposals, which images alone do not have.
         """
-        if self.cfg.MODEL.LOAD_PROPOSALS:
-            raise ConfigError(
-                "this model needs precomputed proposals, which images alone do not have: predict with a model that "
-                "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
-            )
         if not isinstance(images, (list, tuple)):
             raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
-        if not images:
-            return []
-        inputs = [{**self._to_input(image), ALLOW_RLE: allow_rle_masks} for image in images]
-        return run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
+        return self._predict([self._to_input(image) for image in images])
 
     def predict_files(
-        self, paths: Iterable[str], batch_size: int = 1, failures: list[DataError] | None = None
-    ) -> Iterator[tuple[str, np.ndarray, dict[str, Any]]]:
+        self,
+        paths: Iterable[str],
+        batch_size: int = 1,
+        failures: list[DataError] | None = None,
+        *,
+        score_threshold: float | None = None,
+        threads: int | None = None,
+    ) -> Generator[tuple[str, np.ndarray, dict[str, Any]], None, None]:
         """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass.
 
-        Masks of an image that would take more than 256 MiB are :class:`~centermask_solo.structures.rle_masks.RLEMasks`.
+        While the model computes, threads read and resize the next images, at most a batch and one per thread more.
+        Closing the iterator ends them.
 
         Args:
             paths: Image files.
             batch_size: Images per forward pass.
             failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
                 such error is raised.
+            score_threshold: Detections of lower scores are left out before their masks are made; by default none.
+            threads: Threads that read; by default :attr:`threads`. With 0, one thing follows the other.
         """
-        images = _read_images(paths, self.cfg.INPUT.MAX_IMAGE_PIXELS, failures)
-        while batch := list(itertools.islice(images, batch_size)):
-            outputs = self.predict_batch([image for _, image in batch], allow_rle_masks=True)
-            yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
+        threads = self.threads if threads is None else threads
+        with closing(in_threads(self._read, paths, threads, batch_size + threads)) as found:
+            images = _readable(found, failures)
+            while batch := list(itertools.islice(images, batch_size)):
+                outputs = self._predict([x.model_input for x in batch], score_threshold)
+                yield from ((x.path, x.image, output) for x, output in zip(batch, outputs, strict=True))
+
+    @torch.no_grad()
+    def _predict(self, inputs: Sequence[dict[str, Any]], score_threshold: float | None = None) -> list[dict[str, Any]]:
+        """Return the model's outputs for its inputs."""
+        if self.cfg.MODEL.LOAD_PROPOSALS:
+            raise ConfigError(
+                "this model needs precomputed proposals, which images alone do not have: predict with a model that "
+                "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
+            )
+        options = {MASK_FORMAT: self.mask_format, SCORE_THRESHOLD: score_threshold}
+        inputs = [{**x, **options} for x in inputs]
+        outputs = run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
+        return [{**x, "instances": with_options(x["instances"], options)} if "instances" in x else x for x in outputs]
+
+    def _read(self, path: str) -> _Read | DataError:
+        """Return an image file, ready for the model, or why it cannot be read."""
+        try:
+            image = as_bgr(path, self.cfg.INPUT.MAX_IMAGE_PIXELS)
+            return _Read(path, image, self._to_input(image))
+        except DataError as error:
+            return error
 
     def _to_input(self, image: Any) -> dict[str, Any]:
         image = as_bgr(image, self.cfg.INPUT.MAX_IMAGE_PIXELS)
@@ -142,16 +188,15 @@ class Predictor(DefaultPredictor):
         return {"image": tensor, "height": height, "width": width}
 
 
-def _read_images(
-    paths: Iterable[str], max_pixels: int, failures: list[DataError] | None
-) -> Iterator[tuple[str, np.ndarray]]:
-    for path in paths:
-        try:
-            yield path, as_bgr(path, max_pixels)
-        except DataError as error:
-            if failures is None:
-                raise
-            failures.append(error)
+def _readable(found: Iterable[_Read | DataError], failures: list[DataError] | None) -> Iterator[_Read]:
+    """Yield the images that could be read; put the errors of the others into ``failures``, or raise the first."""
+    for x in found:
+        if isinstance(x, _Read):
+            yield x
+        elif failures is None:
+            raise x
+        else:
+            failures.append(x)
 
 
 def _num_classes(cfg: CfgNode) -> int:

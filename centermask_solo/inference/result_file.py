@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.structures import Instances
 from pycocotools.mask import area
 
-from ..structures.rle_masks import coco_results
+from ..structures.mask_formats import coco_results
 from ..utils.files import atomic_write, make_folder, open_to_write
 
 PREDICTIONS = "predictions.json"

@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
+from detectron2.structures import Instances
 from tqdm import tqdm
 
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
+from ..utils.threads import Behind
 from ..visualization.drawing import ColorBy, draw_panoptic, draw_predictions
 from .predictor import Predictor, default_score_threshold
 from .result_file import PREDICTIONS, PredictionsFile
@@ -79,33 +82,75 @@ def predict_to_folder(
     refuse_streams(inputs)
     paths = find_images(inputs, recursive)
     claim_folder(output_dir, RESULTS if with_pictures else RESULTS[:2], paths, overwrite=overwrite)
-    predictor = Predictor(cfg)
+    predictor = Predictor(cfg, mask_format="compact")
     _remove_earlier(output_dir)
+    done = write_predictions(
+        predictor, paths, output_dir, threshold, batch_size=batch_size, with_pictures=with_pictures, color_by=color_by
+    )
+    if not done.num_images:
+        os.remove(os.path.join(output_dir, PREDICTIONS))  # no results, which the next run would have to replace
+        others = f" (as are all {len(done.failures)} images)" if len(done.failures) > 1 else ""
+        raise DataError(f"{done.failures[0]}{others}")
+    return done
+
+
+def write_predictions(
+    predictor: Predictor,
+    paths: Sequence[str],
+    output_dir: str,
+    score_threshold: float,
+    *,
+    batch_size: int = 1,
+    with_pictures: bool = True,
+    color_by: ColorBy = "instance",
+    threads: int | None = None,
+) -> Predicted:
+    """Write what :func:`predict_to_folder` writes, with a predictor that there is already; return what was found.
+
+    While the model computes, threads read the next images, and encode, draw and write the results of those before. At
+    most a batch and four images per thread are in memory.
+
+    Args:
+        predictor: Any; with the mask format "compact" it is fastest.
+        paths: Image files.
+        output_dir: Folder of the results, in which earlier ones are replaced.
+        score_threshold: Instances with lower scores are dropped.
+        batch_size: Images per forward pass.
+        with_pictures: Whether to draw the instances, too.
+        color_by: What has a color of its own in pictures.
+        threads: Threads that read, and as many that draw; by default by the cores and the device, which is none on a
+            single core without a GPU. With 0, one thing follows the other.
+    """
+    threads = predictor.threads if threads is None else threads
     failures: list[DataError] = []
+
+    def draw(panoptic: tuple[Any, Any], image: np.ndarray, instances: Instances, picture_path: str) -> None:
+        canvas, (segmentation, segments) = _canvas(image)[:, :, ::-1], panoptic
+        if segments is None:
+            picture = draw_predictions(canvas, instances, predictor.metadata, color_by=color_by)
+        else:
+            picture = draw_panoptic(
+                *(canvas, segmentation, segments, predictor.metadata),
+                score_threshold=score_threshold,
+                color_by=color_by,
+            )
+        _write_jpeg(picture_path, picture[:, :, ::-1])
+
+    found = predictor.predict_files(paths, batch_size, failures, score_threshold=score_threshold, threads=threads)
     with (
         PredictionsFile(output_dir, predictor.metadata.get("thing_classes", [])) as file,
         tqdm(total=len(paths)) as bar,
+        Behind(min(threads, 1), limit=2 * threads) as writer,  # one, which keeps the order
+        Behind(threads, limit=2 * threads) as painter,
+        closing(found),
     ):
-        for path, image, output in predictor.predict_files(paths, batch_size, failures):
+        for image_id, (path, image, output) in enumerate(found, 1):
             instances = output["instances"].to("cpu")
-            instances = instances[instances.scores >= threshold]
-            height, width = image.shape[:2]
-            file.add(path, height, width, instances)
+            writer.call(file.add, path, *image.shape[:2], instances)
             if with_pictures:
-                canvas, metadata = _canvas(image)[:, :, ::-1], predictor.metadata
-                segmentation, segments = output.get("panoptic_seg", (None, None))
-                if segments is None:
-                    picture = draw_predictions(canvas, instances, metadata, color_by=color_by)
-                else:
-                    picture = draw_panoptic(
-                        *(canvas, segmentation, segments, metadata), score_threshold=threshold, color_by=color_by
-                    )
-                _write_jpeg(_picture_path(output_dir, path, file.num_images), picture[:, :, ::-1])
-            bar.update(file.num_images + len(failures) - bar.n)
-    if not file.num_images:
-        os.remove(os.path.join(output_dir, PREDICTIONS))  # no results, which the next run would have to replace
-        others = f" (as are all {len(failures)} images)" if len(failures) > 1 else ""
-        raise DataError(f"{failures[0]}{others}")
+                panoptic = output.get("panoptic_seg", (None, None))
+                painter.call(draw, panoptic, image, instances, _picture_path(output_dir, path, image_id))
+            bar.update(image_id + len(failures) - bar.n)
     return Predicted(file.num_images, file.num_instances, failures)
 
 

@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
-from ..checkpoint.files import write_safetensors
+from ..checkpoint.files import without_query, write_safetensors
 from ..checkpoint.fit import Fit, fit_weights
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.weight_file import WeightFile, read_weight_file
@@ -73,7 +73,7 @@ def convert_weights(
     """
     if not target.endswith((".pth", SAFETENSORS)):
         raise ConfigError(f"{target} has no known format: give it a name that ends in .pth or {SAFETENSORS}")
-    claim_file(target, [path, *filter(None, [config_file])], overwrite=overwrite)
+    claim_file(target, [without_query(path), *filter(None, [config_file])], overwrite=overwrite)
     file = read_weight_file(path)
     if file.system is None:
         raise WeightsError(

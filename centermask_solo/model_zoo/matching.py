@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..checkpoint.files import check_weights_file
+from ..checkpoint.files import check_weights_file, without_query
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.weight_file import WeightFile
 from .models import list_models
@@ -92,7 +92,7 @@ def _published_configs(file: WeightFile, candidates: list[Candidate]) -> list[Ca
     """Return the candidates whose published weights a file is."""
     if file.path.startswith(PREFIX):
         return [candidate for candidate in candidates if PREFIX + candidate.name == file.path]
-    name = os.path.basename(file.path.split("?")[0])
+    name = os.path.basename(without_query(file.path))
     pattern = file.source.file_name if file.source else None
     written = pattern.fullmatch(name) if pattern else None
     models = [model for model in list_models() if model.config in {candidate.name for candidate in candidates}]

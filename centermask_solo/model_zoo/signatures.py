@@ -10,10 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from ..checkpoint.backbones import OFFSETS, find_backbone, stage_of
+from ..checkpoint.backbones import OFFSETS, name_backbone, stage_of
 from ..checkpoint.fit import parameters_of
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.sources.source import BACKBONE
@@ -32,7 +31,7 @@ MANY_CLASSES = 1_000_003
 PREDICTION_KEYS = ("INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST", "TEST.DETECTIONS_PER_IMAGE")
 OTHER_KEYS = (
     *("MODEL.DEVICE", "MODEL.WEIGHTS", "MODEL.BACKBONE.FREEZE_AT", "MODEL.RESNETS.NORM"),
-    *("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD"),
+    *("MODEL.PIXEL_MEAN", "MODEL.PIXEL_STD", "MODEL.EMA.ENABLED", "MODEL.EMA.DECAY", "MODEL.EMA.WARM_UP"),
 )
 
 
@@ -140,7 +139,7 @@ def make_signature(name: str) -> Signature:
         pixel_format=pixel_format,
         class_rows=rows,
         weights=digest(state, rows),
-        backbone_name=str(find_backbone(inside)),
+        backbone_name=name_backbone(cfg, inside),
         stages=tuple(dict.fromkeys(map(stage_of, parameters_of(backbone)))),
         backbone=digest(backbone),
         prediction=_digest(_prediction_options(cfg)),
@@ -150,13 +149,9 @@ def make_signature(name: str) -> Signature:
 def empty_state(cfg: CfgNode) -> Mapping[str, Tensor]:
     """Return the state dict of a config's model on the meta device, which takes no memory."""
     from ..modeling import models  # noqa: F401  (registers the models)
-    from ..modeling.parts import build_checked
+    from ..modeling.parts import build_empty
 
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):
-        return build_checked(cfg).state_dict()
+    return build_empty(cfg).state_dict()
 
 
 def pixel_format_of(cfg: CfgNode) -> PixelFormat:

@@ -31,14 +31,14 @@ def run_by_padded_size(
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, x in enumerate(batched_inputs):
         shape = getattr(x.get("image"), "shape", ())  # the model refuses what is no image
-        groups.setdefault(_padded_size(shape, model), []).append(i)
+        groups.setdefault(padded_size(shape, model), []).append(i)
     results: dict[int, Result] = {}
     for indices in groups.values():
         results.update(zip(indices, run(indices), strict=True))
     return [results[i] for i in range(len(batched_inputs))]
 
 
-def _padded_size(shape: Sequence[int], model: nn.Module) -> tuple[int, ...]:
+def padded_size(shape: Sequence[int], model: nn.Module) -> tuple[int, ...]:
     """Return the size of the network's input for an image of ``shape`` that is alone in its batch."""
     input_size, backbone = getattr(model, "input_size", None), getattr(model, "backbone", None)
     if input_size is not None or not isinstance(backbone, Backbone) or len(shape) != 3:

@@ -14,7 +14,6 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..ops.host_reads import avoids_host_reads
-from ..structures.rle_masks import ALLOW_RLE
 from .batches import run_by_padded_size
 from .detections import Detections
 from .ground_truth import check_ground_truth
@@ -22,7 +21,8 @@ from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
-from .slots import Output, detect_in_slots, keep, paste_all
+from .semantic import SemanticAuxiliary
+from .slots import Inputs, Output, Size, detect_in_slots, keep, paste_all
 from .training_picture import put_training_picture
 
 
@@ -56,6 +56,7 @@ class InstanceSegmentor(nn.Module):
         test_max_detections: int = 100,
         vis_period: int = 0,
         input_format: str = "BGR",
+        semantic_head: SemanticAuxiliary | None = None,
     ) -> None:
         """
         Args:
@@ -69,6 +70,7 @@ class InstanceSegmentor(nn.Module):
             test_max_detections: Maximum number of detections of an image; negative for no limit, as in Detectron2.
             vis_period: Iterations between two pictures of the training in the event storage; 0 for none.
             input_format: Channel order of the input, for those pictures.
+            semantic_head: Auxiliary loss on the backbone's features, for a system with :meth:`predict_from`; or None.
 
         Raises:
             ConfigError: An option is out of range.
@@ -78,6 +80,7 @@ class InstanceSegmentor(nn.Module):
         check_at_least(f"{self.config_key}.PRE_NMS_TOPK_TEST", test_max_candidates, 1)
         self.vis_period, self.input_format = vis_period, input_format
         self.backbone = backbone
+        self.semantic_head = semantic_head
         self.num_classes = num_classes
         self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
         self.test_max_candidates, self.test_max_detections = test_max_candidates, test_max_detections
@@ -121,28 +124,27 @@ class InstanceSegmentor(nn.Module):
         Args:
             batched_inputs: One dict per image: ``image``, (C, H, W) in 0..255; in training ``instances`` with
                 ``gt_boxes``, ``gt_classes`` and ``gt_masks`` in the frame of ``image``; in inference ``height`` and
-                ``width`` of the output, by default those of ``image``, and ``allow_rle_masks``, whether masks that
-                would take more than 256 MiB may be :class:`~centermask_solo.structures.rle_masks.RLEMasks`.
+                ``width`` of the output, by default those of ``image``, and ``mask_format`` and ``score_threshold``: see
+                :func:`~centermask_solo.structures.mask_formats.in_parts`.
 
         Returns:
             In training a dict of scalar losses. In inference one ``{"instances": Instances}`` per image, of the output
-            size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W)).
-            Detections do not depend on the rest of the batch: images of different padded sizes run in turn.
+            size, best first, with ``pred_boxes``, ``scores``, ``pred_classes`` and ``pred_masks`` (bool, (M, H, W),
+            unless ``mask_format`` asks for another form). Detections do not depend on the rest of the batch: images of
+            different padded sizes run in turn.
 
         Raises:
             DataError: An image has no ``instances`` in training.
         """
         if self.training:
             return self._training_losses(batched_inputs)
-        return run_by_padded_size(
-            lambda indices: self._detect([batched_inputs[i] for i in indices]), batched_inputs, self
-        )
+        return run_by_padded_size(lambda rows: self._detect([batched_inputs[i] for i in rows]), batched_inputs, self)
 
     def _detect(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
         """Return the detections of images that are padded or resized to the same size."""
         images = self.preprocess_image(batched_inputs)
         predictions = self.predict(images.tensor)
-        outputs = [Output(_output_size(x), x.get(ALLOW_RLE, False)) for x in batched_inputs]
+        outputs = [Output.of(x) for x in batched_inputs]
         if self.has_fixed_shapes and avoids_host_reads(self.device):
             found = detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
         else:
@@ -150,9 +152,7 @@ class InstanceSegmentor(nn.Module):
             found = [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
         return self.outputs(found, batched_inputs, predictions, images.image_sizes)
 
-    def outputs(
-        self, found: list[Instances], inputs: list[dict[str, Any]], predictions: Any, image_sizes: list[tuple[int, int]]
-    ) -> list[dict[str, Any]]:
+    def outputs(self, found: list[Instances], inputs: Inputs, predictions: Any, image_sizes: list[Size]) -> Inputs:
         """Return the output of each image: its instances, beside which a subclass puts what else it predicts."""
         del inputs, predictions, image_sizes
         return [{"instances": x} for x in found]
@@ -167,15 +167,17 @@ class InstanceSegmentor(nn.Module):
         """Return the losses of a batch."""
         ground_truth = self.ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        predictions = self.predict_for_training(images.tensor)
+        features = self.backbone(images.tensor) if self.semantic_head else {}
+        predictions = self.predict_from(features) if features else self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             put_training_picture(self, batched_inputs, predictions, images.image_sizes)
-        return self.losses(predictions, self.label(predictions, *ground_truth))
+        losses = self.losses(predictions, self.label(predictions, *ground_truth))
+        return losses | (self.semantic_head.losses(features, ground_truth[0]) if self.semantic_head else {})
 
-    def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, ...]:
-        """Return what :meth:`label` takes besides predictions, here the instances of each image; DataError without."""
+    def ground_truth(self, batched_inputs: Inputs) -> tuple[Any, ...]:
+        """Return what :meth:`label` takes besides predictions, first the instances of each image; DataError without."""
         check_ground_truth(batched_inputs)
-        return ([x["instances"].to(self.device) for x in batched_inputs],)
+        return ([x["instances"] for x in batched_inputs],)  # where the loader left them: reads there do not wait
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized images as one batch on the model's device, (N, C, T_h, T_w) float32.
@@ -210,12 +212,21 @@ class InstanceSegmentor(nn.Module):
         """
         raise NotImplementedError
 
+    def predict_from(self, features: dict[str, Tensor]) -> Any:
+        """Return what :meth:`predict` returns, from the backbone's features; only for an auxiliary loss on these."""
+        raise NotImplementedError
+
     def predict_for_training(self, images: Tensor) -> Any:
         """Return what :meth:`predict` returns, and the outputs that only the losses need where a system has any."""
         return self.predict(images)
 
     def label(self, predictions: Any, gt_instances: list[Instances]) -> Any:
-        """Return the training targets of ``predictions``: a NamedTuple of tensors without gradient."""
+        """Return the training targets of ``predictions``: a NamedTuple of tensors without gradient.
+
+        Args:
+            predictions: Result of :meth:`predict_for_training`.
+            gt_instances: Ground truth of each image, on any device.
+        """
         raise NotImplementedError
 
     def losses(self, predictions: Any, targets: Any) -> dict[str, Tensor]:
@@ -265,16 +276,12 @@ class InstanceSegmentor(nn.Module):
         """
         raise NotImplementedError
 
-    def postprocess(
-        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
-    ) -> Instances:
+    def postprocess(self, instances: Instances, predictions: Any, index: int, output_size: Size) -> Instances:
         """Return the detections of one image that have pixels at ``output_size``; arguments as in :meth:`paste`."""
         found, kept = self.paste(instances, predictions, index, output_size)
         return keep(found, kept.tolist())
 
-    def paste(
-        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
-    ) -> tuple[Instances, Tensor]:
+    def paste(self, instances: Instances, predictions: Any, index: int, output_size: Size) -> tuple[Instances, Tensor]:
         """Return the detections of one image at ``output_size``, with masks and boxes, and which of them stay.
 
         Masks are computed here, from the result of :meth:`inference` and from ``predictions``, so that full-size masks
@@ -290,9 +297,3 @@ class InstanceSegmentor(nn.Module):
             All ``instances``, and (M,) bool, which of them have pixels at this size and within the image.
         """
         raise NotImplementedError
-
-
-def _output_size(x: dict[str, Any]) -> tuple[int, int]:
-    """Return the (height, width) that an input asks for."""
-    height, width = x["image"].shape[-2:]
-    return int(x.get("height", height)), int(x.get("width", width))

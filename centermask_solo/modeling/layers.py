@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import deform_conv2d
+from torchvision.ops import DropBlock2d, deform_conv2d, drop_block2d
 
 __all__ = [
     "TOWER_DEFORMABLE",
     "TOWER_NORMS",
     "DeformConv2d",
+    "DropBlock",
     "Scale",
     "conv_tower",
     "deform_conv_from_logits",
@@ -145,6 +146,15 @@ class DeformConv2d(nn.Module):
             dilation=self.dilation,
             modulated=self.modulated,
         )
+
+
+class DropBlock(DropBlock2d):
+    """torchvision's DropBlock (arXiv 1810.12890), which zeroes squares of features in training, for any maps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x`` (N, C, Hi, Wi) with squares of at most the block's size set to 0, and the rest scaled up."""
+        side = min(self.block_size, x.shape[2], x.shape[3])
+        return drop_block2d(x, self.p, side - 1 + side % 2, self.inplace, self.eps, self.training)
 
 
 class Scale(nn.Module):

@@ -50,6 +50,15 @@ def build_checked(cfg: CfgNode) -> nn.Module:
         return build_model(cfg)
 
 
+def build_empty(cfg: CfgNode) -> nn.Module:
+    """Return the model of a config on the device "meta": with names and shapes, but without numbers and memory."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return build_checked(cfg)
+
+
 def check_device(name: str) -> None:
     """Raise ConfigError unless ``name`` is a device that PyTorch can use here."""
     try:

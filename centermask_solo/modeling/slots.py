@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -10,8 +10,11 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
-from ..structures.rle_masks import MAX_MASK_BYTES, in_parts
+from ..structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES, SCORE_THRESHOLD, in_parts, with_options
 from .detections import Detections, image_sizes_on
+
+Inputs = list[dict[str, Any]]  # one dict per image, as are outputs
+Size = tuple[int, int]  # height and width
 
 
 class Output(NamedTuple):
@@ -19,11 +22,17 @@ class Output(NamedTuple):
 
     Attributes:
         size: Its height and width.
-        allow_rle: Whether ``pred_masks`` may be ``RLEMasks``.
+        options: The model's input for the image: see :func:`~centermask_solo.structures.mask_formats.in_parts`.
     """
 
     size: tuple[int, int]
-    allow_rle: bool
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, x: dict[str, Any]) -> Output:
+        """Return what an input dict asks for."""
+        height, width = x["image"].shape[-2:]
+        return cls((int(x.get("height", height)), int(x.get("width", width))), x)
 
 
 class FixedShapeModel(Protocol):
@@ -101,7 +110,7 @@ def detect_in_slots(
     model: FixedShapeModel,
     predictions: Any,
     image_sizes: list[tuple[int, int]],
-    outputs: Sequence[Output],
+    outputs: Sequence[Output | None],
     device: torch.device,
 ) -> list[Instances]:
     """Return the detections of each image at its output size, with one read on the host for the whole batch.
@@ -112,16 +121,19 @@ def detect_in_slots(
         model: The model.
         predictions: What its networks computed.
         image_sizes: (height, width) of each image before padding.
-        outputs: What is asked for, of each image.
+        outputs: What is asked for, of each image; None for the result of ``inference``.
         device: Device of the predictions.
     """
     detections = model.detect(predictions, image_sizes_on(device, image_sizes), model.test_max_detections)
     filled = detections.filled()
-    is_pasted = [filled.shape[1] * x.size[0] * x.size[1] <= MAX_MASK_BYTES for x in outputs]
+    max_pixels = MAX_MASK_BYTES // filled.shape[1]
+    is_pasted = [x is not None and x.size[0] * x.size[1] <= max_pixels for x in outputs]
     slots = []
     for i, output in enumerate(outputs):
         found, kept = detections.slots(i, image_sizes[i]), filled[i]
-        if is_pasted[i]:
+        if output is not None and (threshold := output.options.get(SCORE_THRESHOLD)) is not None:
+            kept = kept & (found.scores >= threshold)
+        if output is not None and is_pasted[i]:
             found, has_pixels = model.paste(found, predictions, i, output.size)
             kept = kept & has_pixels
         slots.append(Slots(found, kept))
@@ -132,12 +144,18 @@ def detect_in_slots(
         results = [x if ok else y for x, y, ok in zip(results, unlimited, exact, strict=True)]
         is_pasted = [x and ok for x, ok in zip(is_pasted, exact, strict=True)]
     return [
-        x if done else paste_all(model, x, predictions, i, outputs[i])
-        for i, (x, done) in enumerate(zip(results, is_pasted, strict=True))
+        with_options(x, {MASK_FORMAT: output.options.get(MASK_FORMAT, "dense")})  # all scores are wanted by now
+        if output is not None and done
+        else paste_all(model, x, predictions, i, output)
+        for i, (x, done, output) in enumerate(zip(results, is_pasted, outputs, strict=True))
     ]
 
 
-def paste_all(model: FixedShapeModel, instances: Instances, predictions: Any, index: int, output: Output) -> Instances:
-    """Return the detections of one image at the output size, if allowed and large with ``RLEMasks``."""
+def paste_all(
+    model: FixedShapeModel, instances: Instances, predictions: Any, index: int, output: Output | None
+) -> Instances:
+    """Return the detections of one image at the output size, as its options ask for."""
+    if output is None:
+        return instances
     paste = partial(model.postprocess, predictions=predictions, index=index, output_size=output.size)
-    return in_parts(paste, instances, output.size, output.allow_rle)
+    return in_parts(paste, instances, output.size, output.options)

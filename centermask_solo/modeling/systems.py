@@ -128,6 +128,7 @@ def optional_heads() -> frozenset[str]:
 _ROI_HEADS = frozenset(
     f"roi_heads.{name}" for name in ("box_head", "box_predictor", "mask_head", "maskiou_head", "keypoint_head")
 )
+_SEMANTIC_HEAD, _SEMANTIC_LAYER = frozenset({"semantic_head"}), r"semantic_head\.predictor"  # an auxiliary loss
 _ROI_CLASS_LAYERS = (
     r"roi_heads\.mask_head\.predictor",
     r"roi_heads\.keypoint_head\.score_lowres",  # sized by the number of keypoints
@@ -174,9 +175,9 @@ for _system in (
         num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
         signature=(*_SOLOV2_SIGNATURE, "sem_seg_head.predictor.weight"),
         class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
-        class_layers=(r"ins_head\.cate_pred", r"sem_seg_head\.predictor"),
-        class_rows=(ClassRows(r"ins_head\.cate_pred"),),  # the other predictor's are stuff
-        optional_heads=frozenset({"sem_seg_head"}),
+        class_layers=(r"ins_head\.cate_pred", r"sem_seg_head\.predictor", _SEMANTIC_LAYER),
+        class_rows=(ClassRows(r"ins_head\.cate_pred"), ClassRows(_SEMANTIC_LAYER)),  # sem_seg_head's are stuff
+        optional_heads=_SEMANTIC_HEAD | {"sem_seg_head"},
         reads=(
             *("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE", "MODEL.SEM_SEG_HEAD"),
             *(f"MODEL.PANOPTIC_FPN.COMBINE.{name}" for name in ("OVERLAP_THRESH", "STUFF_AREA_LIMIT")),
@@ -189,8 +190,9 @@ for _system in (
         num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
         signature=_SOLOV2_SIGNATURE,
         class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
-        class_layers=(r"ins_head\.cate_pred",),
-        class_rows=(ClassRows(r"ins_head\.cate_pred"),),
+        class_layers=(r"ins_head\.cate_pred", _SEMANTIC_LAYER),
+        class_rows=(ClassRows(r"ins_head\.cate_pred"), ClassRows(_SEMANTIC_LAYER)),
+        optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
     ),
@@ -199,8 +201,9 @@ for _system in (
         num_classes_key="MODEL.SOLO.NUM_CLASSES",
         signature=("ins_head.cate_tower.0.weight", "ins_head.cate_pred.weight"),
         class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
-        class_layers=(r"ins_head\.cate_pred",),
-        class_rows=(ClassRows(r"ins_head\.cate_pred"),),
+        class_layers=(r"ins_head\.cate_pred", _SEMANTIC_LAYER),
+        class_rows=(ClassRows(r"ins_head\.cate_pred"), ClassRows(_SEMANTIC_LAYER)),
+        optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.SOLO", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLO", "NMS", **_TOPK),
     ),
@@ -238,9 +241,9 @@ for _system in (
         num_classes_key="MODEL.ROI_HEADS.NUM_CLASSES",
         signature=(_FCOS_OUTPUTS.weight, "roi_heads.mask_head.predictor.weight"),
         class_outputs=(_FCOS_OUTPUTS,),
-        class_layers=_CENTERMASK_CLASS_LAYERS,
-        class_rows=_CENTERMASK_CLASS_ROWS,
-        optional_heads=_ROI_HEADS | {"proposal_generator"},
+        class_layers=(*_CENTERMASK_CLASS_LAYERS, _SEMANTIC_LAYER),
+        class_rows=(*_CENTERMASK_CLASS_ROWS, ClassRows(_SEMANTIC_LAYER)),
+        optional_heads=_ROI_HEADS | _SEMANTIC_HEAD | {"proposal_generator"},
         reads=(),
         parts=_TWO_STAGES | _CENTERMASK_PARTS,
         instead=_CENTERMASK_INSTEAD,
@@ -251,8 +254,9 @@ for _system in (
         num_classes_key="MODEL.FCOS.NUM_CLASSES",
         signature=(_FCOS_OUTPUTS.weight,),
         class_outputs=(_FCOS_OUTPUTS,),
-        class_layers=(_FCOS_CLASS_LAYER,),
-        class_rows=(ClassRows(_FCOS_CLASS_LAYER),),
+        class_layers=(_FCOS_CLASS_LAYER, _SEMANTIC_LAYER),
+        class_rows=(ClassRows(_FCOS_CLASS_LAYER), ClassRows(_SEMANTIC_LAYER)),
+        optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.FCOS",),
         instead=_FCOS_INSTEAD,
         score_threshold=0.5,

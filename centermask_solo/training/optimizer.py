@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver import build_optimizer as build_sgd
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from ..modeling.option_checks import check_choice
-from ..utils.errors import WeightsError
+from ..utils.errors import ConfigError, WeightsError
 
 CLIP_TYPES = ("value", "norm", "full_model")
 OPTIMIZERS = ("SGD", "AdamW")
@@ -41,22 +41,62 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimizer:
         cfg = cfg.clone()
         cfg.defrost()
         cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
-    optimizer = build_sgd(cfg, model) if name == "SGD" else _build_adamw(cfg, model)
+    optimizer = _build_sgd(cfg, model) if name == "SGD" else _build_adamw(cfg, model)
     if clip_all:
         optimizer.register_step_pre_hook(_clip_by_total_norm(clip.CLIP_VALUE, clip.NORM_TYPE))
     return optimizer
 
 
-def _build_adamw(cfg: CfgNode, model: nn.Module) -> Optimizer:
-    """Return AdamW with the learning rates and weight decays that Detectron2 gives the parameters in SGD."""
-    solver = cfg.SOLVER
-    params = get_default_optimizer_params(
+def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
+    """Return the trained parameters in Detectron2's groups, with ``SOLVER.LR_FACTORS`` in their learning rates.
+
+    Raises:
+        ConfigError: A pattern of ``SOLVER.LR_FACTORS`` matches no parameter of the model, or ``SOLVER.BIAS_LR_FACTOR``,
+            which would take the place of the factors, is not 1.
+    """
+    solver, factors = cfg.SOLVER, cfg.SOLVER.LR_FACTORS
+    names = [name for name, _ in model.named_parameters()]
+    unknown = next((pattern for pattern, _ in factors if not fnmatch.filter(names, pattern)), None)
+    if unknown is not None:
+        raise ConfigError(
+            f"SOLVER.LR_FACTORS: no parameter of the model matches {unknown!r}: they have names such as '{names[0]}' "
+            f"and '{names[-1]}', and * stands for anything"
+        )
+    if factors and solver.BIAS_LR_FACTOR != 1:
+        raise ConfigError(
+            "SOLVER.BIAS_LR_FACTOR must be 1 with SOLVER.LR_FACTORS: give a pattern such as '*.bias' there"
+        )
+
+    def factor_of(name: str) -> float:
+        return next((factor for pattern, factor in factors if fnmatch.fnmatchcase(name, pattern)), 1.0)
+
+    return get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
         bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        lr_factor_func=factor_of if factors else None,
     )
+
+
+def _build_sgd(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """Return Detectron2's SGD with the parameters of :func:`parameter_groups`."""
+    solver, params = cfg.SOLVER, parameter_groups(cfg, model)
+    sgd = maybe_add_gradient_clipping(cfg, torch.optim.SGD)
+    return sgd(
+        params,
+        lr=solver.BASE_LR,
+        momentum=solver.MOMENTUM,
+        nesterov=solver.NESTEROV,
+        weight_decay=solver.WEIGHT_DECAY,
+        foreach=True,
+    )
+
+
+def _build_adamw(cfg: CfgNode, model: nn.Module) -> Optimizer:
+    """Return AdamW with the learning rates and weight decays of :func:`parameter_groups`."""
+    solver, params = cfg.SOLVER, parameter_groups(cfg, model)
     adamw = maybe_add_gradient_clipping(cfg, torch.optim.AdamW)
     # On a CPU, one pass over the parameters instead of several takes a third of the time. On a GPU, PyTorch chooses an
     # implementation whose gradients mixed precision unscales before the step, and so before clipping.
@@ -89,7 +129,10 @@ def check_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> Non
     if [[key in group for key in SIGNS_OF_KIND] for group in theirs[:1]] != [[key in ours[0] for key in SIGNS_OF_KIND]]:
         raise WeightsError(f"its optimizer is not the {type(optimizer).__name__} of SOLVER.OPTIMIZER")
     if [len(group["params"]) for group in theirs] != [len(group["params"]) for group in ours]:
-        raise WeightsError("its optimizer trains other parameters, such as with another MODEL.BACKBONE.FREEZE_AT")
+        raise WeightsError(
+            "its optimizer trains other parameters, such as with another MODEL.BACKBONE.FREEZE_AT, or groups them "
+            "otherwise, as with another SOLVER.LR_FACTORS"
+        )
     shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
     for index, buffers in state["state"].items():
         if any(isinstance(x, Tensor) and x.ndim > 0 and x.shape != shapes[index] for x in buffers.values()):

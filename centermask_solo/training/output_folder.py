@@ -9,12 +9,15 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from ..checkpoint.files import AVERAGE_KEY, without_query
 from ..checkpoint.folder import LAST_CHECKPOINT, checkpoints_in
 from ..utils.errors import ConfigError
 from ..utils.files import is_same, make_folder, remove_temporary_files
+from .best import BEST
 
 METRICS = "metrics.json"  # Detectron2's, a line per iteration that is logged
-OF_A_RUN = (LAST_CHECKPOINT, METRICS, "events.out.tfevents.*", "evaluation.json", "evaluation.txt")
+EVALUATIONS = ("evaluation.json", "evaluation.txt", f"{AVERAGE_KEY}/evaluation.json", f"{AVERAGE_KEY}/evaluation.txt")
+OF_A_RUN = (LAST_CHECKPOINT, METRICS, "events.out.tfevents.*", f"{BEST}.pth", *EVALUATIONS)
 
 
 def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -39,7 +42,7 @@ def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
             f"{cfg.OUTPUT_DIR} holds another training ({os.path.basename(found[-1])}): continue it with --resume, give "
             "another OUTPUT_DIR, or replace it with --overwrite"
         )
-    if overwrite and any(is_same(cfg.MODEL.WEIGHTS, path) for path in found):
+    if overwrite and any(is_same(without_query(cfg.MODEL.WEIGHTS), path) for path in found):
         raise ConfigError(
             f"--overwrite would delete MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} as part of the earlier training: give another "
             "OUTPUT_DIR"

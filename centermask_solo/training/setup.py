@@ -16,7 +16,7 @@ from ..config import AUTO, AUTO_NUMBER, default_config, find_config_file, given_
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets, check_num_classes
-from ..evaluation import check_evaluator
+from ..evaluation import check_evaluator, find_backend
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.parts import check_device, check_parts
 from ..modeling.systems import find_system
@@ -92,6 +92,7 @@ def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None
     names = (*(cfg.DATASETS.TRAIN if for_training else ()), *cfg.DATASETS.TEST)
     for name in names:
         check_registered(name)
+    find_backend(cfg.TEST.EVAL_BACKEND)
     for name in cfg.DATASETS.TEST:
         check_evaluator(name)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)

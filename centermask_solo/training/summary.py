@@ -12,7 +12,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils import comm
 from torch import nn
 
-from ..checkpoint.backbones import find_backbone
+from ..checkpoint.backbones import name_backbone
 from ..data.loader import TrainLoader
 from ..utils.text import name_some
 
@@ -82,7 +82,7 @@ def _model(cfg: CfgNode, model: nn.Module) -> str:
     names = dict(model.named_parameters())
     prefix = next((x for x in BODIES if any(name.startswith(x) for name in names)), "")
     body = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
-    backbone = str(find_backbone(body)) or cfg.MODEL.BACKBONE.NAME
+    backbone = name_backbone(cfg, body)
     total = sum(p.numel() for p in names.values()) / 1e6
     trained = sum(p.numel() for p in names.values() if p.requires_grad) / 1e6
     return f"{type(model).__name__}, {backbone}, {total:.1f} million parameters, {trained:.1f} of them trained"
@@ -104,8 +104,10 @@ def _optimizer(cfg: CfgNode) -> str:
     text = f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:.4g} after a warm-up of {solver.WARMUP_ITERS} iterations"
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         steps = ", ".join(map(str, solver.STEPS))
-        return f"{text}, times {solver.GAMMA:.4g} at iteration {steps}" if steps else text
-    return f"{text}, {solver.LR_SCHEDULER_NAME}"
+        text += f", times {solver.GAMMA:.4g} at iteration {steps}" if steps else ""
+    else:
+        text += f", {solver.LR_SCHEDULER_NAME}"
+    return f"{text}; average of the weights" if cfg.MODEL.EMA.ENABLED else text
 
 
 def _device(cfg: CfgNode, training: bool) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultTrainer, HookBase, create_ddp_model
+from detectron2.engine import hooks as detectron2_hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -27,6 +29,8 @@ from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_c
 from ..modeling.channels_last import to_channels_last
 from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import UserErrorFilter, WeightsError
+from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
+from .best import BestWeights
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
 from .schedule import scale_to_processes
@@ -83,6 +87,11 @@ class Trainer(DefaultTrainer):
             config=cfg.dump(),
             trainer=weakref.proxy(self),
         )
+        self.average = None
+        if cfg.MODEL.EMA.ENABLED:
+            self.average = WeightAverage(self.checkpointer.model, cfg.MODEL.EMA.DECAY, cfg.MODEL.EMA.WARM_UP)
+            self.checkpointer.add_checkpointable(AVERAGE_KEY, self.average)
+        self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
         self.register_hooks([*hooks, *self.build_hooks()])
@@ -92,6 +101,14 @@ class Trainer(DefaultTrainer):
         super().resume_or_load(resume)
         if isinstance(self.data_loader, TrainLoader):
             self.data_loader.start_iter = self.start_iter
+        if self.average is not None and not self.average.average:
+            if self.start_iter:
+                logger.warning(
+                    "The checkpoint holds no average of the weights (MODEL.EMA): it starts from those it holds."
+                )
+            self.average.start()
+        if self.best is not None and self.start_iter:
+            self.best.resume()
 
     def train(self) -> dict[str, Any]:
         """Train until ``SOLVER.MAX_ITER``; return the results of the last evaluation, empty if there was none."""
@@ -103,6 +120,32 @@ class Trainer(DefaultTrainer):
         finally:
             loop_logger.removeFilter(user_errors)
         return getattr(self, "_last_eval_results", None) or {}
+
+    def build_hooks(self) -> list[HookBase]:
+        """Return Detectron2's hooks; those that evaluate do it with the average of the weights as well."""
+        made = super().build_hooks()
+        place = next(i for i, hook in enumerate(made) if isinstance(hook, detectron2_hooks.EvalHook))
+        made[place] = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        return made if self.average is None else [AverageWeights(self.average), *made]
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Evaluate, and keep the weights if they are the best; the results of their average are under "ema"."""
+        results = self.test(self.cfg, self.model)
+        if self.best is not None:
+            self.best.offer(results, self.iter + 1, "raw")
+        if self.average is not None:
+            cfg = self.cfg.clone()
+            cfg.defrost()
+            cfg.OUTPUT_DIR = os.path.join(self.cfg.OUTPUT_DIR, AVERAGE_KEY)
+            os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+            logger.info("Evaluating the average of the weights")
+            with self.average.in_model():
+                averaged = self.test(cfg, self.model)
+                if self.best is not None:
+                    self.best.offer(averaged, self.iter + 1, "averaged")
+            results = {**results, AVERAGE_KEY: averaged} if averaged else results
+        self._last_eval_results = results
+        return results
 
     def run_step(self) -> None:
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""

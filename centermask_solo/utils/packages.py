@@ -35,3 +35,12 @@ def missing_detectron2() -> MissingPackageError:
         f"Detectron2 is not installed, and pip knows it under another name: run '{pip} --target "
         f"{sysconfig.get_path('purelib')} {DETECTRON2}', or install it from source"
     )
+
+
+def missing_backend(name: str) -> MissingPackageError:
+    """Return the error for a backend of ``TEST.EVAL_BACKEND`` that is not installed."""
+    if name == "detectron2":
+        fix = "this Detectron2 has no compiled part for this version of Python: choose another one"
+    else:
+        fix = f"its package is not installed: run 'pip install {name}', or choose \"auto\""
+    return MissingPackageError(f'TEST.EVAL_BACKEND is "{name}", but {fix}')

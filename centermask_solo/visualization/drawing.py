@@ -13,7 +13,7 @@ from detectron2.structures import Instances, polygons_to_bitmask
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
-from ..structures.rle_masks import RLEMasks
+from ..structures.compact_masks import CompactMasks
 from .colors import CROWD_COLOR, Color, class_color, instance_colors, stuff_color
 from .labels import Picture, Rectangle, choose_labeled, draw_label, place_label
 
@@ -68,7 +68,7 @@ def draw_predictions(
 
     Args:
         image: (H, W, 3) uint8, RGB. It may be a resized version of the image that was predicted.
-        instances: Predictions: ``scores``, ``pred_classes``, and ``pred_masks`` or ``pred_boxes``.
+        instances: Predictions: ``scores``, ``pred_classes``, and ``pred_masks``, of any form, or ``pred_boxes``.
         metadata: Its ``thing_classes`` are the class names.
         color_by: What has a color of its own: each instance, or each class.
     """
@@ -76,9 +76,7 @@ def draw_predictions(
     classes, scores = instances.pred_classes.tolist(), instances.scores.tolist()
     labels = [f"{_name(names, c)} {score:.2f}" for c, score in zip(classes, scores, strict=True)]
     if instances.has("pred_masks"):
-        masks = instances.pred_masks.cpu()
-        decoded = isinstance(masks, RLEMasks)  # one at a time, of which only the box is kept
-        shapes = [_shape(np.asarray(mask, dtype=bool), image, copy=decoded) for mask in masks]
+        shapes = _shapes(instances.pred_masks.cpu(), image)
     else:
         shapes = [_box(box, instances.image_size, image) for box in instances.pred_boxes.tensor.tolist()]
     colors = _colors(shapes, classes, color_by)
@@ -143,6 +141,15 @@ def annotated_masks(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _colors(shapes: Sequence[Shape], classes: Iterable[int], color_by: ColorBy) -> list[Color]:
     return [class_color(c) for c in classes] if color_by == "class" else instance_colors([x.box for x in shapes])
+
+
+def _shapes(masks: Any, image: Picture) -> list[Shape]:
+    """Return the objects of an image's masks, of any form and size, in a picture."""
+    if not isinstance(masks, CompactMasks):
+        return [_shape(np.asarray(mask, dtype=bool), image) for mask in masks]
+    if masks.size == image.shape[:2]:
+        return [Shape(x, y, p.shape[1], p.shape[0], p.view(np.uint8)) for x, y, p in masks.windows()]
+    return [_shape(mask.numpy(), image, copy=True) for mask in masks]  # one at a time, of which only the box is kept
 
 
 def _shape(mask: Mask, image: Picture, *, copy: bool = False) -> Shape:

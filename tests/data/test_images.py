@@ -1,5 +1,7 @@
 """One reader for all images: the right pixels of every kind of file, and one line for the others."""
 
+import io
+import os
 import struct
 import warnings
 import zlib
@@ -11,8 +13,10 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data.detection_utils import read_image as read_with_detectron2
 from PIL import Image
+from torchvision.io import decode_jpeg
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.data import images
 from centermask_solo.data.images import MAX_PIXELS, exif_orientation, read_image, read_labels
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.pixels import orient
@@ -214,3 +218,78 @@ def test_labels_of_a_palette_are_numbers(tmp_path):
     Image.fromarray(np.full((HEIGHT, WIDTH), 300, np.uint16)).save(tmp_path / "labels.png")
     with pytest.raises(DataError, match=r"labels.png has labels from 300 to 300: use 0 to 255"):
         InstanceMapper(cfg, False)(sample)
+
+
+def jpegs():
+    """JPEG files of every kind, by name."""
+    smooth = cv2.resize(np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8), (161, 121))
+    image = Image.fromarray(smooth)
+    kinds = {
+        **{f"sampled {i}": {"subsampling": i} for i in range(3)},
+        "progressive": {"progressive": True},
+        "optimized": {"optimize": True, "quality": 20},
+        "restarts": {"restart_marker_rows": 1},
+        "rgb": {"keep_rgb": True},
+    }
+    files = {name: encoded(image, **options) for name, options in kinds.items()}
+    return files | {"gray": encoded(image.convert("L")), "cmyk": encoded(image.convert("CMYK"))}
+
+
+def encoded(image, **options):
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", jpegs())
+def test_jpegs_have_pillows_pixels_and_errors(tmp_path, name):
+    """Also those that are cut off or damaged, whichever library decodes."""
+    path, content, rng = tmp_path / "a.jpg", jpegs()[name], np.random.default_rng(1)
+    versions = [content, content + b"more", content[: len(content) // 2], content[: len(content) // 2] + b"\xff\xd9"]
+    for _ in range(40):
+        damaged = bytearray(content)
+        damaged[rng.integers(20, len(content))] = rng.integers(256)
+        versions.append(bytes(damaged))
+    for version in versions:
+        path.write_bytes(version)
+        try:
+            expected = np.asarray(Image.open(path).convert("RGB"))
+        except Exception as error:
+            with pytest.raises(DataError) as found:
+                read_image(str(path), "RGB")
+            assert str(error) in str(found.value) or "no image format fits" in str(found.value)
+        else:
+            np.testing.assert_array_equal(read_image(str(path), "RGB"), expected)
+
+
+def test_jpegs_are_decoded_by_the_faster_library_only_if_it_is_exact(tmp_path, monkeypatch):
+    path, decoded = str(tmp_path / "a.jpg"), []
+    (tmp_path / "a.jpg").write_bytes(jpegs()["gray"])
+    monkeypatch.setattr(
+        images, "decode_jpeg", lambda *args, **options: decoded.append(1) or decode_jpeg(*args, **options)
+    )
+    images._decodes_jpeg_exactly.cache_clear()
+    expected = read_image(path)
+    assert len(decoded) == 2 and images._decodes_jpeg_exactly()  # once to find out, and once for the file
+    monkeypatch.setattr(images, "decode_jpeg", lambda *args, **options: decode_jpeg(*args, **options) + 1)
+    images._decodes_jpeg_exactly.cache_clear()
+    np.testing.assert_array_equal(read_image(path), expected)
+    assert not images._decodes_jpeg_exactly()
+    images._decodes_jpeg_exactly.cache_clear()
+
+
+def test_only_the_image_of_a_file_is_read(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpegs()["gray"])
+    expected = read_image(str(path))
+    os.truncate(path, 2**40)  # a terabyte of zeros after its end
+    np.testing.assert_array_equal(read_image(str(path)), expected)
+
+
+def test_photographs_of_phones_that_hold_several_images(tmp_path):
+    pictures = [Image.fromarray(np.full((20, 30, 3), x, np.uint8)) for x in (50, 200)]
+    pictures[0].save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=pictures[1:])
+    assert Image.open(tmp_path / "a.jpg").format == "MPO"
+    np.testing.assert_array_equal(
+        read_image(str(tmp_path / "a.jpg"), "RGB"), np.asarray(Image.open(tmp_path / "a.jpg"))
+    )

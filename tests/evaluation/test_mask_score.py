@@ -1,6 +1,7 @@
 """The COCO evaluator that ranks masks by mask scores."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, Instances
 
+from centermask_solo.evaluation import mask_score
 from centermask_solo.evaluation.mask_score import MaskScoreCOCOEvaluator
-from centermask_solo.structures.rle_masks import RLEMasks, coco_results
+from centermask_solo.structures.compact_masks import CompactMasks, CroppedMasks, RLEMasks
 
 SIDE, OBJECT = 40, (10, 10, 20, 20)  # x, y, width, height
 
@@ -54,7 +56,10 @@ def hit_and_miss(mask_scores=(0.9, 0.2)):
 
 
 def evaluate(kind, dataset, outputs, **options):
-    evaluator = kind(dataset, distributed=False, use_fast_impl=False, **options)
+    return run(kind(dataset, distributed=False, use_fast_impl=False, **options), outputs)
+
+
+def run(evaluator, outputs):
     evaluator.reset()
     for image_id, instances in enumerate(outputs, start=1):
         evaluator.process([{"image_id": image_id}], [{"instances": instances}])
@@ -68,17 +73,23 @@ def test_masks_rank_by_mask_scores_and_boxes_by_scores(dataset):
     assert got["bbox"]["AP50"] == pytest.approx(50, abs=1)  # a false positive precedes each hit
 
 
-def test_codes_are_evaluated_like_a_tensor(dataset, monkeypatch):
+@pytest.mark.parametrize("form", [CroppedMasks, RLEMasks])
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_compact_masks_are_evaluated_like_a_tensor(dataset, monkeypatch, form, threads):
+    """In any number of threads, of which none is left."""
+    monkeypatch.setattr(mask_score, "threads_beside", lambda _: threads)
+    monkeypatch.setattr(CompactMasks, "__iter__", lambda _: pytest.fail("masks were decoded"))
+    expected = evaluate(COCOEvaluator, dataset, [hit_and_miss(mask_scores=None)] * 2)
+    before, outputs = threading.active_count(), [hit_and_miss(mask_scores=None) for _ in range(2)]
+    outputs[0].pred_masks = form.encode(outputs[0].pred_masks)
     evaluator = MaskScoreCOCOEvaluator(dataset, distributed=False, use_fast_impl=False)
-    evaluator.reset()
-    evaluator.process([{"image_id": 1}], [{"instances": hit_and_miss()}])
-    coded = hit_and_miss()
-    coded.pred_masks = RLEMasks.encode(coded.pred_masks)
-    monkeypatch.setattr(RLEMasks, "__iter__", lambda _: pytest.fail("masks were decoded"))
-    evaluator.process([{"image_id": 1}], [{"instances": coded}])
-    tensor, codes = evaluator._predictions
-    assert codes == tensor and "mask_score" in codes["instances"][0]
-    assert coco_results(coded, 1) == coco_results(hit_and_miss(), 1)
+    assert str(run(evaluator, outputs)) == str(expected)
+    first, second = evaluator._predictions
+    assert [x["segmentation"] for x in first["instances"]] == [x["segmentation"] for x in second["instances"]]
+    assert threading.active_count() == before
+    scored = hit_and_miss()
+    scored.pred_masks = form.encode(scored.pred_masks)
+    assert run(evaluator, [scored, scored])["segm"]["AP50"] == pytest.approx(100)
 
 
 def test_without_mask_scores_it_equals_detectron2s_evaluator(dataset):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from tests.modeling.centermask.helpers import make_cfg, make_model
 from tests.modeling.detections import assert_same
 from tests.modeling.models import SYSTEMS
 from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
+from tests.utils.waiting import wait_for
 
 
 @pytest.fixture
@@ -247,18 +249,23 @@ def test_no_readable_image_at_all(cfg, folder):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
 def test_results_are_kept_whatever_ends_the_prediction(cfg, folder, monkeypatch, error):
-    original, output = Predictor.predict_batch, folder / "predictions"
+    original, output, calls = TinyModel.forward, folder / "predictions", []
 
-    def predict_batch(self, images, **options):
-        if (output / "predictions.jsonl").exists() and (output / "predictions.jsonl").stat().st_size:
-            line = (output / "predictions.jsonl").read_text()  # what a killed program would leave
+    def forward(self, inputs):
+        calls.append(inputs)
+        if len(calls) == 2:
+            wait_for(lambda: (output / "predictions.jsonl").read_text())  # what a killed program would leave
+            line = (output / "predictions.jsonl").read_text()
             assert json.loads(line)["image"]["file_name"].endswith("1.png")
             raise error
-        return original(self, images)
+        return original(self, inputs)
 
-    monkeypatch.setattr(Predictor, "predict_batch", predict_batch)
+    monkeypatch.setattr(TinyModel, "forward", forward)
+    before = threading.active_count()
     with pytest.raises(error):
         predict_to_folder(cfg, [str(folder / "data")], str(output))
+    assert len(calls) == 2 and threading.active_count() == before
+    assert [x.name for x in output.glob("*.jpg")] == ["0001_1.jpg"]
     content = json.loads((output / "predictions.json").read_text())
     assert [x["file_name"][-5:] for x in content["images"]] == ["1.png"] and len(content["annotations"]) == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import warnings
 
 import pytest
 import torch
@@ -15,14 +16,15 @@ from centermask_solo.modeling.instance_nms import InstanceNMS
 from centermask_solo.modeling.slots import Output, detect_in_slots
 from centermask_solo.ops.host_reads import avoiding_host_reads
 from centermask_solo.ops.masks import masks_to_boxes
-from centermask_solo.structures.rle_masks import RLEMasks
+from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.host_reads import cpu_as_gpu, fake_gpu
+from tests.modeling.detections import assert_same
 from tests.modeling.models import SYSTEMS
 
 GRIDS = [name for name in SYSTEMS if "SOLO" in name]
 SIZES = [(96, 128), (90, 100), (70, 128)]  # all padded to the first one
-OUTPUTS = [Output((200, 300), False), Output((50, 60), False), Output((70, 128), False)]
+OUTPUTS = [Output((200, 300), {}), Output((50, 60), {}), Output((70, 128), {})]
 
 
 @functools.cache
@@ -153,11 +155,10 @@ def test_masks_of_the_slots(model):
 
 
 def test_large_masks_read_more(model, monkeypatch):
-    outputs = [Output(x.size, allow_rle=i == 0) for i, x in enumerate(OUTPUTS)]
+    outputs = [Output(x.size, {"mask_format": "rle"} if i == 0 else {}) for i, x in enumerate(OUTPUTS)]
     predictions = predictions_of(model)
     expected = unlimited(model, predictions)
     monkeypatch.setattr(slots, "MAX_MASK_BYTES", 100 * 70 * 128)
-    monkeypatch.setattr("centermask_solo.structures.rle_masks.MAX_MASK_BYTES", 10**6)
     found = fixed(model, predictions, outputs, limit=None)
     assert isinstance(found[0].pred_masks, RLEMasks)
     found[0].pred_masks = torch.stack(list(found[0].pred_masks))
@@ -210,6 +211,29 @@ def test_a_gpu_never_waits_but_once(name):
         found = detect_in_slots(model, predictions, SIZES, OUTPUTS, model.device)
         assert reads.reads == ["Tensor.tolist"]
         assert found[0].pred_masks.device.type == "cuda" and found[0].pred_masks.shape == (100, 200, 300)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu(model):
+    """The driver counts the reads of the whole model, from images on the host."""
+    model = model.to("cuda")
+    rng = torch.Generator().manual_seed(0)
+    inputs = [{"image": torch.randint(0, 256, (3, *size), dtype=torch.uint8, generator=rng)} for size in SIZES]
+    with torch.no_grad():
+        model(inputs)  # the first run initializes libraries
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found = [x["instances"] for x in model(inputs)]
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert len([x for x in caught if "synchroniz" in str(x.message)]) == 1
+        images = model.preprocess_image(inputs)
+        predictions = model.predict(images.tensor)
+        results = model.inference(predictions, images.image_sizes)
+        for i, x in enumerate(found):
+            assert_same(x.to("cpu"), model.postprocess(results[i], predictions, i, SIZES[i]).to("cpu"))
 
 
 class Detector(nn.Module):

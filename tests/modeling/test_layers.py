@@ -5,6 +5,7 @@ from torch import nn
 
 from centermask_solo.modeling.layers import (
     DeformConv2d,
+    DropBlock,
     Scale,
     conv_tower,
     deform_conv_from_logits,
@@ -172,3 +173,22 @@ def test_deform_conv_in_channels_last():
     expected = layer(x)
     actual = layer.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_drop_block_zeroes_squares_and_keeps_the_mean():
+    torch.manual_seed(0)
+    layer, x = DropBlock(0.1, 3), torch.ones(64, 8, 40, 40)
+    y = layer(x)
+    assert (y == 0).float().mean().item() == pytest.approx(0.1, abs=0.01)
+    assert y.mean().item() == pytest.approx(1, abs=1e-4)
+    zeros = (y == 0).float()
+    whole_blocks = 1 - F.max_pool2d(1 - zeros, 3, stride=1)
+    assert torch.equal(F.max_pool2d(F.pad(whole_blocks, (2, 2, 2, 2)), 3, stride=1), zeros)
+    assert torch.equal(layer.eval()(x), x)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4])
+def test_drop_block_takes_maps_smaller_than_a_block(side):
+    torch.manual_seed(0)
+    y = DropBlock(0.1, 5)(torch.ones(4000, 1, side, side))
+    assert (y == 0).float().mean().item() == pytest.approx(0.1, abs=0.03)

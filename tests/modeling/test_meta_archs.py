@@ -19,7 +19,7 @@ from torch import nn
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.evaluation import MaskScoreCOCOEvaluator
 from centermask_solo.modeling.instance_nms import INSTANCE_NMS_REGISTRY
-from centermask_solo.structures import rle_masks
+from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.detections import (
     CORNERS,
@@ -66,15 +66,17 @@ def test_mask_scores_are_the_quality_of_the_masks(learned):
         torch.testing.assert_close(found.mask_scores, found.scores * ious, rtol=0, atol=0.2)
 
 
-def test_large_masks_are_codes_where_the_input_allows_them(learned, monkeypatch):
-    monkeypatch.setattr(rle_masks, "MAX_MASK_BYTES", 0)
+def test_masks_are_of_the_form_that_the_input_asks_for(learned, monkeypatch):
+    """And only those above its threshold."""
     inputs = inference_inputs(learned.x)
     expected = detect(learned.model, inputs)[0]
-    monkeypatch.setattr("centermask_solo.structures.rle_masks.rows_per_chunk", lambda _: 1)
-    found = detect(learned.model, [{**x, rle_masks.ALLOW_RLE: True} for x in inputs])[0]
+    threshold = expected.scores.median().item()
+    monkeypatch.setattr("centermask_solo.structures.mask_formats.rows_per_chunk", lambda _: 1)
+    found = detect(learned.model, [{**x, "mask_format": "rle", "score_threshold": threshold} for x in inputs])[0]
+    expected = expected[expected.scores >= threshold]
     if expected.has("pred_masks"):
-        assert isinstance(expected.pred_masks, torch.Tensor) and isinstance(found.pred_masks, rle_masks.RLEMasks)
-        assert torch.equal(torch.stack(list(found.pred_masks)), expected.pred_masks)
+        assert isinstance(expected.pred_masks, torch.Tensor) and isinstance(found.pred_masks, RLEMasks)
+        assert torch.equal(found.pred_masks.tensor(), expected.pred_masks)
     assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
     assert torch.equal(found.scores, expected.scores)
 

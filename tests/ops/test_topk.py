@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from centermask_solo.ops.topk import stable_topk
+from centermask_solo.ops.topk import padded_topk, stable_topk
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -46,3 +46,11 @@ def test_export():
     exported = torch.export.export(TopK(), (values[:2, :30].contiguous(),), dynamic_shapes=(sizes,)).module()
     for found, expected in zip(exported(values), stable_topk(values, 5), strict=True):
         assert torch.equal(found, expected)
+
+
+def test_padding_gives_a_constant_number():
+    values = torch.tensor([[0.5, 0.0, 0.5], [0.0, 0.0, 0.25]])
+    top, columns = padded_topk(values, 5)
+    assert top.tolist() == [[0.5, 0.5, 0, 0, 0], [0.25, 0, 0, 0, 0]]
+    assert columns.tolist() == [[0, 2, 0, 0, 0], [2, 0, 0, 0, 0]]
+    assert padded_topk(values, 1)[1].tolist() == [[0], [2]]

@@ -134,7 +134,60 @@ def test_the_state_of_another_training_is_refused():
     for other, message in [
         (optimizer(4), "parameters of other shapes"),
         (optimizer(3, layers=2), r"other parameters, such as with another MODEL\.BACKBONE\.FREEZE_AT"),
+        (optimizer(3, layers=2), r"groups them otherwise, as with another SOLVER\.LR_FACTORS"),
         (optimizer(3, torch.optim.SGD), r"not the AdamW of SOLVER\.OPTIMIZER"),
     ]:
         with pytest.raises(WeightsError, match=message):
             check_optimizer_state(optimizer(3), other.state_dict())
+
+
+def factors_cfg(optimizer, *factors):
+    cfg = clip_cfg("norm")
+    cfg.SOLVER.CLIP_GRADIENTS.ENABLED = False
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.LR_FACTORS = optimizer, [list(factor) for factor in factors]
+    return cfg
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_rate_factors_by_name(optimizer):
+    """The first pattern that matches counts; the schedule multiplies all rates."""
+    cfg = factors_cfg(optimizer, ("0.weight", 0.5), ("0.*", 0.25), ("2.*", 0.0))
+    cfg.SOLVER.STEPS, cfg.SOLVER.WARMUP_ITERS, cfg.SOLVER.GAMMA = (1,), 0, 0.1
+    model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1), nn.Linear(1, 1))
+    built = build_optimizer(cfg, model)
+    schedule = Trainer.build_lr_scheduler(cfg, built)
+    names = {id(p): name for name, p in model.named_parameters()}
+
+    def rates():
+        return {names[id(p)]: group["lr"] for group in built.param_groups for p in group["params"]}
+
+    expected = {"0.weight": 0.5, "0.bias": 0.25, "1.weight": 1, "1.bias": 1, "2.weight": 0, "2.bias": 0}
+    assert rates() == expected
+    built.step()
+    schedule.step()
+    assert rates() == pytest.approx({name: 0.1 * rate for name, rate in expected.items()})
+    model(torch.ones(1, 1)).sum().backward()
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    built.step()
+    assert torch.equal(model[2].weight, before["2.weight"]) and not torch.equal(model[1].bias, before["1.bias"])
+
+
+def test_without_factors_sgd_is_detectron2s():
+    cfg = clip_cfg("norm")
+    cfg.SOLVER.WEIGHT_DECAY_NORM, cfg.SOLVER.BIAS_LR_FACTOR, cfg.SOLVER.MOMENTUM = 0.1, 2.0, 0.9
+    cfg.SOLVER.NESTEROV = True
+    model = nn.Sequential(nn.Conv2d(1, 1, 1), nn.GroupNorm(1, 1))
+    ours, theirs = build_optimizer(cfg, model), DefaultTrainer.build_optimizer(cfg, model)
+    assert ours.state_dict() == theirs.state_dict() and ours.defaults == theirs.defaults
+    assert [type(x).__mro__[1] for x in (ours, theirs)] == [torch.optim.SGD] * 2
+
+
+def test_factors_without_effect_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"LR_FACTORS: no parameter of the model matches 'backbone\.\*': .*'0\.weight'"
+    ):
+        build_optimizer(factors_cfg("SGD", ("0.*", 1.0), ("backbone.*", 0.1)), nn.Sequential(nn.Linear(1, 1)))
+    cfg = factors_cfg("SGD", ("0.*", 0.5))
+    cfg.SOLVER.BIAS_LR_FACTOR = 2.0
+    with pytest.raises(ConfigError, match=r"BIAS_LR_FACTOR must be 1 with SOLVER\.LR_FACTORS"):
+        build_optimizer(cfg, nn.Sequential(nn.Linear(1, 1)))

@@ -8,7 +8,7 @@ import torch
 from detectron2.data.catalog import Metadata
 from detectron2.structures import Instances
 
-from centermask_solo.structures.rle_masks import RLEMasks
+from centermask_solo.structures.compact_masks import CroppedMasks, RLEMasks
 from centermask_solo.visualization import drawing, labels
 from centermask_solo.visualization.colors import CROWD_COLOR, class_color, instance_colors, stuff_color
 from centermask_solo.visualization.drawing import draw_ground_truth, draw_panoptic, draw_predictions
@@ -40,11 +40,15 @@ def mixed(color):
     return np.rint((GRAY + np.rint(255 * np.asarray(color))) / 2)
 
 
-def test_codes_are_drawn_like_a_tensor():
+@pytest.mark.parametrize("form", [CroppedMasks, RLEMasks])
+@pytest.mark.parametrize("scale", [0.5, 1, 2])
+def test_compact_masks_are_drawn_like_a_tensor(form, scale):
+    """Over the image in any size."""
     instances = instances_of([rectangle(10, 20, 60, 70), rectangle(0, 0, 400, 300), rectangle(0, 0, 0, 0)], [0, 1, 0])
-    expected = draw_predictions(image(), instances, METADATA)
-    instances.pred_masks = RLEMasks.encode(instances.pred_masks)
-    assert np.array_equal(draw_predictions(image(), instances, METADATA), expected)
+    canvas = image(int(300 * scale), int(400 * scale))
+    expected = draw_predictions(canvas, instances, METADATA)
+    instances.pred_masks = form.encode(instances.pred_masks)
+    assert np.array_equal(draw_predictions(canvas, instances, METADATA), expected)
 
 
 def test_names_do_not_cover_each_other():

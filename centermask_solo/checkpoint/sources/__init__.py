@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...utils.modules import import_modules
@@ -21,12 +21,13 @@ def _find_sources() -> tuple[Source, ...]:
 SOURCES = _find_sources()
 
 
-def find_source(values: Mapping[str, Any], *, own_file: bool = False) -> Source | None:
+def find_source(values: Mapping[str, Any], *, own_file: bool = False, of_model: Sequence[Source] = ()) -> Source | None:
     """Return the source of weights, identified by their names; None if no source knows them.
 
     Args:
         values: Weights by their names in the file.
         own_file: Whether this package wrote the file, according to its metadata.
+        of_model: Sources that only the model at hand has, which come first.
     """
-    sources = own.own_sources() if own_file else (*SOURCES, *own.unsigned_sources())
+    sources = own.own_sources() if own_file else (*of_model, *SOURCES, *own.unsigned_sources())
     return next((source for source in sources if source.recognizes(values)), None)

@@ -97,6 +97,7 @@ Rename = str | Callable[[re.Match[str]], str] | Drop
 Table = tuple[tuple[re.Pattern[str], Rename], ...]
 
 CLASSIFIER = Drop("the ImageNet classifier, which a detector does not have")
+NOT_BUILT = Drop("the classifier or a layer that the features do not need")
 BATCH_COUNTER = Drop("a batch counter of a batch norm, which is frozen here")
 STATED = Drop("the config states it")
 PIXEL_STATISTICS = ("pixel_mean", "pixel_std")

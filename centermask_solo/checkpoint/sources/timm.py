@@ -1,4 +1,7 @@
-"""VoVNetV2s of timm: ese_vovnet19b_dw, ese_vovnet19b_slim_dw, ese_vovnet39b, ese_vovnet57b, ese_vovnet99b."""
+"""Models of timm: as they are for a backbone that is built by timm, and its VoVNetV2s for this package's own.
+
+The latter are ese_vovnet19b_dw, ese_vovnet19b_slim_dw, ese_vovnet39b, ese_vovnet57b and ese_vovnet99b.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import torch
 from .source import (
     BATCH_COUNTER,
     CLASSIFIER,
+    NOT_BUILT,
     PARAMETER,
     RGB_STANDARDIZED,
     PixelFormat,
@@ -30,6 +34,26 @@ OPEN_GATE = 3.0  # a hard sigmoid is 1 from here on
 # ese_vovnet57b is the only one that was trained on images in -1..1; its blocks distinguish it from the others.
 HALF_FORMAT = PixelFormat("RGB", (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 HALF_MARKS = ("stages.2.blocks.3.conv_concat.conv.weight", "stages.2.blocks.4.conv_concat.conv.weight")
+
+
+def features_source(model: str, names: Mapping[str, str], images: PixelFormat) -> Source:
+    """Return the source of timm's own weights for a backbone that timm builds.
+
+    Args:
+        model: Name of the model in timm.
+        names: Name in the backbone of each entry of timm's state dict that has a place there.
+        images: What timm's weights were trained on.
+    """
+
+    def translate(values: Mapping[str, Any]) -> Translation:
+        left_out = {key: BATCH_COUNTER if key.endswith("num_batches_tracked") else NOT_BUILT for key in values}
+        dropped = {key: drop.reason for key, drop in left_out.items() if key not in names}
+        return Translation({names[key]: value for key, value in values.items() if key in names}, dropped)
+
+    def recognizes(values: Mapping[str, Any]) -> bool:
+        return len(values.keys() & names.keys()) > len(names) / 2
+
+    return Source(f"{model} of timm", "", recognizes, translate, lambda values: images, always_this_format=False)
 
 
 def _at(place: str, norm: str = "norm") -> Rename:

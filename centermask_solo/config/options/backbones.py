@@ -12,6 +12,11 @@ def add_options(cfg: CfgNode) -> None:
     "FixedStatsBN" or "BNFrom6".
     """
     # --- ResNet ---
+    # "basic", a 7x7 convolution, or "deep", three 3x3 convolutions; "deep" with POOL_SHORTCUTS is ResNet-D
+    # (arXiv 1812.01187), "ResNet-vd" in PaddleDetection, whose weights need STRIDE_IN_1X1 False
+    cfg.MODEL.RESNETS.STEM_TYPE = "basic"
+    # shortcuts of stride 2 average 2x2 pixels instead of skipping three of four
+    cfg.MODEL.RESNETS.POOL_SHORTCUTS = False
     cfg.MODEL.RESNETS.DEFORM_INTERVAL = 1  # in deformable stages, every n-th block is deformable, from the first on
 
     # --- DarkNet-53 (YOLACT) ---
@@ -23,6 +28,17 @@ def add_options(cfg: CfgNode) -> None:
     # --- MobileNetV2 (CenterMask2) ---
     node = cfg.MODEL.MOBILENETV2 = CfgNode()
     node.NORM = "FrozenBN"  # "FrozenBN", "BN" or "SyncBN"; MODEL.RESNETS.OUT_FEATURES names the outputs
+
+    # --- timm ---
+    # for the builders build_timm_backbone, build_timm_fpn_backbone, build_fcos_timm_fpn_backbone and
+    # build_timm_yolact_fpn_backbone, which need the package timm
+    node = cfg.MODEL.TIMM = CfgNode()
+    node.NAME = "resnet50"  # any model of timm that gives feature maps; a tag chooses weights: "resnet50.a1_in1k"
+    # strides 4, 8, 16, 32; some models also have "res1" (2) or "res0" (1)
+    node.OUT_FEATURES = ["res2", "res3", "res4", "res5"]
+    node.NORM = "FrozenBN"  # what its batch norms become: "FrozenBN", "BN" or "SyncBN"; other norms stay as they are
+    # further arguments of the model in timm, [[name, value], ...], such as [["drop_path_rate", 0.1]]
+    node.ARGUMENTS = []
 
     # --- VoVNetV2 (CenterMask2) ---
     node = cfg.MODEL.VOVNET = CfgNode()

@@ -33,6 +33,8 @@ def add_options(cfg: CfgNode) -> None:
     node.LOSS.FOCAL_ALPHA = 0.25  # weight of positives in the focal loss
     node.LOSS.FOCAL_GAMMA = 2.0  # exponent of the focal loss
     node.LOSS.BOX_TYPE = "giou"  # box loss: "giou", "iou" or "linear_iou"
+    # weight of a semantic segmentation of the finest level, an auxiliary loss of training that needs masks; 0 for none
+    node.LOSS.SEM_SEG_WEIGHT = 0.0
 
     # --- Decoding, also of the proposals in training ---
     node.SCORE_THRESH_TRAIN = 0.05  # minimum class probability, exclusive

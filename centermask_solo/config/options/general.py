@@ -14,9 +14,25 @@ def add_options(cfg: CfgNode) -> None:
     # "SGD" (all published recipes) or "AdamW" (converges faster in short runs, or when few parameters are pretrained)
     cfg.SOLVER.OPTIMIZER = "SGD"
 
+    # learning rates of parts relative to SOLVER.BASE_LR, [[pattern of parameter names, factor], ...]; * stands for
+    # anything, and the first pattern that matches counts: [["backbone.bottom_up.*", 0.1]]
+    cfg.SOLVER.LR_FACTORS = []
+
+    node = cfg.MODEL.EMA = CfgNode()
+    # train with an exponential moving average of the weights, evaluated and saved beside them; a checkpoint followed by
+    # "?ema=True" stands for its average
+    node.ENABLED = False
+    node.DECAY = 0.9998  # share of the average in the next one; 0.9998 spans the last 5,000 iterations
+    node.WARM_UP = True  # at most (1 + t) / (10 + t) at iteration t: without it, initial weights count for long
+    # metric of which the best evaluation's weights are kept in model_best.pth, such as "segm/AP"; "" for none
+    cfg.TEST.KEEP_BEST = ""
+
     # precision of the networks in prediction and in train_net.py --eval-only: "float32", "bfloat16" or "float16" (GPU
     # only); decoding, NMS and masks stay in float32
     cfg.TEST.DTYPE = "float32"
+    # what computes COCO's metrics of boxes and masks: "hotcoco", "faster-coco-eval", "detectron2" (its compiled part),
+    # "pycocotools", or "auto", the first of these that is installed; the metrics are the same
+    cfg.TEST.EVAL_BACKEND = "auto"
 
     # --- Datasets ---
     # COCO-format datasets to register, [[name, annotation file, image folder], ...]; DATASETS.TRAIN and DATASETS.TEST

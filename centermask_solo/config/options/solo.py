@@ -29,6 +29,9 @@ def add_options(cfg: CfgNode) -> None:
     node.PRIOR_PROB = 0.01  # probability of a class, and of a mask's pixels, at initialization
     node.DEFORM_IN_INSTANCE = "none"  # deformable convolutions in the towers: "none", "last" (Light-DCN) or "all"
     node.DEFORM_MODULATED = False  # deformable convolutions of the towers; True: DCNv2, False: DCN v1
+    node.DROP_BLOCK = CfgNode()  # DropBlock (arXiv 1810.12890) on the output of the towers, in training
+    node.DROP_BLOCK.PROB = 0.0  # share that is zeroed; 0 for none
+    node.DROP_BLOCK.SIZE = 3  # side of a zeroed block, cells of the grid (of mask towers: pixels of the level)
 
     # --- Losses ---
     node.LOSS = CfgNode()
@@ -36,6 +39,8 @@ def add_options(cfg: CfgNode) -> None:
     node.LOSS.FOCAL_GAMMA = 2.0  # exponent of the focal loss
     node.LOSS.CLASS_WEIGHT = 1.0  # weight of the focal loss
     node.LOSS.MASK_WEIGHT = 3.0  # weight of the Dice loss
+    # weight of a semantic segmentation of the finest level, an auxiliary loss of training; 0 for none
+    node.LOSS.SEM_SEG_WEIGHT = 0.0
 
     # --- Inference ---
     node.SCORE_THRESH_TEST = 0.1  # minimum class probability, exclusive

@@ -25,6 +25,9 @@ def add_options(cfg: CfgNode) -> None:
     node.PRIOR_PROB = 0.01  # class probability at initialization
     # deformable convolutions in the towers: "none", "last" (Light-512-DCN) or "all" (R-101-DCN, X-101-DCN)
     node.DEFORM_IN_INSTANCE = "none"
+    node.DROP_BLOCK = CfgNode()  # DropBlock (arXiv 1810.12890) on the output of the towers, in training
+    node.DROP_BLOCK.PROB = 0.0  # share that is zeroed; 0 for none
+    node.DROP_BLOCK.SIZE = 3  # side of a zeroed block, cells of the grid (of mask towers: pixels of the level)
 
     # --- Mask feature head ---
     node.MASK_IN_FEATURES = ["p2", "p3", "p4", "p5"]  # levels that are summed
@@ -39,6 +42,8 @@ def add_options(cfg: CfgNode) -> None:
     node.LOSS.FOCAL_GAMMA = 2.0  # exponent of the focal loss
     node.LOSS.CLASS_WEIGHT = 1.0  # weight of the focal loss
     node.LOSS.MASK_WEIGHT = 3.0  # weight of the Dice loss
+    # weight of a semantic segmentation of the finest level, an auxiliary loss of training; 0 for none
+    node.LOSS.SEM_SEG_WEIGHT = 0.0
 
     # --- Inference ---
     node.SCORE_THRESH_TEST = 0.1  # minimum class probability, exclusive

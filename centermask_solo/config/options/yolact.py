@@ -35,7 +35,7 @@ def add_options(cfg: CfgNode) -> None:
     node.LOSS.BOX_WEIGHT = 1.5  # weight of the smooth L1 loss
     node.LOSS.CLASS_WEIGHT = 1.0  # weight of the cross entropy
     node.LOSS.MASK_WEIGHT = 6.125  # weight of the binary cross entropy of masks
-    node.LOSS.SEM_SEG_WEIGHT = 1.0  # weight of the semantic segmentation, an auxiliary loss
+    node.LOSS.SEM_SEG_WEIGHT = 1.0  # weight of the semantic segmentation, an auxiliary loss; 0 for none
     node.LOSS.MASK_IOU_WEIGHT = 25.0  # weight of the loss of the mask IoU head
 
     # --- Mask IoU head (YOLACT++) ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import fvcore.nn.weight_init as weight_init
 import torch.nn.functional as F
@@ -41,7 +42,7 @@ class LastLevelP6(nn.Module):
 
 
 def check_in_features(cfg: CfgNode, bottom_up: Backbone) -> None:
-    """Raise ConfigError unless ``MODEL.FPN.IN_FEATURES`` names features of ``bottom_up``, at least one."""
+    """Raise ConfigError unless ``MODEL.FPN.IN_FEATURES`` names features of ``bottom_up``, whose strides double."""
     given = list(bottom_up.output_shape())
     for name in cfg.MODEL.FPN.IN_FEATURES or ["(nothing)"]:
         if name not in given:
@@ -49,6 +50,12 @@ def check_in_features(cfg: CfgNode, bottom_up: Backbone) -> None:
                 f"MODEL.FPN.IN_FEATURES names {name}, but the backbone gives {', '.join(given)}: name some of these, "
                 "or add it to the OUT_FEATURES of the backbone"
             )
+    strides = [bottom_up.output_shape()[name].stride for name in cfg.MODEL.FPN.IN_FEATURES]
+    if any(b != 2 * a for a, b in pairwise(strides)):
+        raise ConfigError(
+            f"MODEL.FPN.IN_FEATURES names features of strides {', '.join(map(str, strides))}: each must be twice the "
+            "one before"
+        )
 
 
 def build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> FPN:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from ...utils.errors import ConfigError
 from ..layers import deform_conv_from_logits, offset_channels
+from ..option_checks import check_choice
 from .fpn import YOLACTFPN, build_fcos_fpn, build_fpn, build_yolact_fpn
 from .norms import norm_for_batch
+from .resnet_d import DeepStem, pool_shortcuts
 
 __all__ = [
     "DeformBottleneckBlock",
@@ -25,6 +27,7 @@ __all__ = [
 ]
 
 FIXED_STATS_BN = "FixedStatsBN"
+STEM_TYPES = ("basic", "deep")
 
 
 class DeformBottleneckBlock(CNNBlockBase):
@@ -117,12 +120,14 @@ def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
     In these stages every ``MODEL.RESNETS.DEFORM_INTERVAL``-th block is deformable, starting with the first.
     ``MODEL.RESNETS.NORM`` may also be "FixedStatsBN" (:class:`FixedStatsBatchNorm2d`) or "BNFrom6"
     (:func:`norm_for_batch`); stages that ``MODEL.BACKBONE.FREEZE_AT`` freezes are frozen entirely.
+    ``MODEL.RESNETS.STEM_TYPE`` and ``MODEL.RESNETS.POOL_SHORTCUTS`` make it a ResNet-D.
 
     Raises:
-        ConfigError: A ResNet without bottleneck blocks has deformable stages, there is not one entry per stage,
-            or the interval is below 1.
+        ConfigError: A ResNet without bottleneck blocks has deformable stages, there is not one entry per stage, the
+            interval is below 1, or the stem is unknown.
     """
     options = cfg.MODEL.RESNETS
+    check_choice("MODEL.RESNETS.STEM_TYPE", options.STEM_TYPE, STEM_TYPES)
     deformable = options.DEFORM_ON_PER_STAGE
     if options.DEFORM_INTERVAL < 1:
         raise ConfigError(
@@ -143,6 +148,10 @@ def build_deform_resnet_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> ResNet
     plain.MODEL.RESNETS.DEFORM_ON_PER_STAGE = [False] * 4  # Detectron2's need its compiled extension
     plain.MODEL.RESNETS.NORM = "BN" if options.NORM == FIXED_STATS_BN else norm_for_batch(cfg, options.NORM)
     resnet = build_resnet_backbone(plain, input_shape)
+    if options.STEM_TYPE == "deep":
+        resnet.stem = DeepStem(input_shape.channels, options.STEM_OUT_CHANNELS, plain.MODEL.RESNETS.NORM)
+    if options.POOL_SHORTCUTS:
+        pool_shortcuts(resnet.stages)
     for stage, deform in zip(resnet.stages, deformable, strict=False):  # stages without outputs are not built
         if deform:
             for i in range(0, len(stage), options.DEFORM_INTERVAL):

@@ -58,12 +58,14 @@ class SpatialAttentionMaskHead(MaskRCNNConvUpsampleHead):
         """
         super().__init__(input_shape, num_classes=num_classes, conv_dims=conv_dims, **kwargs)
         self.spatialAtt = SpatialAttention()
+        for layer in self.conv_norm_relus:
+            layer.activation = nn.ReLU(inplace=True)  # one pass less over fresh memory
 
     def mask_features(self, x: Tensor) -> Tensor:
         """Return the input of the predictor, (R, conv_dims[-1], 2h, 2w), from pooled features (R, C, h, w)."""
         for layer in self.conv_norm_relus:
             x = layer(x)
-        return F.relu(self.deconv(self.spatialAtt(x)))
+        return F.relu_(self.deconv(self.spatialAtt(x)))
 
     def layers(self, x: Tensor) -> Tensor:
         """Return the logits of all classes, (R, K, 2h, 2w), from pooled features (R, C, h, w)."""
@@ -161,9 +163,9 @@ class MaskIoUHead(nn.Module):
         """Return the input of the last layer, (R, fc_dim); arguments as in :meth:`forward`."""
         x = torch.cat([x, F.max_pool2d(masks[:, None], 2).to(x.dtype)], dim=1)
         for conv in self._convs():
-            x = F.relu(conv(x))
-        x = F.relu(self.maskiou_fc1(x.flatten(1)))
-        return F.relu(self.maskiou_fc2(x))
+            x = F.relu_(conv(x))
+        x = F.relu_(self.maskiou_fc1(x.flatten(1)))
+        return F.relu_(self.maskiou_fc2(x))
 
     def forward(self, x: Tensor, masks: Tensor, classes: Tensor) -> Tensor:
         """Return the predicted IoU of each mask, (R,), not limited to 0..1.

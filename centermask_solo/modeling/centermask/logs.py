@@ -1,6 +1,9 @@
-"""What CenterMask logs of its masks in training."""
+"""What CenterMask logs of its RoIs and masks in training."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import mean
 
 import torch
 from detectron2.utils.events import get_event_storage, has_event_storage
@@ -25,3 +28,11 @@ def log_mask_accuracy(predictions: RoIPredictions | None, targets: MaskTargets |
     storage.put_scalar("mask_rcnn/accuracy", 1 - num_wrong / target_masks.numel())
     storage.put_scalar("mask_rcnn/false_positive", (num_wrong - num_missed) / max(num_negative, 1))
     storage.put_scalar("mask_rcnn/false_negative", num_missed / max(num_positive, 1))
+
+
+def log_samples(num_foreground: Sequence[int], num_background: Sequence[int]) -> None:
+    """Log the mean numbers of RoIs that were sampled in an image; nothing outside of an ``EventStorage``."""
+    if has_event_storage():
+        storage = get_event_storage()
+        storage.put_scalar("roi_head/num_fg_samples", mean(num_foreground))
+        storage.put_scalar("roi_head/num_bg_samples", mean(num_background))

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple, overload
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
-from detectron2.structures import ImageList, Instances, ROIMasks
+from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from ...structures.rle_masks import ALLOW_RLE, in_parts
+from ...ops.fixed_nms import FIXPOINT, GreedyNMS
+from ...ops.host_reads import avoids_host_reads
 from ...utils.errors import ConfigError
 from ..batches import run_by_padded_size
-from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
+from ..detections import Detections
+from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets, build_semantic_head
+from ..fixed_nms import has_fixed_shape
 from ..ground_truth import check_ground_truth
 from ..image_checks import check_images
 from ..option_scope import check_options_are_read
+from ..pasting import paste_instances, paste_into_whole_boxes
+from ..semantic import SemanticAuxiliary
+from ..slots import Output, detect_in_slots, paste_all
 from .logs import log_mask_accuracy
 from .roi_heads import CenterROIHeads, RoITargets
-
-_MASK_THRESHOLD = 0.5  # probability from which on a pixel belongs to a mask, as in Detectron2
 
 
 class CenterMaskPredictions(NamedTuple):
@@ -57,11 +60,14 @@ class CenterMask(GeneralizedRCNN):
     """
 
     @configurable
-    def __init__(self, *, paste_unclipped: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, *, paste_unclipped: bool = False, semantic_head: SemanticAuxiliary | None = None, **kwargs: Any
+    ) -> None:
         """
         Args:
             paste_unclipped: Paste the mask of a box that extends beyond the image into the whole box, the frame in
                 which it was predicted. Detectron2, and the published figures, squeeze it into the visible part.
+            semantic_head: Auxiliary loss on the backbone's features, or None.
             kwargs: Arguments of ``GeneralizedRCNN``.
 
         Raises:
@@ -69,6 +75,7 @@ class CenterMask(GeneralizedRCNN):
         """
         super().__init__(**kwargs)
         self.paste_unclipped = paste_unclipped
+        self.semantic_head = semantic_head
         self.expects_0_to_255 = max(kwargs["pixel_mean"]) > 1
         if not isinstance(self.proposal_generator, FCOSProposalGenerator) or not isinstance(
             self.roi_heads, CenterROIHeads
@@ -86,7 +93,12 @@ class CenterMask(GeneralizedRCNN):
             ConfigError: An option of another kind of detector is set.
         """
         check_options_are_read(cfg)
-        return {**super().from_config(cfg), "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED}
+        common = super().from_config(cfg)
+        return {
+            **common,
+            "paste_unclipped": cfg.MODEL.CENTERMASK.PASTE_UNCLIPPED,
+            "semantic_head": build_semantic_head(cfg, common["backbone"].output_shape()),
+        }
 
     def forward(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor] | list[dict[str, Instances]]:
         """Return the losses in training and the detections at inference; see ``GeneralizedRCNN.forward``.
@@ -102,7 +114,11 @@ class CenterMask(GeneralizedRCNN):
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             proposals = self.proposal_generator.propose(predictions.fcos, images.image_sizes)
             self.visualize_training(batched_inputs, proposals)
-        return self.losses(predictions, self.label(predictions, [x["instances"] for x in batched_inputs]))
+        gt_instances = [x["instances"] for x in batched_inputs]
+        losses = self.losses(predictions, self.label(predictions, gt_instances))
+        if self.semantic_head is not None:
+            losses.update(self.semantic_head.losses(predictions.features, gt_instances))
+        return losses
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized, padded images as one batch; see ``GeneralizedRCNN.preprocess_image``.
@@ -173,30 +189,76 @@ class CenterMask(GeneralizedRCNN):
             ``{"instances": Instances}`` with the result of :meth:`postprocess`.
         """
         if isinstance(batched_inputs, CenterMaskPredictions):
-            return self._detect(batched_inputs, detected_instances)
+            return self._infer(batched_inputs, detected_instances)
 
         def infer(indices: list[int]) -> list[Instances]:
             inputs = [batched_inputs[i] for i in indices]
+            outputs = [Output.of(x) if do_postprocess else None for x in inputs]
+            predictions = None
             if detected_instances is not None:
                 given = [detected_instances[i] for i in indices]
-                return super(CenterMask, self).inference(inputs, given, do_postprocess=False)
-            images = self.preprocess_image(inputs)
-            return self._detect(self.predict(images.tensor), images.image_sizes)
+                results = super(CenterMask, self).inference(inputs, given, do_postprocess=False)
+            else:
+                images = self.preprocess_image(inputs)
+                predictions = self.predict(images.tensor)
+                if self.has_fixed_shapes and avoids_host_reads(self.device):
+                    return detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
+                results = self._infer(predictions, images.image_sizes)
+            return [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
 
         results = run_by_padded_size(infer, batched_inputs, self)
-        if not do_postprocess:
-            return results
-        outputs = []
-        for result, x in zip(results, batched_inputs, strict=True):
-            height, width = x.get("height", result.image_size[0]), x.get("width", result.image_size[1])
-            paste = partial(self._paste, output_size=(height, width))
-            outputs.append({"instances": in_parts(paste, result, (height, width), x.get(ALLOW_RLE, False))})
-        return outputs
+        return [{"instances": x} for x in results] if do_postprocess else results
 
     @torch.no_grad()
-    def _detect(self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+    def _infer(self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
         proposals = self.proposal_generator.inference(predictions.fcos, image_sizes)
         return self.roi_heads.forward_with_given_boxes(predictions.features, proposals)
+
+    @torch.no_grad()
+    def detect(
+        self,
+        predictions: CenterMaskPredictions,
+        image_sizes: Tensor,
+        max_detections: int,
+        greedy: GreedyNMS = FIXPOINT,
+    ) -> Detections:
+        """Return what :meth:`inference` does in fixed shapes, without a read on the host; can be exported.
+
+        Args:
+            predictions: Result of :meth:`predict`.
+            image_sizes: (N, 2) int64, height and width of each image before padding.
+            max_detections: Number K of slots per image.
+            greedy: How greedy NMS is computed.
+
+        Raises:
+            ConfigError: The rule of NMS has no fixed shape, or keypoints are on, which have none.
+        """
+        found = self.proposal_generator.detect(predictions.fcos, max_detections, greedy=greedy)
+        return self.roi_heads.detect(predictions.features, found, image_sizes)
+
+    def mask_probabilities(self, detections: Detections, predictions: CenterMaskPredictions) -> Tensor:
+        """Return the masks of all slots, (N, K, 28, 28) float32, each of which spans its box; zero in empty slots.
+
+        Args:
+            detections: Result of :meth:`detect`.
+            predictions: Not used: the masks are already in ``detections``.
+        """
+        del predictions
+        return detections.fields["pred_masks"][:, :, 0]
+
+    @property
+    def test_max_detections(self) -> int:
+        """Maximum number of detections of an image; negative for no limit."""
+        return self.proposal_generator.test_limits.post_nms_topk
+
+    @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether :meth:`detect` finds what :meth:`inference` does.
+
+        Not without a limit of detections, nor with every rule of NMS, nor with keypoints.
+        """
+        generator = self.proposal_generator
+        return self.test_max_detections > 0 and has_fixed_shape(generator.nms) and not self.roi_heads.keypoint_on
 
     def postprocess(
         self, instances: Instances, predictions: CenterMaskPredictions, index: int, output_size: tuple[int, int]
@@ -214,36 +276,16 @@ class CenterMask(GeneralizedRCNN):
             the frame of the network's input. Boxes outside the image are dropped.
         """
         del predictions, index
-        return self._paste(instances, output_size)
-
-    def _paste(self, instances: Instances, output_size: tuple[int, int]) -> Instances:
         paste = paste_into_whole_boxes if self.paste_unclipped else detector_postprocess
         return paste(instances, *output_size)
 
+    def paste(
+        self, instances: Instances, predictions: CenterMaskPredictions, index: int, output_size: tuple[int, int]
+    ) -> tuple[Instances, Tensor]:
+        """Return what :meth:`postprocess` does before it drops boxes outside the image, without reading on the host.
 
-def paste_into_whole_boxes(results: Instances, output_height: int, output_width: int) -> Instances:
-    """Return what ``detector_postprocess`` does, with each mask pasted into its box before the box is clipped.
-
-    Args:
-        results: Detections in the frame of the network's input: ``pred_boxes`` and maybe ``pred_masks`` (M, 1, h, w).
-        output_height: In pixels.
-        output_width: In pixels.
-    """
-    height, width = results.image_size
-    fields = dict(results.get_fields())
-    masks = fields.pop("pred_masks", None)
-    scaled = results.pred_boxes.clone()
-    scaled.scale(output_width / width, output_height / height)
-    whole = Instances(results.image_size, **fields)
-    if masks is not None:
-        whole.set("whole_boxes", scaled)
-        whole.set("roi_masks", masks)
-    pasted = detector_postprocess(whole, output_height, output_width)
-    if masks is not None:
-        roi_masks = ROIMasks(pasted.roi_masks[:, 0])
-        pasted.pred_masks = roi_masks.to_bitmasks(
-            pasted.whole_boxes, output_height, output_width, _MASK_THRESHOLD
-        ).tensor
-        pasted.remove("whole_boxes")
-        pasted.remove("roi_masks")
-    return pasted
+        Returns:
+            All ``instances``, and (M,) bool, which of them have an area in the image.
+        """
+        del predictions, index
+        return paste_instances(instances, output_size, self.paste_unclipped)

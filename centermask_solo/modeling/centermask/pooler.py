@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
-from detectron2.modeling.poolers import ROIPooler, convert_boxes_to_pooler_format
+from detectron2.modeling.poolers import ROIPooler, assign_boxes_to_levels, convert_boxes_to_pooler_format
 from detectron2.structures import Boxes
 from torch import Tensor
 
@@ -47,6 +47,41 @@ class AdaptiveROIPooler(ROIPooler):
         return assign_levels_by_area_ratio(torch.cat(areas), torch.cat(image_areas), self.min_level, self.max_level)
 
 
+def assign_levels_of_slots(pooler: ROIPooler, boxes: Tensor, image_sizes: Tensor) -> Tensor:
+    """Return the index of the level in ``pooler`` of each box, (N, K) int64; arguments as in :func:`pool_slots`."""
+    if not isinstance(pooler, AdaptiveROIPooler):
+        sizes = (pooler.canonical_box_size, pooler.canonical_level)
+        levels = assign_boxes_to_levels([Boxes(boxes.flatten(0, 1))], pooler.min_level, pooler.max_level, *sizes)
+        return levels.view(boxes.shape[:2])
+    areas = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    image_areas = image_sizes.to(areas.dtype).prod(dim=1, keepdim=True).expand_as(areas)
+    return assign_levels_by_area_ratio(areas, image_areas, pooler.min_level, pooler.max_level) - pooler.min_level
+
+
+def pool_slots(pooler: ROIPooler, x: list[Tensor], boxes: Tensor, image_sizes: Tensor) -> Tensor:
+    """Return what a pooler does, without the host knowing how many boxes each level has: (N * K, C, h, w).
+
+    Every level pools all boxes, where those of other levels have no area, which takes no time.
+
+    Args:
+        pooler: Either kind of :func:`build_roi_pooler`.
+        x: L x (N, C, Hi, Wi), finest first.
+        boxes: (N, K, 4) float, x0, y0, x1, y1 in the frame of the network's input, not necessarily clipped.
+        image_sizes: (N, 2) int64, height and width of each image in the same frame, before padding.
+    """
+    levels = assign_levels_of_slots(pooler, boxes, image_sizes).flatten()[:, None]
+    image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
+    rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], -1), boxes], dim=2).flatten(0, 1)
+    elsewhere = torch.cat([rois[:, :1], torch.zeros_like(rois[:, 1:])], dim=1)
+    output: Tensor | None = None
+    for level, (features, level_pooler) in enumerate(zip(x, pooler.level_poolers, strict=True)):
+        is_here = levels == level
+        pooled = level_pooler(features, torch.where(is_here, rois, elsewhere))
+        output = pooled if output is None else torch.where(is_here[:, :, None, None], pooled, output)
+    assert output is not None
+    return output
+
+
 _POOLERS = {"ratio": AdaptiveROIPooler, "area": ROIPooler}
 
 
@@ -80,8 +115,8 @@ def pool(
     pooler: ROIPooler,
     in_features: list[str],
     features: dict[str, Tensor],
-    boxes: list[Boxes],
-    image_sizes: list[tuple[int, int]],
+    boxes: list[Boxes] | Tensor,
+    image_sizes: list[tuple[int, int]] | Tensor,
 ) -> Tensor:
     """Return the pooled features (R, C, h, w) of the boxes of all images, in at least float32.
 
@@ -91,10 +126,13 @@ def pool(
         pooler: Either kind of :func:`build_roi_pooler`.
         in_features: Names of the levels of ``pooler``.
         features: Features of the backbone by name.
-        boxes: As in :meth:`AdaptiveROIPooler.forward`.
-        image_sizes: As in :meth:`AdaptiveROIPooler.forward`.
+        boxes: As in :meth:`AdaptiveROIPooler.forward`; or as in :func:`pool_slots`.
+        image_sizes: As there.
     """
     maps = [at_least_float32(features[f]) for f in in_features]
+    if isinstance(boxes, Tensor):
+        assert isinstance(image_sizes, Tensor)
+        return pool_slots(pooler, maps, boxes, image_sizes)
     if isinstance(pooler, AdaptiveROIPooler):
         return pooler(maps, boxes, image_sizes)
     return pooler(maps, boxes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from statistics import mean
 from typing import Any, NamedTuple
 
 import torch
@@ -12,16 +11,17 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_keypoint_head, build_mask_head
 from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
-from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
-from detectron2.utils.events import get_event_storage, has_event_storage
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from ...ops.chunks import rows_per_chunk
 from ...ops.precision import at_least_float32
 from ...utils.errors import ConfigError, DataError
+from ..detections import Detections
+from .config_checks import check_config
 from .heads import MaskIoUHead, RoIPredictions, predict_class_masks
-from .logs import log_mask_accuracy
+from .logs import log_mask_accuracy, log_samples
 from .losses import mask_iou_loss, mask_loss
+from .matching import match_in_chunks
 from .pooler import build_roi_pooler, pool
 from .targets import MaskTargets, mask_iou_targets, mask_targets
 
@@ -89,7 +89,7 @@ class CenterROIHeads(ROIHeads):
         Raises:
             ConfigError: Options contradict each other or the backbone.
         """
-        _check_config(cfg)
+        check_config(cfg)
         ret = super().from_config(cfg)
         if cfg.MODEL.MASK_ON:
             features = cfg.MODEL.ROI_HEADS.IN_FEATURES
@@ -141,16 +141,47 @@ class CenterROIHeads(ROIHeads):
             instances = self.keypoint_head(pooled, instances)
         return instances
 
+    def detect(self, features: dict[str, Tensor], detections: Detections, image_sizes: Tensor) -> Detections:
+        """Return ``detections`` with masks and mask scores, as :meth:`forward_with_given_boxes`, in fixed shapes.
+
+        Args:
+            features: Features of the backbone by name.
+            detections: Boxes and classes in K slots per image.
+            image_sizes: (N, 2) int64, height and width of each image before padding.
+
+        Returns:
+            With the fields ``pred_masks`` (N, K, 1, 28, 28), probabilities, and ``mask_scores`` (N, K).
+
+        Raises:
+            ConfigError: Keypoints are on.
+        """
+        if self.keypoint_on:
+            raise ConfigError("keypoints have no fixed shape: set MODEL.KEYPOINT_ON to False")
+        if not self.mask_on:
+            return detections
+        shape = detections.scores.shape
+        logits, ious = self.predict(features, detections.boxes, detections.classes.flatten(), image_sizes)
+        is_used = detections.scores > 0
+        masks = logits.float().sigmoid()[:, None].unflatten(0, shape)
+        fields = {"pred_masks": torch.where(is_used[:, :, None, None, None], masks, 0.0)}
+        if ious is not None:
+            fields["mask_scores"] = detections.scores * ious.float().unflatten(0, shape)
+        return detections._replace(fields=detections.fields | fields)
+
     def predict(
-        self, features: dict[str, Tensor], boxes: list[Boxes], classes: Tensor, image_sizes: list[tuple[int, int]]
+        self,
+        features: dict[str, Tensor],
+        boxes: list[Boxes] | Tensor,
+        classes: Tensor,
+        image_sizes: list[tuple[int, int]] | Tensor,
     ) -> RoIPredictions:
         """Return the outputs of the mask heads for RoIs, independent of the mode.
 
         Args:
             features: Features of the backbone by name.
-            boxes: The RoIs of each image in the frame of the network's input.
+            boxes: The RoIs of each image in the frame of the network's input; or (N, K, 4), as many of each image.
             classes: (R,) int64, class of each RoI, of all images.
-            image_sizes: (height, width) of each image before padding.
+            image_sizes: (height, width) of each image before padding; (N, 2) int64 for a tensor of boxes.
         """
         assert self.mask_pooler is not None
         pooled = pool(self.mask_pooler, self.mask_in_features, features, boxes, image_sizes)
@@ -200,7 +231,7 @@ class CenterROIHeads(ROIHeads):
             proposals = add_ground_truth_to_proposals(gt_instances, proposals)
         positives, num_background, num_foreground = [], [], []
         for x, gt in zip(proposals, gt_instances, strict=True):
-            index, labels = self._match(gt.gt_boxes, x.proposal_boxes)
+            index, labels = match_in_chunks(self.proposal_matcher, gt.gt_boxes, x.proposal_boxes)
             sampled, classes = self._sample_proposals(index, labels, gt.gt_classes)
             num_background.append(int((classes == self.num_classes).sum()))
             num_foreground.append(len(classes) - num_background[-1])
@@ -211,18 +242,8 @@ class CenterROIHeads(ROIHeads):
             if self.keypoint_on and len(rois) > 0:
                 rois.gt_keypoints = gt.gt_keypoints[rois.gt_index]
             positives.append(rois)
-        if has_event_storage():
-            storage = get_event_storage()
-            storage.put_scalar("roi_head/num_fg_samples", mean(num_foreground))
-            storage.put_scalar("roi_head/num_bg_samples", mean(num_background))
+        log_samples(num_foreground, num_background)
         return positives
-
-    def _match(self, gt_boxes: Boxes, boxes: Boxes) -> tuple[Tensor, Tensor]:
-        """Return the object (R,) int64 and the label (R,) int8 of each box, as Detectron2's matcher finds them."""
-        step = rows_per_chunk(32 * len(gt_boxes))  # per pair the sides, area and union of the intersection, and the IoU
-        parts = [self.proposal_matcher(pairwise_iou(gt_boxes, Boxes(x))) for x in boxes.tensor.split(step)]
-        index, labels = (torch.cat(x) for x in zip(*parts, strict=True))
-        return index, labels
 
     def predict_training(self, features: dict[str, Tensor], targets: RoITargets) -> RoITrainingOutputs:
         """Return the outputs for the RoIs of ``targets``: see :meth:`predict`."""
@@ -275,18 +296,3 @@ class CenterROIHeads(ROIHeads):
         assert self.keypoint_pooler is not None
         sizes = [x.image_size for x in instances]
         return pool(self.keypoint_pooler, self.keypoint_in_features, features, boxes, sizes)
-
-
-def _check_config(cfg: CfgNode) -> None:
-    """Raise ConfigError unless the options shared with FCOS and Panoptic FPN agree with these heads."""
-    own, of_fcos = cfg.MODEL.ROI_HEADS.NUM_CLASSES, cfg.MODEL.FCOS.NUM_CLASSES
-    if of_fcos not in (0, own):
-        raise ConfigError(
-            f"MODEL.FCOS.NUM_CLASSES is {of_fcos} but MODEL.ROI_HEADS.NUM_CLASSES is {own}: set the former to 0, which "
-            "means the latter"
-        )
-    if cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT != 1.0:
-        raise ConfigError(
-            f"MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT is {cfg.MODEL.PANOPTIC_FPN.INSTANCE_LOSS_WEIGHT}, but "
-            "CenterROIHeads has no box losses to weight: leave it at 1.0 and set MODEL.SEM_SEG_HEAD.LOSS_WEIGHT instead"
-        )

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, detector_postprocess
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ...ops.fixed_nms import FIXPOINT, GreedyNMS
+from ..detections import Detections
+from ..fixed_nms import has_fixed_shape
 from ..instance_segmentor import InstanceSegmentor
+from ..pasting import paste_instances
 from .heads import FCOSPredictions
-from .proposal_generator import DecodeLimits, FCOSProposalGenerator
+from .proposal_generator import DecodeLimits, FCOSProposalGenerator, build_semantic_head
 from .targets import FCOSTargets
 
 
@@ -42,6 +46,7 @@ class FCOS(InstanceSegmentor):
             **common,
             "proposal_generator": generator,
             "num_classes": generator.num_classes,
+            "semantic_head": build_semantic_head(cfg, common["backbone"].output_shape()),
             "test_nms": generator.nms,
             "test_score_thresh": generator.test_limits.score_thresh,
             "test_max_candidates": generator.test_limits.pre_nms_topk,
@@ -50,7 +55,11 @@ class FCOS(InstanceSegmentor):
 
     def predict(self, images: Tensor) -> FCOSPredictions:
         """Return the outputs of the networks for a normalized, padded batch (N, C, T_h, T_w)."""
-        return self.proposal_generator.predict(self.backbone(images))
+        return self.predict_from(self.backbone(images))
+
+    def predict_from(self, features: dict[str, Tensor]) -> FCOSPredictions:
+        """Return the same from the features of the backbone."""
+        return self.proposal_generator.predict(features)
 
     def label(self, predictions: FCOSPredictions, gt_instances: list[Instances]) -> FCOSTargets:
         """Return the targets of all locations; see :meth:`FCOSProposalGenerator.label`."""
@@ -62,12 +71,26 @@ class FCOS(InstanceSegmentor):
 
     def inference(self, predictions: FCOSPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
         """Return the detections of each image; see :meth:`FCOSProposalGenerator.inference`."""
-        limits = DecodeLimits(self.test_score_thresh, self.test_max_candidates, self.test_max_detections)
-        return self.proposal_generator.inference(predictions, image_sizes, limits)
+        return self.proposal_generator.inference(predictions, image_sizes, self._limits())
 
-    def postprocess(
+    def detect(
+        self, predictions: FCOSPredictions, image_sizes: Tensor, max_detections: int, greedy: GreedyNMS = FIXPOINT
+    ) -> Detections:
+        """Return what :meth:`inference` does in fixed shapes; see :meth:`FCOSProposalGenerator.detect`."""
+        del image_sizes
+        return self.proposal_generator.detect(predictions, max_detections, self._limits(), greedy)
+
+    def _limits(self) -> DecodeLimits:
+        return DecodeLimits(self.test_score_thresh, self.test_max_candidates, self.test_max_detections)
+
+    @property
+    def has_fixed_shapes(self) -> bool:
+        """Whether :meth:`detect` finds what :meth:`inference` does: not without a limit, nor with every rule of NMS."""
+        return self.test_max_detections > 0 and has_fixed_shape(self.test_nms)
+
+    def paste(
         self, instances: Instances, predictions: FCOSPredictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
-        """Return the detections at ``output_size``, with clipped boxes; empty boxes are dropped."""
+    ) -> tuple[Instances, Tensor]:
+        """Return the detections at ``output_size``, with clipped boxes, and which of these have an area."""
         del predictions, index
-        return detector_postprocess(instances, *output_size)
+        return paste_instances(instances, output_size)

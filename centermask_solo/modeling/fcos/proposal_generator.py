@@ -12,16 +12,22 @@ from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from ...ops.fixed_nms import FIXPOINT, GreedyNMS
 from ...utils.errors import ConfigError, DataError
+from ..detections import Detections
+from ..fixed_nms import fixed_nms
 from ..ground_truth import check_classes
 from ..instance_nms import InstanceNMS, build_instance_nms
 from ..option_checks import check_choice, select_shapes
+from ..semantic import SemanticAuxiliary, build_semantic_auxiliary
 from .decode import decode_batch
+from .fixed_decode import decode_fixed
 from .heads import FCOSHead, FCOSPredictions
 from .losses import BOX_LOSSES, fcos_losses
 from .targets import FCOSTargets, build_targets, regression_ranges
 
 _MIN_CENTERNESS_SUM = 1e-6
+WITH_SEMANTIC_LOSS = ("CenterMask", "FCOS")
 
 
 class DecodeLimits(NamedTuple):
@@ -103,6 +109,11 @@ class FCOSProposalGenerator(nn.Module):
             ConfigError: Options contradict the backbone.
         """
         node = cfg.MODEL.FCOS
+        if node.LOSS.SEM_SEG_WEIGHT and cfg.MODEL.META_ARCHITECTURE not in WITH_SEMANTIC_LOSS:
+            raise ConfigError(
+                f"MODEL.FCOS.LOSS.SEM_SEG_WEIGHT must be 0 with MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: "
+                f"only {' and '.join(WITH_SEMANTIC_LOSS)} have this loss"
+            )
         levels = select_shapes(input_shape, node.IN_FEATURES, "MODEL.FCOS.IN_FEATURES")
         num_classes = node.NUM_CLASSES or cfg.MODEL.ROI_HEADS.NUM_CLASSES
         return {
@@ -240,6 +251,36 @@ class FCOSProposalGenerator(nn.Module):
             results.append(kept if post_nms_topk < 0 else kept[:post_nms_topk])
         return results
 
+    @torch.no_grad()
+    def detect(
+        self,
+        predictions: FCOSPredictions,
+        max_detections: int,
+        limits: DecodeLimits | None = None,
+        greedy: GreedyNMS = FIXPOINT,
+    ) -> Detections:
+        """Return what :meth:`inference` does in fixed shapes, with ``locations`` (N, K, 2) among the fields.
+
+        Args:
+            predictions, limits: As in :meth:`inference`, but ``post_nms_topk``.
+            max_detections, greedy: Number K of slots per image, and how greedy NMS is computed.
+
+        Raises:
+            ConfigError: The rule of NMS has no fixed shape.
+        """
+        score_thresh, pre_nms_topk, _ = limits or self.test_limits
+        found = decode_fixed(
+            *predictions,
+            strides=self.strides,
+            score_thresh=score_thresh,
+            thresh_with_centerness=self.thresh_with_centerness,
+            pre_nms_topk=pre_nms_topk,
+        )
+        kept = fixed_nms(
+            self.nms, found.boxes, found.quality.sqrt(), found.classes, max_detections, greedy, ranking=found.quality
+        )
+        return found.take(kept)
+
     def propose(self, predictions: FCOSPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
         """Return proposals for the training of RoI heads: ``proposal_boxes`` and ``objectness_logits``, no gradient."""
         proposals = []
@@ -247,6 +288,13 @@ class FCOSProposalGenerator(nn.Module):
             logits = torch.logit(found.scores, eps=1e-6)
             proposals.append(Instances(found.image_size, proposal_boxes=found.pred_boxes, objectness_logits=logits))
         return proposals
+
+
+def build_semantic_head(cfg: CfgNode, shapes: dict[str, ShapeSpec]) -> SemanticAuxiliary | None:
+    """Return the auxiliary loss of the systems with FCOS, on its finest level; None if its weight is 0."""
+    node = cfg.MODEL.FCOS
+    num_classes = node.NUM_CLASSES or cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    return build_semantic_auxiliary(shapes, node.IN_FEATURES[0], num_classes, node.LOSS.SEM_SEG_WEIGHT)
 
 
 @PROPOSAL_GENERATOR_REGISTRY.register()

@@ -71,7 +71,7 @@ def convert_ground_truth(
     stacks = {s: torch.zeros(len(indices[s]), *sizes[s], dtype=torch.bool, device=device) for s in sizes}
 
     start = 0
-    for masks in chain.from_iterable(mask_chunks(x, torch.arange(len(x), device=device)) for x in gt_instances):
+    for masks in chain.from_iterable(mask_chunks(x, range(len(x)), device) for x in gt_instances):
         stop = start + len(masks)
         areas[start:stop], moments[start:stop] = areas_and_moments(masks)
         for stride, index in indices.items():

@@ -92,7 +92,7 @@ class CellMasksHead(GridHead):
         class_logits = []
         for level, side in zip(levels, self.num_grids, strict=True):
             cells = F.interpolate(level, (side, side), mode="bilinear", align_corners=False)
-            class_logits.append(self.cate_pred(self.cate_tower(cells)))
+            class_logits.append(self.cate_pred(self.drop_block(self.cate_tower(cells))))
         return self.predict_masks(class_logits, levels)
 
     def predict_masks(self, class_logits: list[Tensor], levels: list[Tensor]) -> Predictions:
@@ -114,7 +114,7 @@ class SOLOHead(CellMasksHead):
         convs = [conv for conv in self.mask_pred if isinstance(conv, nn.Conv2d)]
         return SOLOPredictions(
             class_logits,
-            [self.mask_tower(append_coordinates(level)) for level in levels],  # type: ignore[operator]
+            [self.drop_block(self.mask_tower(append_coordinates(level))) for level in levels],  # type: ignore[operator]
             [conv.weight for conv in convs],
             [conv.bias for conv in convs if conv.bias is not None],
         )
@@ -144,8 +144,8 @@ class DecoupledSOLOHead(CellMasksHead):
         channels = coordinate_channels(*level.shape[-2:], device=level.device, dtype=level.dtype)
         x, y = (c.expand(level.shape[0], 1, -1, -1) for c in channels)
         return (
-            double(self.mask_tower_x(torch.cat((level, x), dim=1))),  # type: ignore[operator]
-            double(self.mask_tower_y(torch.cat((level, y), dim=1))),  # type: ignore[operator]
+            double(self.drop_block(self.mask_tower_x(torch.cat((level, x), dim=1)))),  # type: ignore[operator]
+            double(self.drop_block(self.mask_tower_y(torch.cat((level, y), dim=1)))),  # type: ignore[operator]
         )
 
 
@@ -156,7 +156,7 @@ class DecoupledLightSOLOHead(DecoupledSOLOHead):
 
     def tower_features(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return the same features twice."""
-        features = double(self.mask_tower(append_coordinates(level)))  # type: ignore[operator]
+        features = double(self.drop_block(self.mask_tower(append_coordinates(level))))  # type: ignore[operator]
         return features, features
 
 

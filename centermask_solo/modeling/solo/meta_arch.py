@@ -14,6 +14,7 @@ from torch import Tensor
 from ..detections import Detections
 from ..instance_nms import build_instance_nms
 from ..option_checks import check_choice, select_shapes
+from ..semantic import build_semantic_auxiliary
 from ..solov2.fixed_decode import detect_cells
 from ..solov2.full_masks import full_masks
 from ..solov2.grid_segmentor import NMS_INPUTS, GridSegmentor
@@ -54,7 +55,8 @@ class SOLO(GridSegmentor):
         node = cfg.MODEL.SOLO
         common = super().from_config(cfg)
         check_choice(f"{KEY}.HEAD", node.HEAD, HEADS)
-        levels = select_shapes(common["backbone"].output_shape(), node.IN_FEATURES, f"{KEY}.IN_FEATURES")
+        shapes = common["backbone"].output_shape()
+        levels = select_shapes(shapes, node.IN_FEATURES, f"{KEY}.IN_FEATURES")
         head = HEADS[node.HEAD](
             in_channels=levels[0].channels,
             in_strides=[s.stride for s in levels],
@@ -67,13 +69,27 @@ class SOLO(GridSegmentor):
             deformable=node.DEFORM_IN_INSTANCE,
             modulated=node.DEFORM_MODULATED,
             prior_prob=node.PRIOR_PROB,
+            drop_prob=node.DROP_BLOCK.PROB,
+            drop_size=node.DROP_BLOCK.SIZE,
         )
         test_nms = build_instance_nms(node.NMS, NMS_INPUTS)
-        return {**common, **cls.grid_options(node), "head": head, "test_nms": test_nms}
+        semantic_head = build_semantic_auxiliary(
+            shapes, node.IN_FEATURES[0], node.NUM_CLASSES, node.LOSS.SEM_SEG_WEIGHT
+        )
+        return {
+            **common,
+            **cls.grid_options(node),
+            "head": head,
+            "test_nms": test_nms,
+            "semantic_head": semantic_head,
+        }
 
     def predict(self, images: Tensor) -> Predictions:
         """Return class logits, and what masks are made from, of a normalized, padded batch (N, C, T_h, T_w)."""
-        features = self.backbone(images)
+        return self.predict_from(self.backbone(images))
+
+    def predict_from(self, features: dict[str, Tensor]) -> Predictions:
+        """Return the same from the features of the backbone."""
         return self.ins_head([features[f] for f in self.instance_in_features])
 
     def _input_size(self, predictions: Predictions) -> tuple[int, int]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..ground_truth import check_classes
-from ..solov2.targets import assign_cells, classes_of, images_of_instances, last_claims
+from ..ground_truth import check_class_range, class_range
+from ..solov2.targets import assign_cells, classes_of, count_groups, images_of_instances, last_claims
 from .ground_truth import GroundTruth
 
 
@@ -47,7 +47,7 @@ def build_targets(
     scale_ranges: Sequence[tuple[float, float]],
     sigma: float,
 ) -> SOLOTargets:
-    """Return the targets of a batch of N images.
+    """Return the targets of a batch of N images, with three reads on the host.
 
     Args:
         ground_truth: Boxes, classes and masks of the batch.
@@ -61,7 +61,6 @@ def build_targets(
         DataError: A class is outside 0..K-1.
     """
     gt_classes = torch.cat(ground_truth.classes)
-    check_classes(gt_classes, num_classes, "MODEL.SOLO.NUM_CLASSES")
     instances, cells = assign_cells(
         torch.cat(ground_truth.boxes),
         ground_truth.areas,
@@ -87,13 +86,15 @@ def build_targets(
     levels = torch.bucketize(found, num_images * ends, right=True)
     in_level = found - num_images * (ends - sizes)[levels]
     groups = levels * num_images + in_level // sizes[levels]
-    counts = torch.bincount(groups, minlength=num_levels * num_images).view(num_levels, num_images)
+    figures = (class_range(gt_classes), count_groups(groups, num_levels * num_images))
+    lowest, highest, *counts = torch.cat(figures).tolist()
+    check_class_range(lowest, highest, num_classes, "MODEL.SOLO.NUM_CLASSES")
     classes = classes_of(owners, gt_classes, num_classes).split(num_positions)
     return SOLOTargets(
         classes=[x.view(num_images, s, s) for x, s in zip(classes, num_grids, strict=True)],
         num_positive=len(found),
         cells=in_level % sizes[levels],
         mask_rows=ground_truth.rows[levels, owners[found]],
-        counts=counts.tolist(),
+        counts=[counts[i * num_images : (i + 1) * num_images] for i in range(num_levels)],
         masks=ground_truth.masks,
     )

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from ...ops.levels import resize_levels
-from ..layers import TOWER_DEFORMABLE, TOWER_NORMS, conv_tower
+from ..layers import TOWER_DEFORMABLE, TOWER_NORMS, DropBlock, conv_tower
 from ..option_checks import check_at_least, check_choice, check_groups, check_length
 
 
@@ -29,6 +29,8 @@ class GridHead(nn.Module):
         modulated: bool,
         norm: str = "GN",
         deformable: str = "none",
+        drop_prob: float = 0.0,
+        drop_size: int = 3,
     ) -> None:
         """
         Args:
@@ -43,6 +45,8 @@ class GridHead(nn.Module):
             norm: "GN" (32 groups) or "none".
             deformable: Which convolutions of each tower are deformable: "none", "last" or "all".
             modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
+            drop_prob: Share of a tower's output that DropBlock zeroes in training; 0 for none.
+            drop_size: Side of a zeroed block, cells or pixels.
 
         Raises:
             ConfigError: An argument is out of range, or the numbers of levels differ.
@@ -68,6 +72,8 @@ class GridHead(nn.Module):
             modulated=modulated,
         )
         self.cate_tower = self.make_tower(in_channels)
+        # Behind each tower. Source: Ghiasi et al., arXiv 1810.12890.
+        self.drop_block = DropBlock(drop_prob, drop_size) if drop_prob > 0 else nn.Identity()
 
     def resize(self, features: list[Tensor]) -> list[Tensor]:
         """Return the feature maps (N, C, Hi, Wi) at ``level_strides``."""

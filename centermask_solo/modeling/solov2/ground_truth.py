@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from detectron2.structures import Instances
 from torch import Tensor
@@ -56,7 +57,7 @@ def convert_ground_truth(gt_instances: list[Instances], map_size: tuple[int, int
     Raises:
         DataError: Masks are missing.
     """
-    chunks = chain.from_iterable(mask_chunks(x, torch.arange(len(x), device=device)) for x in gt_instances)
+    chunks = chain.from_iterable(mask_chunks(x, range(len(x)), device) for x in gt_instances)
     return GroundTruth(
         boxes=[x.gt_boxes.tensor.to(device) for x in gt_instances],
         classes=[x.gt_classes.to(device, torch.int64) for x in gt_instances],
@@ -140,22 +141,30 @@ def quarter_masks(masks: Tensor) -> Tensor:
 class _Taps(NamedTuple):
     """The two source pixels that each output pixel of an axis reads: ascending int64 indices, and int32 weights."""
 
+    first: np.ndarray
+    last: np.ndarray
+    first_weights: np.ndarray
+    last_weights: np.ndarray
+
+    def part(self, which: slice, device: torch.device) -> _TapTensors:
+        """Return the taps of some output pixels on a device, which does not wait for them."""
+        return _TapTensors(*(torch.from_numpy(x[which]).to(device, non_blocking=True) for x in self))
+
+    def reached_by(self, source: slice) -> slice:
+        """Return the output pixels that read any of the source pixels."""
+        return slice(int(self.last.searchsorted(source.start)), int(self.first.searchsorted(source.stop)))
+
+
+class _TapTensors(NamedTuple):
+    """:class:`_Taps` on a device."""
+
     first: Tensor
     last: Tensor
     first_weights: Tensor
     last_weights: Tensor
 
-    def part(self, which: slice, device: torch.device) -> _Taps:
-        """Return the taps of some output pixels on a device."""
-        return _Taps(*(x[which].to(device) for x in self))
 
-    def reached_by(self, source: slice) -> slice:
-        """Return the output pixels that read any of the source pixels."""
-        start, stop = torch.searchsorted(self.last, source.start), torch.searchsorted(self.first, source.stop)
-        return slice(int(start), int(stop))
-
-
-def _quarter_window(pixels: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
+def _quarter_window(pixels: Tensor, rows: _TapTensors, columns: _TapTensors) -> Tensor:
     """Return the output pixels with these taps, (m, rows, columns) bool, of masks (m, h, w) uint8."""
 
     def horizontal(indices: Tensor) -> Tensor:
@@ -171,13 +180,11 @@ def _quarter_window(pixels: Tensor, rows: _Taps, columns: _Taps) -> Tensor:
 def _resize_taps(size: int) -> _Taps:
     """Return the source pixels of an axis reduced by 4, with weights of 2048."""
     reduced = int(size / MASK_STRIDE + 0.5)
-    position = torch.arange(reduced, dtype=torch.float64) + 0.5
-    position = (position * (size / max(reduced, 1)) - 0.5).float()
-    first = position.floor()
-    fraction = position - first
-    index = first.long()
-    outside = (index < 0) | (index >= size - 1)
-    fraction = torch.where(outside, torch.zeros_like(fraction), fraction)
-    index = index.clamp(0, max(size - 1, 0))
-    weights = ((1 - fraction) * 2048).round().int(), (fraction * 2048).round().int()
-    return _Taps(index, (index + 1).clamp(max=max(size - 1, 0)), *weights)
+    position = ((np.arange(reduced) + 0.5) * (size / max(reduced, 1)) - 0.5).astype(np.float32)
+    first = np.floor(position)
+    index = first.astype(np.int64)
+    is_outside = (index < 0) | (index >= size - 1)
+    fraction = np.where(is_outside, np.float32(0), position - first)
+    index = index.clip(0, max(size - 1, 0))
+    weights = (np.rint(x * np.float32(2048)).astype(np.int32) for x in (np.float32(1) - fraction, fraction))
+    return _Taps(index, (index + 1).clip(max=max(size - 1, 0)), *weights)

@@ -100,8 +100,8 @@ class SOLOv2InstanceHead(GridHead):
         for level, size in zip(self.resize(features), self.num_grids, strict=True):
             # Coordinates are appended before resizing, as the published weights expect.
             cells = F.interpolate(append_coordinates(level), (size, size), mode="bilinear", align_corners=False)
-            kernels.append(self.kernel_pred(self.kernel_tower(cells)))
-            class_logits.append(self.cate_pred(self.cate_tower(cells[:, : level.shape[1]])))
+            kernels.append(self.kernel_pred(self.drop_block(self.kernel_tower(cells))))
+            class_logits.append(self.cate_pred(self.drop_block(self.cate_tower(cells[:, : level.shape[1]]))))
         return class_logits, kernels
 
 

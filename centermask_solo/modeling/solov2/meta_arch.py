@@ -16,6 +16,7 @@ from ...ops.levels import flatten_levels
 from ..detections import Detections
 from ..instance_nms import build_instance_nms
 from ..option_checks import select_shapes
+from ..semantic import build_semantic_auxiliary
 from .decode import decode_batch
 from .fixed_decode import detect_cells
 from .full_masks import decode_full_masks, in_float32, mask_probabilities
@@ -70,6 +71,9 @@ class SOLOv2(GridSegmentor):
         return {
             **common,
             **cls.grid_options(node),
+            "semantic_head": build_semantic_auxiliary(
+                shapes, node.IN_FEATURES[0], node.NUM_CLASSES, node.LOSS.SEM_SEG_WEIGHT
+            ),
             "instance_head": SOLOv2InstanceHead(
                 in_channels=levels[0].channels,
                 in_strides=[s.stride for s in levels],
@@ -83,6 +87,8 @@ class SOLOv2(GridSegmentor):
                 deformable=node.DEFORM_IN_INSTANCE,
                 modulated=modulated,
                 prior_prob=node.PRIOR_PROB,
+                drop_prob=node.DROP_BLOCK.PROB,
+                drop_size=node.DROP_BLOCK.SIZE,
             ),
             "mask_head": SOLOv2MaskHead(
                 in_channels=mask_levels[0].channels,
@@ -99,10 +105,10 @@ class SOLOv2(GridSegmentor):
 
     def predict(self, images: Tensor) -> SOLOv2Predictions:
         """Return class logits, kernels and mask features of a normalized, padded batch (N, C, T_h, T_w)."""
-        return self.predict_instances(self.backbone(images))
+        return self.predict_from(self.backbone(images))
 
-    def predict_instances(self, features: dict[str, Tensor]) -> SOLOv2Predictions:
-        """Return class logits, kernels and mask features from the backbone's feature maps by name."""
+    def predict_from(self, features: dict[str, Tensor]) -> SOLOv2Predictions:
+        """Return the same from the features of the backbone."""
         class_logits, kernels = self.ins_head([features[f] for f in self.instance_in_features])
         mask_features = self.mask_head([features[f] for f in self.mask_in_features])
         return SOLOv2Predictions(class_logits, kernels, mask_features)

@@ -13,12 +13,12 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ...structures.rle_masks import ALLOW_RLE, MAX_MASK_BYTES
+from ...structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES
 from ...utils.errors import ConfigError, DataError
 from ..option_checks import check_groups, select_shapes
 from .heads import SOLOv2Predictions
 from .meta_arch import SOLOv2
-from .semantic import semantic_loss, semantic_map
+from .sem_seg import sem_seg_loss, sem_seg_map
 from .targets import SOLOv2Targets
 
 
@@ -111,10 +111,9 @@ class PanopticSOLOv2(SOLOv2):
         """The config node with the options of the instances, for messages."""
         return "MODEL.SOLOV2"
 
-    def predict(self, images: Tensor) -> PanopticPredictions:  # type: ignore[override]
-        """Return SOLOv2's outputs and semantic logits of a normalized, padded batch (N, C, T_h, T_w)."""
-        features = self.backbone(images)
-        return PanopticPredictions(*self.predict_instances(features), self.sem_seg_head.layers(features))
+    def predict_from(self, features: dict[str, Tensor]) -> PanopticPredictions:  # type: ignore[override]
+        """Return SOLOv2's outputs and semantic logits from the features of the backbone."""
+        return PanopticPredictions(*super().predict_from(features), self.sem_seg_head.layers(features))
 
     def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, ...]:
         """Return the instances of each image and the padded semantic labels of the batch, (N, T_h, T_w) int64.
@@ -169,7 +168,7 @@ class PanopticSOLOv2(SOLOv2):
     ) -> dict[str, Tensor]:
         """Return SOLOv2's losses and ``loss_sem_seg``: weighted float32 scalars."""
         head = self.sem_seg_head
-        loss = semantic_loss(predictions.sem_seg_logits, targets.sem_seg, head.common_stride, head.ignore_value)
+        loss = sem_seg_loss(predictions.sem_seg_logits, targets.sem_seg, head.common_stride, head.ignore_value)
         instances = super().losses(_of_instances(predictions), targets.instances)
         return {**instances, "loss_sem_seg": head.loss_weight * loss}
 
@@ -189,12 +188,12 @@ class PanopticSOLOv2(SOLOv2):
     ) -> list[dict[str, Any]]:
         """Return the output of each image, with ``sem_seg`` and ``panoptic_seg`` beside ``instances``.
 
-        ``sem_seg`` has the logits, (C, H, W) float32; where the input allows run-length codes and these would take more
-        than 256 MiB, it is a :class:`~centermask_solo.structures.label_map.LabelMap`.
+        ``sem_seg`` has the logits, (C, H, W) float32; where the input asks for other masks than dense ones and these
+        would take more than 256 MiB, it is a :class:`~centermask_solo.structures.label_map.LabelMap`.
         """
         results = super().outputs(found, inputs, predictions, image_sizes)
         for result, x, logits, size in zip(results, inputs, predictions.sem_seg_logits, image_sizes, strict=True):
-            max_bytes = MAX_MASK_BYTES if x.get(ALLOW_RLE, False) else math.inf
+            max_bytes = math.inf if x.get(MASK_FORMAT, "dense") == "dense" else MAX_MASK_BYTES
             result |= self._segment(result["instances"], logits, size, max_bytes)
         return results
 
@@ -202,7 +201,7 @@ class PanopticSOLOv2(SOLOv2):
         self, instances: Instances, logits: Tensor, image_size: tuple[int, int], max_bytes: float
     ) -> dict[str, Any]:
         """Return ``sem_seg`` and ``panoptic_seg`` of one image, from its instances and semantic logits."""
-        sem_seg, labels = semantic_map(
+        sem_seg, labels = sem_seg_map(
             logits, self.sem_seg_head.common_stride, image_size, instances.image_size, max_bytes=max_bytes
         )
         panoptic = combine_semantic_and_instance_outputs(

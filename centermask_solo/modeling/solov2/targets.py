@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...ops.levels import split_levels
-from ..ground_truth import check_classes
+from ..ground_truth import check_class_range, class_range, rows_on
 from .ground_truth import MASK_STRIDE, GroundTruth
 
 
@@ -132,12 +132,14 @@ def classes_of(owners: Tensor, gt_classes: Tensor, background: int) -> Tensor:
     return torch.cat((gt_classes, gt_classes.new_full((1,), background)))[owners]  # -1 is the entry at the end
 
 
+def count_groups(groups: Tensor, num_groups: int) -> Tensor:
+    """Return how often each group occurs in ``groups`` (R,) int64, (num_groups,) int64; ``bincount`` would wait."""
+    return groups.new_zeros(num_groups).scatter_add_(0, groups, torch.ones_like(groups))
+
+
 def images_of_instances(boxes: Sequence[Tensor]) -> Tensor:
     """Return the image of each instance of a batch, (M,) int64, from the boxes of each image."""
-    device = boxes[0].device
-    counts = torch.tensor([len(x) for x in boxes], device=device)
-    images = torch.arange(len(boxes), device=device)
-    return images.repeat_interleave(counts, output_size=sum(len(x) for x in boxes))
+    return rows_on(boxes[0].device, [i for i, x in enumerate(boxes) for _ in range(len(x))])
 
 
 def build_targets(
@@ -148,7 +150,7 @@ def build_targets(
     scale_ranges: Sequence[tuple[float, float]],
     sigma: float,
 ) -> SOLOv2Targets:
-    """Return the targets of a batch of N images.
+    """Return the targets of a batch of N images, with two reads on the host.
 
     Args:
         ground_truth: Boxes, classes and masks of the batch.
@@ -161,7 +163,6 @@ def build_targets(
         DataError: A class is outside 0..K-1.
     """
     gt_classes, masks = torch.cat(ground_truth.classes), ground_truth.masks.reduced
-    check_classes(gt_classes, num_classes, "MODEL.SOLOV2.NUM_CLASSES")
     num_images, num_cells = len(ground_truth.boxes), sum(s * s for s in num_grids)
     instances, cells = assign_cells(
         torch.cat(ground_truth.boxes),
@@ -176,9 +177,10 @@ def build_targets(
     owners = last_claims(instances, images * num_cells + cells, num_images * num_cells)
     cell_classes = classes_of(owners, gt_classes, num_classes)
 
-    # One transfer to the host for all counts.
-    counts = torch.cat(((cell_classes != num_classes).sum()[None], torch.bincount(images, minlength=num_images)))
-    num_positive, *terms_per_image = counts.tolist()
+    # One transfer to the host for all figures.
+    figures = (class_range(gt_classes), (owners >= 0).sum()[None], count_groups(images, num_images))
+    lowest, highest, num_positive, *terms_per_image = torch.cat(figures).tolist()
+    check_class_range(lowest, highest, num_classes, "MODEL.SOLOV2.NUM_CLASSES")
     levels = split_levels(cell_classes.view(num_images, num_cells), [(s, s) for s in num_grids])
     return SOLOv2Targets(
         classes=[x.reshape(num_images, s, s) for x, s in zip(levels, num_grids, strict=True)],

@@ -1,6 +1,6 @@
 """YOLACT and YOLACT++: instance masks as combinations of prototypes."""
 
-from .heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTPredictions, YOLACTProtonet, YOLACTSemSegHead
+from .heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTPredictions, YOLACTProtonet
 from .meta_arch import YOLACT
 
 __all__ = [
@@ -9,5 +9,4 @@ __all__ = [
     "YOLACTMaskIoUHead",
     "YOLACTPredictions",
     "YOLACTProtonet",
-    "YOLACTSemSegHead",
 ]

@@ -9,8 +9,9 @@ from detectron2.modeling import Backbone
 
 from ..instance_nms import build_instance_nms
 from ..option_checks import select_shapes
+from ..semantic import SemanticHead
 from .anchors import level_shapes
-from .heads import KEY, YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
+from .heads import KEY, YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet
 from .losses import LossWeights
 from .targets import TargetOptions
 
@@ -29,6 +30,9 @@ def arguments_from_config(cfg: CfgNode, backbone: Backbone) -> dict[str, Any]:
     channels = proto.channels
     sizes, ratios = cfg.MODEL.ANCHOR_GENERATOR.SIZES, cfg.MODEL.ANCHOR_GENERATOR.ASPECT_RATIOS
     anchor_shapes = level_shapes(sizes, ratios, len(node.IN_FEATURES), square=node.SQUARE_ANCHORS)
+    sem_seg_head = None
+    if node.LOSS.SEM_SEG_WEIGHT > 0:
+        sem_seg_head = SemanticHead(in_channels=channels, num_classes=node.NUM_CLASSES)
     return {
         "protonet": YOLACTProtonet(in_channels=channels, num_prototypes=node.NUM_PROTOTYPES, channels=channels),
         "head": YOLACTHead(
@@ -37,7 +41,7 @@ def arguments_from_config(cfg: CfgNode, backbone: Backbone) -> dict[str, Any]:
             num_anchors=anchor_shapes.shape[1],
             num_prototypes=node.NUM_PROTOTYPES,
         ),
-        "sem_seg_head": YOLACTSemSegHead(in_channels=channels, num_classes=node.NUM_CLASSES),
+        "sem_seg_head": sem_seg_head,
         "mask_iou_head": YOLACTMaskIoUHead(num_classes=node.NUM_CLASSES) if node.MASK_IOU.ENABLED else None,
         "head_in_features": node.IN_FEATURES,
         "proto_in_feature": node.PROTO_FEATURE,

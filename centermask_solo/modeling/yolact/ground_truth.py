@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ...ops.masks import reduce_masks
 from ...utils.errors import DataError
-from ..ground_truth import mask_chunks
+from ..ground_truth import mask_chunks, rows_on
 from .decode import frame_of
 from .matching import Objects
 
@@ -52,38 +53,51 @@ def convert_ground_truth(
         DataError: Masks are missing or were reduced to other sizes.
     """
     objects, masks, sem_seg_masks = [], [], []
-    for x in gt_instances:
-        boxes = x.gt_boxes.tensor.to(device).float()
+    for x, is_crowd in zip(gt_instances, _crowd_flags(gt_instances), strict=True):
+        boxes = x.gt_boxes.tensor.to(device, non_blocking=True).float()
         boxes = boxes / frame_of(x.image_size, boxes)
-        classes = x.gt_classes.to(device, torch.int64)
-        crowd = x.gt_is_crowd.to(device).bool() if x.has("gt_is_crowd") else torch.zeros_like(classes).bool()
-        objects.append(Objects(boxes[~crowd], classes[~crowd], boxes[crowd]))
-        kept = (~crowd).nonzero()[:, 0]
-        small, smallest = _reduced_masks(x, kept, input_size, proto_size, sem_seg_size)
+        classes = x.gt_classes.to(device, torch.int64, non_blocking=True)
+        kept = [i for i, flag in enumerate(is_crowd) if not flag]
+        crowds = [i for i, flag in enumerate(is_crowd) if flag]
+        rows = rows_on(device, kept)
+        objects.append(Objects(boxes[rows], classes[rows], boxes[rows_on(device, crowds)]))
+        small, smallest = _reduced_masks(x, kept, input_size, proto_size, sem_seg_size, device)
         masks.append(small)
         sem_seg_masks.append(smallest)
     return GroundTruth(objects, torch.cat(masks), torch.cat(sem_seg_masks))
 
 
+def _crowd_flags(gt_instances: list[Instances]) -> list[list[bool]]:
+    """Return which instances of each image are crowds, from one read, which on a GPU waits."""
+    numbers = [len(x) for x in gt_instances]
+    if not any(x.has("gt_is_crowd") for x in gt_instances):
+        return [[False] * n for n in numbers]
+    flags = [x.gt_is_crowd if x.has("gt_is_crowd") else torch.zeros_like(x.gt_classes) for x in gt_instances]
+    on_host: list[bool] = torch.cat([x.bool() for x in flags]).tolist()
+    ends = list(accumulate(numbers))
+    return [on_host[end - n : end] for n, end in zip(numbers, ends, strict=True)]
+
+
 def _reduced_masks(
     instances: Instances,
-    kept: Tensor,
+    kept: list[int],
     input_size: tuple[int, int],
     proto_size: tuple[int, int],
     sem_seg_size: tuple[int, int],
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Return the masks of the rows ``kept`` of one image at both sizes, on the device of ``kept``."""
+    """Return the masks of the rows ``kept`` of one image at both sizes, on ``device``."""
     sizes = (proto_size, sem_seg_size)
-    small, smallest = (torch.zeros(len(kept), *size, dtype=torch.bool, device=kept.device) for size in sizes)
+    small, smallest = (torch.zeros(len(kept), *size, dtype=torch.bool, device=device) for size in sizes)
     if len(kept) and instances.has("gt_prototype_masks") and instances.has("gt_sem_seg_masks"):
         given = (instances.gt_prototype_masks, instances.gt_sem_seg_masks)
         found = tuple(tuple(x.shape[1:]) for x in given)
         if found != sizes:
             raise DataError(f"gt_prototype_masks and gt_sem_seg_masks have sizes {found}, but the model needs {sizes}")
-        small, smallest = (x.to(kept.device)[kept].bool() for x in given)
+        small, smallest = (x.to(device, non_blocking=True)[rows_on(device, kept)].bool() for x in given)
         return small, smallest
     start = 0
-    for chunk in mask_chunks(instances, kept):
+    for chunk in mask_chunks(instances, kept, device):
         full = reduce_masks(chunk, input_size)  # a no-op if the loader has resized the image
         rows = slice(start, start + len(full))
         small[rows], smallest[rows] = reduce_masks(full, proto_size), reduce_masks(full, sem_seg_size)

@@ -113,27 +113,6 @@ class YOLACTHead(nn.Module):
         return rows.reshape(rows.shape[0], -1, rows.shape[2] // self.num_anchors)
 
 
-class YOLACTSemSegHead(nn.Module):
-    """Class logits of every pixel of a feature map, for a loss that improves the features; only used in training.
-
-    Source: YOLACT (arXiv 1904.02689), section 5.
-    """
-
-    def __init__(self, *, in_channels: int, num_classes: int) -> None:
-        """
-        Args:
-            in_channels: Number of channels of the feature map.
-            num_classes: Number of foreground classes K.
-        """
-        super().__init__()
-        self.predictor = nn.Conv2d(in_channels, num_classes, 1)
-        init_conv_xavier_(self.predictor)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Return the logits, (N, K, Hi, Wi), from ``feature`` (N, C, Hi, Wi)."""
-        return self.predictor(feature)
-
-
 class YOLACTMaskIoUHead(nn.Module):
     """Predicts the IoU of a mask with the ground truth from the mask alone.
 

@@ -1,6 +1,6 @@
 """The losses of YOLACT: means in float32 also under autocast, not weighted.
 
-All but :func:`sem_seg_loss` are sums over their terms divided by the number of positive anchors in the batch.
+They are sums over their terms divided by the number of positive anchors in the batch.
 """
 
 from __future__ import annotations
@@ -85,20 +85,6 @@ def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTarg
             losses = F.binary_cross_entropy_with_logits(logits[inside], gt_pixels.float(), reduction="none")
             total = total + (losses * pixel_weights).sum()
     return _per_positive(total, targets)
-
-
-def sem_seg_loss(sem_seg_logits: Tensor, targets: YOLACTTargets) -> Tensor:
-    """Return the binary cross entropy of all classes and pixels: a mean over images and pixels, a sum over classes.
-
-    Args:
-        sem_seg_logits: (N, K, Hi, Wi).
-        targets: Targets of the batch.
-    """
-    logits = sem_seg_logits.float()
-    # Written out to avoid float targets: softplus(x) - x = softplus(-x) where the class is, softplus(x) elsewhere.
-    losses = F.softplus(torch.where(targets.sem_seg, -logits, logits))
-    num_images, _, height, width = logits.shape
-    return losses.sum() / (height * width) / num_images
 
 
 class MaskIoUTerms(NamedTuple):

@@ -18,12 +18,13 @@ from ...utils.errors import ConfigError
 from ..detections import Detections
 from ..instance_segmentor import InstanceSegmentor
 from ..option_checks import check_at_least
+from ..semantic import SemanticHead, semantic_loss
 from .anchors import grid_anchors
 from .arguments import arguments_from_config
 from .decode import MASK_THRESH, Candidates, decode_batch, decode_full_masks, frame_of, mask_probabilities
 from .ground_truth import convert_ground_truth
-from .heads import KEY, YOLACTHead, YOLACTMaskIoUHead, YOLACTPredictions, YOLACTProtonet, YOLACTSemSegHead
-from .losses import LossWeights, box_loss, class_loss, mask_iou_loss, mask_iou_terms, mask_loss, sem_seg_loss
+from .heads import KEY, YOLACTHead, YOLACTMaskIoUHead, YOLACTPredictions, YOLACTProtonet
+from .losses import LossWeights, box_loss, class_loss, mask_iou_loss, mask_iou_terms, mask_loss
 from .slots import detect_slots, frames_of, mask_slots
 from .targets import TargetOptions, YOLACTTargets, build_targets, reduced_sizes
 
@@ -46,7 +47,7 @@ class YOLACT(InstanceSegmentor):
         *,
         protonet: YOLACTProtonet,
         head: YOLACTHead,
-        sem_seg_head: YOLACTSemSegHead,
+        sem_seg_head: SemanticHead | None,
         mask_iou_head: YOLACTMaskIoUHead | None = None,
         head_in_features: Sequence[str],
         proto_in_feature: str,
@@ -62,7 +63,7 @@ class YOLACT(InstanceSegmentor):
         Args:
             protonet: Computes the prototypes from one level of the backbone's pyramid.
             head: Computes class logits, box deltas and mask coefficients from several levels.
-            sem_seg_head: Computes class logits of pixels, in training.
+            sem_seg_head: Computes class logits of pixels, in training; None for no such loss.
             mask_iou_head: Predicts the IoU of masks (YOLACT++); None for YOLACT.
             head_in_features: Names of the levels of ``head``, finest first.
             proto_in_feature: Name of the level of ``protonet`` and ``sem_seg_head``.
@@ -114,7 +115,10 @@ class YOLACT(InstanceSegmentor):
     def predict_for_training(self, images: Tensor) -> YOLACTPredictions:
         """Return the result of :meth:`predict` with semantic segmentation."""
         features = self.backbone(images)
-        return self._predict(features)._replace(sem_seg_logits=self.sem_seg_head(features[self.proto_in_feature]))
+        predictions = self._predict(features)
+        if self.sem_seg_head is None:
+            return predictions
+        return predictions._replace(sem_seg_logits=self.sem_seg_head(features[self.proto_in_feature]))
 
     def _predict(self, features: dict[str, Tensor]) -> YOLACTPredictions:
         """Return what the heads compute from the backbone's features."""
@@ -144,12 +148,12 @@ class YOLACT(InstanceSegmentor):
         )
 
     def losses(self, predictions: YOLACTPredictions, targets: YOLACTTargets) -> dict[str, Tensor]:
-        """Return ``loss_box``, ``loss_class``, ``loss_mask``, ``loss_sem_seg`` and, with its head, ``loss_mask_iou``.
+        """Return ``loss_box``, ``loss_class``, ``loss_mask``; with their heads ``loss_sem_seg`` and ``loss_mask_iou``.
 
         Weighted float32 scalars.
         """
         logits, deltas, coefficients, prototypes, anchors, sem_seg_logits = predictions
-        if sem_seg_logits is None:
+        if sem_seg_logits is None and self.sem_seg_head is not None:
             raise ValueError("losses need the predictions of predict_for_training, which have sem_seg_logits")
         if has_event_storage():
             get_event_storage().put_scalar("yolact/num_positive_anchors", len(targets.anchors))
@@ -158,8 +162,9 @@ class YOLACT(InstanceSegmentor):
             "loss_box": weights.box * box_loss(deltas, anchors, targets, self.box_transform),
             "loss_class": weights.classes * class_loss(logits, targets),
             "loss_mask": weights.mask * mask_loss(coefficients, prototypes, targets),
-            "loss_sem_seg": weights.sem_seg * sem_seg_loss(sem_seg_logits, targets),
         }
+        if sem_seg_logits is not None:
+            losses["loss_sem_seg"] = weights.sem_seg * semantic_loss(sem_seg_logits, targets.sem_seg)
         if self.mask_iou_head is not None:
             terms = mask_iou_terms(coefficients, prototypes, targets, self.mask_iou_min_area)
             pred_ious = self.mask_iou_head(terms.masks, targets.classes[terms.instances])

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ...utils.errors import ConfigError
-from ..ground_truth import check_classes
+from ..ground_truth import check_class_range, class_range, rows_on
 from ..option_checks import check_at_least
+from ..semantic import unite_classes
 from .ground_truth import GroundTruth
-from .matching import match_anchors
+from .matching import FIRST_EFFORT, match_anchors
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class YOLACTTargets(NamedTuple):
     sem_seg: Tensor
 
 
-def mine_negatives(class_logits: Tensor, labels: Tensor, ratio: int) -> Tensor:
+def mine_negatives(class_logits: Tensor, labels: Tensor, ratio: int, most_positives: int) -> Tensor:
     """Return the hardest background anchors, (N, R) bool: ``ratio`` per positive anchor of their image.
 
     The lower its probability of being background, the harder an anchor is.
@@ -83,6 +84,7 @@ def mine_negatives(class_logits: Tensor, labels: Tensor, ratio: int) -> Tensor:
         class_logits: (N, R, K + 1), background first.
         labels: (N, R) int64, as in :class:`Matches`.
         ratio: Negatives per positive; an image that has fewer uses all.
+        most_positives: The largest number of positive anchors of an image.
 
     Source: YOLACT (arXiv 1904.02689), section 4, after SSD.
     Differs: one log-sum-exp per row. The published code subtracts the maximum of the whole batch instead, which loses
@@ -92,28 +94,13 @@ def mine_negatives(class_logits: Tensor, labels: Tensor, ratio: int) -> Tensor:
     hardness = logits.logsumexp(dim=2) - logits[:, :, 0]
     # A NaN ranks first, so that it reaches the loss and is noticed.
     hardness = torch.where(labels == 0, hardness.nan_to_num(nan=torch.inf), -torch.inf)
-    num_negatives = (ratio * (labels > 0).sum(dim=1)).clamp(max=labels.shape[1] - 1)
-    k = int(num_negatives.max())
+    most = labels.shape[1] - 1
+    num_negatives = (ratio * (labels > 0).sum(dim=1)).clamp(max=most)
+    k = min(ratio * most_positives, most)
     columns = hardness.topk(k, dim=1).indices
     chosen = torch.arange(k, device=labels.device) < num_negatives[:, None]
     negatives = torch.zeros_like(labels, dtype=torch.bool).scatter_(1, columns, chosen)
     return negatives & (labels == 0)
-
-
-def sem_seg_targets(masks: Tensor, images: Tensor, classes: Tensor, num_images: int, num_classes: int) -> Tensor:
-    """Return the pixels of each class in each image, (N, K, Hi, Wi) bool: the union of its objects' masks.
-
-    Args:
-        masks: (M, Hi, Wi) bool.
-        images: (M,) int64, image of each mask.
-        classes: (M,) int64.
-        num_images: N.
-        num_classes: K.
-    """
-    size = masks.shape[1:]
-    counts = torch.zeros(num_images * num_classes, *size, dtype=torch.int16, device=masks.device)
-    counts.index_add_(0, images * num_classes + classes, masks.to(torch.int16))
-    return (counts > 0).view(num_images, num_classes, *size)
 
 
 def sample_terms(num_positives: Sequence[int], limit: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
@@ -154,7 +141,7 @@ def reduced_sizes(input_size: int, stride: int = 8) -> tuple[tuple[int, int], tu
 def build_targets(
     class_logits: Tensor, anchors: Tensor, ground_truth: GroundTruth, options: TargetOptions
 ) -> YOLACTTargets:
-    """Return the targets of a batch of N images.
+    """Return the targets of a batch of N images; the host reads once, unless many objects share their anchors.
 
     Args:
         class_logits: (N, R, K + 1), for mining negatives.
@@ -167,28 +154,32 @@ def build_targets(
     """
     objects, device, num_classes = ground_truth.objects, class_logits.device, class_logits.shape[2] - 1
     classes = torch.cat([x.classes for x in objects])
-    check_classes(classes, num_classes, "MODEL.YOLACT.NUM_CLASSES")
-
-    # Anchors: match each image, then count objects through the batch.
-    numbers = torch.tensor([len(x.boxes) for x in objects], device=device)
-    first = numbers.cumsum(0) - numbers
     thresholds = {k: getattr(options, k) for k in ("positive_iou", "negative_iou", "crowd_ioa")}
-    matches = [match_anchors(anchors.float(), x, **thresholds) for x in objects]  # float64 in such a model
-    labels = torch.stack([m.labels for m in matches])
-    instances = torch.stack([m.instances for m in matches]) + first[:, None]
-    images, positives = (labels > 0).nonzero(as_tuple=True)
+
+    # Anchors: match them, with more effort if it was not enough. The host reads all that it needs at once.
+    effort = FIRST_EFFORT
+    while True:
+        matches = match_anchors(anchors.float(), objects, **thresholds, effort=effort)  # float64 in such a model
+        is_positive = matches.labels > 0
+        figures = torch.cat([class_range(classes), matches.is_complete[None].long(), is_positive.sum(dim=1)])
+        lowest, highest, is_complete, *num_positives = figures.tolist()
+        check_class_range(lowest, highest, num_classes, "MODEL.YOLACT.NUM_CLASSES")
+        if is_complete:
+            break
+        effort *= 4
+    positives = _places(is_positive.flatten(), sum(num_positives))
+    images, own_anchors = positives // len(anchors), positives % len(anchors)
 
     # Masks: sample terms among the positives, unite the objects of each class.
-    num_positives = images.bincount(minlength=len(objects)).tolist()
     mask_terms, mask_weights, terms_per_image = sample_terms(num_positives, options.masks_to_train, device)
-    images_of_objects = torch.arange(len(objects), device=device).repeat_interleave(numbers, output_size=len(classes))
-    sem_seg = sem_seg_targets(ground_truth.sem_seg_masks, images_of_objects, classes, len(objects), num_classes)
+    images_of_objects = rows_on(device, [i for i, x in enumerate(objects) for _ in range(len(x.boxes))])
+    sem_seg = unite_classes(ground_truth.sem_seg_masks, images_of_objects, classes, len(objects), num_classes)
     return YOLACTTargets(
-        labels=labels,
+        labels=matches.labels,
         images=images,
-        anchors=positives,
-        instances=instances[images, positives],
-        negatives=mine_negatives(class_logits, labels, options.ohem_ratio),
+        anchors=own_anchors,
+        instances=matches.instances.flatten()[positives],
+        negatives=mine_negatives(class_logits, matches.labels, options.ohem_ratio, max(num_positives)),
         mask_terms=mask_terms,
         mask_weights=mask_weights,
         terms_per_image=terms_per_image,
@@ -197,3 +188,10 @@ def build_targets(
         masks=ground_truth.masks,
         sem_seg=sem_seg,
     )
+
+
+def _places(flags: Tensor, total: int) -> Tensor:
+    """Return where ``flags`` (R,) bool are set, (total,) int64, ascending; their number need not be read."""
+    ranks = torch.where(flags, flags.cumsum(0) - 1, total)
+    places = ranks.new_empty(total + 1)
+    return places.scatter_(0, ranks, torch.arange(len(flags), device=flags.device))[:total]

@@ -129,6 +129,21 @@ def mobilenetv2(prefix=""):
     return {prefix + key: shape for key, shape in shapes.items()}
 
 
+def resnet_d_shapes():
+    """timm's resnet50d: a stem of three convolutions, and pooling ahead of the shortcuts."""
+    shapes = {}
+    for key, shape in torchvision_shapes("resnet50").items():
+        block, shifts, part = key.partition("downsample.")
+        shapes[f"{block}{shifts}{int(part[0]) + 1}{part[1:]}" if shifts else key] = shape
+    del shapes["conv1.weight"]
+    for place, c_out, c_in in ((0, 32, 3), (3, 32, 32), (6, 64, 32)):
+        shapes[f"conv1.{place}.weight"] = (c_out, c_in, 3, 3)
+        if place < 6:
+            norm = {f"conv1.{place + 1}.{name}": (c_out,) for name in NORM}
+            shapes |= {**norm, f"conv1.{place + 1}.num_batches_tracked": ()}
+    return shapes
+
+
 def tensors(shapes):
     """On the meta device: no memory, no values."""
     return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}

@@ -25,6 +25,7 @@ from tests.checkpoint.sources.test_yolact import darknet_entries
 X101 = {"depth": 101, "groups": 32, "width": 8}
 PREFIX = "backbone.bottom_up."
 PUBLISHED = {
+    "resnet50d": (torchvision.SOURCE_D, backbones.resnet_d_shapes),
     "resnet18": (torchvision.SOURCE, lambda: torchvision_shapes("resnet18")),
     "resnet34": (torchvision.SOURCE, lambda: torchvision_shapes("resnet34")),
     "resnet50": (torchvision.SOURCE, lambda: torchvision_shapes("resnet50")),
@@ -49,6 +50,7 @@ PUBLISHED = {
 }
 # What MODEL.WEIGHTS of the configs names.
 FILES = {
+    "resnet50d_ra2-464e36ba.pth": "resnet50d",
     "MSRA/R-50.pkl": "MSRA R-50",
     "MSRA/R-101.pkl": "MSRA R-101",
     "FAIR/X-101-32x8d.pkl": "FAIR X-101",
@@ -109,12 +111,22 @@ def test_description_of_vovnets_agrees_with_the_published_sizes(body, millions):
 def published_file(weights):
     """The name in ``PUBLISHED`` of what a config starts from; None if from nothing, or from the authors' DarkNet."""
     path = PurePosixPath(weights)
+    if weights.startswith("timm://"):
+        return weights.removeprefix("timm://")
     return FILES.get(path.name) or FILES.get("/".join(path.parts[-2:])) if weights else None
+
+
+def of_timm(name):
+    """Names and shapes of a model of timm, which is on the meta device."""
+    state = pytest.importorskip("timm").create_model(name).state_dict()
+    return {key: tuple(value.shape) for key, value in state.items()}
 
 
 @pytest.mark.filterwarnings("ignore:.*meta parameter.*:UserWarning")
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_is_filled_by_what_it_starts_from(config, tmp_path, caplog):
+    if config.startswith("timm/"):
+        pytest.importorskip("timm")
     cfg = model_zoo.get_config(config)
     name = "darknet53" if config == "YOLACT/yolact_darknet53.yaml" else published_file(cfg.MODEL.WEIGHTS)
     if name is None:
@@ -123,10 +135,11 @@ def test_every_config_is_filled_by_what_it_starts_from(config, tmp_path, caplog)
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         model = build_model(cfg)
+        shapes = of_timm(name) if "timm" in cfg.MODEL.BACKBONE.NAME else PUBLISHED[name][1]()
     for name_here, numbers in (("pixel_mean", cfg.MODEL.PIXEL_MEAN), ("pixel_std", cfg.MODEL.PIXEL_STD)):
         setattr(model, name_here, torch.tensor(numbers).view(-1, 1, 1))  # what is not compared by shape alone
     path = Path(tmp_path, "weights.pth")
-    torch.save(tensors(PUBLISHED[name][1]()), path)
+    torch.save(tensors(shapes), path)
     with caplog.at_level("INFO"):
         Checkpointer(model).load(str(path))
     body = [key for key in model.state_dict() if key.startswith(PREFIX) and not key.endswith("num_batches_tracked")]

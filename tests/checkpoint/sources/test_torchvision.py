@@ -8,7 +8,9 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.checkpoint import Checkpointer
-from centermask_solo.checkpoint.sources.torchvision import SOURCE
+from centermask_solo.checkpoint.sources import find_source
+from centermask_solo.checkpoint.sources.torchvision import SOURCE, SOURCE_D
+from tests.checkpoint.sources.backbones import resnet_d_shapes, tensors
 
 MODELS = {
     "resnet18": {"DEPTH": 18, "RES2_OUT_CHANNELS": 64},
@@ -70,3 +72,30 @@ def test_a_detector_loads_the_file(tmp_path):
     for key, value in SOURCE.translate(values).weights.items():
         assert torch.equal(state[f"backbone.bottom_up.{key}"], value), key
     assert torch.equal(model.head.weight, head)
+
+
+RESNET_D = {"DEPTH": 50, "STEM_TYPE": "deep", "POOL_SHORTCUTS": True}
+
+
+def test_a_resnet_d_has_a_place_for_every_name():
+    with torch.device("meta"):
+        theirs = tensors(resnet_d_shapes())
+        ours = build(**RESNET_D).state_dict()
+    assert find_source(theirs) is SOURCE_D and find_source(torchvision.models.resnet18().state_dict()) is SOURCE
+    converted = {k: tuple(v.shape) for k, v in SOURCE_D.translate(theirs).weights.items()}
+    assert converted == {k: tuple(v.shape) for k, v in ours.items()}
+
+
+def test_a_resnet_d_of_timm_computes_the_same():
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    theirs = timm.create_model("resnet50d").eval()
+    assert {key: tuple(x.shape) for key, x in theirs.state_dict().items()} == resnet_d_shapes()
+    for name, buffer in theirs.named_buffers():
+        if "running" in name:
+            buffer.uniform_(0.5, 1.5)
+    ours = build(**RESNET_D).eval()
+    ours.load_state_dict(SOURCE_D.translate(theirs.state_dict()).weights, strict=True)
+    x = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x)["res5"], theirs.forward_features(x), rtol=1e-3, atol=1e-4)

@@ -7,6 +7,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.modeling.backbone.resnet import DeformBottleneckBlock, FixedStatsBatchNorm2d
+from centermask_solo.modeling.fusion import fuse_norms
 from centermask_solo.utils.errors import ConfigError
 
 
@@ -90,6 +91,52 @@ def test_modulated_half_masks_are_half_the_convolution():
         torch.testing.assert_close(deformable.eval()(x)["res5"], plain.eval()(x)["res5"], rtol=1e-4, atol=1e-4)
 
 
+RESNET_D = {"STEM_TYPE": "deep", "POOL_SHORTCUTS": True, "STRIDE_IN_1X1": False}
+
+
+def test_a_deep_stem_is_three_convolutions_of_3x3():
+    resnet = build(resnet_cfg(DEPTH=50, STEM_TYPE="deep", NORM="BN", **THIN))
+    shapes = {key: tuple(x.shape) for key, x in resnet.stem.state_dict().items() if key.endswith("v1.weight")}
+    assert shapes == {"conv1.weight": (4, 3, 3, 3)}
+    assert [tuple(conv.weight.shape[:2]) for conv in resnet.stem.children()] == [(4, 3), (4, 4), (8, 4)]
+    x = torch.randn(1, 3, 33, 47)
+    expected = x
+    for conv, stride in zip(resnet.stem.eval().children(), (2, 1, 1), strict=True):
+        expected = conv.norm(nn.functional.conv2d(expected, conv.weight, stride=stride, padding=1)).relu()
+    expected = nn.functional.max_pool2d(expected, 3, stride=2, padding=1)
+    torch.testing.assert_close(resnet.stem(x), expected)
+    assert resnet.stem(x).shape[2:] == (9, 12)
+
+
+def test_pooled_shortcuts_average_before_they_project():
+    resnet = build(resnet_cfg(DEPTH=50, NORM="FrozenBN", POOL_SHORTCUTS=True, STRIDE_IN_1X1=False, **THIN))
+    plain = build(resnet_cfg(DEPTH=50, NORM="FrozenBN", STRIDE_IN_1X1=False, **THIN))
+    assert resnet.state_dict().keys() == plain.state_dict().keys()
+    assert type(resnet.res2[0].shortcut) is type(plain.res2[0].shortcut)  # of stride 1
+    shortcut = resnet.res3[0].shortcut
+    x = torch.randn(1, shortcut.in_channels, 3, 4)
+    means = torch.stack([x[..., :2, :2].mean((2, 3)), x[..., :2, 2:].mean((2, 3)), x[..., 2:, :2].mean((2, 3))], dim=2)
+    means = torch.cat([means, x[..., 2:, 2:].mean((2, 3))[..., None]], dim=2).view(1, -1, 2, 2)  # the last row has one
+    torch.testing.assert_close(shortcut(x), shortcut.norm(nn.functional.conv2d(means, shortcut.weight)))
+
+
+def test_resnet_d_is_deformable_frozen_and_fused_like_any_other():
+    cfg = resnet_cfg(DEPTH=50, NORM="BN", DEFORM_MODULATED=True, **RESNET_D, **THIN, **DEFORM)
+    cfg.MODEL.BACKBONE.FREEZE_AT = 2
+    resnet = build(cfg).double()
+    assert not any(p.requires_grad for p in (*resnet.stem.parameters(), *resnet.res2.parameters()))
+    assert isinstance(resnet.stem.conv3.norm, FrozenBatchNorm2d) and isinstance(
+        resnet.res3[0].shortcut.norm, nn.BatchNorm2d
+    )
+    randomize(resnet)
+    count = sum(isinstance(m, (nn.BatchNorm2d, FrozenBatchNorm2d)) for m in resnet.modules())
+    x = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        expected = resnet.eval()(x)["res5"]
+        assert fuse_norms(resnet) == count == 3 + 16 * 3 + 4
+        torch.testing.assert_close(resnet(x)["res5"], expected, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.parametrize("freeze_at", [0, 2, 3, 5])
 def test_freezing_covers_offsets(freeze_at):
     cfg = resnet_cfg(DEPTH=50, NORM="BN", DEFORM_MODULATED=True, **THIN, **DEFORM)
@@ -152,6 +199,8 @@ def test_impossible_options_are_named():
         build(resnet_cfg(DEPTH=50, DEFORM_ON_PER_STAGE=[False, True, True]))
     with pytest.raises(ConfigError, match=r"DEFORM_INTERVAL must be 1 .* not 0"):
         build(resnet_cfg(DEPTH=50, DEFORM_INTERVAL=0))
+    with pytest.raises(ConfigError, match=r"STEM_TYPE must be one of basic, deep, not 'deeplab'"):
+        build(resnet_cfg(DEPTH=50, STEM_TYPE="deeplab"))
 
 
 @pytest.mark.parametrize(

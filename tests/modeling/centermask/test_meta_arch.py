@@ -6,7 +6,8 @@ from detectron2.modeling import GeneralizedRCNN, PanopticFPN, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from centermask_solo.modeling.centermask.meta_arch import CenterMask, paste_into_whole_boxes
+from centermask_solo.modeling.centermask.meta_arch import CenterMask
+from centermask_solo.modeling.pasting import paste_into_whole_boxes
 from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.centermask.helpers import BOXES, SIZE, make_cfg, make_gt, make_input, make_model
 

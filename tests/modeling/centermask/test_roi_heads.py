@@ -6,7 +6,7 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, ImageList, Instances, Keypoints, pairwise_iou
 from detectron2.utils.events import EventStorage
 
-from centermask_solo.modeling.centermask import roi_heads
+from centermask_solo.modeling.centermask import matching
 from centermask_solo.modeling.centermask.pooler import AdaptiveROIPooler
 from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.centermask.helpers import BOXES, SIZE, K, make_cfg, make_gt
@@ -74,7 +74,7 @@ def test_proposals_are_matched_a_few_at_a_time_as_by_detectron2(append_gt, chunk
     """All of them with thousands of objects would take gigabytes."""
     monkeypatch.setattr("centermask_solo.ops.chunks.CHUNK_BYTES", chunk_bytes)
     pairs = []
-    monkeypatch.setattr(roi_heads, "pairwise_iou", lambda a, b: pairs.append(len(a) * len(b)) or pairwise_iou(a, b))
+    monkeypatch.setattr(matching, "pairwise_iou", lambda a, b: pairs.append(len(a) * len(b)) or pairwise_iou(a, b))
     module = heads()
     module.proposal_append_gt, module.batch_size_per_image = append_gt, 6
     proposals, gt = [proposals_of(NEAR * 2), proposals_of(NEAR)], [make_gt(BOXES), make_gt()]

@@ -8,7 +8,9 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.config import default_config
 from centermask_solo.modeling.layers import DeformConv2d
+from centermask_solo.training.optimizer import build_optimizer
 from tests.modeling.solov2.tiny import CONFIGS
 
 RANGES = {
@@ -32,6 +34,7 @@ PUBLISHED = {
     "solov2_R_34_light448_3x": (*LIGHT, 0, 0),
     "solov2_R_50_light448_3x": (*LIGHT, 0, 0),
     "solov2_R_50_light512_dcn_3x": (3, 256, 128, "C", 2, 0),
+    "solov2_R_50_vd_light512_dcn_enhanced_3x": (3, 256, 128, "C", 2, 0),
 }
 
 
@@ -72,3 +75,34 @@ def test_light_dcn_deforms_the_last_tower_convolution_in_the_first_version():
     offsets = {k: v for k, v in shapes.items() if k.endswith("conv_offset.weight")}
     expected = {f"{tower}_tower.6.conv_offset.weight": (18, 256, 3, 3) for tower in ("cate", "kernel")}
     assert offsets == expected
+
+
+def test_the_enhanced_recipe_has_every_published_part():
+    cfg = default_config()
+    cfg.merge_from_file(str(CONFIGS / "solov2_R_50_vd_light512_dcn_enhanced_3x.yaml"))
+    resnets, solov2, solver, images = cfg.MODEL.RESNETS, cfg.MODEL.SOLOV2, cfg.SOLVER, cfg.INPUT
+    assert (resnets.DEPTH, resnets.STEM_TYPE, resnets.POOL_SHORTCUTS, resnets.NORM) == (50, "deep", True, "SyncBN")
+    assert resnets.DEFORM_ON_PER_STAGE == [False, True, True, True] and resnets.DEFORM_MODULATED
+    assert (solov2.NUM_INSTANCE_CONVS, solov2.INSTANCE_CHANNELS, solov2.NUM_MASKS, solov2.MASK_CHANNELS) == (
+        3,
+        256,
+        128,
+        128,
+    )
+    assert (solov2.DEFORM_IN_INSTANCE, solov2.DEFORM_MODULATED) == ("last", True) and solov2.DROP_BLOCK.PROB > 0
+    assert (images.MIN_SIZE_TRAIN, images.MAX_SIZE_TRAIN) == ((352, 384, 416, 448, 480, 512), 852)
+    assert (images.MIN_SIZE_TEST, images.MAX_SIZE_TEST) == (512, 852)
+    assert [12 * step / solver.MAX_ITER for step in solver.STEPS] == [8, 11]  # 24 and 33 of 36 epochs
+    assert cfg.MODEL.EMA.ENABLED and cfg.MODEL.EMA.DECAY == 0.9998
+
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        model = build_model(cfg)
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = build_optimizer(cfg, model).param_groups
+    rates = {names[id(p)]: group["lr"] / solver.BASE_LR for group in groups for p in group["params"]}
+    assert rates.keys() == set(names.values())  # nothing is frozen
+    parts = {"stem": 0.05, "res2": 0.05, "res3": 0.05, "res4": 0.1, "res5": 0.15}
+    for name, rate in rates.items():
+        part = name.removeprefix("backbone.bottom_up.").split(".")[0]
+        assert rate == pytest.approx(parts.get(part, 1.0)), name

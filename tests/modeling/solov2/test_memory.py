@@ -53,3 +53,19 @@ def test_a_batch_needs_no_more_than_its_largest_image():
     )
     single = peak_bytes(lambda: model.inference(one, [case.image_size]))
     assert peak_bytes(lambda: model.inference(two, [case.image_size] * 2)) < single + 2 * MB
+
+
+@pytest.mark.slow
+def test_fixed_shapes_need_the_same_memory_for_any_number_of_objects():
+    peaks = []
+    for name in ("typical", "all_pass"):
+        case = CASES[name]
+        model, outputs = build(case), predictions(case)
+
+        def infer(model=model, outputs=outputs, case=case):
+            found = model.detect(outputs, torch.tensor([case.image_size]), 100)
+            return found, model.mask_probabilities(found, outputs)
+
+        peaks.append(peak_bytes(infer) / MB)
+    assert peaks[0] == pytest.approx(peaks[1], rel=0.01)
+    assert max(peaks) < 200

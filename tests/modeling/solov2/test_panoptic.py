@@ -14,9 +14,10 @@ from torch import nn
 
 from centermask_solo.checkpoint import Checkpointer, read_weight_file
 from centermask_solo.inference.results import predict_to_folder
-from centermask_solo.modeling.solov2 import panoptic, semantic
+from centermask_solo.modeling.solov2 import panoptic, sem_seg
+from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.structures.label_map import LabelMap
-from centermask_solo.structures.rle_masks import ALLOW_RLE, RLEMasks
+from centermask_solo.structures.mask_formats import MASK_FORMAT
 from centermask_solo.utils.errors import ConfigError, DataError
 from centermask_solo.visualization import drawing
 from centermask_solo.visualization.colors import stuff_color
@@ -88,11 +89,11 @@ def test_maps_of_the_output_size_are_detectron2s_and_made_a_few_classes_at_a_tim
     logits = torch.randn(7, 24, 32, generator=torch.Generator().manual_seed(0))
     upsampled = nn.functional.interpolate(logits[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
     expected = sem_seg_postprocess(upsampled, (90, 128), *output_size)
-    monkeypatch.setattr(semantic, "rows_per_chunk", lambda _: 2)
-    maps, labels = semantic.semantic_map(logits, 4, (90, 128), output_size, max_bytes=1e9)
+    monkeypatch.setattr(sem_seg, "rows_per_chunk", lambda _: 2)
+    maps, labels = sem_seg.sem_seg_map(logits, 4, (90, 128), output_size, max_bytes=1e9)
     torch.testing.assert_close(maps, expected, rtol=0, atol=1e-6)
     assert torch.equal(labels, expected.argmax(dim=0))
-    packed, same = semantic.semantic_map(logits, 4, (90, 128), output_size, max_bytes=4 * maps.numel() - 1)
+    packed, same = sem_seg.sem_seg_map(logits, 4, (90, 128), output_size, max_bytes=4 * maps.numel() - 1)
     assert isinstance(packed, LabelMap)
     assert packed.shape == maps.shape and torch.equal(packed.argmax(dim=0), labels) and torch.equal(same, labels)
     with pytest.raises(ValueError, match="dimension 1"):
@@ -104,7 +105,7 @@ def test_non_finite_logits_are_no_stuff(value):
     logits = torch.zeros(3, 8, 8)
     logits[2] = 5.0
     logits[1, :, 4:] = value
-    maps, labels = semantic.semantic_map(logits, 4, (32, 32), (32, 32), max_bytes=1e9)
+    maps, labels = sem_seg.sem_seg_map(logits, 4, (32, 32), (32, 32), max_bytes=1e9)
     assert maps.isfinite().all()
     assert (labels[:, :14] == 2).all() and (labels[:, 18:] == 0).all()
 
@@ -136,7 +137,7 @@ def test_merging_by_hand(codes, monkeypatch):
         found.pred_masks = RLEMasks.encode(found.pred_masks)
         monkeypatch.setattr(panoptic, "MAX_MASK_BYTES", 0)
     fake_predictions(m, monkeypatch, found, logits)
-    (output,) = m([{"image": torch.zeros(3, 64, 64), ALLOW_RLE: codes}])
+    (output,) = m([{"image": torch.zeros(3, 64, 64), MASK_FORMAT: "rle" if codes else "dense"}])
     assert set(output) == {"instances", "sem_seg", "panoptic_seg"}
     assert isinstance(output["sem_seg"], LabelMap if codes else torch.Tensor)
     segmentation, segments = output["panoptic_seg"]

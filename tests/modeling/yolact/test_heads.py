@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from centermask_solo.modeling.yolact.heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet, YOLACTSemSegHead
+from centermask_solo.modeling.semantic import SemanticHead
+from centermask_solo.modeling.yolact.heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet
 
 
 def test_prototypes_are_twice_as_large_and_not_negative():
@@ -34,7 +35,7 @@ def test_anchors_run_through_levels_rows_columns_and_cells():
     [
         (YOLACTProtonet(in_channels=256), 256),
         (YOLACTHead(in_channels=256, num_classes=80, num_anchors=3), 256),
-        (YOLACTSemSegHead(in_channels=256, num_classes=80), 256),
+        (SemanticHead(in_channels=256, num_classes=80), 256),
         (YOLACTMaskIoUHead(num_classes=80), 1),
     ],
 )

@@ -122,7 +122,7 @@ def test_nothing_is_found_without_further_reads():
 def test_a_gpu_waits_once(make):
     with fake_gpu(make(), limit=1) as (model, reads), torch.no_grad():
         predictions = model.predict(torch.zeros(2, 3, *model.input_size, device="cuda"))
-        outputs = [Output((60, 80), False), Output((333, 77), True)]
+        outputs = [Output((60, 80), {}), Output((333, 77), {"score_threshold": 0.1})]
         detect_in_slots(model, predictions, [model.input_size] * 2, outputs, torch.device("cuda"))
         assert len(reads.reads) == 1
 

@@ -12,7 +12,7 @@ from ...ops.chunks import rows_per_chunk
 from ...structures.label_map import LabelMap
 
 
-def semantic_loss(logits: Tensor, labels: Tensor, stride: int, ignore_value: int) -> Tensor:
+def sem_seg_loss(logits: Tensor, labels: Tensor, stride: int, ignore_value: int) -> Tensor:
     """Return the mean cross entropy of all labeled pixels of the batch, a float32 scalar; 0 but connected without any.
 
     Args:
@@ -30,7 +30,7 @@ def semantic_loss(logits: Tensor, labels: Tensor, stride: int, ignore_value: int
 
 
 @torch.no_grad()
-def semantic_map(
+def sem_seg_map(
     logits: Tensor, stride: int, image_size: tuple[int, int], output_size: tuple[int, int], max_bytes: float
 ) -> tuple[Tensor | LabelMap, Tensor]:
     """Return the logits of one image at ``output_size``, (C, H, W) float32, and the best class of each pixel, (H, W).
