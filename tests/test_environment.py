@@ -18,10 +18,13 @@ LINES = ["# a comment", "numpy==2.2.6; python_version < '3'", "numpy==2.4.6", "s
 
 
 def requirements(name):
-    """A list of setup.py."""
+    """A list of setup.py, which may contain others."""
     tree = ast.parse((ROOT / "setup.py").read_text())
-    values = [x.value for x in tree.body if isinstance(x, ast.Assign) and x.targets[0].id == name]
-    return [Requirement(text) for text in ast.literal_eval(values[0])]
+    lists = {x.targets[0].id: x.value for x in tree.body if isinstance(x, ast.Assign)}
+    found = []
+    for entry in lists[name].elts:
+        found += requirements(entry.value.id) if isinstance(entry, ast.Starred) else [Requirement(entry.value)]
+    return found
 
 
 @pytest.mark.parametrize("name", ["REQUIREMENTS", "TIMM_REQUIREMENTS", "TEST_REQUIREMENTS", "LINT_REQUIREMENTS"])

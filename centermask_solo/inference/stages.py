@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from detectron2.structures import Instances
 
-from ..modeling.batches import run_by_padded_size
 from ..structures.mask_formats import coco_results
 from ..utils.errors import ConfigError
 from .input_images import as_bgr
@@ -19,11 +17,15 @@ from .predictor import Predictor
 READ, RESIZE, NORMALIZE, NETWORK = "read", "resize", "normalize and pad", "network"
 DECODE, MASKS, MODEL, RLE = "decode and NMS", "masks", "network, decoding and masks", "RLE"
 STAGES = (READ, RESIZE, NORMALIZE, NETWORK, DECODE, MASKS, MODEL, RLE)  # MODEL where a model has no stages of its own
-VERBS = ("preprocess_image", "predict", "inference", "postprocess")
+# Methods of this package's systems; "paste" is what they call instead of "postprocess" where no host may wait
+_STAGES_OF_METHODS = {"preprocess_image": NORMALIZE, "predict": NETWORK, "postprocess": MASKS, "paste": MASKS}
 
 
 class Clock:
-    """Measures stages: on a CPU by the wall, on a GPU by events in the stream of its work, which stop nothing."""
+    """Measures stages: on a CPU by the wall, on a GPU by events in the stream of its work, which stop nothing.
+
+    A stage inside another one does not count to that.
+    """
 
     def __init__(self, device: torch.device, cpu_time: bool = False) -> None:
         """
@@ -38,14 +40,19 @@ class Clock:
             raise ConfigError(f"CPU time says nothing of the work on '{device}': measure without --cpu-time")
         self._device = device
         self._read_cpu = time.process_time if cpu_time else time.perf_counter
-        self._marks: list[tuple[str, Any, Any]] = []
+        self._marks: list[tuple[str, str | None, Any, Any]] = []  # stage, the one around it, begin, end
+        self._open: list[str] = []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time inside the context to a stage."""
-        begin = self._now()
-        yield
-        self._marks.append((name, begin, self._now()))
+        around, begin = self._open[-1] if self._open else None, self._now()
+        self._open.append(name)
+        try:
+            yield
+        finally:
+            self._open.pop()
+            self._marks.append((name, around, begin, self._now()))
 
     def read(self) -> dict[str, float]:
         """Return the seconds of each stage since the last call, once the device has finished its work."""
@@ -53,8 +60,11 @@ class Clock:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         seconds: dict[str, float] = {}
-        for name, begin, end in marks:
-            seconds[name] = seconds.get(name, 0) + self._between(begin, end)
+        for name, around, begin, end in marks:
+            duration = self._between(begin, end)
+            seconds[name] = seconds.get(name, 0) + duration
+            if around is not None:
+                seconds[around] = seconds.get(around, 0) - duration
         return seconds
 
     def _now(self) -> Any:
@@ -81,30 +91,35 @@ def predict_in_stages(predictor: Predictor, paths: Sequence[str], clock: Clock) 
         images = [as_bgr(path, predictor.cfg.INPUT.MAX_IMAGE_PIXELS) for path in paths]
     with clock.stage(RESIZE):
         inputs = [predictor._to_input(image) for image in images]
-    run = _verb_by_verb if all(hasattr(predictor.model, x) for x in VERBS) else _at_once
-    outputs = run_by_padded_size(
-        lambda indices: run(predictor.model, [inputs[i] for i in indices], clock), inputs, predictor.model
-    )
+    has_stages = hasattr(predictor.model, "predict")
+    with (
+        _methods_measured(predictor.model if has_stages else None, clock),
+        clock.stage(DECODE if has_stages else MODEL),
+    ):
+        outputs = predictor._predict(inputs)
     with clock.stage(RLE):
-        return [coco_results(instances.to("cpu"), i) for i, instances in enumerate(outputs)]
+        return [coco_results(output["instances"].to("cpu"), i) for i, output in enumerate(outputs)]
 
 
-def _verb_by_verb(model: Any, inputs: list[dict[str, Any]], clock: Clock) -> list[Instances]:
-    """Return the detections of a model that has the verbs of this package's systems; see ``InstanceSegmentor``."""
-    with clock.stage(NORMALIZE):
-        images = model.preprocess_image(inputs)
-    with clock.stage(NETWORK):
-        predictions = model.predict(images.tensor)
-    with clock.stage(DECODE):
-        results = model.inference(predictions, images.image_sizes)
-    with clock.stage(MASKS):
-        return [
-            model.postprocess(result, predictions, i, (x["height"], x["width"]))
-            for i, (result, x) in enumerate(zip(results, inputs, strict=True))
-        ]
+@contextmanager
+def _methods_measured(model: Any, clock: Clock) -> Iterator[None]:
+    """Inside the context, let a clock measure the methods of a model that are stages; all that is left decodes."""
 
+    def measured(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        def run(*args: Any, **kwargs: Any) -> Any:
+            with clock.stage(stage):
+                return function(*args, **kwargs)
 
-def _at_once(model: Any, inputs: list[dict[str, Any]], clock: Clock) -> list[Instances]:
-    """Return the detections of any model of Detectron2's."""
-    with clock.stage(MODEL):
-        return [output["instances"] for output in model(inputs)]
+        return run
+
+    methods = {name: getattr(model, name) for name in _STAGES_OF_METHODS if hasattr(model, name)}
+    before = {name: vars(model)[name] for name in methods if name in vars(model)}  # as of a model in half precision
+    for name, function in methods.items():
+        setattr(model, name, measured(function, _STAGES_OF_METHODS[name]))
+    try:
+        yield
+    finally:
+        for name in methods:
+            delattr(model, name)
+        for name, function in before.items():
+            setattr(model, name, function)

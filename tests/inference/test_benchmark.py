@@ -28,6 +28,7 @@ from centermask_solo.modeling.parts import build_checked
 
 SMALL = ["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 96, "MODEL.DEVICE", "cpu"]
 SOLOV2, MASK_RCNN = "shapes/solov2_shapes.yaml", "shapes/mask_rcnn_shapes.yaml"
+CENTERMASK = "shapes/centermask_shapes.yaml"
 EAGER = ["MODEL.SOLOV2.SCORE_THRESH_TEST", 0.0, "MODEL.SOLOV2.NMS.SCORE_THRESH", 0.0]
 OWN = [READ, RESIZE, NORMALIZE, NETWORK, DECODE, MASKS, RLE, TOTAL]
 
@@ -71,6 +72,27 @@ def test_the_stages_find_what_predict_finds(tmp_path):
     assert [len(x) for x in results] == [len(x) for x in expected] and len(results[0]) > 5
     np.testing.assert_array_equal([x["score"] for x in results[1]], expected[1].scores)
     assert [x["segmentation"]["size"] for x in results[0]] == [[48, 64]] * len(results[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_model_is_left_as_it_was(tmp_path, dtype):
+    predictor = load_predictor(small(CENTERMASK, "TEST.DTYPE", dtype))
+    before = dict(vars(predictor.model))
+    clock = Clock(torch.device("cpu"))
+    predict_in_stages(predictor, module._generate(str(tmp_path), (48, 64), 1), clock)
+    assert vars(predictor.model) == before and ("predict" in before) == (dtype == "bfloat16")
+    assert set(clock.read()) >= {NORMALIZE, NETWORK, DECODE, MASKS}
+
+
+def test_a_stage_inside_another_does_not_count_to_it(monkeypatch):
+    now = iter([0, 1, 3, 4, 9, 10])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    clock = Clock(torch.device("cpu"))
+    with clock.stage("outer"):
+        for name in ("a", "b"):
+            with clock.stage(name):
+                pass
+    assert clock.read() == {"outer": 3, "a": 2, "b": 5}
 
 
 def test_random_weights_are_always_the_same_and_no_warning(caplog):

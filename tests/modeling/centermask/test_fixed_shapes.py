@@ -77,7 +77,7 @@ def test_masks_of_slots(model, predictions, set_limits):
     assert ((masks[filled] > 0) & (masks[filled] < 1)).all()
 
 
-@pytest.mark.parametrize("overrides", [("MODEL.CENTERMASK.PASTE_UNCLIPPED", True), ("MODEL.MASK_ON", {})])
+@pytest.mark.parametrize("overrides", [("MODEL.CENTERMASK.PASTE_UNCLIPPED", True), ("MODEL.MASK_ON", False)])
 def test_options_of_masks(overrides):
     model, x = make_model(*overrides).eval(), make_input(height=150, width=200)
     with torch.no_grad():
