@@ -38,6 +38,7 @@ SMALL = {
     "DATALOADER.NUM_WORKERS": 0,
 }
 CENTERMASK = {
+    "MODEL.RESNETS.NORM": "BN",  # frozen norms let the features of random weights explode
     "MODEL.FPN.OUT_CHANNELS": 64,
     "MODEL.FCOS.NUM_CLASS_CONVS": 1,
     "MODEL.FCOS.NUM_BOX_CONVS": 1,
@@ -82,7 +83,7 @@ def train(folder, config, name, **options):
     return results, json.loads((folder / "output" / "evaluation.json").read_text())
 
 
-BACKBONE = {"MODEL.FPN.OUT_CHANNELS": 32, "MODEL.BACKBONE.FREEZE_AT": 5}
+BACKBONE = {"MODEL.FPN.OUT_CHANNELS": 32, "MODEL.RESNETS.NORM": "BN"}
 SOLOV2 = BACKBONE | {f"MODEL.SOLOV2.{x}": 32 for x in ("INSTANCE_CHANNELS", "MASK_CHANNELS", "NUM_MASKS")}
 SOLOV2 |= {"MODEL.SOLOV2.NUM_INSTANCE_CONVS": 1, "MODEL.SOLOV2.NUM_GRIDS": "[8, 6, 4, 3, 2]"}
 LVIS = {
