@@ -57,11 +57,11 @@ def in_own_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[
         return pool.apply(function, args)
 
 
-def write_results(script: str, results: list[dict[str, Any]]) -> None:
-    """Write ``results/<script>-*.json``, whose name states the machine and the version of PyTorch."""
-    slug = re.sub(r"[^a-z0-9.]+", "_", f"{device_name('cpu')}-torch_{torch.__version__}".lower()).strip("_")
+def write_results(script: str, results: list[dict[str, Any]], device: str = "cpu") -> None:
+    """Write ``results/<script>-*.json``, whose name states the device and the version of PyTorch."""
+    slug = re.sub(r"[^a-z0-9.]+", "_", f"{device_name(device)}-torch_{torch.__version__}".lower()).strip("_")
     path = Path(__file__).parent / "results" / f"{script}-{slug}.json"
     with atomic_write(path) as file:
-        file.write(json.dumps({"device": device_name("cpu"), "torch": torch.__version__, "cases": results}, indent=2))
+        file.write(json.dumps({"device": device_name(device), "torch": torch.__version__, "cases": results}, indent=2))
         file.write("\n")
     print(f"wrote {path}")

@@ -3,7 +3,8 @@
 python -m benchmarks.scale objects|classes [--write]
 
 * objects: a training step of 1,000 and of 5,000 objects in 512 x 512 pixels, of the models of ``configs/shapes``
-* classes: a training step and the inference of a published model with 80 and with 1,203 classes
+* classes: a training step and the inference of a model for COCO and of the one for LVIS, 80 and 1,203 classes, at the
+  options of their configs; random weights let most pairs of a cell and a class pass LVIS's threshold
 
 Weights and images are random. Each case runs in its own process with one thread; memory is that of the process beyond
 model and data.
@@ -25,14 +26,14 @@ from torch import nn
 from benchmarks.memory import peak_bytes
 from benchmarks.processes import MB, cost, in_own_process, write_results
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.config import merge_config
+from centermask_solo.config import merge_config, value_of
 from centermask_solo.modeling.systems import find_system
 
 SHAPES = [f"shapes/{x}_shapes.yaml" for x in ("solov2", "centermask", "yolact")]
-PUBLISHED = {
-    "SOLOv2/solov2_R_50_light448_3x.yaml": (448, 672),
-    "CenterMask/centermask_lite_Mv2_FPN_ms_4x.yaml": (512, 768),
-    "YOLACT/yolact_resnet50.yaml": (550, 550),
+LVIS = {
+    "SOLOv2/lvis_solov2_R_50_3x.yaml": (512, 768),
+    "CenterMask/lvis_centermask_R_50_FPN_ms_3x.yaml": (512, 768),
+    "YOLACT/lvis_yolact_resnet50.yaml": (550, 550),
 }
 CROWDED = (512, 512)
 
@@ -45,13 +46,11 @@ def config(name: str, *opts: Any) -> CfgNode:
     return cfg
 
 
-def with_classes(name: str, num_classes: int) -> CfgNode:
-    """Return a config with another number of classes."""
-    cfg = config(name)
+def num_classes_of(cfg: CfgNode) -> int:
+    """Return the number of classes of a config."""
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     assert system is not None
-    cfg.merge_from_list([system.num_classes_key, num_classes])
-    return cfg
+    return int(value_of(cfg, system.num_classes_key))
 
 
 def crowded_image(cfg: CfgNode, count: int, size: tuple[int, int], num_classes: int = 1) -> dict[str, Any]:
@@ -91,12 +90,12 @@ def measure_objects(name: str, count: int) -> dict[str, Any]:
     return {"config": name, "objects": count, **_summary(lambda: train_step(model, [image]))}
 
 
-def measure_classes(name: str, num_classes: int) -> dict[str, Any]:
+def measure_classes(name: str, size: tuple[int, int]) -> dict[str, Any]:
     """Measure a training step with ten objects, and the inference of the same image."""
     torch.manual_seed(0)
-    cfg = with_classes(name, num_classes)
-    model = build_model(cfg)
-    image = crowded_image(cfg, 10, PUBLISHED[name], num_classes)
+    cfg = config(name)
+    model, num_classes = build_model(cfg), num_classes_of(cfg)
+    image = crowded_image(cfg, 10, size, num_classes)
     found: dict[str, Any] = {"config": name, "classes": num_classes}
     for what, stage in {"training": train_step, "inference": predict}.items():
         model.train(what == "training")
@@ -111,7 +110,10 @@ def _summary(stage: Callable[[], Any]) -> dict[str, float]:
 
 CASES: dict[str, tuple[Callable[..., dict[str, Any]], list[tuple[Any, ...]]]] = {
     "objects": (measure_objects, [(name, n) for name in SHAPES for n in (1000, 5000)]),
-    "classes": (measure_classes, [(name, n) for name in PUBLISHED for n in (80, 1203)]),
+    "classes": (
+        measure_classes,
+        [(config, size) for name, size in LVIS.items() for config in (name.replace("lvis_", ""), name)],
+    ),
 }
 
 

@@ -29,7 +29,6 @@ INPUT_SIZE = 550
 LEVELS = tuple((n, n) for n in (69, 35, 18, 9, 5))
 ANCHOR_SIZES = (24, 48, 96, 192, 384)
 RATIOS = (1.0, 2.0, 0.5)
-NUM_CLASSES = 80
 PROTOTYPES = (32, 138, 138)
 
 
@@ -43,6 +42,9 @@ class Case(NamedTuple):
         plus: Whether the model is a YOLACT++, with three times as many anchors, and mask scores.
         output_size: (height, width) of the result.
         dtype: Type of the networks' outputs.
+        num_classes: K.
+        score_thresh: Probability that the best class of a candidate must exceed.
+        max_detections: Maximum number of instances.
     """
 
     what: str
@@ -51,6 +53,9 @@ class Case(NamedTuple):
     plus: bool = False
     output_size: tuple[int, int] = (1080, 1920)
     dtype: torch.dtype = torch.float32
+    num_classes: int = 80
+    score_thresh: float = 0.05
+    max_detections: int = 100
 
 
 CASES = {
@@ -60,6 +65,13 @@ CASES = {
     "all_pass_whole_image": Case("the same, every mask fills the whole image", whole_image=True),
     "all_pass_plus": Case("each of 57,744 anchors passes, masks are scored", plus=True),
     "all_pass_plus_bfloat16": Case("the same from outputs in bfloat16", plus=True, dtype=torch.bfloat16),
+    "lvis_all_pass": Case(
+        "1203 classes, every anchor passes a threshold of 0.0001, 300 instances, result of 480 x 640",
+        output_size=(480, 640),
+        num_classes=1203,
+        score_thresh=0.0001,
+        max_detections=300,
+    ),
 }
 
 
@@ -78,9 +90,9 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
     model = YOLACT(
         backbone=nn.Identity(),
         protonet=YOLACTProtonet(in_channels=channels, channels=channels),
-        head=YOLACTHead(in_channels=channels, num_classes=NUM_CLASSES, num_anchors=len(shapes[0])),
-        sem_seg_head=SemanticHead(in_channels=channels, num_classes=NUM_CLASSES),
-        mask_iou_head=YOLACTMaskIoUHead(num_classes=NUM_CLASSES) if case.plus else None,
+        head=YOLACTHead(in_channels=channels, num_classes=case.num_classes, num_anchors=len(shapes[0])),
+        sem_seg_head=SemanticHead(in_channels=channels, num_classes=case.num_classes),
+        mask_iou_head=YOLACTMaskIoUHead(num_classes=case.num_classes) if case.plus else None,
         head_in_features=["p3", "p4", "p5", "p6", "p7"],
         proto_in_feature="p3",
         proto_in_stride=8,
@@ -88,8 +100,9 @@ def build(case: Case, device: str = "cpu", nms: InstanceNMS | None = None) -> YO
         input_size=INPUT_SIZE,
         pixel_mean=(0.0, 0.0, 0.0),
         pixel_std=(1.0, 1.0, 1.0),
-        num_classes=NUM_CLASSES,
-        test_score_thresh=0.05,
+        num_classes=case.num_classes,
+        test_score_thresh=case.score_thresh,
+        test_max_detections=case.max_detections,
         test_max_candidates=1000,
         test_nms=nms or fast_nms,
     )
@@ -101,7 +114,7 @@ def predictions(case: Case, device: str = "cpu") -> YOLACTPredictions:
     rng = torch.Generator().manual_seed(0)
     anchors = grid_anchors(LEVELS, (anchor_shapes(case.plus) / INPUT_SIZE).float())
     passes = torch.rand(len(anchors), generator=rng) <= case.passing
-    logits = torch.randn(1, len(anchors), NUM_CLASSES + 1, generator=rng)
+    logits = torch.randn(1, len(anchors), case.num_classes + 1, generator=rng)
     logits[:, :, 0] = torch.where(passes, -100.0, 100.0)
     deltas = torch.randn(1, len(anchors), 4, generator=rng)
     coefficients = torch.rand(1, len(anchors), PROTOTYPES[0], generator=rng)

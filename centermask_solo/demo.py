@@ -44,7 +44,7 @@ def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = (), *,
     """Train, evaluate and draw; write everything below ``output_dir``, and print a summary.
 
     Args:
-        model: A key of :func:`demo_configs` (default: that of the first system).
+        model: A key of :func:`demo_configs` (default: that of the first system that has one).
         output_dir: Folder of the results (default: ``output/demo_<model>``).
         opts: KEY VALUE pairs that change the config.
         overwrite: Whether an earlier training in ``output_dir`` is replaced; one in the default folder always is.
@@ -53,7 +53,7 @@ def run_demo(model: str = "", output_dir: str = "", opts: Sequence[str] = (), *,
         UserError: There is no demo of such a model, or the training cannot run with these options.
     """
     configs = demo_configs()
-    model = model or list_systems()[0].name.lower()
+    model = model or next(x for x in (system.name.lower() for system in list_systems()) if x in configs)
     if model not in configs:
         raise ConfigError(f"there is no demo of '{model}'; choose one of: {', '.join(configs)}")
     overwrite = overwrite or not output_dir

@@ -24,6 +24,7 @@ PUBLISHED = {
     "faster_rcnn": "COCO-Detection",
     "fast_rcnn": "COCO-Detection",
     "retinanet": "COCO-Detection",
+    "panoptic_fpn": "COCO-PanopticSegmentation",
 }
 BASELINES = sorted(path.stem for path in (CONFIGS / "baselines").glob("*.yaml") if "Base" not in path.name)
 SMALL = ["mask_rcnn", "mask_rcnn_roipool", "faster_rcnn", "fast_rcnn", "retinanet"]

@@ -6,10 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 from detectron2.modeling import build_model
 from torch import nn
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.config import value_of
+from centermask_solo.modeling.option_scope import max_detections
+from centermask_solo.modeling.systems import find_system
 from centermask_solo.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -48,6 +52,12 @@ YOLACT_MODELS = {
     "yolact_plus_resnet50": (33.77, 9, 550, 13),
     "yolact_plus_base": (52.57, 9, 550, 11),
     "yolact_resnet50_pascal": (30.73, 3, 550, 0),
+}
+LVIS = {  # the options that limit detections, and those of their thresholds
+    "SOLOv2/lvis_solov2_R_50_3x": ("TEST.DETECTIONS_PER_IMAGE", "SOLOV2.SCORE_THRESH_TEST", "SOLOV2.NMS.SCORE_THRESH"),
+    "SOLOv2/lvis_solov2_R_101_3x": ("TEST.DETECTIONS_PER_IMAGE", "SOLOV2.SCORE_THRESH_TEST", "SOLOV2.NMS.SCORE_THRESH"),
+    "CenterMask/lvis_centermask_R_50_FPN_ms_3x": ("MODEL.FCOS.POST_NMS_TOPK_TEST", "FCOS.SCORE_THRESH_TEST"),
+    "YOLACT/lvis_yolact_resnet50": ("TEST.DETECTIONS_PER_IMAGE", "YOLACT.SCORE_THRESH_TEST"),
 }
 # Deformable convolutions in the backbone and in the heads, and offset channels of the 3x3 ones
 SOLOV2_DEFORMABLE = {
@@ -153,6 +163,32 @@ def test_solov2_deformable_convolutions(name):
     assert len(heads) == in_heads
     assert {shape[0] for shape in offsets.values() if shape[-1] == 3} == {channels}
     assert heads.get("mask_head.conv_pred.0.conv_offset.weight") == ((3, 128, 1, 1) if in_heads > 2 else None)
+
+
+@pytest.mark.parametrize("name", LVIS)
+def test_lvis_differs_from_coco_in_data_classes_and_detections(name):
+    cfg, coco = read(f"{name}.yaml"), read(f"{name.replace('lvis_', '')}.yaml")
+    limit, *thresholds = LVIS[name]
+    assert value_of(cfg, limit) == max_detections(cfg) == 300
+    assert [value_of(cfg, f"MODEL.{key}") for key in thresholds] == [0.0001] * len(thresholds)
+    assert value_of(cfg, find_system(cfg.MODEL.META_ARCHITECTURE).num_classes_key) == len(LVIS_CATEGORIES) == 1203
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("lvis_v1_train",), ("lvis_v1_val",))
+    assert cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler" and cfg.DATALOADER.REPEAT_THRESHOLD == 0.001
+    assert (cfg.SOLVER, cfg.INPUT, cfg.MODEL.WEIGHTS) == (coco.SOLVER, coco.INPUT, coco.MODEL.WEIGHTS)
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+def test_panoptic_solov2_is_solov2_and_detectron2s_semantic_head(depth):
+    cfg, instances = read(f"SOLOv2/panoptic_solov2_R_{depth}_3x.yaml"), read(f"SOLOv2/solov2_R_{depth}_3x.yaml")
+    fpn = read("baselines/panoptic_fpn_R_50_3x.yaml")
+    assert (cfg.SOLVER, cfg.INPUT, cfg.MODEL.SOLOV2) == (instances.SOLVER, instances.INPUT, instances.MODEL.SOLOV2)
+    for group in ("SEM_SEG_HEAD", "PANOPTIC_FPN"):
+        assert cfg.MODEL[group] == fpn.MODEL[group]
+    assert (cfg.DATASETS, cfg.DATALOADER) == (fpn.DATASETS, fpn.DATALOADER)
+    shapes = {k: v.shape for k, v in build(cfg).state_dict().items()}
+    both = {**{k: v.shape for k, v in build(instances).state_dict().items()}}
+    both |= {k: v.shape for k, v in build(fpn).state_dict().items() if k.startswith("sem_seg_head.")}
+    assert shapes == both
 
 
 def test_x101_is_64x4d():

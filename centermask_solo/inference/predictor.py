@@ -206,11 +206,15 @@ def _num_classes(cfg: CfgNode) -> int:
 
 
 def _metadata(cfg: CfgNode, thing_classes: Sequence[str] | None) -> Metadata:
-    """Return these class names, or else those of the config's dataset if it is registered and fits the model."""
-    if thing_classes is not None:
-        return Metadata(name=cfg.MODEL.WEIGHTS, thing_classes=list(thing_classes))
-    if cfg.DATASETS.TEST and cfg.DATASETS.TEST[0] in MetadataCatalog.list():
-        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
-        if _num_classes(cfg) in (0, len(metadata.get("thing_classes", []))):
-            return metadata
-    return Metadata(name=cfg.MODEL.WEIGHTS)
+    """Return these class names, or else those of the config's dataset if it is registered and fits the model.
+
+    Names of stuff are always those of the dataset, because checkpoints have none.
+    """
+    registered = bool(cfg.DATASETS.TEST) and cfg.DATASETS.TEST[0] in MetadataCatalog.list()
+    dataset = MetadataCatalog.get(cfg.DATASETS.TEST[0]) if registered else Metadata()
+    if thing_classes is None and _num_classes(cfg) in (0, len(dataset.get("thing_classes", []))):
+        return dataset if registered else Metadata(name=cfg.MODEL.WEIGHTS)
+    names = {"thing_classes": thing_classes, "stuff_classes": dataset.get("stuff_classes")}
+    if len(names["stuff_classes"] or ()) != cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+        del names["stuff_classes"]
+    return Metadata(name=cfg.MODEL.WEIGHTS, **{key: list(value) for key, value in names.items() if value is not None})

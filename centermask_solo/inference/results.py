@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
 from ..utils.threads import Behind
-from ..visualization.drawing import ColorBy, draw_predictions
+from ..visualization.drawing import ColorBy, draw_panoptic, draw_predictions
 from .predictor import Predictor, default_score_threshold
 from .result_file import PREDICTIONS, PredictionsFile
 from .sources import find_images
@@ -57,7 +57,7 @@ def predict_to_folder(
 ) -> Predicted:
     """Write the instances in images to ``predictions.json``, with a picture of each image; return what was found.
 
-    An image that cannot be read is left out.
+    An image that cannot be read is left out. Pictures of a panoptic model show its merged segments, stuff included.
 
     Args:
         cfg: Config that names model and weights.
@@ -124,9 +124,16 @@ def write_predictions(
     threads = predictor.threads if threads is None else threads
     failures: list[DataError] = []
 
-    def draw(image: np.ndarray, instances: Instances, picture_path: str) -> None:
-        canvas = _canvas(image)[:, :, ::-1]
-        picture = draw_predictions(canvas, instances, predictor.metadata, color_by=color_by)
+    def draw(panoptic: tuple[Any, Any], image: np.ndarray, instances: Instances, picture_path: str) -> None:
+        canvas, (segmentation, segments) = _canvas(image)[:, :, ::-1], panoptic
+        if segments is None:
+            picture = draw_predictions(canvas, instances, predictor.metadata, color_by=color_by)
+        else:
+            picture = draw_panoptic(
+                *(canvas, segmentation, segments, predictor.metadata),
+                score_threshold=score_threshold,
+                color_by=color_by,
+            )
         _write_jpeg(picture_path, picture[:, :, ::-1])
 
     found = predictor.predict_files(paths, batch_size, failures, score_threshold=score_threshold, threads=threads)
@@ -141,7 +148,8 @@ def write_predictions(
             instances = output["instances"].to("cpu")
             writer.call(file.add, path, *image.shape[:2], instances)
             if with_pictures:
-                painter.call(draw, image, instances, _picture_path(output_dir, path, image_id))
+                panoptic = output.get("panoptic_seg", (None, None))
+                painter.call(draw, panoptic, image, instances, _picture_path(output_dir, path, image_id))
             bar.update(image_id + len(failures) - bar.n)
     return Predicted(file.num_images, file.num_instances, failures)
 

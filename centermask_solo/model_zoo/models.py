@@ -29,7 +29,7 @@ class Release:
 
     source: str
     split: str
-    speed_unit: str
+    speed_unit: str = ""
     hardware: str = ""
     layout: str = ""
     license: str = ""

@@ -43,6 +43,7 @@ class Signature:
         config: Name of the config below ``configs``.
         system: ``MODEL.META_ARCHITECTURE``.
         num_classes: Number of classes; None if the system has no record.
+        any_classes: Whether its options suit any number of classes; those for LVIS, such as low thresholds, do not.
         pixel_format: Images that the config gives its model.
         class_rows: Parameters with rows for each class: how many for each, and how many more.
         weights: Digest of the names and shapes of all parameters, without the rows of ``class_rows``.
@@ -55,6 +56,7 @@ class Signature:
     config: str
     system: str
     num_classes: int | None
+    any_classes: bool
     pixel_format: PixelFormat
     class_rows: dict[str, tuple[int, int]]
     weights: str
@@ -64,7 +66,7 @@ class Signature:
     prediction: str
 
     def matches(self, file: WeightFile) -> bool:
-        """Return whether a file fills the config's model exactly, with any number of classes.
+        """Return whether a file fills the config's model exactly, with any number of classes unless it is for its own.
 
         For a bare backbone: whether it fills the backbone; it may have more stages.
         """
@@ -74,6 +76,8 @@ class Signature:
         if file.system is None or file.system.name != self.system or not file.weights.keys() >= self.class_rows.keys():
             return False
         num_classes = self.num_classes if file.num_classes is None else file.num_classes
+        if not self.any_classes and num_classes != self.num_classes:
+            return False
         return digest(file.weights, self.class_rows) == self.weights and all(
             num_classes is not None and file.weights[key].shape[0] == each * num_classes + more
             for key, (each, more) in self.class_rows.items()
@@ -110,7 +114,10 @@ def signatures_text() -> str:
 
 def make_signature(name: str) -> Signature:
     """Return the signature of a config, whose model is built on the meta device."""
+    from detectron2.data import MetadataCatalog
+
     from ..config import value_of
+    from ..data.datasets import is_lvis
     from .verbs import get_config
 
     cfg = get_config(name)
@@ -128,6 +135,7 @@ def make_signature(name: str) -> Signature:
         config=name,
         system=cfg.MODEL.META_ARCHITECTURE,
         num_classes=num_classes,
+        any_classes=not any(is_lvis(MetadataCatalog.get(x)) for x in {*cfg.DATASETS.TEST} & {*MetadataCatalog.list()}),
         pixel_format=pixel_format,
         class_rows=rows,
         weights=digest(state, rows),

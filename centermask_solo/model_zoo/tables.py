@@ -55,8 +55,8 @@ were measured on different hardware and leave out different things: compare them
 OTHERS = """
 ## Other configs
 
-Configs that are no published model of these systems: Detectron2's baselines to compare with, and small models for the
-generated shapes and for photographs.
+Configs that are no published model of these systems: recipes for LVIS, Detectron2's baselines to compare with, and
+small models for the generated shapes and for photographs.
 
 """
 MEASURED = """

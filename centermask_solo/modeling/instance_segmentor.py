@@ -22,7 +22,7 @@ from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
 from .semantic import SemanticAuxiliary
-from .slots import Output, detect_in_slots, keep, paste_all
+from .slots import Inputs, Output, Size, detect_in_slots, keep, paste_all
 from .training_picture import put_training_picture
 
 
@@ -138,9 +138,7 @@ class InstanceSegmentor(nn.Module):
         """
         if self.training:
             return self._training_losses(batched_inputs)
-        return run_by_padded_size(
-            lambda indices: self._detect([batched_inputs[i] for i in indices]), batched_inputs, self
-        )
+        return run_by_padded_size(lambda rows: self._detect([batched_inputs[i] for i in rows]), batched_inputs, self)
 
     def _detect(self, batched_inputs: list[dict[str, Any]]) -> list[dict[str, Instances]]:
         """Return the detections of images that are padded or resized to the same size."""
@@ -152,6 +150,11 @@ class InstanceSegmentor(nn.Module):
         else:
             results = self.inference(predictions, images.image_sizes)
             found = [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
+        return self.outputs(found, batched_inputs, predictions, images.image_sizes)
+
+    def outputs(self, found: list[Instances], inputs: Inputs, predictions: Any, image_sizes: list[Size]) -> Inputs:
+        """Return the output of each image: its instances, beside which a subclass puts what else it predicts."""
+        del inputs, predictions, image_sizes
         return [{"instances": x} for x in found]
 
     @property
@@ -162,18 +165,19 @@ class InstanceSegmentor(nn.Module):
 
     def _training_losses(self, batched_inputs: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Return the losses of a batch."""
-        check_ground_truth(batched_inputs)
+        ground_truth = self.ground_truth(batched_inputs)
         images = self.preprocess_image(batched_inputs)
         features = self.backbone(images.tensor) if self.semantic_head else {}
         predictions = self.predict_from(features) if features else self.predict_for_training(images.tensor)
         if self.vis_period > 0 and get_event_storage().iter % self.vis_period == 0:
             put_training_picture(self, batched_inputs, predictions, images.image_sizes)
-        # Ground truth stays where the loader left it: what is read there on the host need not wait for the device.
-        gt_instances = [x["instances"] for x in batched_inputs]
-        losses = self.losses(predictions, self.label(predictions, gt_instances))
-        if self.semantic_head is not None:
-            losses |= self.semantic_head.losses(features, gt_instances)
-        return losses
+        losses = self.losses(predictions, self.label(predictions, *ground_truth))
+        return losses | (self.semantic_head.losses(features, ground_truth[0]) if self.semantic_head else {})
+
+    def ground_truth(self, batched_inputs: Inputs) -> tuple[Any, ...]:
+        """Return what :meth:`label` takes besides predictions, first the instances of each image; DataError without."""
+        check_ground_truth(batched_inputs)
+        return ([x["instances"] for x in batched_inputs],)  # where the loader left them: reads there do not wait
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized images as one batch on the model's device, (N, C, T_h, T_w) float32.
@@ -272,16 +276,12 @@ class InstanceSegmentor(nn.Module):
         """
         raise NotImplementedError
 
-    def postprocess(
-        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
-    ) -> Instances:
+    def postprocess(self, instances: Instances, predictions: Any, index: int, output_size: Size) -> Instances:
         """Return the detections of one image that have pixels at ``output_size``; arguments as in :meth:`paste`."""
         found, kept = self.paste(instances, predictions, index, output_size)
         return keep(found, kept.tolist())
 
-    def paste(
-        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
-    ) -> tuple[Instances, Tensor]:
+    def paste(self, instances: Instances, predictions: Any, index: int, output_size: Size) -> tuple[Instances, Tensor]:
         """Return the detections of one image at ``output_size``, with masks and boxes, and which of them stay.
 
         Masks are computed here, from the result of :meth:`inference` and from ``predictions``, so that full-size masks

@@ -13,6 +13,9 @@ from torch import Tensor
 from ..structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES, SCORE_THRESHOLD, in_parts, with_options
 from .detections import Detections, image_sizes_on
 
+Inputs = list[dict[str, Any]]  # one dict per image, as are outputs
+Size = tuple[int, int]  # height and width
+
 
 class Output(NamedTuple):
     """What the result of an image should be.

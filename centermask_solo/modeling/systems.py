@@ -162,6 +162,7 @@ def _instead(node: str, nms: str, **more: str) -> dict[str, str]:
     return {name: f"MODEL.{node}.{own}" for name, own in names.items()}
 
 
+_SOLOV2_SIGNATURE = ("ins_head.cate_pred.weight", "mask_head.conv_pred.0.weight")
 _TOPK = {"TOPK_CANDIDATES_TEST": "PRE_NMS_TOPK_TEST"}
 _FCOS_INSTEAD = _instead("FCOS", "NMS.IOU_THRESH", DETECTIONS_PER_IMAGE="POST_NMS_TOPK_TEST", **_TOPK)
 _CENTERMASK_INSTEAD = _FCOS_INSTEAD | {"NUM_CLASSES": "MODEL.ROI_HEADS.NUM_CLASSES"}
@@ -170,9 +171,24 @@ _CENTERMASK_PARTS = {"MODEL.PROPOSAL_GENERATOR.NAME": "FCOS", "MODEL.ROI_HEADS.N
 
 for _system in (
     System(
+        name="PanopticSOLOv2",
+        num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
+        signature=(*_SOLOV2_SIGNATURE, "sem_seg_head.predictor.weight"),
+        class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
+        class_layers=(r"ins_head\.cate_pred", r"sem_seg_head\.predictor", _SEMANTIC_LAYER),
+        class_rows=(ClassRows(r"ins_head\.cate_pred"), ClassRows(_SEMANTIC_LAYER)),  # sem_seg_head's are stuff
+        optional_heads=_SEMANTIC_HEAD | {"sem_seg_head"},
+        reads=(
+            *("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE", "MODEL.SEM_SEG_HEAD"),
+            *(f"MODEL.PANOPTIC_FPN.COMBINE.{name}" for name in ("OVERLAP_THRESH", "STUFF_AREA_LIMIT")),
+            "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH",
+        ),
+        instead=_instead("SOLOV2", "NMS", **_TOPK),
+    ),
+    System(
         name="SOLOv2",
         num_classes_key="MODEL.SOLOV2.NUM_CLASSES",
-        signature=("ins_head.cate_pred.weight", "mask_head.conv_pred.0.weight"),
+        signature=_SOLOV2_SIGNATURE,
         class_outputs=(ClassOutputs("ins_head.cate_pred.weight"),),
         class_layers=(r"ins_head\.cate_pred", _SEMANTIC_LAYER),
         class_rows=(ClassRows(r"ins_head\.cate_pred"), ClassRows(_SEMANTIC_LAYER)),

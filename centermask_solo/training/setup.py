@@ -28,8 +28,6 @@ from .output_folder import open_output_folder
 
 logger = logging.getLogger(__name__)
 
-SEMANTIC_SYSTEMS = ("PanopticFPN", "SemanticSegmentor")  # Detectron2's, whose semantic head has its own classes
-
 
 def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
@@ -97,9 +95,10 @@ def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None
     find_backend(cfg.TEST.EVAL_BACKEND)
     for name in cfg.DATASETS.TEST:
         check_evaluator(name)
-    if cfg.MODEL.META_ARCHITECTURE in SEMANTIC_SYSTEMS:
-        check_stuff_classes(names, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
+    semantic = system is not None and "MODEL.SEM_SEG_HEAD" in (system.reads or ())
+    if semantic or cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":  # Detectron2's, which has no record
+        check_stuff_classes(names, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES)
     key = system.num_classes_key if system else ""
     number = value_of(cfg, key) if key else None
     auto = number == AUTO_NUMBER or (given is not None and key not in given)

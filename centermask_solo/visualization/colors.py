@@ -19,6 +19,11 @@ def class_color(class_index: int) -> Color:
     return colorsys.hsv_to_rgb(hue, 0.9, 1.0 if (class_index // 5) % 2 == 0 else 0.8)
 
 
+def stuff_color(class_index: int) -> Color:
+    """Return a pale color for a class of stuff, behind the bright ones of instances."""
+    return colorsys.hsv_to_rgb((class_index * 0.381966) % 1.0, 0.35, 0.75)
+
+
 def instance_colors(boxes: Sequence[tuple[float, float, float, float]]) -> list[Color]:
     """Return one of ``NUM_COLORS`` colors for each instance, so that those close to each other differ.
 

@@ -7,13 +7,14 @@ from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
+import torch
 from detectron2.data.catalog import Metadata
 from detectron2.structures import Instances, polygons_to_bitmask
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from ..structures.compact_masks import CompactMasks
-from .colors import CROWD_COLOR, Color, class_color, instance_colors
+from .colors import CROWD_COLOR, Color, class_color, instance_colors, stuff_color
 from .labels import Picture, Rectangle, choose_labeled, draw_label, place_label
 
 MAX_LABELED = 25  # objects; more are drawn without names, which would hide them
@@ -80,6 +81,38 @@ def draw_predictions(
         shapes = [_box(box, instances.image_size, image) for box in instances.pred_boxes.tensor.tolist()]
     colors = _colors(shapes, classes, color_by)
     return _overlay(image, shapes, labels, colors)
+
+
+def draw_panoptic(
+    image: Picture,
+    segmentation: torch.Tensor,
+    segments: Sequence[Mapping[str, Any]],
+    metadata: Metadata,
+    *,
+    score_threshold: float = 0.0,
+    color_by: ColorBy = "instance",
+) -> Picture:
+    """Return the image with the segments of a panoptic segmentation over it, stuff in pale colors.
+
+    Args:
+        image: (H, W, 3) uint8, RGB, of any size.
+        segmentation: (H, W) int, the id of each pixel's segment.
+        segments: Detectron2's ``segments_info``: "id", "isthing" and "category_id" of each, and maybe its "score".
+        metadata: Its ``thing_classes`` and ``stuff_classes`` are the names.
+        score_threshold: Things with lower scores are left out.
+        color_by: What has a color of its own: each thing, or each class of things.
+    """
+    shown = [x for x in segments if x.get("score", 1.0) >= score_threshold]
+    shown.sort(key=lambda x: bool(x["isthing"]))  # outlines of things over those of stuff
+    ids, names = segmentation.cpu().numpy(), {True: _class_names(metadata), False: metadata.get("stuff_classes") or ()}
+    shapes = [_shape(ids == x["id"], image, copy=True) for x in shown]
+    num_stuff, labels = sum(not x["isthing"] for x in shown), []
+    for x in shown:
+        name = _name(names[bool(x["isthing"])], x["category_id"])
+        labels.append(f"{name} {x['score']:.2f}" if "score" in x else name)
+    classes = [x["category_id"] for x in shown]
+    colors = [stuff_color(c) for c in classes[:num_stuff]]
+    return _overlay(image, shapes, labels, colors + _colors(shapes[num_stuff:], classes[num_stuff:], color_by))
 
 
 def draw_ground_truth(

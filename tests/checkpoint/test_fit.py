@@ -19,7 +19,8 @@ from tests.modeling.models import SYSTEMS
 pytestmark = pytest.mark.filterwarnings("ignore:.*meta parameter.*:UserWarning")
 CLASS_LAYERS = {
     "FCOS": ["proposal_generator.fcos_head.cls_logits"],
-    **{name: ["ins_head.cate_pred"] for name in ("SOLOv2", "SOLO", "Decoupled SOLO", "Decoupled SOLO Light")},
+    **{name: ["ins_head.cate_pred"] for name in ("SOLOv2", "Panoptic SOLOv2", "SOLO")},
+    **{name: ["ins_head.cate_pred"] for name in ("Decoupled SOLO", "Decoupled SOLO Light")},
     "CenterMask": [
         "proposal_generator.fcos_head.cls_logits",
         "roi_heads.mask_head.predictor",

@@ -121,6 +121,18 @@ def test_samplers_of_detectron2(cfg, sampler):
     assert take(build_train_loader(cfg, noise), 6) == batches
 
 
+def test_images_of_rare_classes_repeat(cfg):
+    """Class 1 is in one of the seven images: its repeat factor is the root of the threshold over 1/7."""
+    common, rare = ({"category_id": c, "iscrowd": 0, "bbox": [0, 0, 5, 5], "bbox_mode": 1} for c in (0, 1))
+    DatasetCatalog.remove("loader_test")
+    samples = [x | {"annotations": [common] if x["index"] else [common, rare]} for x in DATASET]
+    DatasetCatalog.register("loader_test", lambda: samples)
+    cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER.REPEAT_THRESHOLD = "RepeatFactorTrainingSampler", 4 / 7
+    cfg.SOLVER.IMS_PER_BATCH = 1
+    epoch = [batch[0]["index"] for batch in take(build_train_loader(cfg, noise), 8)]
+    assert sorted(epoch) == [0, 0, *range(1, 7)]
+
+
 def test_unknown_sampler_is_an_error(cfg):
     cfg.DATALOADER.SAMPLER_TRAIN = "Best"
     with pytest.raises(ConfigError, match=r"SAMPLER_TRAIN 'Best' is not supported: use TrainingSampler"):

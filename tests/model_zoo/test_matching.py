@@ -46,6 +46,8 @@ def chosen(file):
         "CenterMask/centermask_lite_Mv2_FPN_ms_4x.yaml",
         "CenterMask/panoptic_centermask_R_50_FPN_ms_3x.yaml",
         "SOLOv2/solov2_R_101_3x.yaml",
+        "SOLOv2/panoptic_solov2_R_50_3x.yaml",
+        "SOLOv2/lvis_solov2_R_50_3x.yaml",
     ],
 )
 def test_one_config_fits_a_published_model_of_detectron2_names(config, tmp_path):

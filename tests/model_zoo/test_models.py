@@ -16,8 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SYSTEMS = ("SOLOv2", "SOLO", "CenterMask", "YOLACT")
 
 
+OTHERS = {"CenterMask/lvis_centermask_R_50_FPN_ms_3x.yaml", "YOLACT/lvis_yolact_resnet50.yaml"}  # nobody published
+
+
 def test_each_config_of_a_system_is_a_row_and_each_row_has_one():
     configs = {f"{s}/{p.name}" for s in SYSTEMS for p in (config_dir() / s).glob("*.yaml") if "Base" not in p.name}
+    configs -= OTHERS
     rows = [model.config for model in list_models()]
     assert set(rows) == configs
     assert len(rows) == len(configs)

@@ -18,6 +18,8 @@ from tests.checkpoint.sources.backbones import tensors
 FILE = Path(centermask_solo.__file__).parent / "model_zoo" / "signatures.json"
 SAMPLE = (  # of every system
     "SOLOv2/solov2_R_50_light512_dcn_3x.yaml",
+    "SOLOv2/panoptic_solov2_R_50_3x.yaml",
+    "SOLOv2/lvis_solov2_R_50_3x.yaml",
     "SOLO/decoupled_solo_R_50_light512_dcn_3x.yaml",
     "CenterMask/centermask_lite_V_19_slim_dw_eSE_FPN_ms_4x.yaml",
     "CenterMask/panoptic_centermask_R_50_FPN_ms_3x.yaml",

@@ -29,10 +29,12 @@ def rectangles(height: int, width: int, *corners: tuple[int, int, int, int]) -> 
 
 
 def input_of(instances: Instances, seed: int = 0) -> dict[str, object]:
-    """A training input: noise, and each object in a color of its class."""
+    """A training input: noise, and each object in a color of its class. Its labels are 0 in objects, otherwise 1."""
     height, width = instances.image_size
+    labels = torch.ones(height, width, dtype=torch.int64)
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed)) * 60 + 90
     if instances.has("gt_masks"):
         for mask, k in zip(instances.gt_masks.tensor, instances.gt_classes.tolist(), strict=True):
             image[k % 3, mask] = 250
-    return {"image": image, "instances": instances, "height": height, "width": width}
+            labels[mask] = 0
+    return {"image": image, "instances": instances, "sem_seg": labels, "height": height, "width": width}

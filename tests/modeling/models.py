@@ -27,10 +27,11 @@ class System(NamedTuple):
     num_classes: str  # the key of that option
     score_thresh: str  # the key of that option
     object_losses: set[str]  # those that images without objects leave at zero
-    background_loss: str  # the one that they do not
+    background_loss: str  # one that they do not
     steps: int  # in which it overfits an image
     learning_rate: float
     loss_bound: float  # of the sum of the losses afterwards
+    stuff_losses: frozenset[str] = frozenset()  # of a panoptic system
 
     @property
     def has_mask_scores(self) -> bool:
@@ -69,8 +70,12 @@ def grid_system(node: str, make_cfg: Callable[..., CfgNode], steps: int, loss_bo
     return System(make_cfg, *keys, {"loss_ins"}, "loss_cate", steps, 3e-3, loss_bound)
 
 
+eager_panoptic_cfg = partial(solov2.tiny_panoptic_cfg, "MODEL.SOLOV2.PRIOR_PROB", 0.2)
 SYSTEMS = {
     "SOLOv2": grid_system("SOLOV2", eager_solov2_cfg, 30, 0.1),
+    "Panoptic SOLOv2": grid_system("SOLOV2", eager_panoptic_cfg, 40, 0.3)._replace(
+        stuff_losses=frozenset({"loss_sem_seg"})
+    ),
     "SOLO": grid_system("SOLO", solo.eager_cfg, 60, 0.7),
     "Decoupled SOLO": grid_system("SOLO", partial(solo.eager_cfg, "MODEL.SOLO.HEAD", "decoupled"), 40, 0.1),
     "Decoupled SOLO Light": grid_system("SOLO", partial(solo.eager_cfg, *solo.LIGHT_DCN), 40, 0.1),

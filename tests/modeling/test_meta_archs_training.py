@@ -34,7 +34,7 @@ from tests.modeling.models import detect, gradients_of, learn, losses_of
 def test_every_parameter_learns_from_any_batch(system, gt_of_images):
     model = system.model("MODEL.BACKBONE.FREEZE_AT", 0)
     losses = losses_of(model, [input_of(x, seed=i) for i, x in enumerate(gt_of_images)])
-    assert set(losses) == system.object_losses | {system.background_loss}
+    assert set(losses) == system.object_losses | {system.background_loss} | system.stuff_losses
     assert all(x.isfinite() and x.dtype == torch.float32 and x.shape == () for x in losses.values())
     assert losses[system.background_loss] > 0
     if gt_of_images == [EMPTY]:
@@ -61,12 +61,14 @@ def annotation(y0, x0, y1, x1, crowd):
 def test_crowds_are_no_objects(system, mask_format, tmp_path):
     """As in COCO: crowds have RLE masks, whatever the objects have."""
     Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 150)).save(tmp_path / "image.png")
+    Image.new("L", (WIDTH, HEIGHT), 1).save(tmp_path / "labels.png")  # of stuff, for a panoptic system
     cfg = system.cfg("INPUT.MASK_FORMAT", mask_format, "INPUT.MIN_SIZE_TRAIN", (HEIGHT,), "INPUT.RANDOM_FLIP", "none")
     mapper, model = InstanceMapper(cfg, is_train=True), system.model()
     crowd, thing = annotation(*CORNERS[0], True), annotation(*CORNERS[1], False)
 
     def losses(*annotations):
         record = {"file_name": str(tmp_path / "image.png"), "height": HEIGHT, "width": WIDTH, "image_id": 1}
+        record |= {"sem_seg_file_name": str(tmp_path / "labels.png")} if system.stuff_losses else {}
         return losses_of(model, [mapper({**record, "annotations": list(annotations)})])
 
     only_crowd, both = losses(crowd), losses(crowd, thing)

@@ -10,8 +10,8 @@ from detectron2.structures import Instances
 
 from centermask_solo.structures.compact_masks import CroppedMasks, RLEMasks
 from centermask_solo.visualization import drawing, labels
-from centermask_solo.visualization.colors import CROWD_COLOR, class_color, instance_colors
-from centermask_solo.visualization.drawing import draw_ground_truth, draw_predictions
+from centermask_solo.visualization.colors import CROWD_COLOR, class_color, instance_colors, stuff_color
+from centermask_solo.visualization.drawing import draw_ground_truth, draw_panoptic, draw_predictions
 from centermask_solo.visualization.labels import choose_labeled, font_size, label_size, overlap, place_label
 
 METADATA = Metadata(name="test", thing_classes=["cat", "dog"])
@@ -125,6 +125,45 @@ def test_crowds_are_gray_and_polygons_are_scaled():
         picture = draw_ground_truth(image(300 * scale, 400 * scale), record, METADATA)
         assert (picture[110 * scale, 110 * scale] == mixed(CROWD_COLOR)).all()
         assert (picture[90 * scale, 110 * scale] == GRAY).all()
+
+
+def panoptic_case():
+    """A cat with a score of 0.9 and one with 0.4 on the grass; void at the top."""
+    segmentation = torch.zeros(300, 400, dtype=torch.int32)
+    segmentation[100:], segmentation[150:250, 50:150], segmentation[150:250, 250:350] = 3, 1, 2
+    things = [{"id": i, "isthing": True, "category_id": 0, "score": score} for i, score in ((1, 0.9), (2, 0.4))]
+    return segmentation, [*things, {"id": 3, "isthing": False, "category_id": 1, "area": 70000}]
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_panoptic_segments_are_drawn_over_their_pixels(scale):
+    """In a picture of another size, too. Stuff is pale; things below the threshold leave the image as it is."""
+    metadata = Metadata(name="panoptic", thing_classes=["cat", "dog"], stuff_classes=["things", "grass"])
+    picture = draw_panoptic(
+        image(300 * scale, 400 * scale), *panoptic_case(), metadata, score_threshold=0.5, color_by="class"
+    )
+    at = {
+        name: picture[y * scale, x * scale]
+        for name, (y, x) in {"void": (20, 200), "grass": (285, 20), "cat": (240, 60), "faint cat": (240, 260)}.items()
+    }
+    expected = {
+        "void": [GRAY] * 3,
+        "grass": mixed(stuff_color(1)),
+        "cat": mixed(class_color(0)),
+        "faint cat": [GRAY] * 3,
+    }
+    assert {name: list(x) for name, x in at.items()} == {name: list(x) for name, x in expected.items()}
+
+
+def test_things_and_stuff_have_their_own_names(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(drawing, "draw_label", lambda picture, text, place, color: drawn.append(text))
+    metadata = Metadata(name="panoptic", thing_classes=["cat", "dog"], stuff_classes=["things", "grass"])
+    draw_panoptic(image(), *panoptic_case(), metadata)
+    assert sorted(drawn) == ["cat 0.40", "cat 0.90", "grass"]
+    drawn.clear()
+    draw_panoptic(image(), *panoptic_case(), METADATA)
+    assert "class 1" in drawn
 
 
 def test_drawing_takes_little_memory():

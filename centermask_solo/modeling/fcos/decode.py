@@ -12,6 +12,10 @@ from torch import Tensor
 from ...ops.boxes import level_locations
 from ...ops.levels import flatten_levels
 
+MANY_PAIRS = 2**20  # (location, class) pairs of a level above which those that cannot be kept are sorted out first
+BLOCK = 16  # classes whose best one stands for all of them there
+LARGEST_DISTANCE = 1e30  # strides; times a stride it is finite, as the box of a candidate must be
+
 
 class Candidates(NamedTuple):
     """The boxes of one image that enter NMS, best first."""
@@ -61,7 +65,7 @@ def decode_batch(
     """
     # Compute boxes only for the pairs that may pass the threshold.
     num_images, sizes = len(class_logits[0]), [(x.shape[2], x.shape[3]) for x in class_logits]
-    hits = _find_hits(class_logits, centerness_logits, score_thresh)
+    hits = _find_hits(class_logits, ltrb, centerness_logits, score_thresh, pre_nms_topk)
     points = torch.cat([level_locations(s, t, ltrb[0].device) for s, t in zip(sizes, strides, strict=True)])
     distances = flatten_levels([x.float() * t for x, t in zip(ltrb, strides, strict=True)])[hits.image, hits.location]
     xy = points[hits.location]
@@ -105,17 +109,32 @@ def _counts(group: Tensor, weight: Tensor, num_groups: int) -> Tensor:
     return torch.zeros(num_groups, dtype=torch.int64, device=group.device).scatter_add_(0, group, weight)
 
 
-def _find_hits(class_logits: Sequence[Tensor], centerness_logits: Sequence[Tensor], score_thresh: float) -> _Hits:
+def _find_hits(
+    class_logits: Sequence[Tensor],
+    ltrb: Sequence[Tensor],
+    centerness_logits: Sequence[Tensor],
+    score_thresh: float,
+    pre_nms_topk: int,
+) -> _Hits:
     """Return the pairs whose class probability exceeds, or nearly exceeds, the threshold.
 
     Logits are compared with the threshold's logit, with a margin for rounding: the caller checks the probability
     itself. No probability is computed for the rest. The number of pairs is the first synchronization.
+
+    Where a level has so many pairs that they would take much memory, those that cannot be among its ``pre_nms_topk``
+    best are left out, too.
     """
     # Find the positions of all pairs in the batch, flattened in the order of level, class, cell.
     limit = _logit(score_thresh)
     limit = limit - 1e-4 - 0.01 * abs(limit) if math.isfinite(limit) else limit  # beyond half precision's rounding
+    passes = []
+    for values, distances, centerness in zip(class_logits, ltrb, centerness_logits, strict=True):
+        level_passes = values > limit
+        if values.numel() > MANY_PAIRS:
+            level_passes &= values > _lowest_of_best(values, distances, centerness, pre_nms_topk)
+        passes.append(level_passes.flatten(1))
     logits = torch.cat([x.flatten(1) for x in class_logits], dim=1)
-    image, position = (logits > limit).nonzero(as_tuple=True)
+    image, position = torch.cat(passes, dim=1).nonzero(as_tuple=True)
     num_classes = class_logits[0].shape[1]
 
     # Recover level, location and class from the position.
@@ -134,6 +153,30 @@ def _find_hits(class_logits: Sequence[Tensor], centerness_logits: Sequence[Tenso
     centerness = flatten_levels(centerness_logits)[image, location, 0].float().sigmoid()
     group = image * len(class_logits) + level
     return _Hits(group, image, location, classes, probability, probability * centerness)
+
+
+def _lowest_of_best(logits: Tensor, ltrb: Tensor, centerness_logits: Tensor, count: int) -> Tensor:
+    """Return a class logit that the ``count`` best pairs of each image exceed, at each location: (N, 1, H, W) float32.
+
+    Each of the ``count`` best blocks, of a location and :data:`BLOCK` classes, has a pair at least as good as the worst
+    of these blocks. So no pair that is worse is among the ``count`` best pairs.
+
+    Args:
+        logits: (N, K, H, W), of one level.
+        ltrb: (N, 4, H, W), distances in strides.
+        centerness_logits: (N, 1, H, W).
+        count: Number of pairs.
+    """
+    centerness = centerness_logits.float().sigmoid()
+    blocks = torch.stack([x.amax(dim=1) for x in logits.split(BLOCK, dim=1)], dim=1).float().sigmoid()
+    valid = (ltrb.abs() < LARGEST_DISTANCE).all(dim=1, keepdim=True)
+    quality = torch.where(valid, blocks * centerness, 0.0).nan_to_num(nan=0.0).flatten(1)
+    if count > quality.shape[1]:
+        return torch.full_like(centerness, -torch.inf)
+    worst = quality.topk(count, dim=1).values[:, -1, None, None, None]
+    limit = (worst / centerness).clamp(max=1 - 1e-6).logit()
+    limit = torch.where(worst > 0, limit - 1e-4 - 0.01 * limit.abs(), -torch.inf)  # the margin is that of _find_hits
+    return torch.where(worst > centerness, torch.inf, limit)
 
 
 def _logit(probability: float) -> float:

@@ -2,5 +2,6 @@
 
 from .heads import SOLOv2InstanceHead, SOLOv2MaskHead, SOLOv2Predictions
 from .meta_arch import SOLOv2
+from .panoptic import PanopticSOLOv2
 
-__all__ = ["SOLOv2", "SOLOv2InstanceHead", "SOLOv2MaskHead", "SOLOv2Predictions"]
+__all__ = ["PanopticSOLOv2", "SOLOv2", "SOLOv2InstanceHead", "SOLOv2MaskHead", "SOLOv2Predictions"]

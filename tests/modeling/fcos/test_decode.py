@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.memory import peak_bytes
+from centermask_solo.modeling.fcos import decode as decode_module
 from centermask_solo.modeling.fcos.decode import decode_batch
 from tests.oracles import fcos as oracles
 
@@ -41,6 +43,40 @@ def test_decoding_equals_the_literal_version(topk, with_centerness):
 def test_top_k_applies_per_level_and_image():
     got = decode(predictions(num_images=3), pre_nms_topk=2, score_thresh=0.0)
     assert [len(x.scores) for x in got] == [4, 4, 4]
+
+
+SPOILED = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf, "huge": 3e38}
+
+
+@pytest.mark.parametrize("topk", [1, 7, 30, 1000])
+@pytest.mark.parametrize("spoiled", [None, *SPOILED])
+@pytest.mark.parametrize("score_thresh", [0.0, 0.3])
+def test_sorting_pairs_out_first_changes_nothing(topk, spoiled, score_thresh, monkeypatch):
+    """Also with certain and equal classes, with values that are no candidates, and centerness that is 0 in float32."""
+    parts = predictions(num_classes=37)
+    for classes, ltrb, centerness in zip(*parts, strict=True):
+        classes[0, 5:9, 1] = 30.0
+        classes[1, :, 0, :2] = 2.0
+        centerness[1, 0, 1, 1] = -200.0
+        if spoiled:
+            classes[0, 3, 2, 1] = ltrb[1, 2, 2, 2] = centerness[0, 0, 1, 2] = SPOILED[spoiled]
+    expected = decode(parts, pre_nms_topk=topk, score_thresh=score_thresh)
+    calls = []
+    find = decode_module._lowest_of_best
+    monkeypatch.setattr(decode_module, "_lowest_of_best", lambda *x: calls.append(x) or find(*x))
+    monkeypatch.setattr(decode_module, "MANY_PAIRS", 0)
+    for a, b in zip(decode(parts, pre_nms_topk=topk, score_thresh=score_thresh), expected, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    assert len(calls) == 2 and len(expected[0].scores) > 0
+
+
+def test_memory_is_bounded_where_everything_passes():
+    """1,203 classes at the stride-8 level of 800 x 1216 pixels: 73 MB of logits, of which bytes say what may pass."""
+    sizes = [(100, 152), (50, 76)]
+    rng = torch.Generator().manual_seed(0)
+    parts = [[torch.randn(1, k, *s, generator=rng) for s in sizes] for k in (1203, 4, 1)]
+    peak = peak_bytes(lambda: decode(parts, score_thresh=0.0001))
+    assert peak < 1.9 * sum(4 * x.numel() for x in parts[0])
 
 
 def test_the_threshold_is_exclusive():

@@ -31,6 +31,13 @@ def tiny_cfg(*overrides: object) -> CfgNode:
     return cfg
 
 
+def tiny_panoptic_cfg(*overrides: object) -> CfgNode:
+    """The same with a semantic head for things and two classes of stuff; then ``overrides``."""
+    head = {"NUM_CLASSES": 3, "CONVS_DIM": 32, "LOSS_WEIGHT": 0.5}
+    options = [item for key, value in head.items() for item in (f"MODEL.SEM_SEG_HEAD.{key}", value)]
+    return tiny_cfg("MODEL.META_ARCHITECTURE", "PanopticSOLOv2", *options, *overrides)
+
+
 def tiny_model(*overrides: object, seed: int = 0) -> SOLOv2:
     """A :func:`tiny_cfg` model with random weights, in training mode; whatever ``overrides``, the same weights."""
     torch.manual_seed(seed)

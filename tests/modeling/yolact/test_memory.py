@@ -1,4 +1,7 @@
-"""What NMS and masks at image size need beyond the networks' outputs, for 100 detections at 1920 x 1080 pixels."""
+"""What NMS and masks at image size need beyond the networks' outputs, for 100 detections at 1920 x 1080 pixels.
+
+LVIS: for 300 at 640 x 480, of which each anchor's 1,203 probabilities alone take 93 MB.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def test_memory_is_bounded_however_many_anchors_pass(name):
 
     peak_mb = peak_bytes(infer) / MB
     found = results[0]
-    assert len(found) == 100 and found.has("mask_scores") is case.plus
+    assert len(found) == case.max_detections and found.has("mask_scores") is case.plus
     assert found.pred_masks.all() if case.whole_image else found.pred_masks.flatten(1).any(1).float().mean() > 0.9
     result_mb = found.pred_masks.numel() / MB
-    assert 190 < result_mb < peak_mb < LIMIT_MB
+    assert result_mb < peak_mb < LIMIT_MB and (190 if case.max_detections == 100 else 90) < result_mb

@@ -1,0 +1,218 @@
+"""SOLOv2 with a semantic head: panoptic segmentation (arXiv 2003.10152, section 4)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
+from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
+from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
+from detectron2.structures import ImageList, Instances
+from torch import Tensor, nn
+
+from ...structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES
+from ...utils.errors import ConfigError, DataError
+from ..option_checks import check_groups, select_shapes
+from .heads import SOLOv2Predictions
+from .meta_arch import SOLOv2
+from .sem_seg import sem_seg_loss, sem_seg_map
+from .targets import SOLOv2Targets
+
+
+class PanopticPredictions(NamedTuple):
+    """The outputs of the networks for a batch of N images: those of SOLOv2 and semantic logits.
+
+    Attributes:
+        class_logits: L x (N, K, S, S).
+        kernels: L x (N, E, S, S).
+        mask_features: (N, E, T_h / 4, T_w / 4).
+        sem_seg_logits: (N, C, T_h / 4, T_w / 4), of all things, then of C - 1 classes of stuff.
+    """
+
+    class_logits: list[Tensor]
+    kernels: list[Tensor]
+    mask_features: Tensor
+    sem_seg_logits: Tensor
+
+
+class PanopticTargets(NamedTuple):
+    """The training targets of a batch of N images."""
+
+    instances: SOLOv2Targets
+    sem_seg: Tensor  # (N, T_h, T_w) int64, 0..C-1 or the head's ``ignore_value``
+
+
+@META_ARCH_REGISTRY.register()
+class PanopticSOLOv2(SOLOv2):
+    """SOLOv2, Detectron2's semantic head beside it, and the merging of Panoptic-FPN.
+
+    Inputs and outputs are those of Detectron2's ``PanopticFPN``: training also needs ``sem_seg``, int64 labels (H, W)
+    of which 0 is any thing and 1, 2, ... are stuff; inference also returns ``sem_seg`` and ``panoptic_seg``.
+
+    Source: SOLOv2 (arXiv 2003.10152), section 4; Panoptic-FPN (arXiv 1901.02446). No code was published.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        sem_seg_head: nn.Module,
+        combine_overlap_thresh: float = 0.5,
+        combine_stuff_area_thresh: int = 4096,
+        combine_instances_score_thresh: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            sem_seg_head: A ``SemSegFPNHead``; computes class logits of pixels.
+            combine_overlap_thresh: Share of an instance under better ones above which it is dropped.
+            combine_stuff_area_thresh: Pixels of the output below which a class of stuff is dropped.
+            combine_instances_score_thresh: Minimum score of an instance, inclusive.
+            kwargs: Arguments of :class:`SOLOv2`.
+
+        Raises:
+            ConfigError: The head is another one, or an option is out of range.
+        """
+        super().__init__(**kwargs)
+        if not isinstance(sem_seg_head, SemSegFPNHead):
+            raise ConfigError(
+                f"MODEL.SEM_SEG_HEAD.NAME {type(sem_seg_head).__name__} does not fit MODEL.META_ARCHITECTURE "
+                f"{type(self).__name__}, which needs SemSegFPNHead or a subclass of it"
+            )
+        self.sem_seg_head = sem_seg_head
+        self.combine_overlap_thresh = combine_overlap_thresh
+        self.combine_stuff_area_thresh = combine_stuff_area_thresh
+        self.combine_instances_score_thresh = combine_instances_score_thresh
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        """Return the constructor arguments from a config.
+
+        Raises:
+            ConfigError: Options contradict each other or the backbone.
+        """
+        common, head, node = super().from_config(cfg), cfg.MODEL.SEM_SEG_HEAD, cfg.MODEL.PANOPTIC_FPN.COMBINE
+        shapes = common["backbone"].output_shape()
+        select_shapes(shapes, head.IN_FEATURES, "MODEL.SEM_SEG_HEAD.IN_FEATURES")
+        check_groups("MODEL.SEM_SEG_HEAD.CONVS_DIM", head.CONVS_DIM, head.NORM)
+        return {
+            **common,
+            "sem_seg_head": build_sem_seg_head(cfg, shapes),
+            "combine_overlap_thresh": node.OVERLAP_THRESH,
+            "combine_stuff_area_thresh": node.STUFF_AREA_LIMIT,
+            "combine_instances_score_thresh": node.INSTANCES_CONFIDENCE_THRESH,
+        }
+
+    @property
+    def config_key(self) -> str:
+        """The config node with the options of the instances, for messages."""
+        return "MODEL.SOLOV2"
+
+    def predict_from(self, features: dict[str, Tensor]) -> PanopticPredictions:  # type: ignore[override]
+        """Return SOLOv2's outputs and semantic logits from the features of the backbone."""
+        return PanopticPredictions(*super().predict_from(features), self.sem_seg_head.layers(features))
+
+    def ground_truth(self, batched_inputs: list[dict[str, Any]]) -> tuple[Any, ...]:
+        """Return the instances of each image and the padded semantic labels of the batch, (N, T_h, T_w) int64.
+
+        Raises:
+            DataError: Instances or labels are missing, or labels have another size or number of classes.
+        """
+        (gt_instances,) = super().ground_truth(batched_inputs)
+        for x in batched_inputs:
+            self._check_labels(x)
+        labels = [x["sem_seg"].to(self.device) for x in batched_inputs]
+        divisibility, constraints = self.backbone.size_divisibility, self.backbone.padding_constraints
+        return gt_instances, ImageList.from_tensors(
+            labels, divisibility, self.sem_seg_head.ignore_value, constraints
+        ).tensor
+
+    def _check_labels(self, x: dict[str, Any]) -> None:
+        name, head = x.get("file_name", "an image"), self.sem_seg_head
+        if "sem_seg" not in x:
+            raise DataError(
+                f'panoptic training needs semantic labels, but {name} has no "sem_seg": train on a dataset that '
+                "register_coco_panoptic_separated registers (datasets/README.md), or call eval() to predict"
+            )
+        labels, num_classes = x["sem_seg"], head.predictor.out_channels
+        if labels.shape != x["image"].shape[1:]:
+            raise DataError(
+                f"the semantic labels of {name} have the shape {tuple(labels.shape)}, but its image has "
+                f"{tuple(x['image'].shape[1:])}: both must go through the same transforms"
+            )
+        unknown = labels[(labels != head.ignore_value) & ((labels < 0) | (labels >= num_classes))]
+        if len(unknown):
+            raise DataError(
+                f"the semantic labels of {name} hold {unknown[0].item()}, but MODEL.SEM_SEG_HEAD.NUM_CLASSES is "
+                f"{num_classes}: correct the label image, or set the option to the number of stuff_classes"
+            )
+
+    @torch.no_grad()
+    def label(  # type: ignore[override]
+        self, predictions: PanopticPredictions, gt_instances: list[Instances], gt_sem_seg: Tensor
+    ) -> PanopticTargets:
+        """Return the targets of a batch.
+
+        Args:
+            predictions: Result of :meth:`predict`.
+            gt_instances: As for :meth:`SOLOv2.label`.
+            gt_sem_seg: (N, T_h, T_w) int64, padded with the head's ``ignore_value``.
+        """
+        return PanopticTargets(super().label(_of_instances(predictions), gt_instances), gt_sem_seg)
+
+    def losses(  # type: ignore[override]
+        self, predictions: PanopticPredictions, targets: PanopticTargets
+    ) -> dict[str, Tensor]:
+        """Return SOLOv2's losses and ``loss_sem_seg``: weighted float32 scalars."""
+        head = self.sem_seg_head
+        loss = sem_seg_loss(predictions.sem_seg_logits, targets.sem_seg, head.common_stride, head.ignore_value)
+        instances = super().losses(_of_instances(predictions), targets.instances)
+        return {**instances, "loss_sem_seg": head.loss_weight * loss}
+
+    def inference(  # type: ignore[override]
+        self, predictions: PanopticPredictions, image_sizes: list[tuple[int, int]]
+    ) -> list[Instances]:
+        """Return the detected instances of each image; see :meth:`SOLOv2.inference`."""
+        return super().inference(_of_instances(predictions), image_sizes)
+
+    @torch.no_grad()
+    def outputs(
+        self,
+        found: list[Instances],
+        inputs: list[dict[str, Any]],
+        predictions: PanopticPredictions,
+        image_sizes: list[tuple[int, int]],
+    ) -> list[dict[str, Any]]:
+        """Return the output of each image, with ``sem_seg`` and ``panoptic_seg`` beside ``instances``.
+
+        ``sem_seg`` has the logits, (C, H, W) float32; where the input asks for other masks than dense ones and these
+        would take more than 256 MiB, it is a :class:`~centermask_solo.structures.label_map.LabelMap`.
+        """
+        results = super().outputs(found, inputs, predictions, image_sizes)
+        for result, x, logits, size in zip(results, inputs, predictions.sem_seg_logits, image_sizes, strict=True):
+            max_bytes = math.inf if x.get(MASK_FORMAT, "dense") == "dense" else MAX_MASK_BYTES
+            result |= self._segment(result["instances"], logits, size, max_bytes)
+        return results
+
+    def _segment(
+        self, instances: Instances, logits: Tensor, image_size: tuple[int, int], max_bytes: float
+    ) -> dict[str, Any]:
+        """Return ``sem_seg`` and ``panoptic_seg`` of one image, from its instances and semantic logits."""
+        sem_seg, labels = sem_seg_map(
+            logits, self.sem_seg_head.common_stride, image_size, instances.image_size, max_bytes=max_bytes
+        )
+        panoptic = combine_semantic_and_instance_outputs(
+            instances,
+            labels if isinstance(instances.pred_masks, Tensor) else labels.cpu(),  # where codes are decoded
+            self.combine_overlap_thresh,
+            self.combine_stuff_area_thresh,
+            self.combine_instances_score_thresh,
+        )
+        return {"sem_seg": sem_seg, "panoptic_seg": panoptic}
+
+
+def _of_instances(predictions: PanopticPredictions) -> SOLOv2Predictions:
+    return SOLOv2Predictions(predictions.class_logits, predictions.kernels, predictions.mask_features)
