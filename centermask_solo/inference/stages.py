@@ -90,7 +90,7 @@ def predict_in_stages(predictor: Predictor, paths: Sequence[str], clock: Clock) 
     with clock.stage(READ):
         images = [as_bgr(path, predictor.cfg.INPUT.MAX_IMAGE_PIXELS) for path in paths]
     with clock.stage(RESIZE):
-        inputs = [predictor._to_input(image) for image in images]
+        inputs = [predictor.model_input(image) for image in images]
     has_stages = hasattr(predictor.model, "predict")
     with (
         _methods_measured(predictor.model if has_stages else None, clock),

@@ -18,9 +18,9 @@ from torchvision.io import decode_jpeg
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data import images
 from centermask_solo.data.images import MAX_PIXELS, exif_orientation, read_image, read_labels
+from centermask_solo.data.input_images import as_bgr
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.pixels import orient
-from centermask_solo.inference.input_images import as_bgr
 from centermask_solo.utils.errors import DataError
 
 HEIGHT, WIDTH = 6, 9
