@@ -113,8 +113,8 @@ def table(results: dict[str, Any]) -> str:
     lines = [
         "# What can be exported",
         "",
-        "Made by `python -m benchmarks.export_matrix`, with random weights of trained scale: the number of detections in",
-        "two images, the largest differences from PyTorch of boxes (pixels) and scores, and the smallest IoU of",
+        "Made by `python -m benchmarks.export_matrix`, with random weights of trained scale: the number of detections",
+        "in two images, the largest differences from PyTorch of boxes (pixels) and scores, and the smallest IoU of",
         "masks; or what went wrong.",
         "",
         f"| model | variant | {' | '.join(x.title for x in FORMATS.values())} |",

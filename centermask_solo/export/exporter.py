@@ -78,7 +78,7 @@ def export_predictor(predictor: Predictor, form: Format, path: str, options: Exp
     model: Any = instance_part(predictor.model).eval()
     limits = detection_limits(model)
     slots = options.max_detections or (limits.max_detections if limits.max_detections > 0 else MAX_DETECTIONS)
-    frame: MaskFrame = model.mask_frame
+    frame: MaskFrame = getattr(model, "mask_frame", MaskFrame())  # models of boxes have none
     source = GraphInput(max(model.backbone.size_divisibility, 1), getattr(model, "input_size", None))
     graph = ExportedGraph(model, frame, source, options.variant, slots).eval()
     start = time.perf_counter()

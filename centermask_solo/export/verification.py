@@ -18,7 +18,7 @@ from ..runtime.predictor import ExportedPredictor
 
 BOX_TOLERANCE = 0.5  # pixels of the image
 MASK_IOU = 0.99  # smallest IoU of the two masks of a detection
-MATCH_IOU = 0.5  # of the masks or boxes of what may be the same detection
+MATCH_IOU = 0.5  # of the boxes of what may be the same detection
 HALF_FACTOR = 30  # how much further apart results may be whose weights were stored as float16
 
 
@@ -186,18 +186,11 @@ def _num_borderline(instances: ExportedInstances, matched: NDArray[np.int64], me
 
 
 def _overlaps(a: ExportedInstances, b: ExportedInstances) -> NDArray[np.float64]:
-    """Return the IoU of every pair of two results, (M, R): of masks, or of boxes where there are no masks."""
-    if a.has("pred_masks"):
-        left, right = (
-            x.pred_masks.reshape(len(x), x.image_size[0] * x.image_size[1]).astype(np.float32) for x in (a, b)
-        )
-        shared = left @ right.T
-        areas = left.sum(axis=1)[:, None] + right.sum(axis=1)
-    else:
-        first = np.maximum(a.pred_boxes[:, None, :2], b.pred_boxes[:, :2])
-        last = np.minimum(a.pred_boxes[:, None, 2:], b.pred_boxes[:, 2:])
-        shared = np.clip(last - first, 0, None).prod(axis=2)
-        areas = _areas(a.pred_boxes)[:, None] + _areas(b.pred_boxes)
+    """Return the IoU of the boxes of every pair of two results, (M, R); masks may be empty at this size."""
+    first = np.maximum(a.pred_boxes[:, None, :2], b.pred_boxes[:, :2])
+    last = np.minimum(a.pred_boxes[:, None, 2:], b.pred_boxes[:, 2:])
+    shared = np.clip(last - first, 0, None).prod(axis=2)
+    areas = _areas(a.pred_boxes)[:, None] + _areas(b.pred_boxes)
     return (shared / np.maximum(areas - shared, 1e-9)).astype(np.float64)
 
 

@@ -19,7 +19,6 @@ from .detections import Detections
 from .ground_truth import check_ground_truth
 from .image_checks import check_images
 from .instance_nms import InstanceNMS
-from .mask_frame import MaskFrame
 from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
 from .semantic import SemanticAuxiliary
@@ -261,11 +260,6 @@ class InstanceSegmentor(nn.Module):
             ConfigError: The rule of NMS has no fixed shape.
         """
         raise NotImplementedError
-
-    @property
-    def mask_frame(self) -> MaskFrame:
-        """What the masks of :meth:`mask_probabilities` mean; by default that the model has none."""
-        return MaskFrame()
 
     def mask_probabilities(self, detections: Detections, predictions: Any) -> Tensor:
         """Return the masks of all slots at the model's own resolution, (N, K, h, w) float32; can be exported.
