@@ -19,6 +19,7 @@ from ..runtime.predictor import ExportedPredictor
 BOX_TOLERANCE = 0.5  # pixels of the image
 MASK_IOU = 0.99  # smallest IoU of the two masks of a detection
 MATCH_IOU = 0.5  # of the boxes of what may be the same detection
+ROUNDED_PIXELS = 1  # of a mask, whose probability is at the threshold
 HALF_FACTOR = 30  # how much further apart results may be whose weights were stored as float16
 
 
@@ -199,5 +200,7 @@ def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    union = (a | b).sum()
-    return float((a & b).sum() / union) if union else 1.0
+    """Return the IoU of two masks; 1 if they differ by what rounding alone can change, which is much of a tiny mask."""
+    if (a ^ b).sum() <= ROUNDED_PIXELS:
+        return 1.0
+    return float((a & b).sum() / (a | b).sum())
