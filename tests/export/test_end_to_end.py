@@ -107,8 +107,9 @@ def test_masks_in_other_forms(exported):
     np.testing.assert_array_equal(np.stack([rle.decode(x) for x in codes]).astype(bool), dense.pred_masks)
     polygons = predictor(image, masks="polygons")["instances"].pred_masks
     assert len(polygons) == len(dense)
-    x = np.concatenate([np.reshape(p, (-1, 2)) for p in polygons[0]])
-    box = dense.pred_masks[0].nonzero()
+    largest = dense.pred_masks.sum(axis=(1, 2)).argmax()
+    x = np.concatenate([np.reshape(p, (-1, 2)) for p in polygons[largest]])
+    box = dense.pred_masks[largest].nonzero()
     assert x[:, 0].min() == box[1].min() + 0.5 and x[:, 1].max() == box[0].max() + 0.5
 
 
