@@ -1,9 +1,9 @@
 """CenterMask, FCOS, SOLO, SOLOv2 and YOLACT as Detectron2 meta-architectures.
 
 The public names below are loaded on first use, so that importing the package itself needs neither PyTorch nor
-Detectron2. Loading any of them also registers the models, the generated datasets and the weights of the model zoo with
-Detectron2. :func:`add_centermask_solo_config` adds the package's options to a config; Detectron2's own defaults stay as
-they are.
+Detectron2; nor does :class:`ExportedPredictor`. Loading any other also registers the models, the generated datasets and
+the weights of the model zoo with Detectron2. :func:`add_centermask_solo_config` adds the package's options to a config;
+Detectron2's own defaults stay as they are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data.mapper import InstanceMapper
     from .evaluation import build_evaluator
     from .inference.predictor import Predictor
+    from .model_zoo.exporting import export_model
     from .model_zoo.loading import load
     from .modeling.centermask import CenterMask, CenterMaskWithTTA
     from .modeling.engine import prepare
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .modeling.systems import ClassOutputs, System, register_system
     from .modeling.yolact import YOLACT
     from .registration import register
+    from .runtime.predictor import ExportedPredictor
     from .training.evaluate import evaluate
     from .training.trainer import Trainer
     from .utils.errors import ConfigError, DataError, NonFiniteLossError, UserError, WeightsError
@@ -41,6 +43,7 @@ __all__ = [
     "ClassOutputs",
     "ConfigError",
     "DataError",
+    "ExportedPredictor",
     "InstanceMapper",
     "NonFiniteLossError",
     "Predictor",
@@ -53,6 +56,7 @@ __all__ = [
     "add_centermask_solo_config",
     "build_evaluator",
     "evaluate",
+    "export_model",
     "load",
     "model_zoo",
     "prepare",
@@ -68,6 +72,7 @@ _MODULES = {  # where each public name is defined
     "ClassOutputs": "modeling.systems",
     "ConfigError": "utils.errors",
     "DataError": "utils.errors",
+    "ExportedPredictor": "runtime.predictor",
     "FCOS": "modeling.fcos",
     "InstanceMapper": "data.mapper",
     "NonFiniteLossError": "utils.errors",
@@ -82,12 +87,13 @@ _MODULES = {  # where each public name is defined
     "add_centermask_solo_config": "config",
     "build_evaluator": "evaluation",
     "evaluate": "training.evaluate",
+    "export_model": "model_zoo.exporting",
     "load": "model_zoo.loading",
     "prepare": "modeling.engine",
     "register": "registration",
     "register_system": "modeling.systems",
 }
-_WITHOUT_DETECTRON2 = "utils.errors"
+_WITHOUT_DETECTRON2 = ("utils.errors", "runtime.predictor")
 
 
 def __getattr__(name: str) -> Any:
@@ -101,7 +107,7 @@ def __getattr__(name: str) -> Any:
         return import_module(".model_zoo", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _MODULES[name] != _WITHOUT_DETECTRON2:
+    if _MODULES[name] not in _WITHOUT_DETECTRON2:
         _register()
     value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ..utils.errors import report
+from ..runtime.formats import format_of_file
+from ..utils.errors import ConfigError, report
 from ..utils.rules import COUNT, argument
 from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
+
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -36,10 +41,8 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.result_file import PREDICTIONS
     from ..inference.results import predict_to_folder
 
-    if args.dtype:
-        args.opts += ["TEST.DTYPE", args.dtype]
     done = predict_to_folder(
-        load_cfg(args),
+        _model(args),
         args.input,
         args.output,
         score_threshold=args.score_threshold,
@@ -57,3 +60,21 @@ def run(args: argparse.Namespace) -> None:
         report(failure)
     if done.failures:
         raise SystemExit(1)
+
+
+def _model(args: argparse.Namespace) -> CfgNode | str:
+    """Return the config of the weights, or the path of an exported file, which takes no further options.
+
+    Raises:
+        ConfigError: Options are given that the file cannot obey.
+    """
+    if format_of_file(args.weights) is None:
+        if args.dtype:
+            args.opts += ["TEST.DTYPE", args.dtype]
+        return load_cfg(args)
+    given = [name for name, value in (("--config-file", args.config_file), ("--dtype", args.dtype)) if value]
+    if given or args.opts:
+        raise ConfigError(
+            f"{args.weights} is an exported model, whose options are fixed: leave out {', '.join([*given, *args.opts])}"
+        )
+    return str(args.weights)

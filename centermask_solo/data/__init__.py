@@ -1,6 +1,4 @@
 """Datasets, their files, and the loaders that feed them to the models.
 
-Importing this package registers the generated datasets ``shapes_train`` and ``shapes_val``.
+Reading images needs neither PyTorch nor Detectron2, so importing this package alone loads neither.
 """
-
-from . import datasets  # noqa: F401  (registers the generated datasets)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import io
 import os
 import struct
+import sys
 import threading
 import zlib
 from functools import cache
-from typing import Any
+from typing import IO, Any
 
 import cv2
 import numpy as np
-import torch
-from detectron2.data.detection_utils import convert_PIL_to_numpy
-from detectron2.utils.file_io import PathManager
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from ..utils.errors import DataError
 from ..utils.reading import check_regular
@@ -67,7 +64,7 @@ def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIX
         OSError: The file is missing or damaged; also the other ``IMAGE_ERRORS``.
     """
     check_regular(path)
-    with PathManager.open(path, "rb") as file:
+    with _open_file(path) as file:
         image = _open(file)
         _check_pixels(path, image.size, max_pixels)
         pixels = _decode_jpeg(file) if _is_plain_jpeg(image) else None
@@ -78,7 +75,18 @@ def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIX
         pixels = np.ascontiguousarray(orient(pixels, _orientation(image)))
     if image_format in ("RGB", "BGR"):
         return pixels if image_format == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    from detectron2.data.detection_utils import convert_PIL_to_numpy  # only here, for programs without Detectron2
+
     return convert_PIL_to_numpy(Image.fromarray(pixels), image_format)
+
+
+def _open_file(path: str) -> IO[bytes]:
+    """Open a local file, or an address that Detectron2 knows how to fetch."""
+    if "://" not in path:
+        return open(path, "rb")
+    from detectron2.utils.file_io import PathManager  # only here, for programs without Detectron2
+
+    return PathManager.open(path, "rb")
 
 
 def _open(file: Any) -> ImageFile.ImageFile:
@@ -100,7 +108,9 @@ def rgb_pixels(image: Image.Image) -> Pixels:
 
 
 def _is_plain_jpeg(image: ImageFile.ImageFile) -> bool:
-    """Return whether an image can be decoded by :func:`_decode_jpeg`."""
+    """Return whether an image can be decoded by :func:`_decode_jpeg`, where PyTorch has been imported anyway."""
+    if "torchvision" not in sys.modules:
+        return False
     return image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _decodes_jpeg_exactly()
 
 
@@ -109,6 +119,9 @@ def _decode_jpeg(file: Any) -> Pixels | None:
 
     Pillow, whose pixels these are, then says what is wrong with it, or reads it nevertheless.
     """
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+
     if file.seek(0, io.SEEK_END) > MAX_JPEG_BYTES:
         return None
     file.seek(0)
@@ -193,7 +206,7 @@ def read_labels(path: str) -> NDArray[Any]:
     """
     try:
         check_regular(path)
-        with PathManager.open(path, "rb") as file:
+        with _open_file(path) as file:
             labels = np.asarray(_open(file))
     except FileNotFoundError:
         raise DataError(

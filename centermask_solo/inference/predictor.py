@@ -16,6 +16,7 @@ from detectron2.engine import DefaultPredictor
 
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
+from ..data.input_images import as_bgr
 from ..data.pixels import Pixels
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
@@ -27,7 +28,6 @@ from ..modeling.systems import System, find_system
 from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
 from ..utils.errors import ConfigError, DataError
 from ..utils.threads import in_threads, threads_beside
-from .input_images import as_bgr
 
 
 def default_score_threshold(cfg: CfgNode) -> float:
@@ -49,6 +49,7 @@ class Predictor(DefaultPredictor):
     Attributes:
         mask_format: What ``pred_masks`` are.
         threads: How many threads of a kind help the main one where :meth:`predict_files` is used.
+        score_threshold: Score from which on detections are worth keeping.
 
     Differs: the weights must fill the model, and the class names in ``metadata`` come from the checkpoint if it has
     them, so that no dataset needs to be registered.
@@ -98,13 +99,14 @@ class Predictor(DefaultPredictor):
         size = cfg.INPUT.MIN_SIZE_TEST
         self.aug = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
+        self.score_threshold = default_score_threshold(cfg)
 
     def __call__(self, original_image: Any) -> dict[str, Any]:
         """Return the model's output for one image, in the frame of that image.
 
         Args:
             original_image: (H, W, 3) uint8 in BGR order, or what else
-                :func:`~centermask_solo.inference.input_images.as_bgr` accepts.
+                :func:`~centermask_solo.data.input_images.as_bgr` accepts.
 
         Raises:
             ConfigError: See :meth:`predict_batch`.

@@ -19,7 +19,8 @@ from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
 from ..utils.threads import Behind
 from ..visualization.drawing import ColorBy, draw_panoptic, draw_predictions
-from .predictor import Predictor, default_score_threshold
+from .exported import ExportedFilePredictor
+from .predictor import Predictor
 from .result_file import PREDICTIONS, PredictionsFile
 from .sources import find_images
 from .streams import refuse_streams
@@ -44,7 +45,7 @@ class Predicted(NamedTuple):
 
 
 def predict_to_folder(
-    cfg: CfgNode,
+    model: CfgNode | str,
     inputs: Sequence[str],
     output_dir: str,
     *,
@@ -60,10 +61,10 @@ def predict_to_folder(
     An image that cannot be read is left out. Pictures of a panoptic model show its merged segments, stuff included.
 
     Args:
-        cfg: Config that names model and weights.
+        model: Config that names model and weights, or the path of an exported file.
         inputs: Files, folders and patterns.
         output_dir: Folder of the results, created if missing; see :class:`.result_file.PredictionsFile`.
-        score_threshold: Instances with lower scores are dropped (default: the threshold of the config's system).
+        score_threshold: Instances with lower scores are dropped (default: the threshold of the model's system).
         batch_size: Images per forward pass.
         with_pictures: Whether to draw the instances, too.
         color_by: What has a color of its own in pictures.
@@ -72,17 +73,17 @@ def predict_to_folder(
 
     Raises:
         ConfigError: ``batch_size`` is not positive, an input is a video or a camera, ``output_dir`` cannot be created,
-            has one of the inputs in it, or results of an earlier run, or the config cannot predict.
+            has one of the inputs in it, or results of an earlier run, or the model cannot predict.
         DataError: An input matches no image, or no image can be read.
         WeightsError: The weights do not fill the model.
     """
     if batch_size < 1:
         raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
-    threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
     refuse_streams(inputs)
     paths = find_images(inputs, recursive)
     claim_folder(output_dir, RESULTS if with_pictures else RESULTS[:2], paths, overwrite=overwrite)
-    predictor = Predictor(cfg, mask_format="compact")
+    predictor = ExportedFilePredictor(model) if isinstance(model, str) else Predictor(model, mask_format="compact")
+    threshold = predictor.score_threshold if score_threshold is None else score_threshold
     _remove_earlier(output_dir)
     done = write_predictions(
         predictor, paths, output_dir, threshold, batch_size=batch_size, with_pictures=with_pictures, color_by=color_by
@@ -95,7 +96,7 @@ def predict_to_folder(
 
 
 def write_predictions(
-    predictor: Predictor,
+    predictor: Predictor | ExportedFilePredictor,
     paths: Sequence[str],
     output_dir: str,
     score_threshold: float,

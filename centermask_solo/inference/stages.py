@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from ..data.input_images import as_bgr
 from ..structures.mask_formats import coco_results
 from ..utils.errors import ConfigError
-from .input_images import as_bgr
 from .predictor import Predictor
 
 READ, RESIZE, NORMALIZE, NETWORK = "read", "resize", "normalize and pad", "network"

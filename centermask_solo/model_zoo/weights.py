@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any
 
 from detectron2.utils.file_io import PathHandler, PathManager
 
 from ..utils.errors import WeightsError
+from ..utils.files import sha256_of
 from ..utils.text import first_line
 from .models import Model, find_model
 
 PREFIX = "centermask_solo://"
 FOLDER_VARIABLE = "CENTERMASK_SOLO_WEIGHTS"
-_BLOCK = 1 << 20  # bytes read at a time
+_BLOCK = 1 << 20  # bytes that show whether a file is a web page
 
 
 def weights_state(model: Model) -> str:
@@ -73,15 +73,6 @@ def _fault(path: str, sha256: str) -> str:
             return "it is a web page"  # which hosts send for files that they no longer have
     digest = sha256_of(path) if sha256 else ""
     return "" if digest.startswith(sha256) else f"its sha256 is {digest} and not {sha256}"
-
-
-def sha256_of(path: str) -> str:
-    """Return the sha256 of a file, as hexadecimal digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 class ZooHandler(PathHandler):

@@ -25,8 +25,10 @@ def _evenly_spaced(count: int, device: torch.device, dtype: torch.dtype) -> Tens
     The result is the same on every device; the vectorized ``linspace`` of a CPU may differ in the last bit.
     """
     index = torch.arange(count, device=device, dtype=dtype)
-    step = 2 / max(count - 1, 1)
-    return torch.where(index < max(count // 2, 1), step * index - 1, 1 - step * (count - 1 - index))
+    last = index[-1:]  # a tensor, because OpenVINO cannot divide sizes that are not known yet
+    step = 2 / last.clamp(min=1)
+    half = ((last + 1) / 2).floor().clamp(min=1)
+    return torch.where(index < half, step * index - 1, 1 - step * (last - index))
 
 
 def append_coordinates(features: Tensor) -> Tensor:

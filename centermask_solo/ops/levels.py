@@ -42,6 +42,6 @@ def resize_levels(features: Sequence[Tensor], in_strides: Sequence[int], strides
     height, width = (side * in_strides[0] for side in features[0].shape[-2:])
     levels = []
     for x, in_stride, stride in zip(features, in_strides, strides, strict=True):
-        size = (max(height // stride, 1), max(width // stride, 1))
+        size = (height // stride or 1, width // stride or 1)  # not max(), which OpenVINO lacks for unknown sizes
         levels.append(x if stride == in_stride else F.interpolate(x, size, mode="bilinear", align_corners=False))
     return levels

@@ -85,7 +85,8 @@ def batch_mask_iou(masks: Tensor, at_once: int = 128) -> Tensor:
 
 def _iou_of(shared: Tensor) -> Tensor:
     """Return the IoUs of masks, (..., M, M), from the numbers of pixels that they share."""
-    areas = shared.diagonal(dim1=-2, dim2=-1)
+    index = torch.arange(shared.shape[-1], device=shared.device)
+    areas = shared[..., index, index]  # not diagonal(), which OpenVINO lacks
     return shared / (areas[..., :, None] + areas[..., None, :] - shared).clamp(min=1)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import mmap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,23 +14,9 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from ..ops.masks import masks_to_boxes
+from .rle_codes import EMPTY, Code, Window, encode_window
 
-Code = dict[str, Any]  # "size", [H, W], and "counts", str, as in COCO's results
 Form = TypeVar("Form", bound="CompactMasks")
-
-
-class Window(NamedTuple):
-    """The part of a mask that has all of its pixels.
-
-    Attributes:
-        left: First column.
-        top: First row.
-        pixels: (h, w) bool; (0, 0) of an empty mask.
-    """
-
-    left: int
-    top: int
-    pixels: NDArray[np.bool_]
 
 
 class CompactMasks(ABC):
@@ -172,7 +157,7 @@ class RLEMasks(CompactMasks):
         if isinstance(masks, RLEMasks):
             return masks
         cropped = masks if isinstance(masks, CompactMasks) else CroppedMasks.encode(masks)
-        return cls([_encode(window, cropped.size) for window in cropped.windows()], cropped.size)
+        return cls([encode_window(window, cropped.size) for window in cropped.windows()], cropped.size)
 
     def windows(self) -> Iterator[Window]:
         """See :meth:`CompactMasks.windows`."""
@@ -189,9 +174,6 @@ class RLEMasks(CompactMasks):
     def nbytes(self) -> int:
         """See :attr:`CompactMasks.nbytes`."""
         return sum(len(x["counts"]) for x in self._items)
-
-
-EMPTY = Window(0, 0, np.zeros((0, 0), np.bool_))
 
 
 def _on_host(crops: Sequence[Tensor]) -> NDArray[np.bool_]:
@@ -224,22 +206,3 @@ def _shared(a: Window, b: Window) -> int:
         return 0
     parts = (x.pixels[top - x.top : bottom - x.top, left - x.left : right - x.left] for x in (a, b))
     return int(np.count_nonzero(np.logical_and(*parts)))
-
-
-def _encode(window: Window, size: tuple[int, int]) -> Code:
-    """Return the code of a mask of ``size``."""
-    (height, width), (h, w) = size, window.pixels.shape
-    # Column by column, as codes are, each with a row of background below, so that every run ends in its column.
-    pixels = np.zeros(1 + w * (h + 1), np.uint8)
-    if w:
-        pixels[1:].reshape(w, h + 1)[:, :h] = cv2.transpose(window.pixels.view(np.uint8))
-    column, row = np.divmod(np.flatnonzero(pixels[1:] != pixels[:-1]), h + 1)
-    changes = (window.left + column) * height + window.top + row
-    if h == height:  # a run at the bottom of the image goes on at the top of the next column
-        joined = np.flatnonzero(changes[1:] == changes[:-1])
-        changes = np.delete(changes, np.concatenate([joined, joined + 1]))
-    counts = np.diff(changes, prepend=0, append=height * width)
-    if len(changes) and changes[-1] == height * width:
-        counts = counts[:-1]
-    code: Code = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": code["counts"].decode("ascii")}

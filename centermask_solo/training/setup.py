@@ -12,7 +12,16 @@ from detectron2.data import MetadataCatalog
 from .. import add_centermask_solo_config  # from the package, which registers the models, too
 from ..checkpoint.files import check_weights_file
 from ..checkpoint.folder import has_checkpoints
-from ..config import AUTO, AUTO_NUMBER, default_config, find_config_file, given_options, merge_config, value_of
+from ..config import (
+    AUTO,
+    AUTO_NUMBER,
+    default_config,
+    find_config_file,
+    given_options,
+    load_config,
+    merge_config,
+    value_of,
+)
 from ..data.datasets import check_registered, register_datasets
 from ..data.proposals import check_proposals
 from ..data.validation.checks import check_datasets, check_num_classes
@@ -20,6 +29,8 @@ from ..evaluation import check_evaluator, find_backend
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.parts import check_device, check_parts
 from ..modeling.systems import find_system
+from ..runtime.formats import format_of_file
+from ..runtime.session import open_file
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
 from ..utils.text import name_some, printable
@@ -43,7 +54,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     memory = start_log(screen)  # first, because what follows may warn
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    merge_config(cfg, args.config_file, args.opts)
+    merge_config(cfg, args.config_file or _exported_config(args), args.opts)
     register_datasets(cfg)
     note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
     if note:
@@ -59,6 +70,20 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
         args = argparse.Namespace(**{**vars(args), "config_file": find_config_file(args.config_file)})
     set_up_run(cfg, args, memory)
     return cfg
+
+
+def _exported_config(args: argparse.Namespace) -> CfgNode | str:
+    """Return the config inside the exported file that is to be evaluated; "" for other weights.
+
+    Raises:
+        UserError: The file cannot be opened.
+    """
+    options = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    path = options.get("MODEL.WEIGHTS", "")
+    if not args.eval_only or format_of_file(path) is None:
+        return ""
+    _, metadata = open_file(path)
+    return load_config(metadata.config)
 
 
 def check_config(cfg: CfgNode, for_training: bool, given: Collection[str] | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
@@ -15,6 +16,7 @@ from .errors import DISK_FIX, ConfigError
 
 _Path = str | os.PathLike[str]
 
+_BLOCK = 1 << 20  # bytes read at a time
 _KEPT_OF_NAME = 40  # characters of the file's name in the temporary one, which may be no longer than a name can be
 _TEMPORARY = re.compile(r"\..{1,40}\.[a-z0-9_]{8}\.tmp", re.DOTALL)
 
@@ -197,3 +199,12 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def sha256_of(path: _Path) -> str:
+    """Return the sha256 of a file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

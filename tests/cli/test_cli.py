@@ -30,7 +30,7 @@ def fails(capsys, *argv):
 def test_help_lists_the_subcommands(capsys):
     code, text = fails(capsys, "--help")
     assert code == 0
-    for name in ("train", "predict", "compare", "demo", "benchmark", "check-dataset", "models", "weights"):
+    for name in ("train", "predict", "compare", "export", "demo", "benchmark", "check-dataset", "models", "weights"):
         assert name in text
 
 

@@ -18,9 +18,9 @@ from torchvision.io import decode_jpeg
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data import images
 from centermask_solo.data.images import MAX_PIXELS, exif_orientation, read_image, read_labels
+from centermask_solo.data.input_images import as_bgr
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.pixels import orient
-from centermask_solo.inference.input_images import as_bgr
 from centermask_solo.utils.errors import DataError
 
 HEIGHT, WIDTH = 6, 9
@@ -266,12 +266,12 @@ def test_jpegs_are_decoded_by_the_faster_library_only_if_it_is_exact(tmp_path, m
     path, decoded = str(tmp_path / "a.jpg"), []
     (tmp_path / "a.jpg").write_bytes(jpegs()["gray"])
     monkeypatch.setattr(
-        images, "decode_jpeg", lambda *args, **options: decoded.append(1) or decode_jpeg(*args, **options)
+        "torchvision.io.decode_jpeg", lambda *args, **options: decoded.append(1) or decode_jpeg(*args, **options)
     )
     images._decodes_jpeg_exactly.cache_clear()
     expected = read_image(path)
     assert len(decoded) == 2 and images._decodes_jpeg_exactly()  # once to find out, and once for the file
-    monkeypatch.setattr(images, "decode_jpeg", lambda *args, **options: decode_jpeg(*args, **options) + 1)
+    monkeypatch.setattr("torchvision.io.decode_jpeg", lambda *args, **options: decode_jpeg(*args, **options) + 1)
     images._decodes_jpeg_exactly.cache_clear()
     np.testing.assert_array_equal(read_image(path), expected)
     assert not images._decodes_jpeg_exactly()

@@ -33,11 +33,11 @@ from centermask_solo import model_zoo  # noqa: F401  (registers everything)
 from centermask_solo.checkpoint import Checkpointer, read_weights
 from centermask_solo.config import default_config, given_options, merge_config
 from centermask_solo.data.datasets import load_dataset, load_through_gate, register_datasets
+from centermask_solo.data.input_images import as_bgr
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.validation.checks import check_datasets
 from centermask_solo.data.validation.report import check_coco_files
 from centermask_solo.evaluation import build_evaluator
-from centermask_solo.inference.input_images import as_bgr
 from centermask_solo.model_zoo.inspection import inspect_weights
 from centermask_solo.model_zoo.lookup import load_cfg
 from centermask_solo.modeling import systems

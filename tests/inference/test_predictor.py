@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
+from centermask_solo.data.input_images import as_bgr
 from centermask_solo.inference.comparison import compare_with_ground_truth
-from centermask_solo.inference.input_images import as_bgr
 from centermask_solo.inference.predictor import Predictor, default_score_threshold
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.inference.sources import find_images

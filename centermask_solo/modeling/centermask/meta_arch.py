@@ -20,6 +20,7 @@ from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets, build_se
 from ..fixed_nms import has_fixed_shape
 from ..ground_truth import check_ground_truth
 from ..image_checks import check_images
+from ..mask_frame import MaskFrame
 from ..option_scope import check_options_are_read
 from ..pasting import paste_instances, paste_into_whole_boxes
 from ..semantic import SemanticAuxiliary
@@ -208,6 +209,11 @@ class CenterMask(GeneralizedRCNN):
 
         results = run_by_padded_size(infer, batched_inputs, self)
         return [{"instances": x} for x in results] if do_postprocess else results
+
+    @property
+    def mask_frame(self) -> MaskFrame:
+        """What the masks of :meth:`mask_probabilities` mean: each spans its box."""
+        return MaskFrame("box", whole_boxes=self.paste_unclipped) if self.roi_heads.mask_on else MaskFrame()
 
     @torch.no_grad()
     def _infer(self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:

@@ -93,7 +93,8 @@ def _best_pairs(class_scores: Tensor, limit: int) -> tuple[Tensor, Tensor, Tenso
     num_pairs = min(limit, MAX_TOPK - 1, scores.shape[1])
     best, pairs = stable_topk(scores, num_pairs + 1)
     left_out = best[:, num_pairs:].sum(dim=1)  # one or none
-    pairs = pairs[:, :num_pairs].sort(dim=1).values  # in which order equal scores are to be ranked later
+    # Ascending, in which order equal scores are to be ranked later; by a top-k of constant number, as TensorRT needs.
+    pairs = -(-pairs[:, :num_pairs]).topk(num_pairs, dim=1).values
     return scores.gather(1, pairs), pairs, left_out
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...ops.masks import masks_to_boxes
 from ..instance_segmentor import InstanceSegmentor
+from ..mask_frame import MaskFrame
 from ..option_checks import check_length, check_probability
 from .grid_head import GridHead
 from .ground_truth import MASK_STRIDE
@@ -92,6 +93,11 @@ class GridSegmentor(InstanceSegmentor):
             "mask_thresh": self.test_mask_thresh,
             "max_candidates": self.test_max_candidates,
         }
+
+    @property
+    def mask_frame(self) -> MaskFrame:
+        """What the masks of ``mask_probabilities`` mean: they are at stride 4, and boxes are those around them."""
+        return MaskFrame("input", stride=MASK_STRIDE, threshold=self.test_mask_thresh, boxes=True)
 
     def keep(self, candidates: dict[str, Tensor], image_size: tuple[int, int]) -> Instances:
         """Return the detections of one image that NMS keeps, without their masks.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,6 +35,22 @@ class YOLACTPredictions(NamedTuple):
     prototypes: Tensor
     anchors: Tensor
     sem_seg_logits: Tensor | None = None
+
+    def raw_outputs(self) -> dict[str, Tensor]:
+        """Return what servers of the published code's exports expect, in that order and layout.
+
+        ``loc`` (N, R, 4), the box deltas; ``conf`` (N, R, K + 1), probabilities with the background first;
+        ``coefficients`` (N, R, E); ``priors`` (R, 4), centers x and y, widths and heights in fractions of the input;
+        ``prototypes`` (N, h, w, E).
+        """
+        low, high = self.anchors[:, :2], self.anchors[:, 2:]
+        return {
+            "loc": self.box_deltas,
+            "conf": self.class_logits.softmax(dim=2),
+            "coefficients": self.mask_coefficients,
+            "priors": torch.cat([(low + high) / 2, high - low], dim=1),
+            "prototypes": self.prototypes.permute(0, 2, 3, 1),
+        }
 
 
 class YOLACTProtonet(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor
 from ...utils.errors import ConfigError
 from ..detections import Detections
 from ..instance_segmentor import InstanceSegmentor
+from ..mask_frame import MaskFrame
 from ..option_checks import check_at_least
 from ..semantic import SemanticHead, semantic_loss
 from .anchors import grid_anchors
@@ -232,6 +233,11 @@ class YOLACT(InstanceSegmentor):
         """Return the masks of all slots at the size of the prototypes, (N, K, h, w) float32, 0 in empty slots."""
         boxes = detections.boxes / frame_of(self.input_size, detections.boxes)
         return mask_slots(detections, predictions.prototypes, boxes)
+
+    @property
+    def mask_frame(self) -> MaskFrame:
+        """What the masks of ``mask_probabilities`` mean: they have the size of the prototypes."""
+        return MaskFrame("input", threshold=MASK_THRESH)
 
     def _inference_single_image(
         self, candidates: Candidates, predictions: YOLACTPredictions, index: int, image_size: tuple[int, int]

@@ -63,7 +63,7 @@ def detect_slots(
         scores=torch.where(used, scores, 0),
         classes=torch.where(used, classes, 0),
         num_detections=numbers.clamp(max=most),
-        exact=(numbers <= max_detections) | (most == limit),
+        exact=torch.ones_like(numbers, dtype=torch.bool) if most == limit else numbers <= max_detections,
         fields={"mask_coefficients": take(predictions.mask_coefficients).float()},
     )
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from ..data.images import IMAGE_ERRORS, MAX_PIXELS, decode_image, reason, rgb_pixels
-from ..data.pixels import Pixels, to_8_bits
 from ..utils.errors import DataError
+from .images import IMAGE_ERRORS, MAX_PIXELS, decode_image, reason, rgb_pixels
+from .pixels import Pixels, to_8_bits
 
 _EXPECTED = "give an array (H, W, 3) in BGR order as of cv2.imread, or a path"
 
@@ -49,6 +50,26 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise DataError(f"the image has NaN or infinite values: {_EXPECTED}, of finite numbers")
     pixels = to_8_bits(image.reshape(*image.shape[:2], -1))
     return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+
+
+def read_images(
+    paths: Iterable[str], max_pixels: int, failures: list[DataError] | None = None
+) -> Iterator[tuple[str, Pixels]]:
+    """Yield the path and the image, (H, W, 3) uint8 in BGR order, of each file.
+
+    Args:
+        paths: Image files.
+        max_pixels: Most pixels of a file; 0 for no limit.
+        failures: Takes the errors of images that cannot be read, which are then left out; without it, the first such
+            error is raised.
+    """
+    for path in paths:
+        try:
+            yield path, as_bgr(path, max_pixels)
+        except DataError as error:
+            if failures is None:
+                raise
+            failures.append(error)
 
 
 def _read_file(path: str, max_pixels: int) -> Pixels:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from centermask_solo.inference.input_images import as_bgr
+from centermask_solo.data.input_images import as_bgr
 from centermask_solo.utils.errors import DataError
 
 COLORS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)

@@ -1,0 +1,82 @@
+"""``centermask-solo export``: write a model as a file of another runtime."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..runtime.formats import FORMATS, VARIANTS, check_choice, choose_format
+from ..utils.errors import UserError, report
+from ..utils.rules import COUNT, argument
+from .options import add_overrides
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the parser of this subcommand and return it."""
+    parser = subparsers.add_parser("export", help="write a model as a file of ONNX, OpenVINO or torch.export")
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="FILE",
+        help="weights of a detector of any known source, or centermask_solo:// and the name of a config",
+    )
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="default: the config stored in the weights or next to them, or the only one of this package that they fit",
+    )
+    parser.add_argument("--output", required=True, metavar="FILE", help="file to write")
+    suffixes = ", ".join(f"{x.name} ({x.suffix})" for x in FORMATS.values())
+    parser.add_argument("--format", default="", help=f"{suffixes}; default: what the suffix of FILE says")
+    parser.add_argument(
+        "--variant", default="detections", help=f"{', '.join(VARIANTS)}; default: detections, with small masks"
+    )
+    parser.add_argument(
+        "--max-detections", type=argument(COUNT), metavar="K", help="slots per image (default: the model's limit)"
+    )
+    parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument("--dynamic", action="store_true", help="take images of any size, which is the default")
+    sizes.add_argument(
+        "--size", type=argument(COUNT), nargs=2, metavar=("H", "W"), help="take images of this size only, pixels"
+    )
+    parser.add_argument(
+        "--images", nargs="+", default=[], metavar="PATH", help="what to compare on (default: generated images)"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not compare the file with PyTorch")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    add_overrides(parser)
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the file and print the comparison; exit with code 1 if results are out of bounds."""
+    form = choose_format(args.format, args.output)
+    check_choice(form, args.variant, args.half)  # first, because the rest takes seconds to import
+    from .. import registration  # noqa: F401  (registers the models)
+    from ..model_zoo.exporting import export_model
+
+    found = export_model(
+        args.weights,
+        args.output,
+        format=args.format,
+        variant=args.variant,
+        max_detections=args.max_detections,
+        half=args.half,
+        size=tuple(args.size) if args.size else None,
+        verify=not args.no_verify,
+        images=args.images,
+        config_file=args.config_file,
+        overwrite=args.overwrite,
+        opts=args.opts,
+    )
+    print(f"wrote {args.output}")
+    if found is None:
+        return
+    print(found.table())
+    if not found.num_compared:
+        print("nothing was found in these images, so nothing was compared: give others with --images")
+    for fault in found.faults:
+        report(UserError(f"{args.output} differs from PyTorch: {fault}"))
+    if found.faults:
+        raise SystemExit(1)

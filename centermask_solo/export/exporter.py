@@ -1,0 +1,147 @@
+"""From a predictor to an exported file."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.utils.file_io import PathManager
+
+from .. import __version__
+from ..config import value_of
+from ..inference.predictor import Predictor, default_score_threshold
+from ..modeling.instance_part import detection_limits, instance_part
+from ..modeling.mask_frame import MaskFrame
+from ..modeling.systems import find_system
+from ..runtime.formats import Format, check_choice, check_packages, package_version, resolve
+from ..runtime.metadata import Input, Masks, Metadata, Resize
+from ..utils.errors import ConfigError
+from ..utils.files import sha256_of
+from .graph import ExportedGraph, GraphInput
+from .program import min_size, output_names, trace
+from .target import Target
+
+logger = logging.getLogger(__name__)
+
+MAX_DETECTIONS = 100  # of a model without a limit of its own
+SCORE_TOLERANCE = 1e-4  # between runtimes
+MASK_SCORE_TOLERANCE = (
+    1e-3  # the same where scores are means over thresholded masks, which a pixel more or less changes
+)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export.
+
+    Attributes:
+        variant: "detections", "full-masks" or "raw".
+        max_detections: Number K of slots per image; None for the model's limit.
+        half: Whether to store weights as float16.
+        size: Height and width of the images; None if they are free.
+    """
+
+    variant: str = "detections"
+    max_detections: int | None = None
+    half: bool = False
+    size: tuple[int, int] | None = None
+
+
+def check_export(form: Format, options: ExportOptions) -> None:
+    """Check, before the work begins, that a format can be exported as asked for.
+
+    Raises:
+        ConfigError: The format does not support the options.
+        MissingPackageError: A package is missing or does not work.
+    """
+    check_choice(form, options.variant, options.half)
+    check_packages((*form.to_write, *form.to_run), f"exporting to {form.title}")
+
+
+def export_predictor(predictor: Predictor, form: Format, path: str, options: ExportOptions) -> Metadata:
+    """Write the model of a predictor to a file; return what the file says about itself.
+
+    Args:
+        predictor: Its model is on the CPU, in float32.
+        form: Format of the file.
+        path: File to write.
+        options: What to export.
+
+    Raises:
+        ConfigError: The model cannot be exported, or the file cannot be written.
+        MissingPackageError: See :func:`check_export`.
+    """
+    check_export(form, options)
+    model: Any = instance_part(predictor.model).eval()
+    limits = detection_limits(model)
+    slots = options.max_detections or (limits.max_detections if limits.max_detections > 0 else MAX_DETECTIONS)
+    frame: MaskFrame = getattr(model, "mask_frame", MaskFrame())  # models of boxes have none
+    source = GraphInput(max(model.backbone.size_divisibility, 1), getattr(model, "input_size", None))
+    graph = ExportedGraph(model, frame, source, options.variant, slots).eval()
+    start = time.perf_counter()
+    program = trace(graph, options.size, with_sizes=source.network_size is None)
+    logger.info("traced the model in %.0f s", time.perf_counter() - start)
+    metadata = Metadata(
+        system=predictor.cfg.MODEL.META_ARCHITECTURE,
+        variant=options.variant,
+        format=form.name,
+        half=options.half,
+        config=predictor.cfg.dump(),
+        class_names=tuple(predictor.metadata.thing_classes) if predictor.metadata.get("thing_classes") else None,
+        num_classes=_num_classes(predictor.cfg),
+        input=_input(predictor, model, source, options.size, min_size(program)),
+        masks=_masks(frame, options.variant),
+        max_detections=slots,
+        score_threshold=float(limits.score_thresh),
+        display_threshold=default_score_threshold(predictor.cfg),
+        score_tolerance=MASK_SCORE_TOLERANCE if frame.boxes else SCORE_TOLERANCE,
+        outputs={name: name for name in output_names(program)},
+        weights_sha256=sha256_of(PathManager.get_local_path(predictor.cfg.MODEL.WEIGHTS)),
+        versions=_versions(form),
+    )
+    start = time.perf_counter()
+    resolve(form.writer)(Target(program, metadata, path))
+    logger.info("wrote %s in %.0f s", path, time.perf_counter() - start)
+    return metadata
+
+
+def _input(
+    predictor: Predictor, model: Any, source: GraphInput, size: tuple[int, int] | None, least: tuple[int, int]
+) -> Input:
+    cfg = predictor.cfg
+    return Input(
+        channel_order=cfg.INPUT.FORMAT,
+        mean=tuple(model.pixel_mean.flatten().tolist()),
+        std=tuple(model.pixel_std.flatten().tolist()),
+        divisibility=source.divisibility,
+        resize=Resize(
+            short_edge=int(cfg.INPUT.MIN_SIZE_TEST),
+            max_long_edge=int(cfg.INPUT.MAX_SIZE_TEST),
+            stretch=source.network_size is not None,
+        ),
+        size=size,
+        min_size=size or least,
+        image_sizes=source.network_size is None,
+    )
+
+
+def _masks(frame: MaskFrame, variant: str) -> Masks:
+    """Return what the masks of a variant mean: full masks are already in the frame of the input, 0 and 1."""
+    if variant == "full-masks" and frame.frame != "none":
+        frame = MaskFrame("input", stride=1, boxes=frame.boxes)
+    return Masks(**frame._asdict())
+
+
+def _num_classes(cfg: Any) -> int:
+    system = find_system(cfg.MODEL.META_ARCHITECTURE)
+    if system is None:
+        raise ConfigError(f"the system {cfg.MODEL.META_ARCHITECTURE} has no record: register it to export its models")
+    return int(value_of(cfg, system.num_classes_key))
+
+
+def _versions(form: Format) -> dict[str, str]:
+    packages = {package.name: package_version(package.name) or "" for package in form.to_write}
+    return {"centermask_solo": __version__, "python": platform.python_version(), **packages}

@@ -1,0 +1,70 @@
+"""Write files of OpenVINO: the graph as .xml and its weights beside it as .bin."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from typing import Any
+
+import openvino
+from openvino import opset14 as ops
+from openvino.frontend.pytorch import ConversionExtension
+
+from ..runtime.metadata import KEY
+from ..utils.files import atomic_write, make_folder
+from .target import Target
+
+MAX_BOXES = 3840  # that compete in a class, of those that enter NMS
+
+
+def write(target: Target) -> None:
+    """Write the two files of OpenVINO, with metadata.
+
+    Raises:
+        ConfigError: They cannot be written.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Directly from PyTorch's program, because OpenVINO does not read deformable convolutions from ONNX.
+        nms = ConversionExtension("centermask_solo.nms.default", _greedy_nms)
+        model = openvino.convert_model(target.program, extension=[nms])
+    for name, value in zip(target.outputs, model.outputs, strict=True):
+        value.get_tensor().set_names({name})
+    model.set_rt_info(target.metadata.to_json(), KEY)
+    folder = os.path.dirname(target.path) or "."
+    make_folder(folder)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        path = os.path.join(temporary, "model.xml")
+        openvino.save_model(model, path, compress_to_fp16=target.metadata.half)
+        for source, to in ((f"{path[:-4]}.bin", weights_path(target.path)), (path, target.path)):
+            with open(source, "rb") as content, atomic_write(to, "wb") as file:
+                while block := content.read(1 << 24):
+                    file.write(block)
+
+
+def _greedy_nms(node: Any) -> list[Any]:
+    """Return :func:`centermask_solo.ops.fixed_nms.nms_operator` in the operators of OpenVINO."""
+    class_scores = node.get_input(1)
+    boxes = ops.reshape(
+        node.get_input(0), ops.constant([0, 0, 4], dtype="int64"), special_zero=True
+    )  # says that it is 4
+    iou = node.get_values_from_const_input(2)
+    found = ops.non_max_suppression(
+        boxes,
+        class_scores,
+        max_output_boxes_per_class=ops.constant(MAX_BOXES, dtype="int64"),
+        iou_threshold=ops.constant(float(iou), dtype="float32"),
+        score_threshold=ops.constant(0.0, dtype="float32"),
+        sort_result_descending=False,
+        output_type="i64",
+    )
+    nothing = ops.less(class_scores, ops.constant(-1.0, dtype="float32"))
+    rows = found.output(0)
+    ones = ops.broadcast(ops.constant(True, dtype="bool"), ops.gather(ops.shape_of(rows), [0], 0))
+    return ops.scatter_nd_update(nothing, rows, ones).outputs()
+
+
+def weights_path(path: str) -> str:
+    """Return the path of the weights that belong to an .xml file."""
+    return f"{os.path.splitext(path)[0]}.bin"

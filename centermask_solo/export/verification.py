@@ -1,0 +1,206 @@
+"""Compare what an exported file finds with what PyTorch finds in the same pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..data.pixels import Pixels
+from ..runtime.instances import ExportedInstances
+from ..runtime.metadata import Metadata
+from ..runtime.predictor import ExportedPredictor
+
+BOX_TOLERANCE = 0.5  # pixels of the image
+MASK_IOU = 0.99  # smallest IoU of the two masks of a detection
+MATCH_IOU = 0.5  # of the boxes of what may be the same detection
+ROUNDED_PIXELS = 1  # of a mask, whose probability is at the threshold
+HALF_FACTOR = 30  # how much further apart results may be whose weights were stored as float16
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the detections of one image are apart.
+
+    Attributes:
+        name: Of the image.
+        reference: Number of detections that PyTorch finds.
+        found: Number of detections that the exported file finds.
+        matched: Number of pairs among them.
+        borderline: Number of those without a partner whose score is at the threshold, or at that of the last slot.
+        exact: Whether the limits of the exported file changed nothing; if not, it may lack detections.
+        box: Largest difference of a coordinate, pixels.
+        score: Largest difference of a score.
+        mask_iou: Smallest IoU of two masks; 1 without masks.
+    """
+
+    name: str
+    reference: int
+    found: int
+    matched: int
+    borderline: int
+    exact: bool
+    box: float
+    score: float
+    mask_iou: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The comparison of an exported file with PyTorch.
+
+    Attributes:
+        differences: Of each image.
+        score_tolerance: Largest difference of scores that is in bounds.
+        box_tolerance: Largest difference of coordinates that is, pixels.
+        min_mask_iou: Smallest IoU of masks that is.
+    """
+
+    differences: list[Difference]
+    score_tolerance: float
+    box_tolerance: float
+    min_mask_iou: float
+
+    @property
+    def faults(self) -> list[str]:
+        """What is out of bounds; empty if nothing is."""
+        found = []
+        for x in self.differences:
+            unmatched = x.reference + x.found - 2 * x.matched - x.borderline
+            if unmatched > 0 and x.exact:
+                found.append(f"{x.name}: {unmatched} detections have no partner")
+            if x.box > self.box_tolerance:
+                found.append(f"{x.name}: boxes differ by {x.box:.2g} pixels, more than {self.box_tolerance:g}")
+            if x.score > self.score_tolerance:
+                found.append(f"{x.name}: scores differ by {x.score:.2g}, more than {self.score_tolerance:g}")
+            if x.mask_iou < self.min_mask_iou:
+                found.append(f"{x.name}: masks have an IoU of {x.mask_iou:.4f}, less than {self.min_mask_iou:g}")
+        return found
+
+    @property
+    def num_compared(self) -> int:
+        """Number of detections that were compared."""
+        return sum(x.matched for x in self.differences)
+
+    def table(self) -> str:
+        """Return the differences as a table for people."""
+        rows = [("image", "PyTorch", "exported", "matched", "limited", "box px", "score", "mask IoU")]
+        for x in self.differences:
+            numbers = (f"{x.box:.1e}", f"{x.score:.1e}", f"{x.mask_iou:.4f}") if x.matched else ("-", "-", "-")
+            limited = "" if x.exact else "yes"
+            rows.append((x.name, str(x.reference), str(x.found), str(x.matched), limited, *numbers))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = (
+            "  ".join(x.rjust(n) if i else x.ljust(n) for i, (x, n) in enumerate(zip(row, widths, strict=True)))
+            for row in rows
+        )
+        return "\n".join(lines)
+
+
+def verify(
+    model: nn.Module, predictor: ExportedPredictor, images: Sequence[tuple[str, Pixels]], batch_size: int = 2
+) -> Verification:
+    """Return the comparison of an exported file with its model.
+
+    Args:
+        model: What was exported, on the CPU.
+        predictor: The exported file.
+        images: Names and images, (H, W, 3) uint8, resized and in the channel order of the model; those of a model of
+            fixed size have that size.
+        batch_size: Images of one run of the file.
+    """
+    metadata = predictor.metadata
+    factor = HALF_FACTOR if metadata.half else 1
+    differences = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        pixels = [image for _, image in batch]
+        found = predictor.run(pixels, [x.shape[:2] for x in pixels])
+        for (name, image), theirs in zip(batch, found, strict=True):
+            differences.append(compare(name, _reference(model, image), theirs, metadata))
+    return Verification(
+        differences,
+        score_tolerance=metadata.score_tolerance * factor,
+        box_tolerance=BOX_TOLERANCE * factor,
+        min_mask_iou=1 - (1 - MASK_IOU) * (factor if factor == 1 else 5),
+    )
+
+
+@torch.no_grad()
+def _reference(model: nn.Module, image: Pixels) -> ExportedInstances:
+    """Return what the model finds in an image, in the frame of its pixels."""
+    height, width = image.shape[:2]
+    tensor = torch.as_tensor(image.transpose(2, 0, 1).astype("float32"))
+    instances = model([{"image": tensor, "height": height, "width": width}])[0]["instances"]
+    names = {"scores", "pred_classes", "mask_scores", "pred_masks"} & instances.get_fields().keys()
+    fields: dict[str, Any] = {name: instances.get(name).numpy() for name in names}
+    return ExportedInstances((height, width), pred_boxes=instances.pred_boxes.tensor.numpy(), **fields)
+
+
+def compare(name: str, reference: ExportedInstances, found: ExportedInstances, metadata: Metadata) -> Difference:
+    """Return how far two results for one image are apart.
+
+    Detections are paired one to one: each of the reference, best first, with the most similar free one of its class.
+    One without a partner is borderline if rounding alone explains it: its score is at the threshold of the model or
+    next to that of the worst detection of a full result.
+    """
+    overlaps = _overlaps(reference, found)
+    overlaps[reference.pred_classes[:, None] != found.pred_classes] = 0
+    pairs: list[tuple[int, int]] = []
+    for i in range(len(reference)):
+        if len(found) and overlaps[i].max() >= MATCH_IOU:
+            j = int(overlaps[i].argmax())
+            pairs.append((i, j))
+            overlaps[:, j] = 0
+    rows, columns = (np.array([pair[k] for pair in pairs], np.int64) for k in (0, 1))
+    boxes = np.abs(reference.pred_boxes[rows] - found.pred_boxes[columns])
+    names = [x for x in ("scores", "mask_scores") if reference.has(x) and found.has(x)]
+    scores = [np.abs(reference.get_fields()[x][rows] - found.get_fields()[x][columns]) for x in names]
+    ious = [_iou(reference.pred_masks[i], found.pred_masks[j]) for i, j in pairs if reference.has("pred_masks")]
+    return Difference(
+        name=name,
+        reference=len(reference),
+        found=len(found),
+        matched=len(pairs),
+        borderline=_num_borderline(reference, rows, metadata) + _num_borderline(found, columns, metadata),
+        exact=found.exact,
+        box=float(boxes.max(initial=0)),
+        score=float(max(x.max(initial=0) for x in scores)),
+        mask_iou=min(ious, default=1.0),
+    )
+
+
+def _num_borderline(instances: ExportedInstances, matched: NDArray[np.int64], metadata: Metadata) -> int:
+    """Return how many instances without a partner are at the threshold, or at the end of a full result."""
+    if not len(instances):
+        return 0
+    alone = np.setdiff1d(np.arange(len(instances)), matched)
+    scores, tolerance = instances.scores[alone], 2 * metadata.score_tolerance
+    at_threshold = np.abs(scores - metadata.score_threshold) <= tolerance
+    is_full = len(instances) >= metadata.max_detections
+    return int((at_threshold | (is_full & (scores <= instances.scores.min() + tolerance))).sum())
+
+
+def _overlaps(a: ExportedInstances, b: ExportedInstances) -> NDArray[np.float64]:
+    """Return the IoU of the boxes of every pair of two results, (M, R); masks may be empty at this size."""
+    first = np.maximum(a.pred_boxes[:, None, :2], b.pred_boxes[:, :2])
+    last = np.minimum(a.pred_boxes[:, None, 2:], b.pred_boxes[:, 2:])
+    shared = np.clip(last - first, 0, None).prod(axis=2)
+    areas = _areas(a.pred_boxes)[:, None] + _areas(b.pred_boxes)
+    return (shared / np.maximum(areas - shared, 1e-9)).astype(np.float64)
+
+
+def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+
+
+def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Return the IoU of two masks; 1 if they differ by what rounding alone can change, which is much of a tiny mask."""
+    if (a ^ b).sum() <= ROUNDED_PIXELS:
+        return 1.0
+    return float((a & b).sum() / (a | b).sum())

@@ -1,0 +1,55 @@
+"""Exported files in place of weights, for the commands that predict."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from detectron2.data.catalog import Metadata
+
+from ..data.pixels import Pixels
+from ..runtime.detectron2_model import to_instances
+from ..runtime.predictor import ExportedPredictor
+from ..utils.errors import DataError
+from ..utils.threads import threads_beside
+
+
+class ExportedFilePredictor:
+    """What :class:`.predictor.Predictor` is for weights, as far as commands need it, for an exported file.
+
+    Attributes:
+        metadata: Detectron2's, with ``thing_classes`` if the names of the classes are known.
+        score_threshold: Score from which on detections are worth keeping.
+        threads: How many threads of a kind help the main one.
+    """
+
+    def __init__(self, path: str) -> None:
+        """
+        Args:
+            path: The file.
+
+        Raises:
+            UserError: See :class:`ExportedPredictor`.
+        """
+        self._predictor = ExportedPredictor(path)
+        names = self._predictor.class_names
+        self.metadata = Metadata(name=path, **({} if names is None else {"thing_classes": names}))
+        self.score_threshold = self._predictor.metadata.display_threshold
+        self.threads = threads_beside("cpu")
+
+    def predict_files(
+        self,
+        paths: Iterable[str],
+        batch_size: int = 1,
+        failures: list[DataError] | None = None,
+        *,
+        score_threshold: float | None = None,
+        threads: int | None = None,
+    ) -> Generator[tuple[str, Pixels, dict[str, Any]], None, None]:
+        """Yield what :meth:`Predictor.predict_files` does; masks are ``RLEMasks``, and images are read in turn."""
+        del threads
+        for path, image, output in self._predictor.predict_files(paths, batch_size, failures):
+            found = output["instances"]
+            if score_threshold is not None:
+                found = found[found.scores >= score_threshold]
+            yield path, image, {"instances": to_instances(found)}

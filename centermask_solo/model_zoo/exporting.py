@@ -1,0 +1,119 @@
+"""From a weight file alone to an exported file that has been compared with PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from detectron2.config import CfgNode
+
+from ..data.input_images import as_bgr
+from ..data.pixels import Pixels
+from ..data.shapes.generator import draw_shapes
+from ..export.exporter import ExportOptions, check_export, export_predictor
+from ..export.verification import Verification, verify
+from ..inference.predictor import Predictor
+from ..inference.sources import find_images
+from ..modeling.instance_part import instance_part
+from ..runtime.formats import choose_format
+from ..runtime.metadata import Input
+from ..runtime.predictor import ExportedPredictor
+from ..runtime.resizing import resize
+from ..utils.files import claim_file
+from .lookup import load_cfg
+
+NUM_GENERATED = 4  # images that a file is compared on if none are given
+RATIOS = ((1.0, 1.0), (0.7, 1.0), (1.0, 0.75))  # parts of their height and width that are used, in turn
+
+
+def export_model(
+    weights: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    format: str = "",
+    variant: str = "detections",
+    max_detections: int | None = None,
+    half: bool = False,
+    size: tuple[int, int] | None = None,
+    verify: bool = True,
+    images: Sequence[str] = (),
+    config_file: str = "",
+    class_names: Sequence[str] | None = None,
+    overwrite: bool = False,
+    opts: Sequence[str] = (),
+) -> Verification | None:
+    """Write a model as a file of another runtime and compare the two; return the comparison, None without one.
+
+    Args:
+        weights: Path or URL of a weight file, or "centermask_solo://" and the name of a config; see
+            :func:`centermask_solo.load`.
+        output: File to write; its suffix chooses the format.
+        format: "onnx", "openvino" or "pt2", where the suffix shall be checked against it.
+        variant: "detections"; "full-masks", with masks of the size of the input; or "raw", before decoding.
+        max_detections: Number of slots per image (default: the model's limit, or 100).
+        half: Store weights as float16: half the size of the file, results a little different.
+        size: Height and width of the images; by default any, whose sizes a batch may mix.
+        verify: Compare the file with PyTorch; files of the variant raw cannot be.
+        images: Files, folders and patterns of the images to compare on (default: four generated ones).
+        config_file: Config of the weights, where it cannot be found.
+        class_names: Names of the classes, in order, where the weights have none.
+        overwrite: Whether ``output`` is replaced if it exists.
+        opts: Config options to override, keys and values in turn.
+
+    Raises:
+        ConfigError: The format does not support what is asked for, ``output`` exists or is an input, the model cannot
+            be exported, or its config is wrong.
+        DataError: One of ``images`` cannot be read.
+        MissingPackageError: A package of the format is missing or in a version that does not work.
+        WeightsError: The weights are missing or do not fill the model.
+    """
+    path, source = os.fspath(output), os.fspath(weights)
+    form = choose_format(format, path)
+    options = ExportOptions(variant, max_detections, half, size)
+    check_export(form, options)
+    paths = find_images(images) if images else []
+    claim_file(path, [source, *paths], overwrite=overwrite)
+    predictor = Predictor(_on_the_cpu(load_cfg(source, config_file, opts)), class_names)
+    metadata = export_predictor(predictor, form, path, options)
+    if not verify or variant == "raw":
+        return None
+    samples = [(os.path.basename(x), as_bgr(x, predictor.cfg.INPUT.MAX_IMAGE_PIXELS)) for x in paths] or generated()
+    return verify_file(predictor, path, samples, metadata.input)
+
+
+def verify_file(predictor: Predictor, path: str, samples: Sequence[tuple[str, Pixels]], rule: Input) -> Verification:
+    """Return the comparison of an exported file with the predictor that it was made from.
+
+    Args:
+        predictor: The predictor.
+        path: The file.
+        samples: Names and images, (H, W, 3) uint8 in BGR order.
+        rule: What the file takes.
+    """
+    prepared = [(name, _fit(image, rule)) for name, image in samples]
+    return verify(instance_part(predictor.model), ExportedPredictor(path), prepared)
+
+
+def generated() -> list[tuple[str, Pixels]]:
+    """Return names and images, (H, W, 3) uint8 in BGR order, that need no files."""
+    samples = []
+    for i in range(NUM_GENERATED):
+        image = draw_shapes("export", i).image[:, :, ::-1]
+        height, width = (int(n * part) for n, part in zip(image.shape[:2], RATIOS[i % len(RATIOS)], strict=True))
+        samples.append((f"generated {i + 1}", image[:height, :width]))
+    return samples
+
+
+def _fit(image: Pixels, rule: Input) -> Pixels:
+    """Return an image as the model takes it; for a fixed size, stretched, because PyTorch pads less."""
+    if rule.size is not None:
+        image = np.asarray(cv2.resize(image, rule.size[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+    return resize(image, rule)
+
+
+def _on_the_cpu(cfg: CfgNode) -> CfgNode:
+    """Return a config whose model computes as the graph does: on the CPU, in float32."""
+    cfg.MODEL.DEVICE, cfg.MODEL.CHANNELS_LAST, cfg.TEST.DTYPE = "cpu", False, "float32"
+    return cfg

@@ -1,0 +1,169 @@
+"""A model of each system as an ONNX file: the same detections, at any size and batch, without PyTorch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+import onnx
+
+from centermask_solo import ExportedPredictor, export_model
+from centermask_solo.cli import main
+from centermask_solo.export.lint import lint
+from centermask_solo.export.verification import compare
+from centermask_solo.runtime.instances import ExportedInstances
+from tests.export.models import CONFIGS, eager, photographs, save_weights
+
+ROOT = Path(__file__).parents[2]
+MAX_NODES = {"SOLOv2": 2500, "SOLO": 2500, "YOLACT": 900, "CenterMask": 1500}  # larger ones were unrolled by mistake
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def exported(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    weights = save_weights(folder / "weights.pth", request.param)
+    path = str(folder / "model.onnx")
+    verification = export_model(weights, path)
+    return request.param, weights, path, verification
+
+
+def as_arrays(instances):
+    fields = {name: instances.get(name).numpy() for name in instances.get_fields() if name in FIELDS}
+    return ExportedInstances(instances.image_size, pred_boxes=instances.pred_boxes.tensor.numpy(), **fields)
+
+
+FIELDS = ("scores", "pred_classes", "pred_masks", "mask_scores")
+
+
+def test_the_verification_passes_and_compares_something(exported):
+    *_, verification = exported
+    assert verification.faults == []
+    assert verification.num_compared > 20
+    assert verification.table().count("\n") == 4
+
+
+def test_detections_are_those_of_the_predictor_in_batches_of_mixed_sizes(exported):
+    _, weights, path, _ = exported
+    predictor, images = ExportedPredictor(path, threads=1), photographs()
+    expected = eager(weights).predict_batch(images)
+    found = predictor.predict_batch(images)
+    alone = [predictor(image) for image in images]
+    for x, y, z in zip(expected, found, alone, strict=True):
+        reference = as_arrays(x["instances"])
+        for other in (y["instances"], z["instances"]):
+            assert set(other.get_fields()) == {"pred_boxes", *FIELDS} & {"pred_boxes", *reference.get_fields()}
+            difference = compare("", reference, other, predictor.metadata)
+            assert difference.matched + difference.borderline >= difference.reference or not other.exact
+            assert difference.box <= 0.5 and difference.mask_iou >= 0.99
+            assert difference.score <= predictor.metadata.score_tolerance
+            assert other.pred_masks.shape == (len(other), *reference.image_size)
+            assert other.pred_masks.dtype == bool and other.pred_classes.dtype == np.int64
+
+
+def test_the_graph_has_nothing_that_runtimes_get_wrong(exported):
+    system, _, path, _ = exported
+    model = onnx.load(path)
+    assert lint(model, free_sizes=True) == []
+    assert [x.version for x in model.opset_import if x.domain == ""] == [20]
+    assert {x.domain for x in model.opset_import} <= {"", "pkg.onnxscript.torch_lib.common"}
+    assert len(model.graph.node) <= MAX_NODES[system]
+    assert b"/" + b"work" not in model.SerializeToString()
+    sizes = [d.dim_param for d in model.graph.input[0].type.tensor_type.shape.dim[:3]]
+    assert sizes == ["N", "H", "W"]
+
+
+def test_an_image_without_detections_gives_empty_results(exported):
+    _, _, path, _ = exported
+    predictor = ExportedPredictor(path)
+    outputs = predictor._session.run
+
+    def nothing(feeds):
+        found = outputs(feeds)
+        return {**found, "num_detections": np.zeros_like(found["num_detections"])}
+
+    predictor._session.run = nothing
+    for form in ("dense", "rle", "polygons"):
+        found = predictor(photographs()[0], masks=form)["instances"]
+        assert len(found) == 0 and found.pred_boxes.shape == (0, 4)
+        assert len(found.pred_masks) == 0
+
+
+def test_masks_in_other_forms(exported):
+    from pycocotools import mask as rle
+
+    _, _, path, _ = exported
+    predictor, image = ExportedPredictor(path), photographs()[0]
+    dense = predictor(image)["instances"]
+    codes = predictor(image, masks="rle")["instances"].pred_masks
+    np.testing.assert_array_equal(np.stack([rle.decode(x) for x in codes]).astype(bool), dense.pred_masks)
+    polygons = predictor(image, masks="polygons")["instances"].pred_masks
+    assert len(polygons) == len(dense)
+    largest = dense.pred_masks.sum(axis=(1, 2)).argmax()
+    x = np.concatenate([np.reshape(p, (-1, 2)) for p in polygons[largest]])
+    box = dense.pred_masks[largest].nonzero()
+    assert x[:, 0].min() == box[1].min() + 0.5 and x[:, 1].max() == box[0].max() + 0.5
+
+
+def test_fewer_slots_keep_the_best(exported):
+    _, weights, path, _ = exported
+    few = path.replace("model.onnx", "few.onnx")
+    export_model(weights, few, max_detections=3, verify=False)
+    best = ExportedPredictor(path)(photographs()[0])["instances"][:3]
+    found = ExportedPredictor(few)(photographs()[0])["instances"]
+    assert len(found) == 3
+    np.testing.assert_allclose(found.scores, best.scores, atol=1e-5)
+    np.testing.assert_array_equal(found.pred_classes, best.pred_classes)
+
+
+def test_neither_pytorch_nor_detectron2_is_imported(exported):
+    _, _, path, _ = exported
+    image = photographs()[0]
+    expected = ExportedPredictor(path, threads=1)(image)["instances"]
+    np.save(f"{path}.npy", image)
+    program = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "detectron2", "fvcore", "onnx"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing())
+import numpy as np
+from centermask_solo import ExportedPredictor
+found = ExportedPredictor(sys.argv[1], threads=1)(np.load(sys.argv[1] + ".npy"))["instances"]
+print(found.scores.tolist())
+print(found.pred_masks.sum(axis=(1, 2)).tolist())
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program, path]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    scores, areas = map(json.loads, result.stdout.splitlines())
+    np.testing.assert_array_equal(np.float32(scores), expected.scores)
+    assert areas == expected.pred_masks.sum(axis=(1, 2)).tolist()
+
+
+def test_the_command_predicts_with_the_file(exported, tmp_path, capsys):
+    import cv2
+
+    _, weights, path, _ = exported
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "a.png"), photographs()[0])
+    counts = []
+    for name in (weights, path):
+        output = str(tmp_path / Path(name).suffix)
+        options = ["MODEL.DEVICE", "cpu"] if name == weights else []
+        common = ["--input", str(tmp_path / "images"), "--output", output, "--score-threshold", "0.1"]
+        main(["predict", "--weights", name, *common, *options])
+        counts.append(len(json.loads(Path(output, "predictions.json").read_text())["annotations"]))
+    assert abs(counts[0] - counts[1]) <= 1 and counts[0] > 0
+    with pytest.raises(SystemExit):
+        main(["predict", "--weights", path, *common, "--overwrite", "MODEL.DEVICE", "cpu"])
+    assert "is an exported model, whose options are fixed: leave out MODEL.DEVICE" in capsys.readouterr().err
