@@ -36,13 +36,14 @@ REQUIREMENTS = [
 FAST_EVAL_REQUIREMENTS = ["hotcoco>=1.3,<2"]  # TEST.EVAL_BACKEND, with NumPy as its only requirement
 TIMM_REQUIREMENTS = ["timm>=1.0.9", "huggingface_hub"]  # of the backbones of timm
 # As in centermask_solo/runtime/formats.py, which checks them; onnxruntime-gpu serves as well as onnxruntime.
-EXPORT_REQUIREMENTS = ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.25,<2", "openvino>=2025.2,<2027"]
+EXPORT_REQUIREMENTS = ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.23,<2", "openvino>=2025.2,<2027"]
 TEST_REQUIREMENTS = [
     "pytest>=7",
     "pytest-timeout",
     "pytest-xdist",
     "scipy",
     "faster-coco-eval>=1.8",
+    *EXPORT_REQUIREMENTS,
     *FAST_EVAL_REQUIREMENTS,
     *TIMM_REQUIREMENTS,
 ]

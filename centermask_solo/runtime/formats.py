@@ -30,7 +30,7 @@ class Package:
 
 ONNX = Package("onnx", "1.18", "2")
 ONNXSCRIPT = Package("onnxscript", "0.5", "1")
-ONNXRUNTIME = Package("onnxruntime", "1.25", "2")
+ONNXRUNTIME = Package("onnxruntime", "1.23", "2")
 OPENVINO = Package("openvino", "2025.2", "2027")
 TORCH = Package("torch", "2.9", "3")
 
