@@ -27,7 +27,9 @@ def requirements(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["REQUIREMENTS", "EXPORT_REQUIREMENTS", "TIMM_REQUIREMENTS", "TEST_REQUIREMENTS", "LINT_REQUIREMENTS"])
+@pytest.mark.parametrize(
+    "name", ["REQUIREMENTS", "EXPORT_REQUIREMENTS", "TIMM_REQUIREMENTS", "TEST_REQUIREMENTS", "LINT_REQUIREMENTS"]
+)
 def test_every_requirement_is_pinned_to_a_version_that_it_allows(name):
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = [Requirement(line) for line in lines if not line.startswith("#")]

@@ -110,7 +110,7 @@ def _by_hotcoco(backend: str, ground_truth: COCO, results: Results, params: Para
     del backend
     settings = hotcoco.Params(params.iouType)
     settings.max_dets = list(params.maxDets)
-    stream = hotcoco.StreamingEval(ground_truth.dataset["categories"], params.iouType, params=settings)
+    stream = hotcoco.StreamingEval([{"id": i, "name": str(i)} for i in params.catIds], params.iouType, params=settings)
     geometry = "segmentation" if params.iouType == "segm" else "bbox"
     annotations = ground_truth.dataset["annotations"]
     rows, found_rows = _rows_of_images(annotations), _rows_of_images(results)

@@ -36,7 +36,8 @@ def mask_intersections(masks: Tensor, classes: Tensor | None = None) -> Tensor:
 def _shared_pixels(pixels: Tensor) -> Tensor:
     """Return the number of pixels that every pair of masks (M, P) bool shares, (M, M) float32."""
     if pixels.device.type == "cpu" and cpu_multiplies_int8():
-        return torch._int_mm(pixels.contiguous().view(torch.int8), pixels.view(torch.int8).T).float()
+        integers = pixels.to(torch.int8)
+        return torch._int_mm(integers, integers.T).float()
     shared = torch.zeros(len(pixels), len(pixels), device=pixels.device)
     with torch.autocast(pixels.device.type, enabled=False):
         for chunk in pixels.split(rows_per_chunk(4 * len(pixels)), dim=1):
@@ -98,7 +99,7 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
     """
     if not masks.numel():
         return torch.zeros(len(masks), 4, device=masks.device)
-    values = masks.view(torch.uint8)  # whose amax is many times faster on a CPU than any() of booleans
+    values = masks.byte()  # whose amax is many times faster on a CPU than any() of booleans; jit.trace refuses views
     (x0, x1), (y0, y1) = _extent(values.amax(dim=1)), _extent(values.amax(dim=2))
     return torch.stack([x0, y0, x1, y1], dim=1).float()
 

@@ -194,17 +194,20 @@ class CenterMask(GeneralizedRCNN):
 
         def infer(indices: list[int]) -> list[Instances]:
             inputs = [batched_inputs[i] for i in indices]
+            predictions, image_sizes = None, None
+            if detected_instances is None:
+                images = self.preprocess_image(inputs)
+                predictions, image_sizes = self.predict(images.tensor), images.image_sizes
+            else:
+                check_images(inputs, self)  # before their sizes are read
             outputs = [Output.of(x) if do_postprocess else None for x in inputs]
-            predictions = None
-            if detected_instances is not None:
+            if predictions is None or image_sizes is None:
                 given = [detected_instances[i] for i in indices]
                 results = super(CenterMask, self).inference(inputs, given, do_postprocess=False)
+            elif self.has_fixed_shapes and avoids_host_reads(self.device):
+                return detect_in_slots(self, predictions, image_sizes, outputs, self.device)
             else:
-                images = self.preprocess_image(inputs)
-                predictions = self.predict(images.tensor)
-                if self.has_fixed_shapes and avoids_host_reads(self.device):
-                    return detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
-                results = self._infer(predictions, images.image_sizes)
+                results = self._infer(predictions, image_sizes)
             return [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
 
         results = run_by_padded_size(infer, batched_inputs, self)

@@ -141,7 +141,7 @@ def batch_probabilities(predictions: Predictions, images: slice, size: tuple[int
             of_level, is_finite = _level_probabilities(masks, level, (cells - start).clamp(0, count - 1), size)
             here = cells >= start
             probabilities = torch.where(here[:, :, None, None], of_level, probabilities)
-            finite = torch.where(here, is_finite, finite)
+            finite = (here & is_finite) | (~here & finite)  # ONNX Runtime cannot choose between booleans by Where
             start += count
         return probabilities, finite
 
