@@ -124,7 +124,7 @@ def test_what_a_training_prints(tmp_path, capsys, verbose):
     assert lines[0] == "data        tiny, 2 classes (cat, dog)"
     assert lines[2].startswith("device      cpu, ") and lines[2].endswith(", bfloat16")
     assert "mixed precision" not in lines[2]
-    assert [line.split()[0] for line in lines[5:]] == ["Evaluation", "AP", "box", "mask"]
+    assert [line.split()[0] for line in lines[5:]] == ["COCO's", "COCO's", "Evaluation", "AP", "box", "mask"]
 
 
 def test_log_off_the_screen(tmp_path, capfd):
