@@ -19,6 +19,8 @@ from centermask_solo.modeling.systems import list_systems
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 MEAN_LOGIT, LOGIT_SPREAD = -4.0, 1.5  # of the classes
+RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive before training
+MASK_FACTOR = 100.0  # by which the weights of such outputs grow
 
 
 @torch.no_grad()
@@ -37,6 +39,11 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         handle.remove()
     patterns = [re.compile(pattern) for system in list_systems() for pattern in system.class_layers]
     layers = [m for name, m in part.named_modules() if any(p.fullmatch(name) for p in patterns)]
+    for module in part.modules():  # SOLO's masks, whose every pixel begins as background
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor) and module not in layers and bias.mean() < RARE_LOGIT:
+            module.weight.mul_(MASK_FACTOR)
+            bias.zero_()
     seen: set[int] = set()
 
     def rescale(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:

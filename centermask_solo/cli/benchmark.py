@@ -54,7 +54,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("--batch-size", type=argument(COUNT), default=1, help="images per forward pass (default: 1)")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16"), help="precision of the networks (default: TEST.DTYPE)"
+        "--dtype",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        help="precision of the networks (default: TEST.DTYPE)",
     )
     parser.add_argument("--threads", type=argument(COUNT), metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: MODEL.DEVICE)")

@@ -17,6 +17,7 @@ from ..runtime.metadata import Metadata
 from ..runtime.predictor import ExportedPredictor
 
 BOX_TOLERANCE = 0.5  # pixels of the image
+ENCLOSING_TOLERANCE = 1.0  # the same where boxes enclose masks: a pixel at the threshold moves a side by one
 MASK_IOU = 0.99  # smallest IoU of the two masks of a detection
 MATCH_IOU = 0.5  # of the boxes of what may be the same detection
 ROUNDED_PIXELS = 1  # of a mask, whose probability is at the threshold
@@ -37,6 +38,7 @@ class Difference:
         box: Largest difference of a coordinate, pixels.
         score: Largest difference of a score.
         mask_iou: Smallest IoU of two masks; 1 without masks.
+        encloses: Whether all boxes of PyTorch end where pixels do, as those around masks.
     """
 
     name: str
@@ -48,6 +50,12 @@ class Difference:
     box: float
     score: float
     mask_iou: float
+    encloses: bool
+
+    @property
+    def box_tolerance(self) -> float:
+        """Largest difference of a coordinate that is in bounds, pixels."""
+        return ENCLOSING_TOLERANCE if self.encloses else BOX_TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -57,13 +65,13 @@ class Verification:
     Attributes:
         differences: Of each image.
         score_tolerance: Largest difference of scores that is in bounds.
-        box_tolerance: Largest difference of coordinates that is, pixels.
+        factor: What the differences of boxes may be more, as weights were rounded.
         min_mask_iou: Smallest IoU of masks that is.
     """
 
     differences: list[Difference]
     score_tolerance: float
-    box_tolerance: float
+    factor: int
     min_mask_iou: float
 
     @property
@@ -74,8 +82,9 @@ class Verification:
             unmatched = x.reference + x.found - 2 * x.matched - x.borderline
             if unmatched > 0 and x.exact:
                 found.append(f"{x.name}: {unmatched} detections have no partner")
-            if x.box > self.box_tolerance:
-                found.append(f"{x.name}: boxes differ by {x.box:.2g} pixels, more than {self.box_tolerance:g}")
+            tolerance = x.box_tolerance * self.factor
+            if x.box > tolerance:
+                found.append(f"{x.name}: boxes differ by {x.box:.2g} pixels, more than {tolerance:g}")
             if x.score > self.score_tolerance:
                 found.append(f"{x.name}: scores differ by {x.score:.2g}, more than {self.score_tolerance:g}")
             if x.mask_iou < self.min_mask_iou:
@@ -126,7 +135,7 @@ def verify(
     return Verification(
         differences,
         score_tolerance=metadata.score_tolerance * factor,
-        box_tolerance=BOX_TOLERANCE * factor,
+        factor=factor,
         min_mask_iou=1 - (1 - MASK_IOU) * (factor if factor == 1 else 5),
     )
 
@@ -172,6 +181,7 @@ def compare(name: str, reference: ExportedInstances, found: ExportedInstances, m
         box=float(boxes.max(initial=0)),
         score=float(max(x.max(initial=0) for x in scores)),
         mask_iou=min(ious, default=1.0),
+        encloses=bool((reference.pred_boxes == reference.pred_boxes.round()).all()),
     )
 
 

@@ -1,0 +1,92 @@
+"""From images to ranges, and to predictions in 8-bit integers, by the commands."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from centermask_solo.cli import main
+from tests.modeling.models import SYSTEMS
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A weight file of a small YOLACT, three images, and a json with one of their objects."""
+    system = SYSTEMS["YOLACT"]
+    cfg = system.cfg("MODEL.YOLACT.SCORE_THRESH_TEST", 0.01)
+    names = [f"class {i}" for i in range(3)]
+    torch.save(
+        {"model": system.model().state_dict(), "config": cfg.dump(), "thing_classes": names}, tmp_path / "model.pth"
+    )
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), rng.integers(0, 256, (64, 96, 3), np.uint8))
+    box = [10, 10, 30, 30]
+    polygon = [10, 10, 40, 10, 40, 40, 10, 40]
+    data = {
+        "images": [{"id": i, "file_name": f"{i}.png", "height": 64, "width": 96} for i in range(3)],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 0,
+                "category_id": 1,
+                "bbox": box,
+                "area": 900,
+                "iscrowd": 0,
+                "segmentation": [polygon],
+            }
+        ],
+        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(names)],
+    }
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    return tmp_path
+
+
+def command(folder, name, *options):
+    return [name, "--weights", str(folder / "model.pth"), "--input", str(folder / "images"), "--output", *options]
+
+
+def fails(capsys, argv):
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_calibrate_then_predict(folder, capsys):
+    ranges = str(folder / "int8.json")
+    main(command(folder, "calibrate", ranges, "--count", "2", "MODEL.DEVICE", "cpu"))
+    text = capsys.readouterr().out
+    assert f"{ranges} written. Detections: " in text and "agree (mean IoU " in text
+    found = json.loads((folder / "int8.json").read_text())["ranges"]
+    assert "backbone.bottom_up.res2.0.conv2" in found and all(low <= 0 <= high for low, high in found.values())
+    int8 = ["--dtype", "int8", "MODEL.DEVICE", "cpu", "TEST.INT8_RANGES"]
+    main(command(folder, "predict", str(folder / "out"), "--score-threshold", "0.01", *int8, ranges))
+    assert "in 3 images" in capsys.readouterr().out
+    assert "there is no absent.json" in fails(
+        capsys, command(folder, "predict", str(folder / "b"), *int8, "absent.json")
+    )
+
+
+def test_the_loss_of_ap_is_stated(folder, capsys):
+    data = [["small", str(folder / "data.json"), str(folder / "images")]]
+    options = ["--evaluate", "MODEL.DEVICE", "cpu", "DATASETS.COCO_JSON", str(data), "DATASETS.TEST", "('small',)"]
+    main(command(folder, "calibrate", str(folder / "int8.json"), *options))
+    text = capsys.readouterr().out
+    assert "segm AP: " in text and " in float32, " in text and "bbox AP: " in text
+
+
+def test_bad_input(folder, capsys):
+    ranges = str(folder / "int8.json")
+    text = fails(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cuda"))
+    assert "int8 needs a CPU, but MODEL.DEVICE is 'cuda'" in text
+    text = fails(
+        capsys, command(folder, "calibrate", ranges, "--evaluate", "MODEL.DEVICE", "cpu", "DATASETS.TEST", "()")
+    )
+    assert "--evaluate needs a dataset" in text
+    (folder / "int8.json").write_text("mine")
+    assert "int8.json exists" in fails(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cpu"))
+    assert (folder / "int8.json").read_text() == "mine"
