@@ -32,7 +32,7 @@ def opens_to_write(call: ast.Call) -> bool:
 
 def saves_to(call: ast.Call) -> str:
     """Where a call of a method "save" or "dump" writes to; "" for one that returns a text."""
-    module = ast.unparse(call.func.value) in ("torch", "json", "pickle", "yaml", "np")
+    module = ast.unparse(call.func.value) in ("torch", "torch.export", "json", "pickle", "yaml", "np")
     position = 1 if module and ast.unparse(call.func) != "np.save" else 0
     return "".join(ast.unparse(x) for x in call.args[position : position + 1])
 

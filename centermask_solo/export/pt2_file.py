@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import torch
 
 from ..runtime.metadata import KEY
@@ -17,7 +15,5 @@ def write(target: Target) -> None:
     Raises:
         ConfigError: It cannot be written.
     """
-    content = io.BytesIO()
-    torch.export.save(target.program, content, extra_files={KEY: target.metadata.to_json()})
     with atomic_write(target.path, "wb") as file:
-        file.write(content.getbuffer())
+        torch.export.save(target.program, file, extra_files={KEY: target.metadata.to_json()})
