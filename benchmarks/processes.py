@@ -51,10 +51,19 @@ def cost(stage: Callable[[], Any]) -> tuple[Any, Cost]:
     return result, Cost(wall, cpu, *(x / MB for x in (before, highest_resident_bytes(), resident_bytes())))
 
 
-def in_own_process(function: Callable[..., dict[str, Any]], *args: Any) -> dict[str, Any]:
-    """Return what a module's function returns in a process that has run nothing else, with one thread."""
+def in_own_process(function: Callable[..., dict[str, Any]], *args: Any, timeout: float | None = None) -> dict[str, Any]:
+    """Return what a module's function returns in a process that has run nothing else, with one thread.
+
+    Args:
+        function: The function.
+        *args: Its arguments.
+        timeout: Seconds after which the process is ended; None for no limit.
+
+    Raises:
+        multiprocessing.TimeoutError: The function has not returned by then.
+    """
     with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
-        return pool.apply(function, args)
+        return pool.apply_async(function, args).get(timeout)
 
 
 def write_results(script: str, results: list[dict[str, Any]], device: str = "cpu") -> None:

@@ -19,7 +19,7 @@ from ..runtime.predictor import ExportedPredictor
 BOX_TOLERANCE = 0.5  # pixels of the image
 ENCLOSING_TOLERANCE = 1.0  # the same where boxes enclose masks: a pixel at the threshold moves a side by one
 MASK_IOU = 0.99  # smallest IoU of the two masks of a detection
-MATCH_IOU = 0.5  # of the boxes of what may be the same detection
+MATCH_IOU = 0.5  # of the boxes, and of the masks, of what may be the same detection
 ROUNDED_PIXELS = 1  # of a mask, whose probability is at the threshold
 HALF_FACTOR = 30  # how much further apart results may be whose weights were stored as float16
 
@@ -155,17 +155,17 @@ def compare(name: str, reference: ExportedInstances, found: ExportedInstances, m
     """Return how far two results for one image are apart.
 
     Detections are paired one to one: each of the reference, best first, with the most similar free one of its class.
+    Many masks may have the same box, so that boxes alone would pair the wrong ones.
     One without a partner is borderline if rounding alone explains it: its score is at the threshold of the model or
     next to that of the worst detection of a full result.
     """
-    overlaps = _overlaps(reference, found)
-    overlaps[reference.pred_classes[:, None] != found.pred_classes] = 0
+    similarities = _similarities(reference, found)
     pairs: list[tuple[int, int]] = []
     for i in range(len(reference)):
-        if len(found) and overlaps[i].max() >= MATCH_IOU:
-            j = int(overlaps[i].argmax())
+        if len(found) and similarities[i].max() > -np.inf:
+            j = int(similarities[i].argmax())
             pairs.append((i, j))
-            overlaps[:, j] = 0
+            similarities[:, j] = -np.inf
     rows, columns = (np.array([pair[k] for pair in pairs], np.int64) for k in (0, 1))
     boxes = np.abs(reference.pred_boxes[rows] - found.pred_boxes[columns])
     names = [x for x in ("scores", "mask_scores") if reference.has(x) and found.has(x)]
@@ -194,6 +194,21 @@ def _num_borderline(instances: ExportedInstances, matched: NDArray[np.int64], me
     at_threshold = np.abs(scores - metadata.score_threshold) <= tolerance
     is_full = len(instances) >= metadata.max_detections
     return int((at_threshold | (is_full & (scores <= instances.scores.min() + tolerance))).sum())
+
+
+def _similarities(a: ExportedInstances, b: ExportedInstances) -> NDArray[np.float64]:
+    """Return how similar the detections of every pair of two results are, (M, R); -inf if they cannot be the same."""
+    overlaps = _overlaps(a, b)
+    similar = overlaps - np.abs(a.scores[:, None] - b.scores)
+    possible = (a.pred_classes[:, None] == b.pred_classes) & (overlaps >= MATCH_IOU)
+    if a.has("pred_masks"):
+        first, second = (x.pred_masks.reshape(len(x), -1).astype(np.float32) for x in (a, b))
+        areas = first.sum(axis=1)[:, None] + second.sum(axis=1)
+        shared = first @ second.T
+        ious = shared / np.maximum(areas - shared, 1)
+        similar = similar + ious
+        possible &= (ious >= MATCH_IOU) | (areas - 2 * shared <= ROUNDED_PIXELS)
+    return np.where(possible, similar, -np.inf)
 
 
 def _overlaps(a: ExportedInstances, b: ExportedInstances) -> NDArray[np.float64]:
