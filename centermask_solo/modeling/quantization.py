@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -98,16 +99,21 @@ def read_ranges(path: str) -> dict[str, Range]:
     """Return what :func:`write_ranges` wrote.
 
     Raises:
-        ConfigError: There is no such file, or it is another one.
+        ConfigError: There is no such file, it cannot be read, or it is another one.
     """
     try:
-        content = json.loads(read_text(path, ConfigError))
-        if content["format"] != FORMAT:
-            raise ValueError
-        return {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+        text = read_text(path, ConfigError)
     except FileNotFoundError as error:
         raise ConfigError(f"there is no {path}: write it with centermask-solo calibrate") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    try:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise ValueError
+        ranges = {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+        if not ranges or not all(-math.inf < x.low <= 0 <= x.high < math.inf for x in ranges.values()):
+            raise ValueError
+        return ranges
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} holds no ranges: write it with centermask-solo calibrate") from error
 
 
