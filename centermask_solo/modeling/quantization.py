@@ -21,6 +21,7 @@ OUTLIERS = 1e-4  # share of a map's numbers that may lie beyond its range, and a
 LEVELS = 255  # steps of the input, an unsigned byte
 WEIGHT_LEVELS = 127  # steps of the weights on each side of 0
 FORMAT = "centermask_solo int8 ranges, version 1"  # of files
+QUANTIZED_CONVOLUTION = "qconv2d_pointwise"  # of torch.ops.onednn, which not every build has
 TINY = 1e-12  # least range, against division by 0
 MIN_CHANNELS = 16  # of a convolution's input and output; narrower ones gain nothing
 

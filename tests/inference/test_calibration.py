@@ -110,3 +110,11 @@ def test_detections_above_the_score_are_compared(folder, capsys):
         options = ["--count", "1", "--overwrite", "--score-threshold", score, "MODEL.DEVICE", "cpu"]
         main(command(folder, "calibrate", str(folder / "int8.json"), *options, "TEST.COMPILE", "False"))
         assert ("Detections: 0 in float32" not in capsys.readouterr().out) is expected
+
+
+@pytest.mark.parametrize("name", ["calibrate", "benchmark", "export"])
+def test_exported_models_are_no_weights(name, folder, capsys):
+    output = {"calibrate": ["--output", "x.json", "--input", str(folder / "images")], "export": ["--output", "x.pt2"]}
+    (folder / "model.onnx").touch()
+    text = fails(capsys, [name, "--weights", str(folder / "model.onnx"), *output.get(name, [])])
+    assert "model.onnx is an exported model: give the weights that it was exported from" in text
