@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from typing import TYPE_CHECKING
 
@@ -83,18 +84,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _measure(args: argparse.Namespace) -> None:
+    from ..checkpoint.files import without_query
     from ..inference.benchmark import benchmark
     from ..inference.benchmark_report import check_picture, format_report, plot
     from ..inference.sources import find_images
-    from ..utils.files import atomic_write, claim_file
+    from ..utils.files import atomic_write, claim_file, is_same
 
     paths = find_images(args.images) if args.images else []
     if args.plot:
         check_picture(args.plot)
+    cfgs = load_cfgs(args)
+    inputs = [args.config_file, *itertools.chain(*args.compare)]
+    inputs += [without_query(cfg.MODEL.WEIGHTS) for cfg in cfgs.values()]
     for path in filter(None, (args.json, args.plot)):
-        claim_file(path, [args.weights, *paths], overwrite=args.overwrite)
+        claim_file(path, [*filter(None, inputs), *paths], overwrite=args.overwrite)
+    if args.json and args.plot and is_same(args.json, args.plot):
+        raise ConfigError(f"--json and --plot both name {args.json}: choose another name for one of them")
     report = benchmark(
-        load_cfgs(args),
+        cfgs,
         paths,
         size=tuple(args.size),
         batch_size=args.batch_size,
@@ -116,6 +123,9 @@ def _count(args: argparse.Namespace) -> None:
     from ..modeling.complexity import count_parts
     from ..modeling.parts import build_empty
 
+    ignored = [name for name in ("images", "json", "plot") if getattr(args, name)]
+    if ignored:
+        raise ConfigError(f"--flops measures nothing: leave out {', '.join(f'--{x}' for x in ignored)}")
     for name, cfg in load_cfgs(args).items():
         set_num_classes(cfg)
         model = build_empty(cfg)

@@ -49,11 +49,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> None:
     """Calibrate, and print how far the detections in int8 are from those in float32."""
     from ..inference.calibration import calibrate_to_file
+    from ..utils.files import claim_file
 
+    claim_file(args.output, filter(None, [args.config_file]), overwrite=args.overwrite)
     cfg = load_cfg(args)
     if args.evaluate and not cfg.DATASETS.TEST:
         raise ConfigError("--evaluate needs a dataset: name it in DATASETS.TEST")
-    found = calibrate_to_file(cfg, args.input, args.output, count=args.count, overwrite=args.overwrite)
+    found = calibrate_to_file(
+        cfg,
+        args.input,
+        args.output,
+        count=args.count,
+        score_threshold=args.score_threshold,
+        overwrite=args.overwrite,
+    )
     print(
         f"{args.output} written. Detections: {found.reference} in float32, {found.found} in int8, of which "
         f"{found.matched} agree (mean IoU {found.mean_iou:.3f}, mean difference of scores {found.score:.3f})",

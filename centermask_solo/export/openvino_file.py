@@ -11,6 +11,7 @@ import openvino
 from openvino import opset14 as ops
 from openvino.frontend.pytorch import ConversionExtension
 
+from ..runtime.formats import files_of
 from ..runtime.metadata import KEY
 from ..utils.files import atomic_write, make_folder
 from .target import Target
@@ -37,7 +38,7 @@ def write(target: Target) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = os.path.join(temporary, "model.xml")
         openvino.save_model(model, path, compress_to_fp16=target.metadata.half)
-        for source, to in ((f"{path[:-4]}.bin", weights_path(target.path)), (path, target.path)):
+        for source, to in reversed(list(zip(files_of(path), files_of(target.path), strict=True))):
             with open(source, "rb") as content, atomic_write(to, "wb") as file:
                 while block := content.read(1 << 24):
                     file.write(block)
@@ -63,8 +64,3 @@ def _greedy_nms(node: Any) -> list[Any]:
     rows = found.output(0)
     ones = ops.broadcast(ops.constant(True, dtype="bool"), ops.gather(ops.shape_of(rows), [0], 0))
     return ops.scatter_nd_update(nothing, rows, ones).outputs()
-
-
-def weights_path(path: str) -> str:
-    """Return the path of the weights that belong to an .xml file."""
-    return f"{os.path.splitext(path)[0]}.bin"

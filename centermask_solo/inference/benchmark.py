@@ -23,7 +23,7 @@ from ..checkpoint import Checkpointer
 from ..config import AUTO_NUMBER, value_of
 from ..data.transforms.resize import ResizeShortestEdge
 from ..modeling.batches import padded_size
-from ..modeling.parts import build_checked
+from ..modeling.parts import build_checked, build_empty
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError
 from ..utils.memory import forget_highest, highest_resident_bytes, resident_bytes
@@ -137,7 +137,7 @@ def benchmark(
         for run in range(WARM_UP + runs):
             for subject in subjects:
                 subject.run(measured=run >= WARM_UP)
-    what = f"{len(paths)} files" if paths else f"generated, {size[0]} x {size[1]}"
+    what = f"{len(paths)} file{'s' * (len(paths) > 1)}" if paths else f"generated, {size[0]} x {size[1]}"
     return Report(machine(), what, batch_size, runs, cpu_time, [x.finished() for x in subjects])
 
 
@@ -153,7 +153,7 @@ class _Subject:
         self._clock = Clock(self._device, cpu_time)
         self._counts: list[int] = []
         self._sizes: dict[tuple[int, int], None] = {}
-        parameters = sum(x.numel() for x in self.predictor.model.parameters())
+        parameters = sum(x.numel() for x in build_empty(self.predictor.cfg).parameters())  # before preparation
         self._measured = Measured(name, cfg.TEST.DTYPE, cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, parameters)
 
     def run(self, measured: bool) -> None:

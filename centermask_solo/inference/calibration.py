@@ -11,6 +11,7 @@ from detectron2.structures import Instances
 from pycocotools import mask as rle
 from tqdm import tqdm
 
+from ..checkpoint.files import without_query
 from ..modeling.quantization import calibrate, write_ranges
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
@@ -22,7 +23,7 @@ MATCH_IOU = 0.5  # of the masks, or the boxes, of what may be the same detection
 
 
 class Agreement(NamedTuple):
-    """How far the detections of two precisions are apart, above the system's default score.
+    """How far the detections of two precisions are apart, above a score.
 
     Attributes:
         reference: Number of detections in float32.
@@ -40,7 +41,13 @@ class Agreement(NamedTuple):
 
 
 def calibrate_to_file(
-    cfg: CfgNode, inputs: Sequence[str], output: str, *, count: int = 64, overwrite: bool = False
+    cfg: CfgNode,
+    inputs: Sequence[str],
+    output: str,
+    *,
+    count: int = 64,
+    score_threshold: float | None = None,
+    overwrite: bool = False,
 ) -> Agreement:
     """Write the ranges of the feature maps of a model, for ``TEST.INT8_RANGES``; compare both precisions.
 
@@ -49,6 +56,7 @@ def calibrate_to_file(
         inputs: Images, folders and patterns; such as the model will see.
         output: Json file to write.
         count: Number of images to take, spread evenly over ``inputs``.
+        score_threshold: Score from which on detections are compared (default: the threshold of the config's system).
         overwrite: Whether ``output`` is replaced if it exists.
 
     Raises:
@@ -58,15 +66,19 @@ def calibrate_to_file(
     if not cfg.MODEL.DEVICE.startswith("cpu"):
         raise ConfigError(f"int8 needs a CPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: set it to cpu")
     paths = find_images(inputs)
-    claim_file(output, [*paths, cfg.MODEL.WEIGHTS], overwrite=overwrite)
+    claim_file(output, [*paths, without_query(cfg.MODEL.WEIGHTS)], overwrite=overwrite)
     paths = _spread(paths, count)
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.TEST.DTYPE = "float32"
+    cfg.TEST.DTYPE, cfg.TEST.COMPILE = "float32", False  # compiled networks would not call what observes them
     exact = Predictor(cfg)
-    write_ranges(calibrate(exact.model, _inputs(exact, tqdm(paths, desc="calibrate"))), output)
+    ranges = calibrate(exact.model, _inputs(exact, tqdm(paths, desc="calibrate")))
+    if not ranges:
+        raise ConfigError(f"no convolution of {cfg.MODEL.WEIGHTS} gains from int8: predict in bfloat16 or float32")
+    write_ranges(ranges, output)
     cfg.TEST.DTYPE, cfg.TEST.INT8_RANGES = "int8", output
-    return _compare(exact, Predictor(cfg), _spread(paths, COMPARED), default_score_threshold(cfg))
+    threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
+    return _compare(exact, Predictor(cfg), _spread(paths, COMPARED), threshold)
 
 
 def _inputs(predictor: Predictor, paths: Sequence[str]) -> Iterator[list[dict[str, Any]]]:

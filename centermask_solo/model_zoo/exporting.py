@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from detectron2.config import CfgNode
 
+from ..checkpoint.files import without_query
 from ..data.input_images import as_bgr
 from ..data.pixels import Pixels
 from ..data.shapes.generator import draw_shapes
@@ -17,7 +18,7 @@ from ..export.verification import Verification, verify
 from ..inference.predictor import Predictor
 from ..inference.sources import find_images
 from ..modeling.instance_part import instance_part
-from ..runtime.formats import choose_format
+from ..runtime.formats import choose_format, files_of
 from ..runtime.metadata import Input
 from ..runtime.predictor import ExportedPredictor
 from ..runtime.resizing import resize
@@ -74,7 +75,8 @@ def export_model(
     options = ExportOptions(variant, max_detections, half, size)
     check_export(form, options)
     paths = find_images(images) if images else []
-    claim_file(path, [source, *paths], overwrite=overwrite)
+    for file in files_of(path):
+        claim_file(file, [without_query(source), *filter(None, [config_file]), *paths], overwrite=overwrite)
     predictor = Predictor(_on_the_cpu(load_cfg(source, config_file, opts)), class_names)
     metadata = export_predictor(predictor, form, path, options)
     if not verify or variant == "raw":
@@ -114,6 +116,7 @@ def _fit(image: Pixels, rule: Input) -> Pixels:
 
 
 def _on_the_cpu(cfg: CfgNode) -> CfgNode:
-    """Return a config whose model computes as the graph does: on the CPU, in float32."""
+    """Return a config whose model computes as the graph does: on the CPU, in float32, as it was built."""
     cfg.MODEL.DEVICE, cfg.MODEL.CHANNELS_LAST, cfg.TEST.DTYPE = "cpu", False, "float32"
+    cfg.TEST.COMPILE = cfg.TEST.CUDA_GRAPHS = False
     return cfg

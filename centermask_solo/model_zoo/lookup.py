@@ -7,10 +7,12 @@ from collections.abc import Sequence
 
 from detectron2.config import CfgNode
 
+from ..checkpoint.files import without_query
 from ..checkpoint.weight_file import WeightFile, read_weight_file
 from ..config import AUTO_NUMBER, check_pairs, default_config, load_config, merge_config, value_of
 from ..modeling.systems import find_system
-from ..utils.errors import ConfigError
+from ..runtime.formats import format_of_file
+from ..utils.errors import ConfigError, WeightsError
 from .conversion import CONFIG_OPTION, make_config
 from .verbs import get_config_file
 from .weights import PREFIX
@@ -57,8 +59,10 @@ def load_cfg(weights: str, config_file: str = "", opts: Sequence[str] = ()) -> C
 
     Raises:
         ConfigError: There is no config, or an option is wrong.
-        WeightsError: As for :func:`find_config`.
+        WeightsError: As for :func:`find_config`, or the file is an exported model.
     """
+    if format_of_file(without_query(weights)) is not None:
+        raise WeightsError(f"{weights} is an exported model: give the weights that it was exported from")
     check_pairs(opts)
     cfg = default_config()
     merge_config(cfg, config_file or find_config(weights), ["MODEL.WEIGHTS", weights, *opts])

@@ -15,7 +15,7 @@ from ..utils.errors import ConfigError
 from .channels_last import to_channels_last, use_native_norms
 from .cuda_graphs import replay_networks
 from .fusion import fuse_norms
-from .quantization import Range, quantize, read_ranges
+from .quantization import QUANTIZED_CONVOLUTION, Range, quantize, read_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def prepare(
 ) -> Model:
     """Make a model fast for prediction, in place, and return it. It can no longer be trained or saved.
 
-    Without any of these the model predicts the same, slower: to rounding for all but ``dtype``.
+    What it predicts stays the same to rounding, except for what another ``dtype`` costs.
 
     Args:
         model: Any of this package's models or of Detectron2's, with its weights loaded.
@@ -93,7 +93,7 @@ def _check_has_networks(model: nn.Module) -> None:
 
 
 def prepare_as_configured(model: Model, cfg: CfgNode, *, channels_last: bool) -> Model:
-    """Call :func:`prepare` with the precision of ``cfg``.
+    """Call :func:`prepare` with the options of ``cfg.TEST``.
 
     Raises:
         ConfigError: See :func:`prepare`, or the ranges of ``TEST.INT8_RANGES`` cannot be read.
@@ -116,6 +116,8 @@ def check_dtype(dtype: str, device: torch.device) -> None:
         raise ConfigError(f"the precision {dtype!r} is unknown: use {', '.join(DTYPES)}")
     if dtype == "int8" and device.type != "cpu":
         raise ConfigError("int8 needs a CPU: use float16 or bfloat16 on a GPU")
+    if dtype == "int8" and not hasattr(torch.ops.onednn, QUANTIZED_CONVOLUTION):
+        raise ConfigError("int8 needs oneDNN, which this PyTorch lacks: use bfloat16 or float32")
     if dtype == "float16" and device.type == "cpu":
         raise ConfigError("float16 needs a GPU: use bfloat16 on a CPU")
     if dtype == "bfloat16" and device.type == "cpu" and not cpu_has_bfloat16():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ OUTLIERS = 1e-4  # share of a map's numbers that may lie beyond its range, and a
 LEVELS = 255  # steps of the input, an unsigned byte
 WEIGHT_LEVELS = 127  # steps of the weights on each side of 0
 FORMAT = "centermask_solo int8 ranges, version 1"  # of files
+QUANTIZED_CONVOLUTION = "qconv2d_pointwise"  # of torch.ops.onednn, which not every build has
 TINY = 1e-12  # least range, against division by 0
 MIN_CHANNELS = 16  # of a convolution's input and output; narrower ones gain nothing
 
@@ -98,16 +100,21 @@ def read_ranges(path: str) -> dict[str, Range]:
     """Return what :func:`write_ranges` wrote.
 
     Raises:
-        ConfigError: There is no such file, or it is another one.
+        ConfigError: There is no such file, it cannot be read, or it is another one.
     """
     try:
-        content = json.loads(read_text(path, ConfigError))
-        if content["format"] != FORMAT:
-            raise ValueError
-        return {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+        text = read_text(path, ConfigError)
     except FileNotFoundError as error:
         raise ConfigError(f"there is no {path}: write it with centermask-solo calibrate") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    try:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise ValueError
+        ranges = {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
+        if not ranges or not all(-math.inf < x.low <= 0 <= x.high < math.inf for x in ranges.values()):
+            raise ValueError
+        return ranges
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path} holds no ranges: write it with centermask-solo calibrate") from error
 
 

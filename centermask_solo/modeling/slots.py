@@ -25,7 +25,7 @@ class Output(NamedTuple):
         options: The model's input for the image: see :func:`~centermask_solo.structures.mask_formats.in_parts`.
     """
 
-    size: tuple[int, int]
+    size: Size
     options: Mapping[str, Any]
 
     @classmethod
@@ -42,15 +42,13 @@ class FixedShapeModel(Protocol):
 
     def detect(self, predictions: Any, image_sizes: Tensor, max_detections: int) -> Detections: ...
 
-    def inference(self, predictions: Any, image_sizes: list[tuple[int, int]]) -> list[Instances]: ...
+    def inference(self, predictions: Any, image_sizes: list[Size]) -> list[Instances]: ...
 
     def paste(
-        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
+        self, instances: Instances, predictions: Any, index: int, output_size: Size
     ) -> tuple[Instances, Tensor]: ...
 
-    def postprocess(
-        self, instances: Instances, predictions: Any, index: int, output_size: tuple[int, int]
-    ) -> Instances: ...
+    def postprocess(self, instances: Instances, predictions: Any, index: int, output_size: Size) -> Instances: ...
 
 
 class Slots(NamedTuple):
@@ -89,7 +87,7 @@ def keep(instances: Instances, flags: Sequence[bool]) -> Instances:
 
 
 def _take(values: Tensor | Boxes, rows: list[int], in_place: bool) -> Tensor | Boxes:
-    """Return the given rows, in ascending order, of which few may not hold the memory of all."""
+    """Return the given rows, which ascend; a few rows do not keep the memory of all."""
     if isinstance(values, Boxes):
         return Boxes(values.tensor[_on(values.device, rows)])
     if not in_place:
@@ -109,7 +107,7 @@ def _on(device: torch.device, rows: list[int]) -> Tensor:
 def detect_in_slots(
     model: FixedShapeModel,
     predictions: Any,
-    image_sizes: list[tuple[int, int]],
+    image_sizes: list[Size],
     outputs: Sequence[Output | None],
     device: torch.device,
 ) -> list[Instances]:
@@ -144,7 +142,7 @@ def detect_in_slots(
         results = [x if ok else y for x, y, ok in zip(results, unlimited, exact, strict=True)]
         is_pasted = [x and ok for x, ok in zip(is_pasted, exact, strict=True)]
     return [
-        with_options(x, {MASK_FORMAT: output.options.get(MASK_FORMAT, "dense")})  # all scores are wanted by now
+        with_options(x, {MASK_FORMAT: output.options.get(MASK_FORMAT, "dense")})  # scores are filtered by now
         if output is not None and done
         else paste_all(model, x, predictions, i, output)
         for i, (x, done, output) in enumerate(zip(results, is_pasted, outputs, strict=True))

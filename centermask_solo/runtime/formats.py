@@ -117,6 +117,12 @@ def format_of_file(path: str | os.PathLike[str]) -> Format | None:
     return next((x for x in FORMATS.values() if x.suffix == suffix), None)
 
 
+def files_of(path: str) -> list[str]:
+    """Return the files that an exported model consists of: OpenVINO's weights are in a .bin beside the .xml."""
+    base, suffix = os.path.splitext(path)
+    return [path, f"{base}.bin"] if suffix.lower() == FORMATS["openvino"].suffix else [path]
+
+
 def choose_format(name: str, path: str) -> Format:
     """Return the format of a file to write.
 

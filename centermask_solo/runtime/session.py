@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..utils.errors import ConfigError, UserError, WeightsError
 from ..utils.text import first_line
-from .formats import FORMATS, Format, check_packages, format_of_file, resolve
+from .formats import FORMATS, check_packages, files_of, format_of_file, resolve
 from .metadata import Metadata, parse_metadata
 
 Arrays = dict[str, NDArray[Any]]
@@ -64,7 +64,7 @@ def open_file(path: str, threads: int | None = None, providers: Sequence[Any] = 
     if form is None:
         suffixes = ", ".join(x.suffix for x in FORMATS.values())
         raise ConfigError(f"{path} is no exported model: its name must end in one of {suffixes}")
-    check_file(path, form)
+    check_file(path)
     check_packages(form.to_run, f"{path}, a file of {form.title},")
     try:
         session: Session = resolve(form.session)(path, RunOptions(threads, tuple(providers)))
@@ -75,10 +75,9 @@ def open_file(path: str, threads: int | None = None, providers: Sequence[Any] = 
     return session, parse_metadata(session.description, path)
 
 
-def check_file(path: str, form: Format) -> None:
+def check_file(path: str) -> None:
     """Raise WeightsError unless the files of an exported model are there."""
-    parts = [path] if form.suffix != ".xml" else [path, f"{os.path.splitext(path)[0]}.bin"]
-    for part in parts:
+    for part in files_of(path):
         if not os.path.isfile(part):
             why = "" if part == path else f", which belongs to {path}"
             raise WeightsError(f"there is no file {part}{why}: correct the path, or export the model again")

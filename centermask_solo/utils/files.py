@@ -69,9 +69,7 @@ def atomic_write(path: _Path, mode: str = "w", *, durable: bool = True) -> Itera
     """
     target = Path(path)
     make_folder(target.parent)
-    if os.path.exists(target) and not os.path.isfile(target):
-        kind = "a folder" if target.is_dir() else "not an ordinary file"
-        raise ConfigError(f"{os.fspath(path)} cannot be written (it is {kind}): choose another path")
+    _check_ordinary(path)
     try:
         prefix = f".{target.name[:_KEPT_OF_NAME]}."
         descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
@@ -141,9 +139,10 @@ def claim_file(path: _Path, inputs: Iterable[_Path] = (), *, overwrite: bool = F
         overwrite: Whether it may exist.
 
     Raises:
-        ConfigError: It is an input, or exists.
+        ConfigError: It is an input, or exists, or is a folder or the like.
     """
     _check_name(path)
+    _check_ordinary(path)
     if any(is_same(path, x) for x in inputs):
         raise ConfigError(f"{os.fspath(path)} is an input, which would be lost: choose another name for the output")
     if os.path.lexists(path) and not overwrite:
@@ -184,6 +183,12 @@ def claim_folder(
 def _check_name(path: _Path) -> None:
     if "\0" in os.fspath(path):
         raise ConfigError(f"{os.fspath(path)!r} cannot be written (embedded null byte): choose another path")
+
+
+def _check_ordinary(path: _Path) -> None:
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "not an ordinary file"
+        raise ConfigError(f"{os.fspath(path)} cannot be written (it is {kind}): choose another path")
 
 
 def is_same(a: _Path, b: _Path) -> bool:

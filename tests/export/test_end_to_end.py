@@ -19,6 +19,7 @@ from centermask_solo.cli import main
 from centermask_solo.export.lint import lint
 from centermask_solo.export.verification import compare
 from centermask_solo.runtime.instances import ExportedInstances
+from centermask_solo.utils.errors import ConfigError
 from tests.export.models import CONFIGS, eager, photographs, save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -170,3 +171,15 @@ def test_the_command_predicts_with_the_file(exported, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["predict", "--weights", path, *common, "--overwrite", "MODEL.DEVICE", "cpu"])
     assert "is an exported model, whose options are fixed: leave out MODEL.DEVICE" in capsys.readouterr().err
+
+
+def test_neither_the_weights_nor_other_files_are_lost(tmp_path):
+    """Also those that are named with a query, and a .bin that is not the one of an earlier .xml."""
+    pytest.importorskip("openvino")
+    (tmp_path / "model.bin").write_text("mine")
+    with pytest.raises(ConfigError, match=r"model\.bin exists already"):
+        export_model(tmp_path / "model.pth", tmp_path / "model.xml")
+    for weights in ("model.bin", "model.bin?ema=True"):
+        with pytest.raises(ConfigError, match=r"model\.bin is an input, which would be lost"):
+            export_model(tmp_path / weights, tmp_path / "model.xml", overwrite=True)
+    assert (tmp_path / "model.bin").read_text() == "mine"

@@ -150,13 +150,15 @@ def test_the_command(tmp_path, capsys):
     argv = ["benchmark", "--config-file", SOLOV2, "--images", image, "--runs", "1", "--threads", "1", "--cpu-time"]
     main([*argv, *files, "--compare", "TEST.DTYPE", "bfloat16", "--dtype", "float32", *opts])
     text = capsys.readouterr().out
-    assert "images: 1 files" in text and "TEST.DTYPE bfloat16" in text and "random weights" in text
+    assert "images: 1 file;" in text and "TEST.DTYPE bfloat16" in text and "random weights" in text
     content = json.loads((tmp_path / "x.json").read_text())
     assert [x["dtype"] for x in content["measured"]] == ["float32", "bfloat16"] and content["cpu_time"]
     assert (tmp_path / "x.png").stat().st_size > 1000
     for bad, message in (
         ([*argv, *files], "x.json exists"),
         (["benchmark"], "give --config-file or --weights"),
+        ([*argv, "--json", "x.png", "--plot", "./x.png"], "--json and --plot both name x.png"),
+        ([*argv, "--flops", "--plot", "x.png"], "--flops measures nothing: leave out --images, --plot"),
         ([*argv, "--plot", "x.txt"], "x.txt cannot be plotted: name a file that ends in .png"),
         ([*argv, "--compare", SOLOV2], "is measured already"),
         (["benchmark", "--config-file", "shapes/fast_rcnn_shapes.yaml"], "needs precomputed proposals"),
@@ -174,6 +176,21 @@ def test_the_command_measures_weights(tmp_path, capsys):
     main(["benchmark", "--weights", str(weights), "--runs", "1", "--size", "48", "64"])
     text = capsys.readouterr().out
     assert "random weights" not in text and str(weights) in text
+    argv = ["benchmark", "--weights", f"{weights}?ema=True", "--config-file", SOLOV2, "--overwrite"]
+    argv += ["--json", str(weights)]
+    before = weights.read_bytes()
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2 and weights.read_bytes() == before
+    assert "model.pth is an input, which would be lost" in capsys.readouterr().err
+
+
+def test_parameters_are_those_of_the_model_in_any_precision():
+    report = benchmark({"a": small(SOLOV2), "b": small(SOLOV2, "TEST.DTYPE", "bfloat16")}, size=(48, 64), runs=1)
+    cfg = small(SOLOV2)
+    module.set_num_classes(cfg)
+    expected = sum(x.numel() for x in build_checked(cfg).parameters())
+    assert [x.parameters for x in report.measured] == [expected] * 2
 
 
 def test_the_command_counts(capsys):

@@ -90,3 +90,31 @@ def test_bad_input(folder, capsys):
     (folder / "int8.json").write_text("mine")
     assert "int8.json exists" in fails(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cpu"))
     assert (folder / "int8.json").read_text() == "mine"
+
+
+def test_no_input_is_lost(folder, capsys):
+    """Neither the weights, also with what may follow "?", nor the config."""
+    config = folder / "model.yaml"
+    config.write_text(SYSTEMS["YOLACT"].cfg().dump())
+    cases = [("model.pth", "model.pth"), ("model.pth?ema=True", "model.pth"), ("model.pth", "model.yaml")]
+    for weights, output in cases:
+        argv = ["calibrate", "--weights", str(folder / weights), "--config-file", str(config), "--overwrite"]
+        before = (folder / output).read_bytes()
+        argv += ["--input", str(folder / "images"), "--output", str(folder / output), "MODEL.DEVICE", "cpu"]
+        assert f"{output} is an input, which would be lost" in fails(capsys, argv)
+        assert (folder / output).read_bytes() == before
+
+
+def test_detections_above_the_score_are_compared(folder, capsys):
+    for score, expected in (("0", True), ("1", False)):
+        options = ["--count", "1", "--overwrite", "--score-threshold", score, "MODEL.DEVICE", "cpu"]
+        main(command(folder, "calibrate", str(folder / "int8.json"), *options, "TEST.COMPILE", "False"))
+        assert ("Detections: 0 in float32" not in capsys.readouterr().out) is expected
+
+
+@pytest.mark.parametrize("name", ["calibrate", "benchmark", "export"])
+def test_exported_models_are_no_weights(name, folder, capsys):
+    output = {"calibrate": ["--output", "x.json", "--input", str(folder / "images")], "export": ["--output", "x.pt2"]}
+    (folder / "model.onnx").touch()
+    text = fails(capsys, [name, "--weights", str(folder / "model.onnx"), *output.get(name, [])])
+    assert "model.onnx is an exported model: give the weights that it was exported from" in text

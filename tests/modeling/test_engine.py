@@ -86,6 +86,12 @@ def test_int8_is_for_cpus():
         check_dtype("int8", torch.device("cuda"))
 
 
+def test_int8_needs_its_convolution(monkeypatch):
+    monkeypatch.setattr(engine, "QUANTIZED_CONVOLUTION", "absent")
+    with pytest.raises(ConfigError, match="int8 needs oneDNN, which this PyTorch lacks: use bfloat16 or float32"):
+        check_dtype("int8", torch.device("cpu"))
+
+
 def test_compiled_networks_predict_the_same(monkeypatch):
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))

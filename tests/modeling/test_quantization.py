@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 
 from centermask_solo.modeling.engine import prepare
 from centermask_solo.modeling.quantization import (
+    FORMAT,
     LEVELS,
     WEIGHT_LEVELS,
     Int8Conv2d,
@@ -131,7 +133,11 @@ def test_files_of_ranges(tmp_path):
     assert read_ranges(path) == ranges
     with pytest.raises(ConfigError, match=r"there is no .*: write it with centermask-solo calibrate"):
         read_ranges(str(tmp_path / "absent.json"))
-    for content in ("{", "[]", json.dumps({"format": "other", "ranges": {}}), '{"format": 1}'):
+    impossible = [json.dumps({"format": FORMAT, "ranges": {"a": x}}) for x in ([math.nan, 1], [0, math.inf], [1, 2])]
+    with pytest.raises(ConfigError, match=r"cannot be read \(it is a folder\)"):
+        read_ranges(str(tmp_path))
+    impossible.append(json.dumps({"format": FORMAT, "ranges": {}}))
+    for content in ("{", "[]", json.dumps({"format": "other", "ranges": {}}), '{"format": 1}', *impossible):
         (tmp_path / "other.json").write_text(content)
         with pytest.raises(ConfigError, match=r"other\.json holds no ranges"):
             read_ranges(str(tmp_path / "other.json"))

@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from centermask_solo.runtime import formats
-from centermask_solo.runtime.formats import FORMATS, Format, Package, check_choice, check_packages, find_format
+from centermask_solo.runtime.formats import (
+    FORMATS,
+    Format,
+    Package,
+    check_choice,
+    check_packages,
+    files_of,
+    find_format,
+)
 from centermask_solo.utils.errors import ConfigError, MissingPackageError
 
 ROOT = Path(__file__).parents[2]
@@ -28,6 +36,11 @@ def test_weights_are_no_exported_files(name):
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))
 def test_suffixes_choose_the_format(form):
     assert formats.format_of_file(f"a/b{form.suffix.upper()}") is form
+
+
+def test_a_model_of_openvino_is_two_files():
+    assert files_of("a.b/model.xml") == ["a.b/model.xml", "a.b/model.bin"]
+    assert files_of("model.onnx") == ["model.onnx"]
 
 
 def test_impossible_choices_are_refused():

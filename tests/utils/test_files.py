@@ -156,6 +156,8 @@ def test_an_output_file_is_no_input_and_does_not_exist(tmp_path):
     with pytest.raises(ConfigError, match=r"out\.json exists already: choose another name, or replace it with --over"):
         claim_file(tmp_path / "out.json", [tmp_path / "in.json"])
     claim_file(tmp_path / "out.json", [tmp_path / "in.json"], overwrite=True)
+    with pytest.raises(ConfigError, match=r"cannot be written \(it is a folder\): choose another path"):
+        claim_file(tmp_path, overwrite=True)
 
 
 def test_an_output_folder_has_neither_inputs_nor_other_results(tmp_path):
