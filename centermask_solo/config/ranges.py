@@ -108,6 +108,7 @@ RULES: dict[str, Rule] = {
     "TEST.KEEP_BEST": unless(
         "", Rule('a metric such as "segm/AP"', lambda value: isinstance(value, str) and "/" in value)
     ),
+    "TEST.INT8_RANGES": Rule("the path of a file", lambda value: isinstance(value, str)),
     "TEST.DTYPE": one_of("float32", "bfloat16", "float16", "int8"),
     "TEST.EVAL_BACKEND": one_of("auto", "hotcoco", "faster-coco-eval", "detectron2", "pycocotools"),
     "TEST.AUG.MIN_SIZES": each(COUNT, minimum=1),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from centermask_solo.modeling import engine
-from centermask_solo.modeling.engine import check_dtype, prepare
+from centermask_solo.modeling.engine import check_dtype, prepare, prepare_as_configured
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.models import SYSTEMS
 
@@ -124,3 +124,13 @@ def test_replayed_networks_predict_the_same(system, dtype, caplog):
             found, expected = flat(model.predict(batch)), flat(exact.predict(batch))
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert "computes something else" not in caplog.text
+
+
+def test_the_options_reach_the_engine():
+    system = SYSTEMS["YOLACT"]
+    cfg = system.cfg("TEST.CUDA_GRAPHS", True, "MODEL.DEVICE", "cpu")
+    with pytest.raises(ConfigError, match="CUDA graphs need a GPU"):
+        prepare_as_configured(system.model(), cfg, channels_last=False)
+    cfg = system.cfg("TEST.DTYPE", "int8", "TEST.INT8_RANGES", "absent.json")
+    with pytest.raises(ConfigError, match=r"there is no absent\.json"):
+        prepare_as_configured(system.model(), cfg, channels_last=False)
