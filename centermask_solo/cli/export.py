@@ -7,24 +7,13 @@ import argparse
 from ..runtime.formats import FORMATS, VARIANTS, check_choice, choose_format
 from ..utils.errors import UserError, report
 from ..utils.rules import COUNT, argument
-from .options import add_overrides
+from .options import add_model_arguments, add_overrides
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("export", help="write a model as a file of ONNX, OpenVINO or torch.export")
-    parser.add_argument(
-        "--weights",
-        required=True,
-        metavar="FILE",
-        help="weights of a detector of any known source, or centermask_solo:// and the name of a config",
-    )
-    parser.add_argument(
-        "--config-file",
-        default="",
-        metavar="FILE",
-        help="default: the config stored in the weights or next to them, or the only one of this package that they fit",
-    )
+    add_model_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="file to write")
     suffixes = ", ".join(f"{x.name} ({x.suffix})" for x in FORMATS.values())
     parser.add_argument("--format", default="", help=f"{suffixes}; default: what the suffix of FILE says")

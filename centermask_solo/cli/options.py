@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
 
-def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--weights``, ``--config-file`` and ``--score-threshold``."""
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--weights`` and ``--config-file``."""
     parser.add_argument(
         "--weights",
         required=True,
@@ -25,6 +25,11 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="default: the config stored in the weights or next to them, or the only one of this package that they fit",
     )
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--weights``, ``--config-file`` and ``--score-threshold``."""
+    add_model_arguments(parser)
     parser.add_argument(
         "--score-threshold",
         type=argument(between(0, 1), float),

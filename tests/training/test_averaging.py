@@ -12,7 +12,7 @@ from centermask_solo.training.averaging import WeightAverage
 from centermask_solo.training.evaluate import evaluate
 from centermask_solo.training.output_folder import files_of_run
 from centermask_solo.utils.errors import WeightsError
-from tests.training.tiny import RecordingTrainer, tiny_cfg, write_dataset
+from tests.training.tiny import RecordingTrainer, tiny_cfg, train, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -29,19 +29,6 @@ def make_cfg(data, output, optimizer="SGD", ema=MappingProxyType({})):
     cfg.MODEL.EMA.ENABLED = True
     cfg.merge_from_list([x for item in ema.items() for x in item])
     return cfg
-
-
-def train(cfg, resume=False, kill_before=None):
-    torch.manual_seed(0)
-    trainer = RecordingTrainer(cfg)
-    trainer.kill_before = kill_before
-    trainer.resume_or_load(resume)
-    if kill_before is None:
-        trainer.train()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            trainer.train()
-    return trainer
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.training.tiny import (
     TinyModel,
     register,
     tiny_cfg,
+    train,
     train_in_process,
     write_dataset,
 )
@@ -33,19 +34,6 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     write_dataset(folder)
     return folder
-
-
-def train(cfg, resume=False, kill_before=None):
-    torch.manual_seed(0)
-    trainer = RecordingTrainer(cfg)
-    trainer.kill_before = kill_before
-    trainer.resume_or_load(resume)
-    if kill_before is None:
-        trainer.train()
-    else:
-        with pytest.raises(KeyboardInterrupt):
-            trainer.train()
-    return trainer
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

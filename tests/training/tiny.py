@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -155,3 +156,17 @@ def train_in_process(args: argparse.Namespace) -> None:
     if trainer.checkpointer.save_to_disk:
         state = {"history": trainer.history, "model": trainer.checkpointer.model.state_dict()}
         torch.save(state, os.path.join(args.output, "result.pth"))
+
+
+def train(cfg, resume=False, kill_before=None):
+    """Train from a fixed seed, or be killed before an iteration; return the trainer."""
+    torch.manual_seed(0)
+    trainer = RecordingTrainer(cfg)
+    trainer.kill_before = kill_before
+    trainer.resume_or_load(resume)
+    if kill_before is None:
+        trainer.train()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+    return trainer
