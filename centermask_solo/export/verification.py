@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -202,7 +203,7 @@ def _similarities(a: ExportedInstances, b: ExportedInstances) -> NDArray[np.floa
     similar = overlaps - np.abs(a.scores[:, None] - b.scores)
     possible = (a.pred_classes[:, None] == b.pred_classes) & (overlaps >= MATCH_IOU)
     if a.has("pred_masks"):
-        first, second = (x.pred_masks.reshape(len(x), -1).astype(np.float32) for x in (a, b))
+        first, second = (x.pred_masks.reshape(len(x), math.prod(x.image_size)).astype(np.float32) for x in (a, b))
         areas = first.sum(axis=1)[:, None] + second.sum(axis=1)
         shared = first @ second.T
         ious = shared / np.maximum(areas - shared, 1)

@@ -41,3 +41,12 @@ def test_a_strange_mask_in_the_same_box_is_no_partner():
     difference = compare("", reference, found, METADATA)
     assert (difference.matched, difference.mask_iou) == (1, 1.0)
     assert difference.reference + difference.found - 2 * difference.matched - difference.borderline == 2
+
+
+def test_results_without_detections():
+    """An image may have none, in either result: they differ by the detections of the other."""
+    both, none = result([0, 1]), result([0, 1])[:0]
+    for reference, found in ((none, none), (both, none), (none, both)):
+        difference = compare("", reference, found, METADATA)
+        assert (difference.reference, difference.found) == (len(reference), len(found))
+        assert (difference.matched, difference.box, difference.score, difference.mask_iou) == (0, 0, 0, 1)
