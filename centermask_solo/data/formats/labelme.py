@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle
 
 from ...structures.rle_codes import Code
@@ -70,7 +69,6 @@ def _mask(code: Code) -> Shape:
     rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
     box = [0, 0, 0, 0] if not len(rows) else [int(x) for x in (columns[0], rows[0], columns[-1], rows[-1])]
     left, top, right, bottom = box
-    file = io.BytesIO()
-    Image.fromarray(pixels[top : bottom + 1, left : right + 1] * np.uint8(255)).save(file, format="PNG")
-    text = base64.b64encode(file.getvalue()).decode("ascii")
+    png = cv2.imencode(".png", pixels[top : bottom + 1, left : right + 1] * np.uint8(255))[1]
+    text = base64.b64encode(png).decode("ascii")
     return {"shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": text}
