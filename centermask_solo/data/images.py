@@ -22,6 +22,7 @@ from .pixels import Pixels, orient, to_8_bits
 
 MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
 MAX_JPEG_BYTES = 2**28  # of a file that is read at once; 256 MiB
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm")
 ORIENTATION = 0x0112  # the tag in EXIF data
 _DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes that Pillow would clip to 8 bits
 
@@ -183,6 +184,22 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """
     height, width = read_image(path, "RGB", max_pixels).shape[:2]
     return width, height
+
+
+def stated_size(path: str) -> tuple[int, int]:
+    """Return the (width, height) of an image as its file states it, turned as its EXIF data asks for; decode nothing.
+
+    Raises:
+        DataError: The file is missing or no image.
+    """
+    try:
+        check_regular(path)
+        with _open_file(path) as file:
+            image = _open(file)
+            width, height = image.size
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+    except IMAGE_ERRORS as error:
+        raise unreadable_image(path, error) from error
 
 
 def exif_orientation(path: str) -> int:

@@ -7,11 +7,10 @@ import os
 from collections.abc import Sequence
 from glob import glob
 
+from ..data.images import IMAGE_SUFFIXES
 from ..utils.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm")
 
 
 def find_images(inputs: Sequence[str], recursive: bool = False) -> list[str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from . import check
+from . import check, convert
 
-ACTIONS = (check,)
+ACTIONS = (check, convert)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
