@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from . import check, convert
+from . import check, convert, merge, split, subset
 
-ACTIONS = (check, convert)
+ACTIONS = (check, convert, split, merge, subset)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TextIO
 
 from detectron2.utils.file_io import PathManager
@@ -25,6 +25,7 @@ class CocoData(NamedTuple):
     categories: list[Record]  # sorted by id, the order of the model's classes
     byte_order_mark: bool = False  # whether the file begins with one
     num_named_by_url: int = 0  # images whose file_name was taken from their coco_url
+    others: Mapping[str, Any] = {}  # entries such as "info" and "licenses"
 
     @property
     def classes(self) -> list[str]:
@@ -54,7 +55,8 @@ def read_coco_json(path: str) -> CocoData:
     unnamed = [x for x in images if "file_name" not in x and url_file_name(x)]
     for x in unnamed:
         x["file_name"] = url_file_name(x)
-    return CocoData(images, annotations, categories, _has_byte_order_mark(path), len(unnamed))
+    others = {key: x for key, x in content.items() if key not in ("images", "annotations", "categories")}
+    return CocoData(images, annotations, categories, _has_byte_order_mark(path), len(unnamed), others)
 
 
 def _has_byte_order_mark(path: str) -> bool:
