@@ -33,7 +33,7 @@ def test_exit_codes(files, capsys):
     main(["data", "check", *files, "--strict", "--skip", "no-*"])
     spoil(files, bbox=[0, 0, 0, 0])
     code, text = fails(capsys, "data", "check", *files, "--only", "box-*")
-    assert code == 1 and text.splitlines()[-2].startswith("FAULT, 1 x box without area: annotation 1 (1.png)")
+    assert code == 1 and "FAULT, 1 x box without area: annotation 1 (1.png)" in text
     code, text = fails(capsys, "data", "check", *files, "--only", "box-noarea")
     assert (code, text) == (
         2,

@@ -62,11 +62,11 @@ LEAKED_SIMILAR = Rule("leaked-similar", _W, "image that looks like one of the ot
 OBJECTS_UNCOVERED = Rule(
     "objects-uncovered",
     _W,
-    "object whose size the model is not configured for",
+    "object whose size or shape the levels or anchors of the model do not cover",
     "see the suggestions",
 )
 OBJECTS_COLLIDE = Rule(
-    "objects-collide", _W, "object that loses all its places in the model to others", "see the suggestions"
+    "objects-collide", _W, "object whose places in the model all belong to others", "see the suggestions"
 )
 OBJECTS_SHRINK = Rule(
     "objects-shrink",

@@ -7,16 +7,19 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from detectron2.config import CfgNode
 
+from ...modeling.suggestions import Suggestion
 from ...utils.errors import ConfigError, DataError
 from ..datasets import find_files, is_lvis
 from ..formats.coco import CocoData, image_entries
 from ..images import MAX_PIXELS
 from .catalog import select
-from .closer import CloserLook, Objects
+from .closer import CloserLook
 from .fields import is_named
 from .files import find_files_of, find_unlisted
 from .findings import Finding, Findings, Inspection
+from .fit import suggest_options
 from .gate import format_warning, inspect_file
 from .image_files import ImageFile, check_image_files, find_copies, find_leaks
 from .image_rules import CLASSES_DIFFER, NEED_OTHER_PIXELS, NEED_PIXELS
@@ -62,7 +65,7 @@ class DatasetReport:
     faults: dict[str, Finding] = field(default_factory=dict)  # by title; training and evaluation refuse them
     warnings: dict[str, Finding] = field(default_factory=dict)
     notes: dict[str, Finding] = field(default_factory=dict)
-    objects: Objects | None = None  # what suggestions are made from
+    suggestions: list[Suggestion] = field(default_factory=list)  # options of a model
 
     @property
     def ok(self) -> bool:
@@ -94,8 +97,8 @@ class DatasetReport:
             for severity, group in groups
             for x in group.values()
         ]
-        statistics = asdict(replace(self, faults={}, warnings={}, notes={}, objects=None))
-        for key in ("faults", "warnings", "notes", "objects"):
+        statistics = asdict(replace(self, faults={}, warnings={}, notes={}))
+        for key in ("faults", "warnings", "notes"):
             del statistics[key]
         return {**statistics, "ok": self.ok, "findings": findings}
 
@@ -108,6 +111,7 @@ class DatasetReport:
             f"classes: {len(self.objects_of_class)}; objects per class: "
             + ", ".join(f"{name} {count}" for name, count in self.objects_of_class.items()),
         ]
+        lines += [f"SUGGESTION: {x}" for x in self.suggestions]
         lines += [f"NOTE: {format_warning(x)} [{x.rule.id}]" for x in self.notes.values()]
         lines += [f"WARNING: {format_warning(x)} [{x.rule.id}]" for x in self.warnings.values()]
         for kind, x in self.faults.items():
@@ -123,6 +127,7 @@ def check_dataset(
     image_root: str | None = None,
     scope: Scope | None = None,
     against: tuple[str, str | None] | None = None,
+    cfg: CfgNode | None = None,
 ) -> DatasetReport:
     """Return the report on a dataset in COCO format.
 
@@ -131,6 +136,7 @@ def check_dataset(
         image_root: Folder of the images of an annotation file; None for a registered dataset.
         scope: What is checked; default: everything.
         against: Another dataset, likewise, such as the one for validation: the report tells what both share.
+        cfg: Config of a model that is to be trained: the report tells which options would fit the objects better.
 
     Raises:
         ConfigError: A dataset is not registered.
@@ -147,6 +153,7 @@ def check_dataset(
     find_copies(files, findings)
     if other is not None:
         _compare(data, files, other, findings, scope)
+    suggestions = [] if cfg is None else suggest_options(cfg, objects, findings)
     areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
     report = DatasetReport(
         name=name,
@@ -159,7 +166,7 @@ def check_dataset(
         num_without_mask=found.counts["without_mask"],
         objects_of_class=_count_objects(data, found),
         objects_of_size={size: int(((areas >= low) & (areas < high)).sum()) for size, low, high in SIZES},
-        objects=objects,
+        suggestions=suggestions,
     )
     report.add(findings, scope.masks, scope.checks)
     return report
