@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 from ..utils.errors import DataError
+from .frames import Frame
 from .images import IMAGE_ERRORS, MAX_PIXELS, decode_image, reason, rgb_pixels
 from .pixels import Pixels, to_8_bits
+
+Item = TypeVar("Item", bound=str | Frame)
 
 _EXPECTED = "give an array (H, W, 3) in BGR order as of cv2.imread, or a path"
 
@@ -52,20 +55,25 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
     return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
 
 
+def pixels_of(item: str | Frame, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the image of a frame or of a file as :func:`as_bgr` does."""
+    return as_bgr(item.image if isinstance(item, Frame) else item, max_pixels)
+
+
 def read_images(
-    paths: Iterable[str], max_pixels: int, failures: list[DataError] | None = None
-) -> Iterator[tuple[str, Pixels]]:
-    """Yield the path and the image, (H, W, 3) uint8 in BGR order, of each file.
+    items: Iterable[Item], max_pixels: int, failures: list[DataError] | None = None
+) -> Iterator[tuple[Item, Pixels]]:
+    """Yield each item and its image, (H, W, 3) uint8 in BGR order.
 
     Args:
-        paths: Image files.
+        items: Image files and frames.
         max_pixels: Most pixels of a file; 0 for no limit.
         failures: Takes the errors of images that cannot be read, which are then left out; without it, the first such
             error is raised.
     """
-    for path in paths:
+    for item in items:
         try:
-            yield path, as_bgr(path, max_pixels)
+            yield item, pixels_of(item, max_pixels)
         except DataError as error:
             if failures is None:
                 raise
