@@ -19,6 +19,7 @@ from ..utils.files import atomic_write
 from ..utils.text import name_some
 from .class_rows import carry_classes
 from .files import check_weights_file
+from .first_convolution import describe_inflation
 from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
 from .folder import LAST_CHECKPOINT, check_sums, find_checkpoint, has_checkpoints, newest_intact
 from .of_model import pixel_format_of, sources_of
@@ -189,14 +190,17 @@ class Checkpointer(DetectionCheckpointer):
             self._check_same_classes(file)
         elif self.thing_classes is not None and not self.complete:
             file = self._carry_classes(file, state)
-        fit = fit_weights(file, state)
+        fit = fit_weights(file, state, inflate=not self.complete and not self._resuming)
         advice = ANOTHER_FOLDER if self._resuming else ADVICE
         if fit.faults:
             source = f" ({file.source_name})" if file.source else ""
             raise WeightsError(f"{file.path}{source} does not fit {self._name}: {'; '.join(fit.faults)}; {advice}")
         if (self.complete or self._resuming) and fit.missing:
             raise WeightsError(self._explain_incomplete(file, fit, len(parameters_of(state))))
-        self._check_pixel_format(file)
+        if fit.inflated:
+            self.logger.info(describe_inflation(file.path, fit.inflated, self.model))
+        else:
+            self._check_pixel_format(file)
         mismatch = super()._load_model({"model": fit.weights})
         only_backbone = self._report_bare_backbone(file, fit, parameters_of(state))
         if file.source is not None:

@@ -6,7 +6,7 @@ import codecs
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
@@ -117,7 +117,7 @@ def image_entries(data: CocoData, lvis: bool) -> list[Record]:
     return [{**x, "file_name": url_file_name(x) or x.get("file_name")} for x in data.images] if lvis else data.images
 
 
-def write_coco_json(content: Record, file: TextIO) -> None:
+def write_coco_json(content: Record, file: IO[str]) -> None:
     """Write a COCO json entry by entry, a third of the time of ``json.dump``."""
     encode = json.JSONEncoder(default=plain_numbers).encode
     for i, (key, value) in enumerate(content.items()):
