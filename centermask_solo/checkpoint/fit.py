@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from logging import Logger
 from typing import Any, NamedTuple
 
 from ..modeling.systems import is_class_layer, optional_heads
@@ -92,6 +93,26 @@ def fit_weights(file: WeightFile, state: Mapping[str, Any], *, inflate: bool = F
             faults.append(f"there is no place for {name_some(sorted(set(left_over) - unbuilt.keys()), MAX_NAMED)}")
     unbuilt_parts = sorted(set(unbuilt.values()))
     return Fit(weights, missing, left_over, wrong_shapes, class_layers, new_parts, unbuilt_parts, faults, inflated)
+
+
+def report_fit(file: WeightFile, fit: Fit, logger: Logger) -> None:
+    """Log a line for each kind of thing that only the file or only the model has."""
+    path = file.path
+    keys_of = defaultdict(list)
+    for key, reason in file.dropped.items():
+        keys_of[reason].append(key)
+    for reason, keys in keys_of.items():
+        logger.info(f"Left out of {path}: {name_some(keys)} ({reason}).")
+    if fit.class_layers:
+        logger.warning(
+            f"{path} was trained on another number of classes: {layers_of(fit.class_layers)} start from their "
+            "initialization, everything else is loaded."
+        )
+    if fit.new_parts:
+        logger.warning(f"{path} lacks {', '.join(fit.new_parts)}, which start from their initialization.")
+    if fit.unbuilt_parts:
+        parts = ", ".join(fit.unbuilt_parts)
+        logger.warning(f"Left out of {path}, because the config does not build it: {parts}.")
 
 
 def parameters_of(state: Mapping[str, Any]) -> list[str]:
