@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 
-from ...modeling.suggestions import InputObjects, Suggestion, first_enough
+from ...modeling.suggestions import InputObjects, Suggestion, first_enough, shown
 from ...modeling.systems import find_system
 from ...utils.rules import value_of
 from . import image_rules
@@ -94,7 +94,7 @@ def _report(found: list[Suggestion], objects: InputObjects, number: int, finding
     tiny = (sides < MIN_SIDE).double().mean().item()
     lost = [(image_rules.OBJECTS_SHRINK, tiny, f"{tiny:.1%} of the objects")]
     lost += [
-        (_RULES[x.kind], x.lost, f"{x.lost:.1%} {x.measure} with {x.key} {x.current}")
+        (_RULES[x.kind], x.lost, f"{x.lost:.1%} {x.measure} with {x.key} {shown(x.current)}")
         for x in found
         if x.kind in _RULES
     ]
