@@ -58,9 +58,16 @@ class Suggestion:
 
     def __str__(self) -> str:
         if self.proposed == self.current:
-            return f"{self.key} {self.current} fits: {self.lost:.1%} {self.measure}"
-        change = f"{self.lost_then:.1%} {self.measure}; {self.lost:.1%} with {self.current}"
-        return f"{self.key} {self.proposed}: {change}"
+            return f"{self.key} {shown(self.current)} fits: {self.lost:.1%} {self.measure}"
+        change = f"{self.lost_then:.1%} {self.measure}; {self.lost:.1%} with {shown(self.current)}"
+        return f"{self.key} {shown(self.proposed)}: {change}"
+
+
+def shown(value: Any) -> str:
+    """Return an option as it can be given to a config, its numbers rounded."""
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(shown, value))}]"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def best_option(

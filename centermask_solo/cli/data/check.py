@@ -7,6 +7,7 @@ import json
 
 from ...utils.errors import ConfigError
 from ...utils.rules import argument, integer
+from ..options import add_config_arguments, load_data_cfg
 
 _EPILOG = """example:
   centermask-solo data check birds/train.json birds/images --against birds/val.json birds/images
@@ -32,12 +33,7 @@ def add_parser(
         metavar=("DATASET", "IMAGES"),
         help="another dataset, such as the one for validation: find what both share",
     )
-    parser.add_argument(
-        "--config-file",
-        default="",
-        metavar="FILE",
-        help="a config of the model to be trained: suggest options that fit the objects",
-    )
+    add_config_arguments(parser)
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="make these checks only, such as 'box-*'")
     parser.add_argument("--skip", nargs="+", default=[], metavar="ID", help="leave these checks out")
     parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings, too")
@@ -67,7 +63,6 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.dataset is None:
         raise ConfigError("give an annotation file and the folder of its images, or the name of a dataset")
-    from ...config import default_config, merge_config
     from ...data.images import MAX_PIXELS
     from ...data.validation.catalog import select
     from ...data.validation.report import Scope, check_dataset
@@ -79,10 +74,7 @@ def run(args: argparse.Namespace) -> None:
         allow_outside=args.allow_outside_paths,
         checks=select(args.only, args.skip),
     )
-    cfg = None
-    if args.config_file:
-        cfg = default_config()
-        merge_config(cfg, args.config_file, [])
+    cfg = load_data_cfg(args) if args.config_file else None
     report = check_dataset(args.dataset, args.images, scope, _pair(args.against), cfg)
     print(json.dumps(report.to_json(), indent=2) if args.json else report)
     if not report.ok or (args.strict and report.warnings):

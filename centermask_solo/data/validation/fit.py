@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 
-from ...modeling.suggestions import InputObjects, Suggestion, first_enough
+from ...modeling.suggestions import InputObjects, Suggestion, first_enough, shown
 from ...modeling.systems import find_system
 from ...utils.rules import value_of
 from . import image_rules
@@ -84,9 +84,9 @@ def _suggest_input(cfg: CfgNode, objects: Objects) -> Suggestion:
         keys = [system.input_size_key]
     factor, now, then = first_enough(1.0, FACTORS, small, MAX_SMALL)
     current = [value_of(cfg, key) for key in keys]
-    values = [x[0] if len(x) == 1 else x for x in (current, [round(factor * x) for x in current])]
+    before, after = (x[0] if len(x) == 1 else x for x in (current, [round(factor * x) for x in current]))
     measure = f"of the objects are smaller than {SMALL} x {SMALL} pixels at the input"
-    return Suggestion(", ".join(keys), *values, "shrink", measure, now, then)
+    return Suggestion(", ".join(keys), before, after, "shrink", measure, now, then)
 
 
 def _report(found: list[Suggestion], objects: InputObjects, number: int, findings: Findings) -> None:
@@ -94,7 +94,7 @@ def _report(found: list[Suggestion], objects: InputObjects, number: int, finding
     tiny = (sides < MIN_SIDE).double().mean().item()
     lost = [(image_rules.OBJECTS_SHRINK, tiny, f"{tiny:.1%} of the objects")]
     lost += [
-        (_RULES[x.kind], x.lost, f"{x.lost:.1%} {x.measure} with {x.key} {x.current}")
+        (_RULES[x.kind], x.lost, f"{x.lost:.1%} {x.measure} with {x.key} {shown(x.current)}")
         for x in found
         if x.kind in _RULES
     ]

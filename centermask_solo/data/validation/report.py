@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from ...modeling.suggestions import Suggestion
@@ -14,6 +13,7 @@ from ...utils.errors import ConfigError, DataError
 from ..datasets import find_files, is_lvis
 from ..formats.coco import CocoData, image_entries
 from ..images import MAX_PIXELS
+from ..object_sizes import SIZES
 from .catalog import select
 from .closer import CloserLook
 from .fields import is_named
@@ -23,8 +23,6 @@ from .fit import suggest_options
 from .gate import format_warning, inspect_file
 from .image_files import ImageFile, check_image_files, find_copies, find_leaks
 from .image_rules import CLASSES_DIFFER, NEED_OTHER_PIXELS, NEED_PIXELS
-
-SIZES = (("small", 0, 32**2), ("medium", 32**2, 96**2), ("large", 96**2, np.inf))  # COCO's, areas of boxes in pixels
 
 
 @dataclass(frozen=True)
