@@ -115,7 +115,9 @@ def test_yolacts_anchors_keep_their_sizes_in_pixels():
 
 def test_what_cannot_be_augmented_is_an_error():
     cfg, model = small_model("Panoptic SOLOv2")
-    with pytest.raises(ConfigError, match=r"PanopticSOLOv2, which predicts more than instances: set TEST\.AUG\.ENABLED"):
+    with pytest.raises(
+        ConfigError, match=r"PanopticSOLOv2, which predicts more than instances: set TEST\.AUG\.ENABLED"
+    ):
         with_augmentation(cfg, model)
     cfg, model = small_model("SOLOv2", "TEST.CUDA_GRAPHS", True)
     with pytest.raises(ConfigError, match=r"set TEST\.CUDA_GRAPHS False"):
