@@ -125,9 +125,9 @@ def _decoded(container: Any, name: str) -> Generator[Frame, None, None]:
             for i, frame in enumerate(container.decode(video)):
                 seconds = end if frame.time is None else float(frame.time)
                 first = seconds if first is None else first
+                pixels = _turned(frame.to_ndarray(format="bgr24"), frame.rotation)
                 end = seconds + float(1 / rate if rate else 0)
-                pixels = frame.to_ndarray(format="bgr24")
-                yield _frame(name, _turned(pixels, frame.rotation), i, seconds - first, rate)
+                yield _frame(name, pixels, i, seconds - first, rate)
         except (OSError, av.error.FFmpegError) as error:
             raise DataError(f"{shown(name)} is damaged after {end:.1f} s ({first_line(error)})") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,17 +21,20 @@ from ..utils.files import atomic_write
 from ..utils.text import first_line
 from .streams import import_av
 
+logger = logging.getLogger(__name__)
+
 CODECS = ("libx264", "h264_videotoolbox", "mpeg4")  # the first that this FFmpeg has and that opens
 TIME_BASE = Fraction(1, 60_000)  # seconds; as fine as MPEG-4 allows, and the times of all common rates
 LIVE_RATE = Fraction(30)  # frames a second that encoders expect of a source that does not state its rate
 BITS_PER_PIXEL = 0.2  # of a frame, for codecs without a constant quality
-SUFFIXES = (".mp4", ".mkv")
+CONTAINERS = {".mp4": "mp4", ".mkv": "matroska"}  # in FFmpeg's words
+SUFFIXES = tuple(CONTAINERS)
 
 
 class VideoFile:
     """Writes the pictures of a video's frames, at the frames' times, with a copy of its sound if it is a file.
 
-    It is an MP4 file, or a Matroska file (.mkv) if the former cannot hold the sound. It appears when the ``with`` block
+    It is an MP4 file, or a Matroska file (.mkv) if only that can hold the sound. It appears when the ``with`` block
     ends, also because of an error or Ctrl-C, and then plays up to there.
     """
 
@@ -50,20 +54,22 @@ class VideoFile:
         self._start, self._last = frame.time, -1
         self._source = self._av.open(frame.video) if os.path.isfile(frame.video) else None
         sound = self._source.streams.audio[0] if self._source and self._source.streams.audio else None
-        container, suffix = "mp4", SUFFIXES[0]
-        if sound is not None and sound.codec_context.name not in self._codecs_of(container):
-            container, suffix = "matroska", SUFFIXES[1]
+        fitting = [suffix for suffix in SUFFIXES if sound is None or self._holds(CONTAINERS[suffix], sound)]
+        if not fitting:
+            logger.warning("%s: its sound (%s) cannot be copied", frame.video, sound.codec_context.name)
+            sound = None
+        suffix = (*fitting, *SUFFIXES)[0]
         self._target = atomic_write(path + suffix, "wb", durable=False)
-        self._file = self._av.open(self._target.__enter__(), "w", format=container)
+        self._file = self._av.open(self._target.__enter__(), "w", format=CONTAINERS[suffix])
         self._rate = frame.rate or LIVE_RATE
         self._video = self._add_video(self._rate)
         self._sound = None if sound is None else self._file.add_stream_from_template(sound)
         self._packets: Iterator[Any] = sound.container.demux(sound) if sound is not None else iter(())
         self._packet = next(self._packets, None)
 
-    def _codecs_of(self, container: str) -> set[str]:
+    def _holds(self, container: str, sound: Any) -> bool:
         with self._av.open(io.BytesIO(), "w", format=container) as file:
-            return set(file.supported_codecs)
+            return sound.codec_context.name in file.supported_codecs
 
     def _add_video(self, rate: Fraction) -> Any:
         """Return a stream of the first codec that works."""

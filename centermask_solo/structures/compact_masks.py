@@ -167,6 +167,12 @@ class RLEMasks(CompactMasks):
         """See :meth:`CompactMasks.windows`."""
         return map(decode_window, self._items)
 
+    def boxes(self) -> Tensor:
+        """See :meth:`CompactMasks.boxes`; nothing is decoded."""
+        boxes = torch.tensor([rle.toBbox(code).tolist() for code in self._items], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes * (boxes[:, 2:3] > boxes[:, :1])
+
     def areas(self) -> Tensor:
         """See :meth:`CompactMasks.areas`; nothing is decoded."""
         return torch.tensor([int(rle.area(code)) for code in self._items], dtype=torch.int64)
