@@ -32,7 +32,7 @@ def put_training_picture(
     model: PicturedModel, batched_inputs: list[dict[str, Any]], predictions: Any, image_sizes: list[tuple[int, int]]
 ) -> None:
     """Put a picture of the first image into the event storage: ground truth above, best detections below."""
-    image = _picture(batched_inputs[0]["image"], model.input_format)
+    image = rgb_picture(batched_inputs[0]["image"], model.input_format)
     instances = batched_inputs[0]["instances"]
     drawn_gt = Visualizer(image).overlay_instances(
         boxes=instances.gt_boxes, masks=instances.gt_masks if instances.has("gt_masks") and len(instances) else None
@@ -47,7 +47,7 @@ def put_training_picture(
     get_event_storage().put_image(name, picture)
 
 
-def _picture(image: Tensor, input_format: str) -> Any:
+def rgb_picture(image: Tensor, input_format: str) -> Any:
     """Return an image of any number of channels, (C, H, W), as (H, W, 3) in RGB order: its first three, or gray."""
     if len(image) == 3:
         return convert_image_to_rgb(image.permute(1, 2, 0), input_format)

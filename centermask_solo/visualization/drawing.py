@@ -181,7 +181,7 @@ def draw_training_sample(
         shapes = [_shape(polygons_to_bitmask(x, *instances.image_size), image) for x in polygons]
     else:
         shapes = _shapes(instances.gt_masks.tensor, image)
-    labels = [_name(names, c) + (" (crowd)" if crowd else "") for c, crowd in zip(classes, crowds, strict=True)]
+    labels = [class_name(names, c) + (" (crowd)" if crowd else "") for c, crowd in zip(classes, crowds, strict=True)]
     colors = _colors(shapes, classes, color_by)
     return _overlay(image, shapes, labels, [CROWD_COLOR if x else c for x, c in zip(crowds, colors, strict=True)])
 

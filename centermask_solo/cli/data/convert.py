@@ -79,3 +79,4 @@ def run(args: argparse.Namespace) -> None:
             f"{found.images} images, {found.objects} objects, {len(found.classes)} classes: "
             f"{found.source_format} to {found.target_format}, in {found.output}"
         )
+        print(f"the images are below {found.image_root}")

@@ -36,6 +36,7 @@ class Conversion(NamedTuple):
         classes: Names of the classes, in order.
         lost: What the target cannot hold, and how often.
         output: Folder that was written to.
+        image_root: Folder that the names of the images are relative to.
     """
 
     source_format: str
@@ -45,6 +46,7 @@ class Conversion(NamedTuple):
     classes: list[str]
     lost: dict[str, int]
     output: str
+    image_root: str
 
 
 def convert_dataset(
@@ -99,7 +101,8 @@ def convert_dataset(
         items = [f"{count} {name}" for name, count in kept.items()]
         logger.warning("%s cannot hold everything: %s", target_format, name_some(items))
     objects = sum(len(x.objects) for x in data.images)
-    return Conversion(source_format, target_format, total, objects, data.class_names, kept, output)
+    root = data.image_root if image_files == "none" else os.path.normpath(os.path.join(output, writer.folder))
+    return Conversion(source_format, target_format, total, objects, data.class_names, kept, output, root)
 
 
 def _check_stems(data: Dataset, target_format: str) -> None:

@@ -32,11 +32,13 @@ class Writer(NamedTuple):
     Attributes:
         files: Yields the files for a dataset; its arguments are the dataset, what to add lost things to, and the path
             that each image has as seen from the folder of the output.
+        folder: Folder of the images in the output folder.
         image_path: Returns where the format has an image.
         results: Patterns of the names of the files in the output folder.
     """
 
     files: Callable[[Dataset, Lost, Callable[[AnnotatedImage], str]], Files]
+    folder: str
     image_path: Callable[[AnnotatedImage], str]
     results: tuple[str, ...]
 
@@ -112,13 +114,18 @@ def _in_images(image: AnnotatedImage) -> str:
 
 
 WRITERS: dict[str, Writer] = {
-    "coco": Writer(_coco_files, _in_images, ("annotations.json",)),
-    "labelme": Writer(_labelme_files, lambda x: x.file_name, ("**/*.json",)),
-    "yolo": Writer(_yolo_files, _in_images, ("data.yaml", "labels/**/*.txt")),
-    "voc": Writer(_voc_files, lambda x: f"JPEGImages/{x.file_name}", ("labelmap.txt", "Segmentation*/**/*.png")),
-    "maps": Writer(_map_files, _in_images, (MAPS_JSON, "maps/**/*.png")),
+    "coco": Writer(_coco_files, "images", _in_images, ("annotations.json",)),
+    "labelme": Writer(_labelme_files, "", lambda x: x.file_name, ("**/*.json",)),
+    "yolo": Writer(_yolo_files, "images", _in_images, ("data.yaml", "labels/**/*.txt")),
+    "voc": Writer(
+        _voc_files, "JPEGImages", lambda x: f"JPEGImages/{x.file_name}", ("labelmap.txt", "Segmentation*/**/*.png")
+    ),
+    "maps": Writer(_map_files, "images", _in_images, (MAPS_JSON, "maps/**/*.png")),
     "cityscapes": Writer(
-        _cityscapes_files, lambda x: f"leftImg8bit/{_cityscapes_stem(x)}_leftImg8bit.png", ("gtFine/**/*_gtFine_*",)
+        _cityscapes_files,
+        "leftImg8bit",
+        lambda x: f"leftImg8bit/{_cityscapes_stem(x)}_leftImg8bit.png",
+        ("gtFine/**/*_gtFine_*",),
     ),
 }
 

@@ -12,7 +12,7 @@ from centermask_solo.data.formats.label_maps import voc_color
 from centermask_solo.data.tools.convert import convert_dataset
 from centermask_solo.data.tools.detection import find_format
 from centermask_solo.data.tools.readers import read_dataset
-from centermask_solo.data.validation.report import check_coco_files
+from centermask_solo.data.validation.report import check_dataset
 from centermask_solo.utils.errors import ConfigError, DataError
 from tests.data.tools import sets
 
@@ -31,7 +31,7 @@ def there_and_back(folder, file_format, data=None, **options):
     convert_dataset(str(folder / "there"), "coco", str(folder / "back"))
     path = folder / "back" / "annotations.json"
     root = read_dataset(str(folder / "there")).image_root
-    assert check_coco_files(str(path), root).ok
+    assert check_dataset(str(path), root).ok
     return json.loads(path.read_text(encoding="utf-8")), there.lost
 
 
