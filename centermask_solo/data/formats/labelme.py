@@ -10,13 +10,15 @@ import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from ...structures.rle_codes import Code, Window, encode_window
+from ...structures.rle_codes import EMPTY, Code, Window, encode_window
 from ...utils.errors import DataError
 from .objects import AnnotatedImage, Lost, Object, code_of
 
 VERSION = "5.5.0"  # of labelme, which wrote shapes of the type "mask" from 5.2 on
 CROWD, BOX_ONLY = "iscrowd", "box_only"  # flags of shapes
 CIRCLE_POINTS = 72  # of the polygon that replaces a circle: one every 5 degrees, within 0.1% of the radius
+
+FAR_AWAY = 10  # sides of the image by which a point may be outside, or drawing it would not end
 
 Shape = dict[str, Any]
 
@@ -113,6 +115,8 @@ def read_labelme(document: Any, path: str, lost: Lost) -> list[Object]:
         DataError: It is no content of such a file.
     """
     size = document["imageHeight"], document["imageWidth"]
+    if not all(isinstance(x, int) and x > 0 for x in size):
+        raise DataError(f"{path} has an image of {size[1]} x {size[0]} pixels: write the size of the image file")
     groups: dict[Any, list[Object]] = {}
     for i, shape in enumerate(document["shapes"]):
         try:
@@ -125,7 +129,8 @@ def read_labelme(document: Any, path: str, lost: Lost) -> list[Object]:
             lost[f"shapes of the type {shape.get('shape_type')} (no area, left out)"] += 1
             continue
         group = shape.get("group_id")
-        groups.setdefault(("alone", i) if group is None else (found.name, group, found.crowd), []).append(found)
+        key = ("alone", i) if group is None else (found.name, str(group), found.crowd)
+        groups.setdefault(key, []).append(found)
     return [_join(x, size) for x in groups.values()]
 
 
@@ -133,9 +138,11 @@ def _object(shape: Shape, size: tuple[int, int]) -> Object | None:
     """Return the object of a shape, None if it has no area."""
     kind, flags = shape.get("shape_type", "polygon"), shape.get("flags") or {}
     points = np.asarray(shape["points"], dtype=float).reshape(-1, 2)
+    if not (abs(points) <= FAR_AWAY * max(size)).all():
+        raise ValueError("it has a point far outside of the image")
     name, crowd = str(shape["label"]), bool(flags.get(CROWD))
     if kind == "mask":
-        code = encode_window(_window(shape["mask"], points), size)
+        code = encode_window(_window(shape["mask"], points, size), size)
         return Object(name, code, crowd=crowd)
     if kind == "rectangle":
         (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
@@ -151,13 +158,14 @@ def _object(shape: Shape, size: tuple[int, int]) -> Object | None:
     return Object(name, [points.ravel().tolist()], crowd=crowd)
 
 
-def _window(text: str, points: Any) -> Window:
-    """Return the pixels of a shape of the type "mask"."""
+def _window(text: str, points: Any, size: tuple[int, int]) -> Window:
+    """Return the pixels of a shape of the type "mask" that are in the image."""
     pixels = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 2:
         raise ValueError("its mask is no PNG with one channel")
     left, top = points.min(axis=0).round().astype(int).tolist()
-    return Window(left, top, pixels > 0)
+    inside = pixels[max(-top, 0) : max(size[0] - top, 0), max(-left, 0) : max(size[1] - left, 0)]
+    return Window(max(left, 0), max(top, 0), inside > 0) if inside.size else EMPTY
 
 
 def _join(objects: list[Object], size: tuple[int, int]) -> Object:

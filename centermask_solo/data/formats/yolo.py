@@ -9,6 +9,7 @@ from ...utils.errors import DataError
 from .objects import BOXES, CROWDS, AnnotatedImage, Lost, Object, polygons_of
 
 DIGITS = 10  # significant, of a coordinate: a millionth of a pixel in images of 10,000 pixels
+FAR_AWAY = 2.0  # sides of the image; coordinates beyond are in pixels by mistake, or no numbers
 DECIMALS = 6  # of a coordinate in pixels that is read, so that those that were written come back
 
 
@@ -81,6 +82,11 @@ def read_yolo(text: str, path: str, names: Sequence[str], width: int, height: in
             raise DataError(f"{path}, line {i}: {line[:40]!r} does not consist of numbers: correct it") from None
         if not 0 <= number < len(names):
             raise DataError(f"{path}, line {i}: class {number} has no name, there are {len(names)}: add its name")
+        if not all(abs(x) <= FAR_AWAY for x in values):
+            raise DataError(
+                f"{path}, line {i}: a coordinate is far outside of the image: write shares of the width and the "
+                "height, from 0 to 1"
+            )
         scaled = [round(x * (height if k % 2 else width), DECIMALS) for k, x in enumerate(values)]
         if len(values) == 4:
             x, y, w, h = scaled

@@ -162,7 +162,7 @@ def _yolo_names(source: str) -> list[str]:
             except DAMAGED as error:
                 raise DataError(f"{path} is no YAML: correct it") from error
             names = content.get("names") if isinstance(content, dict) else None
-            if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+            if isinstance(names, dict) and set(names) == set(range(len(names))):
                 names = [names[i] for i in range(len(names))]
             if isinstance(names, list):
                 return [str(x) for x in names]

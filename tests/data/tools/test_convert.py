@@ -1,3 +1,4 @@
+import base64
 import json
 import sys
 from pathlib import Path
@@ -205,8 +206,37 @@ def test_broken_labelme_file(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("shapes", "entries", "message"),
+    [
+        ([{"label": "x", "points": [[0, 0], [1e9, 0], [9, 9]]}], {}, "far outside of the image"),
+        ([{"label": "x", "points": [[0, 0], [float("nan"), 0], [9, 9]]}], {}, "far outside of the image"),
+        ([{"points": [[0, 0], [9, 0], [9, 9]]}], {}, "label"),
+        (["x"], {}, "shape 0 is not labelme's"),
+        ([], {"imageHeight": "24"}, "has an image of 32 x 24 pixels"),
+    ],
+)
+def test_faults_of_labelme_files(tmp_path, shapes, entries, message):
+    with pytest.raises(DataError, match=rf"a\.json.*{message}"):
+        read_dataset(labelme(tmp_path, shapes, **entries))
+
+
+def test_masks_of_labelme_end_at_the_border(tmp_path):
+    png = cv2.imencode(".png", np.full((6, 6), 255, np.uint8))[1].tobytes()
+    shape = {"label": "x", "shape_type": "mask", "points": [[-2, 20], [3, 25]], "mask": base64.b64encode(png).decode()}
+    (image,) = read_dataset(labelme(tmp_path, [shape])).images
+    found = sets.mask(image.objects[0].segmentation)
+    assert found.sum() == 4 * 4 and found[20:, :4].all()
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
-    [("0 0.1 0.1", "at least 3 points"), ("3 0 0 1 0 1 1", "class 3 has no name"), ("a b", "does not consist of")],
+    [
+        ("0 0.1 0.1", "at least 3 points"),
+        ("0 9 9 20 9 20 20", "from 0 to 1"),
+        ("0 nan 0 1 0 1 1", "from 0 to 1"),
+        ("3 0 0 1 0 1 1", "class 3 has no name"),
+        ("a b", "does not consist of"),
+    ],
 )
 def test_broken_yolo_file(tmp_path, line, message):
     Image.new("RGB", (32, 24)).save(tmp_path / "a.png")
