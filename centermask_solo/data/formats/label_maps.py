@@ -176,7 +176,7 @@ def read_map(ids: NDArray[Any], entries: Sequence[Mapping[str, Any]] | None, nam
         if known is not None and number not in known:
             raise DataError(f"{path} has the object {number}, which instances.json lacks: add it")
         entry = {"class": name} if known is None else known[number]
-        objects.append(Object(entry["class"], code, crowd=bool(entry.get("iscrowd", 0))))
+        objects.append(Object(str(entry["class"]), code, crowd=bool(entry.get("iscrowd", 0))))
     return objects
 
 
