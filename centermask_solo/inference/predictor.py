@@ -191,12 +191,19 @@ class Predictor(DefaultPredictor):
         except DataError as error:
             return error
 
+    def read(self, image: Any) -> np.ndarray:
+        """Return an image that :meth:`__call__` takes as pixels with the channels of the model, BGR if these are three.
+
+        Raises:
+            DataError: It is no image, or has other channels.
+        """
+        channels = self.cfg.INPUT.CHANNELS
+        return as_bgr(image, self.max_pixels) if channels == 3 else as_bands(image, channels, self.max_pixels)
+
     def model_input(self, image: Any) -> dict[str, Any]:
-        if self.cfg.INPUT.CHANNELS == 3:
-            image = as_bgr(image, self.max_pixels)
-            image = image[:, :, ::-1] if self.input_format == "RGB" else image
-        else:
-            image = as_bands(image, self.cfg.INPUT.CHANNELS, self.max_pixels)
+        image = self.read(image)
+        if self.input_format == "RGB" and self.cfg.INPUT.CHANNELS == 3:
+            image = image[:, :, ::-1]
         height, width = image.shape[:2]
         if self.cfg.TEST.AUG.ENABLED:  # whose views are made of the image itself
             pixels = np.ascontiguousarray(image.transpose(2, 0, 1))

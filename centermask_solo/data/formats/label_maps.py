@@ -94,9 +94,9 @@ def paint(image: AnnotatedImage, lost: Lost, *, crowd_value: int | None = None) 
     masked.sort(key=lambda pair: -int(pair[1].sum()))
     for i, (_, mask) in enumerate(masked, 1):
         found[mask] = i
-    visible = np.bincount(np.maximum(found, 0).ravel(), minlength=len(masked) + 1)
+    visible = np.bincount(np.maximum(found, 0).ravel(), minlength=len(masked) + 1).tolist()
     for i, (_, mask) in enumerate(masked, 1):
-        lost[COVERED] += 0 < visible[i] < mask.sum()
+        lost[COVERED] += 0 < visible[i] < int(mask.sum())
         lost[HIDDEN] += not visible[i]
     return found, [x for x, _ in masked]
 
