@@ -39,7 +39,7 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_color_argument(parser: argparse.ArgumentParser) -> None:
+def add_color_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add ``--color-by``."""
     parser.add_argument(
         "--color-by",

@@ -13,7 +13,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.data.detection_utils import convert_image_to_rgb
 from PIL import Image
 from tqdm import tqdm
 
@@ -23,6 +22,7 @@ from ..data.loader import mix_seeds, seeded
 from ..data.mapper import InstanceMapper
 from ..data.object_sizes import SIZES, size_name
 from ..modeling.systems import find_system
+from ..modeling.training_picture import rgb_picture
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
 from ..utils.rules import value_of
@@ -119,8 +119,8 @@ def _draw(
 
 def _pixels(image: Any, image_format: str) -> Picture:
     """Return a mapped image, (C, H, W), as a picture; changed brightness may exceed what a picture can show."""
-    pixels = image.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
-    return np.ascontiguousarray(convert_image_to_rgb(pixels, image_format))
+    pixels = image.round().clamp(0, 255).to(torch.uint8)
+    return np.ascontiguousarray(rgb_picture(pixels, image_format))
 
 
 def _shrink(image: Picture, side: int) -> Picture:

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data.images import read_image
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
-from .drawing import MAX_LABELED, ColorBy, annotated_masks, draw_ground_truth, draw_predictions
+from .drawing import MAX_LABELED, ColorBy, Style, annotated_masks, draw_ground_truth, draw_predictions
 from .labels import Picture, load_font
 
 # All in pixels
@@ -136,7 +136,7 @@ def contact_sheet(
                 draw_ground_truth(resized, record, metadata, color_by=color_by),
                 _count(len(annotated_masks(record)), "object"),
             ),
-            (draw_predictions(resized, found, metadata, color_by=color_by), _count(len(found), "detection")),
+            (draw_predictions(resized, found, metadata, Style(color_by)), _count(len(found), "detection")),
         )
         for j, (picture, caption) in enumerate(panels):
             _paste(sheet, layout, layout.corner(i, j), picture, caption)

@@ -211,6 +211,24 @@ def subset(w: World, json_file: str = "", out: str = "", count: str = "1") -> No
     run_script("prepare_subset", json_file or w.json, "--count", count, "--output", out or f"{w.out}/subset.json")
 
 
+def convert_data(w: World, json_file: str) -> None:
+    main(["data", "convert", "--from", "coco", json_file, "--images", w.images, "--to", "labelme", w.out])
+
+
+def split(w: World, json_file: str) -> None:
+    main(["data", "split", json_file, "--output", w.out, "--ratios", "a=1", "b=1"])
+
+
+def merge(w: World, json_file: str) -> None:
+    main(
+        ["data", "merge", json_file, w.json, "--images", w.images, w.images, "--join", "--output", f"{w.out}/all.json"]
+    )
+
+
+def part(w: World, json_file: str) -> None:
+    main(["data", "subset", json_file, "--count", "1", "--output", f"{w.out}/part.json"])
+
+
 def panoptic(w: World, json_file: str = "", images: str = "", out: str = "", workers: str = "1") -> None:
     paths = [json_file or str(w.files / "panoptic.json"), images or str(w.files / "panoptic"), out or w.out]
     run_script("prepare_panoptic_fpn", *paths, "--workers", workers)

@@ -21,7 +21,7 @@ from ..instance_segmentor import InstanceSegmentor
 from ..mask_frame import MaskFrame
 from ..option_checks import check_at_least
 from ..semantic import SemanticHead, semantic_loss
-from .anchors import grid_anchors
+from .anchors import grid_anchors, resizing_to
 from .arguments import arguments_from_config
 from .decode import MASK_THRESH, Candidates, decode_batch, decode_full_masks, frame_of, mask_probabilities
 from .ground_truth import convert_ground_truth
@@ -41,6 +41,7 @@ class YOLACT(InstanceSegmentor):
     """
 
     input_size: tuple[int, int]
+    resizing_to = resizing_to
     anchor_shapes: Tensor
 
     @configurable
@@ -89,8 +90,7 @@ class YOLACT(InstanceSegmentor):
                 f"{KEY}.INPUT_SIZE {input_size} gives masks of {proto_size[0]} pixels per side, but the mask IoU head "
                 f"needs {mask_iou_head.smallest_mask}: increase it or set {KEY}.MASK_IOU.ENABLED False"
             )
-        self.protonet, self.head, self.sem_seg_head = protonet, head, sem_seg_head
-        self.mask_iou_head = mask_iou_head
+        self.protonet, self.head, self.sem_seg_head, self.mask_iou_head = protonet, head, sem_seg_head, mask_iou_head
         self.head_in_features, self.proto_in_feature = list(head_in_features), proto_in_feature
         self.input_size = (input_size, input_size)
         self.gt_mask_sizes = {"gt_prototype_masks": proto_size, "gt_sem_seg_masks": sem_seg_size}
