@@ -20,6 +20,7 @@ from ..visualization.html_page import Figure, HTMLPage
 from ..visualization.labels import Picture
 from .analysis_pictures import Painter, differences, mistakes, worst_images
 
+PAIR_WIDTH = 34  # of two images side by side
 MAX_CLASS_CURVES = 24  # classes, those with the most objects
 MAX_MATRIX = 24  # classes of the matrix, those that are confused most
 MAX_CONFUSIONS = 20  # rows of the table of confusions
@@ -49,10 +50,10 @@ def make_page(analysis: Analysis, name: str, painter: Painter | None, pictures: 
             "Quality is the sum of the IoUs of the objects found, divided by their number plus half of the wrong "
             "detections and half of the missed objects."
         )
-        page.figures(worst_images(analysis, painter, pictures), filters=True)
+        page.figures(worst_images(analysis, painter, pictures), filters=True, width=PAIR_WIDTH)
         page.heading("Most confident mistakes")
         page.text("Ground truth on the left, the detection on the right, at most two of an image.")
-        page.figures(mistakes(analysis, painter, pictures), filters=True)
+        page.figures(mistakes(analysis, painter, pictures), filters=True, width=PAIR_WIDTH)
     return page
 
 
@@ -71,24 +72,22 @@ def make_comparison_page(
         "replacement."
     )
     marks = (difference.low, difference.high)
-    page.figures(
-        [_plot(charts.histogram(samples, "difference in AP", marks), "Samples; 95 % between the dotted lines")]
-    )
+    page.charts([_plot(charts.histogram(samples, "difference in AP", marks), "Samples; 95 % between the dotted lines")])
     page.heading("Average precision")
     page.table(("", "objects", *names, "difference"), comparison_rows(comparison))
-    page.figures([_both_bars(comparison, names, "groups")])
+    page.charts([_both_bars(comparison, names, "groups")])
     _add_class_differences(page, comparison, names)
     page.heading("Errors")
     page.text("Points of AP at IoU 0.5 that each kind of error costs.")
     rows = [(x, *(y.costs[x] for y in both)) for x in both[0].costs]
     page.table(("kind", *names), [_rounded(x) for x in rows])
-    page.figures([_both_bars(comparison, names, "costs")])
+    page.charts([_both_bars(comparison, names, "costs")])
     page.heading("What perfect parts would give")
     page.table(("AP", *names), [_rounded((x, *(y.oracles[x] for y in both))) for x in both[0].oracles])
     if painter is not None:
         page.heading("Images that differ most")
         page.text(f"Ground truth, {names[0]} and {names[1]}, from left to right.")
-        page.figures(differences(comparison, painter, pictures), filters=True)
+        page.figures(differences(comparison, painter, pictures), filters=True, width=PAIR_WIDTH)
     return page
 
 
@@ -144,7 +143,7 @@ def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
         f"IoU {t:.2f}": (RECALLS, precision[i][:, present].mean(axis=1)) for i, t in enumerate(THRESHOLDS) if i % 2 == 0
     }
     groups = [x for x in analysis.groups if not math.isnan(x.ap)]
-    page.figures(
+    page.charts(
         [
             _plot(
                 charts.curves(lines, ("recall", "precision"), limits=(0, 1.02)), "Precision and recall, mean of classes"
@@ -181,7 +180,7 @@ def _add_classes(page: HTMLPage, analysis: Analysis) -> None:
         for k in chosen[:MAX_CLASS_CURVES]
     }
     if lines:
-        page.figures([_plot(charts.small_curves(lines, ("recall", "precision")), "Classes with the most objects")])
+        page.charts([_plot(charts.small_curves(lines, ("recall", "precision")), "Classes with the most objects")])
 
 
 def _add_errors(page: HTMLPage, analysis: Analysis) -> None:
@@ -193,8 +192,8 @@ def _add_errors(page: HTMLPage, analysis: Analysis) -> None:
     page.heading("What perfect parts would give")
     before = analysis.ap.value
     rows = [(x, ORACLE_MEANINGS[x], ap, ap - before) for x, ap in analysis.oracles.items()]
-    page.table(("if there were", "meaning", "AP", "won"), map(_rounded, rows))
-    page.figures(
+    page.table(("assumption", "meaning", "AP", "won"), map(_rounded, rows))
+    page.charts(
         [
             _plot(charts.bars(list(analysis.costs), {"AP50": list(analysis.costs.values())}, "AP50 lost"), "Errors"),
             _plot(
@@ -217,7 +216,7 @@ def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
     lines = {name: (thresholds.scores, y) for name, y in columns.items()}
     chart = charts.curves(lines, ("score threshold", "at IoU 0.5"), limits=(0, 1.02), mark=analysis.score_threshold)
     bins = charts.reliability(calibration.score, calibration.precision, calibration.count, ("score", "precision"))
-    page.figures([_plot(chart, "By score threshold"), _plot(bins, "Reliability of scores")])
+    page.charts([_plot(chart, "By score threshold"), _plot(bins, "Reliability of scores")])
 
 
 def _add_confusion(page: HTMLPage, analysis: Analysis) -> None:
@@ -227,28 +226,23 @@ def _add_confusion(page: HTMLPage, analysis: Analysis) -> None:
         "those of the right class, then the others by IoU."
     )
     matrix, names = analysis.confusion.matrix, [*analysis.evaluated.annotated.names, "background"]
-    between = matrix * (1 - np.eye(len(names), dtype=np.int64))
+    last = len(names) - 1
+    between = (matrix * (1 - np.eye(len(names), dtype=np.int64)))[:last, :last]
     order = np.argsort(-between.ravel(), kind="stable")[:MAX_CONFUSIONS].tolist()
-    pairs = [divmod(i, len(names)) for i in order if between.flat[i]]
+    pairs = [divmod(i, last) for i in order if between.flat[i]]
     totals = matrix.sum(axis=1)
     page.table(
         ("object", "detected as", "number", "share of these objects, %"),
-        [
-            (
-                *(names[row], "missed" if column == len(names) - 1 else names[column], int(matrix[row, column])),
-                "" if row == len(names) - 1 else round(100 * float(matrix[row, column] / totals[row]), 1),
-            )
-            for row, column in pairs
-        ],
+        [(names[i], names[j], int(matrix[i, j]), round(100 * float(matrix[i, j] / totals[i]), 1)) for i, j in pairs],
     )
-    last = len(names) - 1
-    confused = between[:last, :last].sum(axis=0) + between[:last, :last].sum(axis=1)
+    confused = between.sum(axis=0) + between.sum(axis=1)
     present = np.flatnonzero(matrix[:last].sum(axis=1) + matrix[:, :last].sum(axis=0))
     chosen = sorted(present[np.argsort(-confused[present], kind="stable")][:MAX_MATRIX].tolist())
     shown = [*chosen, last]
     picture = charts.matrix(matrix[np.ix_(shown, shown)], [names[i] for i in shown], ("detected as", "object"))
     some = f" (the {MAX_MATRIX} classes confused most)" if len(present) > MAX_MATRIX else ""
-    page.figures([_plot(picture, f"Share of the objects of each row{some}; the last column is missed")])
+    caption = f"Share of the objects of each row{some}; the last column is missed, the last row background"
+    page.charts([_plot(picture, caption)])
 
 
 def _add_class_differences(page: HTMLPage, comparison: Comparison, names: tuple[str, str]) -> None:
