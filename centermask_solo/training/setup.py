@@ -40,13 +40,14 @@ from .output_folder import open_output_folder
 logger = logging.getLogger(__name__)
 
 
-def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
+def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary", config: CfgNode | None = None) -> CfgNode:
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 
     Args:
         args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``. It
             may have ``overwrite``, which replaces the training in ``OUTPUT_DIR``.
         screen: What of the log is also printed, not only written to ``OUTPUT_DIR``.
+        config: Options instead of those of a config file, which ``args`` then lacks.
 
     Raises:
         UserError: Something in it is wrong.
@@ -54,7 +55,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     memory = start_log(screen)  # first, because what follows may warn
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    merge_config(cfg, args.config_file or _exported_config(args), args.opts)
+    merge_config(cfg, args.config_file or config or _exported_config(args), args.opts)
     register_datasets(cfg)
     note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
     if note:

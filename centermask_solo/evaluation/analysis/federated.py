@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...data.own_files import is_federated
 from ...utils.errors import DataError
 
 Ints = NDArray[np.int64]
@@ -41,7 +42,7 @@ def find_federation(
     Raises:
         DataError: A category id of an image is unknown.
     """
-    if not records or not all(isinstance(x.get("neg_category_ids"), list) for x in records):
+    if not is_federated(records):
         return None
     known = np.zeros((len(records), len(class_index)), dtype=np.bool_)
     exhaustive = np.ones(known.shape, dtype=np.bool_)
