@@ -6,7 +6,7 @@ import argparse
 
 from ..utils.errors import ConfigError
 from ..utils.quiet import hide_foreign_warnings
-from ..utils.rules import COUNT, argument
+from ..utils.rules import argument, integer
 from .options import add_ground_truth_arguments, add_overrides
 
 EXAMPLE = """examples:
@@ -55,7 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--device", default="", metavar="NAME", help="such as cpu or cuda (default: MODEL.DEVICE)")
     parser.add_argument(
         "--max-detections",
-        type=argument(COUNT),
+        type=argument(integer(10)),
         metavar="N",
         help="detections of an image that count in --results (default: all; of weights: what the model may return)",
     )

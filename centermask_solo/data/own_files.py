@@ -13,7 +13,7 @@ from ..utils.errors import DataError
 from .validation.gate import read_usable
 
 
-def register_files(json_file: str, image_root: str = "") -> str:
+def register_files(json_file: str, image_root: str = "", *, masks: bool = True) -> str:
     """Register an annotation file and its images for evaluation; return the name of the dataset.
 
     A file whose images have lists of ``neg_category_ids`` is read as LVIS's.
@@ -21,11 +21,12 @@ def register_files(json_file: str, image_root: str = "") -> str:
     Args:
         json_file: Annotations in COCO's or LVIS's format.
         image_root: Folder of the images; "" if they are not read.
+        masks: Whether objects need masks.
 
     Raises:
         DataError: The file has a fault.
     """
-    data = read_usable(json_file, image_root, keep=True)
+    data = read_usable(json_file, image_root, masks=masks, keep=True)
     name = _free_name(os.path.splitext(os.path.basename(json_file))[0])
     metadata = {"thing_classes": data.classes}
     if is_federated(data.images):

@@ -28,6 +28,7 @@ from .mask_score import MaskScoreCOCOEvaluator
 from .panoptic_quality import PanopticCounts, match_segments
 from .results_file import Record, Results, parse_results, read_json
 
+MIN_LIMIT = 10  # of detections: COCO's metrics always have the recall of 10
 Metrics = dict[str, dict[str, float]]
 
 
@@ -49,11 +50,11 @@ def evaluate_results(
         images: Folder of the PNGs of a panoptic ground truth; other images are not read.
         dataset: Name of a registered dataset, instead of both.
         max_detections: How many detections of an image count; of each class in COCO's metrics (default: as many as the
-            results have, but at least the 100 of the official metrics of COCO and the 300 of LVIS).
+            results have, but at least the 100 of the official metrics of COCO and the 300 of LVIS); at least 10.
         backend: What computes COCO's metrics: see ``TEST.EVAL_BACKEND``.
 
     Raises:
-        ConfigError: The dataset is unknown or of another kind, or there is no such backend.
+        ConfigError: The dataset is unknown or of another kind, the limit is too low, or there is no such backend.
         DataError: A file has a fault, or the results are of other images or classes.
         MissingPackageError: A package is not installed.
     """
@@ -66,8 +67,12 @@ def evaluate_results(
         if not (ground_truth and images):
             raise ConfigError(f"{path} has panoptic results: give a panoptic json and the folder of its PNGs")
         return {"panoptic_seg": evaluate_panoptic_results(path, data, ground_truth, images)}
-    name = dataset or register_files(ground_truth, images)
-    return _evaluate_instances(path, data, name, max_detections, backend)
+    if max_detections is not None and max_detections < MIN_LIMIT:
+        raise ConfigError(f"COCO's metrics of {max_detections} detections do not exist: allow {MIN_LIMIT} or more")
+    records = data if isinstance(data, list) else data.get("annotations", ()) if isinstance(data, dict) else ()
+    masks = any(isinstance(x, dict) and "segmentation" in x for x in records)
+    name = dataset or register_files(ground_truth, images, masks=masks)
+    return _evaluate_instances(path, data, name, masks, max_detections, backend)
 
 
 def evaluate_panoptic_results(path: str, data: Record, json_file: str, png_root: str) -> dict[str, float]:
@@ -113,13 +118,13 @@ def _categories(segments: list[Record]) -> dict[int, int]:
     return {x["id"]: x["category_id"] for x in segments}
 
 
-def _evaluate_instances(path: str, data: Any, dataset_name: str, max_detections: int | None, backend: str) -> Metrics:
+def _evaluate_instances(
+    path: str, data: Any, dataset_name: str, masks: bool, max_detections: int | None, backend: str
+) -> Metrics:
     metadata = find_files(dataset_name)
     if not has_instances_json(metadata):
         raise ConfigError(f"the dataset '{dataset_name}' has no annotation file in COCO's or LVIS's format")
     check_evaluator(dataset_name)
-    records = data if isinstance(data, list) else data.get("annotations", ()) if isinstance(data, dict) else ()
-    masks = any(isinstance(x, dict) and "segmentation" in x for x in records)
     load_through_gate(dataset_name, masks=masks)
     samples = load_test_images(dataset_name)
     samples = list(load_dataset(dataset_name)) if samples is None else samples

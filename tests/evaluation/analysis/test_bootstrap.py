@@ -7,8 +7,7 @@ import pytest
 
 from centermask_solo.evaluation.analysis.bootstrap import WeightedAP, bootstrap, interval
 from centermask_solo.evaluation.analysis.evaluated import evaluate_detections
-
-from .scenes import Scene, random_scene
+from tests.evaluation.scenes import Scene, random_scene
 
 
 def copies(scene, weights):

@@ -6,8 +6,7 @@ from pycocotools import mask as rle
 
 from centermask_solo.evaluation.analysis.evaluated import by_boundaries, evaluate_detections
 from centermask_solo.evaluation.analysis.overlaps import boundary, boundary_overlaps, boundary_width, find_overlaps
-
-from .scenes import Scene, code, random_scene
+from tests.evaluation.scenes import Scene, code, random_scene
 
 
 def test_the_width_is_a_fiftieth_of_the_diagonal():

@@ -10,8 +10,7 @@ from centermask_solo.evaluation.analysis.evaluated import evaluate_detections
 from centermask_solo.evaluation.analysis.oracles import oracles
 from centermask_solo.evaluation.analysis.overlaps import Pairs
 from centermask_solo.evaluation.analysis.worst import confident_mistakes, image_quality
-
-from .scenes import Scene, random_scene
+from tests.evaluation.scenes import Scene, random_scene
 
 CAT, DOG = 0, 1
 A, B, C = (0, 0, 20, 20), (40, 0, 20, 20), (0, 60, 20, 20)

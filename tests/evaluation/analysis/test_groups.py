@@ -9,8 +9,7 @@ from centermask_solo.evaluation.analysis.evaluated import evaluate_detections
 from centermask_solo.evaluation.analysis.groups import find_crowding, make_groups
 from centermask_solo.evaluation.analysis.overlaps import find_overlaps
 from centermask_solo.utils.errors import DataError
-
-from .scenes import Scene, random_scene
+from tests.evaluation.scenes import Scene, random_scene
 
 BOX, TOUCHING, FAR = (10, 10, 20, 20), (20, 10, 20, 20), (70, 70, 10, 10)
 

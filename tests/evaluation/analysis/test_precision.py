@@ -10,8 +10,7 @@ from centermask_solo.evaluation.analysis.matching import THRESHOLDS, rank_in_cel
 from centermask_solo.evaluation.analysis.summary import AP50, AP75
 from centermask_solo.evaluation.backends import evaluate_coco
 from centermask_solo.evaluation.ground_truth import read_ground_truth
-
-from .scenes import Scene, random_scene
+from tests.evaluation.scenes import Scene, random_scene
 
 
 @pytest.mark.parametrize("iou_type", ["segm", "bbox"])
