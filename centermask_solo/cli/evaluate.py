@@ -66,6 +66,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("--json", default="", metavar="FILE", help="write the metrics to this file, too")
     parser.add_argument("--overwrite", action="store_true", help="replace the outputs of an earlier evaluation")
+    parser.add_argument("--verbose", action="store_true", help="print all of log.txt instead of a summary")
     add_overrides(parser)
     return parser
 
@@ -116,4 +117,5 @@ def _of_weights(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         device=args.device,
         opts=args.opts,
         overwrite=args.overwrite,
+        screen="everything" if args.verbose else "summary",
     )

@@ -80,7 +80,7 @@ class Results:
         Raises:
             DataError: A mask is missing, damaged, or not of the size of its image.
         """
-        masks = [x.get("segmentation") for x in self.records]
+        masks: list[Any] = [x.get("segmentation") for x in self.records]
         for i, (mask, size) in enumerate(zip(masks, self._sizes, strict=True)):
             if not isinstance(mask, dict) or not isinstance(mask.get("counts"), str):
                 raise self._error(i, "has no mask as compressed run lengths", "create the file again")

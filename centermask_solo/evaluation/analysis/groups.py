@@ -11,9 +11,14 @@ from pycocotools import mask as rle
 
 from .objects import Annotated, Bools, Detected, Floats, Ints, Objects
 
-AREAS = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # pixels, of COCO; bounds are in both
-NEIGHBORS = {"0 neighbors": (0, 0), "1 to 3 neighbors": (1, 3), "4 and more neighbors": (4, math.inf)}
-OVERLAPS = {"overlap 0 to 0.1": (0.0, 0.1), "overlap 0.1 to 0.3": (0.1, 0.3), "overlap above 0.3": (0.3, 1.01)}
+_Ranges = dict[str, tuple[float, float]]
+AREAS: _Ranges = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, 1e10)}  # pixels, of COCO, inclusive
+NEIGHBORS: _Ranges = {"0 neighbors": (0, 0), "1 to 3 neighbors": (1, 3), "4 and more neighbors": (4, math.inf)}
+OVERLAPS: _Ranges = {
+    "overlap 0 to 0.1": (0, 0.1),
+    "overlap 0.1 to 0.3": (0.1, 0.3),
+    "overlap above 0.3": (0.3, 1.01),
+}
 
 
 class Group(NamedTuple):

@@ -56,7 +56,7 @@ def match(pairs: Pairs, detected: Detected, rank: Ints, crowds: Bools, ignored: 
     """
     pairs = pairs.chosen(pairs.iou >= THRESHOLDS[0])
     order = np.lexsort((pairs.gt, pairs.iou, pairs.det))
-    pairs = Pairs(*(x[order] for x in pairs))
+    pairs = Pairs(pairs.det[order], pairs.gt[order], pairs.iou[order])
     det, starts, sizes = np.unique(pairs.det, return_index=True, return_counts=True)
     found = np.full((len(ignored), len(THRESHOLDS), len(det)), -1, dtype=np.int64)
     taken = np.zeros((len(ignored), len(THRESHOLDS), len(crowds)), dtype=np.bool_)
