@@ -84,9 +84,10 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _table(found: Analysis | Comparison) -> str:
+    from ..evaluation.analysis import Comparison
     from ..inference.analysis_page import about, comparison_rows, group_rows, interval_text, short_table
 
-    if hasattr(found, "difference"):
+    if isinstance(found, Comparison):
         table = short_table(comparison_rows(found), ("AP", "objects", "first", "second", "difference"))
         end = f"difference {found.difference.value:+.1f}, {interval_text(found.difference)}"
         return f"{about(found.first)}\n\n{table}\n\n{end}"

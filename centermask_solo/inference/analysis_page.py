@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import islice
 
 import numpy as np
 
@@ -79,11 +78,10 @@ def make_comparison_page(
     _add_class_differences(page, comparison, names)
     page.heading("Errors")
     page.text("Points of AP at IoU 0.5 that each kind of error costs.")
-    rows = [(x, *(y.costs[x] for y in both)) for x in both[0].costs]
-    page.table(("kind", *names), [_rounded(x) for x in rows])
+    page.table(("kind", *names), [_rounded([x, *(y.costs[x] for y in both)]) for x in both[0].costs])
     page.charts([_both_bars(comparison, names, "costs")])
     page.heading("What perfect parts would give")
-    page.table(("AP", *names), [_rounded((x, *(y.oracles[x] for y in both))) for x in both[0].oracles])
+    page.table(("AP", *names), [_rounded([x, *(y.oracles[x] for y in both)]) for x in both[0].oracles])
     if painter is not None:
         page.heading("Images that differ most")
         page.text(f"Ground truth, {names[0]} and {names[1]}, from left to right.")
@@ -123,9 +121,9 @@ def comparison_rows(comparison: Comparison) -> list[list[Cell]]:
     """Return the rows of the table of groups of two models: name, objects, AP of both, and the difference."""
     pairs = zip(comparison.first.groups, comparison.second.groups, strict=True)
     rows = [(a.name, a.objects, a.ap, b.ap, b.ap - a.ap) for a, b in pairs]
-    boundaries = [x.boundary.ap() for x in (comparison.first, comparison.second) if x.boundary is not None]
-    if len(boundaries) == 2:
-        rows.insert(1, ("all, by boundaries", rows[0][1], *boundaries, boundaries[1] - boundaries[0]))
+    first, second = comparison.first.boundary, comparison.second.boundary
+    if first is not None and second is not None:
+        rows.insert(1, ("all, by boundaries", rows[0][1], first.ap(), second.ap(), second.ap() - first.ap()))
     return [_rounded(x) for x in rows]
 
 
@@ -187,12 +185,12 @@ def _add_errors(page: HTMLPage, analysis: Analysis) -> None:
     page.heading("Errors")
     page.text("Errors at IoU 0.5, and the points of AP at IoU 0.5 that are won if only this kind is fixed (TIDE).")
     counts = analysis.errors.counts()
-    rows = [(x, ERROR_MEANINGS[x], counts.get(x, ""), cost) for x, cost in analysis.costs.items()]
-    page.table(("kind", "meaning", "number", "AP50 lost"), map(_rounded, rows))
+    kinds = [_rounded((x, ERROR_MEANINGS[x], counts.get(x, ""), cost)) for x, cost in analysis.costs.items()]
+    page.table(("kind", "meaning", "number", "AP50 lost"), kinds)
     page.heading("What perfect parts would give")
     before = analysis.ap.value
-    rows = [(x, ORACLE_MEANINGS[x], ap, ap - before) for x, ap in analysis.oracles.items()]
-    page.table(("assumption", "meaning", "AP", "won"), map(_rounded, rows))
+    assumed = [_rounded((x, ORACLE_MEANINGS[x], ap, ap - before)) for x, ap in analysis.oracles.items()]
+    page.table(("assumption", "meaning", "AP", "won"), assumed)
     page.charts(
         [
             _plot(charts.bars(list(analysis.costs), {"AP50": list(analysis.costs.values())}, "AP50 lost"), "Errors"),
@@ -215,7 +213,7 @@ def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
     columns = {"precision": thresholds.precision, "recall": thresholds.recall, "F1": thresholds.f1()}
     lines = {name: (thresholds.scores, y) for name, y in columns.items()}
     chart = charts.curves(lines, ("score threshold", "at IoU 0.5"), limits=(0, 1.02), mark=analysis.score_threshold)
-    bins = charts.reliability(calibration.score, calibration.precision, calibration.count, ("score", "precision"))
+    bins = charts.reliability(calibration.score, calibration.precision, calibration.counts, ("score", "precision"))
     page.charts([_plot(chart, "By score threshold"), _plot(bins, "Reliability of scores")])
 
 
@@ -280,5 +278,5 @@ def short_table(rows: Sequence[Sequence[Cell]], header: Sequence[str]) -> str:
     """Return a table for a terminal."""
     from tabulate import tabulate
 
-    texts = [[f"{x:.1f}" if isinstance(x, float) else x for x in row] for row in islice(rows, None)]
+    texts = [[f"{x:.1f}" if isinstance(x, float) else x for x in row] for row in rows]
     return tabulate(texts, header, disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))

@@ -77,7 +77,8 @@ class Painter:
         image = read_image(self._paths[index], "RGB", max_pixels=0)[top:bottom, left:right]
         scale = PANEL / max(image.shape[:2])
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        small: Picture = np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
         panels = [draw_ground_truth(small, self._truth(index, part), self._metadata)]
         panels += [
             draw_predictions(small, _instances(detected, list(chosen), part), self._metadata)
@@ -91,7 +92,7 @@ class Painter:
         """Return the part of an image in Detectron2's standard format."""
         annotated = self._annotated
         objects = np.flatnonzero(annotated.images == index).tolist()
-        masks = [_polygon_of_box(annotated.boxes[i], part) for i in objects]
+        masks: list[Any] = [_polygon_of_box(annotated.boxes[i], part) for i in objects]
         if annotated.codes:
             masks = [_cut(annotated, i, part) for i in objects]
         return {
@@ -124,7 +125,7 @@ def _cut(objects: Objects, index: int, part: Part) -> dict[str, Any]:
     code = objects.codes[index]
     if tuple(code["size"]) == (bottom, right) and not left and not top:
         return code
-    return rle.encode(np.asfortranarray(rle.decode(code)[top:bottom, left:right]))  # type: ignore[no-any-return]
+    return rle.encode(np.asfortranarray(rle.decode(code)[top:bottom, left:right]))
 
 
 def _polygon_of_box(box: Any, part: Part) -> list[list[float]]:

@@ -16,14 +16,14 @@ class Calibration(NamedTuple):
     """Detections in bins of equal width by score.
 
     Attributes:
-        count: (B,) detections in each bin.
+        counts: (B,) detections in each bin.
         score: (B,) their mean score; nan without any.
         precision: (B,) the share of them that finds an object at IoU 0.5; nan without any.
-        error: Expected calibration error: the mean of the difference of the two, weighted by the count; nan without
+        error: Expected calibration error: the mean of the difference of the two, weighted by the counts; nan without
             detections.
     """
 
-    count: Ints
+    counts: Ints
     score: Floats
     precision: Floats
     error: float
@@ -48,9 +48,9 @@ def calibration_of(scores: Floats, right: Floats, num_bins: int = NUM_BINS) -> C
         num_bins: B.
     """
     bins = (scores * num_bins).astype(np.int64).clip(0, num_bins - 1)
-    count = np.bincount(bins, minlength=num_bins)
+    counts = np.bincount(bins, minlength=num_bins)
     sums = [np.bincount(bins, weights=x, minlength=num_bins) for x in (scores, right)]
     with np.errstate(invalid="ignore"):
-        score, precision = (x / count for x in sums)
+        score, precision = (x / counts for x in sums)
     gap = np.abs(sums[0] - sums[1]).sum()
-    return Calibration(count, score, precision, float(gap / len(scores)) if len(scores) else float("nan"))
+    return Calibration(counts, score, precision, float(gap / len(scores)) if len(scores) else float("nan"))

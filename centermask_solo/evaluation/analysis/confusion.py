@@ -49,7 +49,7 @@ def confuse(evaluated: Evaluated, score_threshold: float) -> Confusion:
     matrix = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
     rows = np.where(found >= 0, annotated.classes[found] if len(annotated) else num_classes, num_classes)
     np.add.at(matrix, (rows[shown], detected.classes[shown]), 1)
-    np.add.at(matrix, (annotated.classes[missed], num_classes), 1)
+    matrix[:num_classes, num_classes] = np.bincount(annotated.classes[missed], minlength=num_classes)
     return Confusion(matrix, found, shown, missed)
 
 

@@ -141,7 +141,8 @@ class Analysis:
                 for i in mistakes
             ],
         }
-        return plain(found)  # type: ignore[no-any-return]
+        numbers: dict[str, Any] = plain(found)
+        return numbers
 
 
 def analyze_detections(
@@ -240,8 +241,10 @@ def _class_rows(evaluated: Evaluated, curves: Curves, boundary: Curves | None) -
     columns.append(100 * curves.recall.mean(axis=0))
     for k, name in enumerate(names):
         thresholds = by_threshold(evaluated, k)
-        best = (100 * float(thresholds.f1().max(initial=0)), thresholds.best_score()) if objects[k] else (math.nan,) * 2
-        yield ClassRow(name, objects[k], detections[k], *(float(x[k]) for x in columns), *best)
+        f1, score = 100 * float(thresholds.f1().max(initial=0)), thresholds.best_score()
+        ap, ap50, ap75, boundary_ap, recall = (float(x[k]) for x in columns)
+        best = (f1, score) if objects[k] else (math.nan, math.nan)
+        yield ClassRow(name, objects[k], detections[k], ap, ap50, ap75, boundary_ap, recall, *best)
 
 
 def _group_rows(evaluated: Evaluated) -> Iterator[GroupRow]:

@@ -184,13 +184,13 @@ def test_figures_by_score_threshold(tmp_path):
 def test_calibration(tmp_path):
     right = np.array([1, 0, 1, 1, 0])
     found = calibration_of(np.array([0.9, 0.9, 0.95, 0.25, 0.2]), right.astype(float))
-    assert found.count.tolist() == [0, 0, 2, 0, 0, 0, 0, 0, 0, 3]
+    assert found.counts.tolist() == [0, 0, 2, 0, 0, 0, 0, 0, 0, 3]
     assert found.precision[2] == 0.5 and found.precision[9] == pytest.approx(2 / 3)
     assert found.score[2] == pytest.approx(0.225) and np.isnan(found.score[0])
     assert found.error == pytest.approx((2 * 0.275 + 3 * (2.75 / 3 - 2 / 3)) / 5)
     objects = [(0, CAT, A), (0, CAT, (50, 50, 40, 40), True)]
     scene = evaluated(tmp_path, objects, [(0, CAT, A, 1.0), (0, CAT, ELSEWHERE, 0.7), (0, CAT, B, 0.0)])
-    assert calibrate(scene).error == 0 and calibrate(scene).count.sum() == 2
+    assert calibrate(scene).error == 0 and calibrate(scene).counts.sum() == 2
 
 
 def test_worst_images_and_confident_mistakes(tmp_path):
