@@ -72,6 +72,8 @@ RULES: dict[str, Rule] = {
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("value", "norm", "full_model"),
     "SOLVER.CLIP_GRADIENTS.*": POSITIVE,
     "SOLVER.OPTIMIZER": one_of("SGD", "AdamW"),
+    "SOLVER.ACCUMULATE": COUNT,
+    "SOLVER.AMP.DTYPE": one_of("auto", "bfloat16", "float16"),
     "SEED": integer(-1, 2**31 - 1),
     "VIS_PERIOD": integer(0),
     "OUTPUT_DIR": NAME,

@@ -142,7 +142,12 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
         DataError: A dataset cannot be read, or no image has an object to train on.
     """
     dataset = _load_training_data(cfg)
-    world_size = comm.get_world_size()
+    world_size, parts = comm.get_world_size(), cfg.SOLVER.ACCUMULATE
+    if cfg.SOLVER.IMS_PER_BATCH % (world_size * parts) and parts > 1:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be computed in SOLVER.ACCUMULATE {parts} equal "
+            f"parts by each process, of which there are {world_size}: choose a multiple of {world_size * parts}"
+        )
     if cfg.SOLVER.IMS_PER_BATCH % world_size:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {world_size} processes cannot share equally: "

@@ -27,6 +27,7 @@ from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
 from ..modeling.channels_last import to_channels_last
+from ..modeling.gradient_checkpointing import checkpoint_backbone
 from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
@@ -34,7 +35,7 @@ from .best import BestWeights
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
 from .schedule import scale_to_processes
-from .steps import step_type
+from .steps import TrainingStep, amp_dtype
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +76,12 @@ class Trainer(DefaultTrainer):
         data_loader = self.build_train_loader(cfg)
         thing_classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
         set_class_names(model, thing_classes)
+        if cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING:
+            checkpoint_backbone(model)
         optimizer = self.build_optimizer(cfg, model)
         on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=None if on_cpu else [comm.get_local_rank()])
-        self._trainer = step_type(cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED)(model, data_loader, optimizer)
+        self._trainer = TrainingStep(model, data_loader, optimizer, dtype=amp_dtype(cfg), parts=cfg.SOLVER.ACCUMULATE)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(
             model,

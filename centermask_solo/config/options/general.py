@@ -18,6 +18,16 @@ def add_options(cfg: CfgNode) -> None:
     # anything, and the first pattern that matches counts: [["backbone.bottom_up.*", 0.1]]
     cfg.SOLVER.LR_FACTORS = []
 
+    # parts that a batch is computed in, one after another, before one step with the gradients of the whole batch: for
+    # batches that do not fit in memory; a divisor of the images of a process
+    cfg.SOLVER.ACCUMULATE = 1
+    # mixed precision of SOLVER.AMP.ENABLED: "bfloat16", "float16" (GPU only), or "auto": the first on a CPU, the second
+    # on a GPU
+    cfg.SOLVER.AMP.DTYPE = "auto"
+    # compute the blocks of the backbone again in the backward pass instead of keeping what they computed: less memory,
+    # the same gradients
+    cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING = False
+
     node = cfg.MODEL.EMA = CfgNode()
     # train with an exponential moving average of the weights, evaluated and saved beside them; a checkpoint followed by
     # "?ema=True" stands for its average
