@@ -6,7 +6,7 @@ import argparse
 import os
 
 from ..utils.quiet import hide_foreign_warnings
-from ..utils.rules import COUNT, argument, integer
+from ..utils.rules import COUNT, argument, integer, unless
 
 FIRST_PORT = 49152  # of the range that is free for private use
 
@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and two more."""
+    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and three more."""
     parser.add_argument(
         "--config-file",
         default="",
@@ -34,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=argument(integer(0)),
         default=1,
         help="GPUs per machine; without a GPU: processes (default: 1)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=argument(unless("auto", COUNT)),
+        metavar="N",
+        help='images per iteration, or "auto" for as many as fit in memory; learning rate and schedule follow '
+        "(default: SOLVER.IMS_PER_BATCH)",
     )
     parser.add_argument("--num-machines", type=argument(COUNT), default=1, help="number of machines (default: 1)")
     parser.add_argument(
@@ -78,5 +85,6 @@ def main(args: argparse.Namespace) -> None:
             resume=args.resume,
             eval_only=args.eval_only,
             overwrite=getattr(args, "overwrite", False),
+            batch_size=str(getattr(args, "batch_size", None) or ""),
             hooks=[] if verbose else [ProgressPrinter()],
         )

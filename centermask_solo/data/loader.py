@@ -75,6 +75,11 @@ class TrainLoader:
         wide = (x["width"] > x["height"] for x in outlines(dataset)) if aspect_ratio_grouping else [True] * len(dataset)
         self._is_wide = list(wide)
 
+    def sample_with_most_objects(self) -> Sample:
+        """Return the mapped sample of the image that has the most objects."""
+        counts = [len(sample.get("annotations", [])) for sample in outlines(self._samples.dataset)]
+        return self._samples[(int(np.argmax(counts)), self.seed, 0)]
+
     def __iter__(self) -> Iterator[list[Sample]]:
         yield from DataLoader(
             self._samples,
@@ -101,16 +106,16 @@ class _SeededSamples(Dataset):
 
     def __init__(self, dataset: Sequence[Sample], mapper: Mapper) -> None:
         packed = isinstance(dataset, (CocoSamples, JoinedSamples))
-        self._dataset: Any = dataset if packed else DatasetFromList(list(dataset))
+        self.dataset: Any = dataset if packed else DatasetFromList(list(dataset))
         self._mapper = mapper
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, key: _Key) -> Sample:
         index, seed, position = key
         with _seeded(mix_seeds(seed, position)):
-            return self._mapper(self._dataset[index])
+            return self._mapper(self.dataset[index])
 
 
 def mix_seeds(*numbers: int) -> int:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..utils.errors import ConfigError
-from .running_statistics import running_statistics_kept
+from .batch_norms import running_statistics_kept
 
 
 def checkpoint_backbone(model: nn.Module) -> int:

@@ -15,8 +15,8 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..modeling.batch_norms import running_statistics_kept
 from ..modeling.parts_of_batch import PartsOfBatch
-from ..modeling.running_statistics import running_statistics_kept
 from ..utils.errors import ConfigError, NonFiniteLossError
 
 Batch = list[dict[str, Any]]

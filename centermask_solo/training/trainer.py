@@ -26,18 +26,22 @@ from ..data.loader import TrainLoader, build_test_loader, build_train_loader, mi
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
+from ..modeling.batch_norms import freeze, synchronize_batch_norms
 from ..modeling.channels_last import to_channels_last
 from ..modeling.gradient_checkpointing import checkpoint_backbone
 from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
-from .best import BestWeights
+from .best import BestWeights, EnoughTraining, check_early_stopping
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
-from .schedule import scale_to_processes
+from .schedule import epochs_to_iterations, scale_to_processes
 from .steps import TrainingStep, amp_dtype
+from .validation import ValidationLoss
 
 logger = logging.getLogger(__name__)
+
+VALIDATION = "validation"  # what the losses of evaluations are under in the results
 
 
 def training_data_of(model: nn.Module) -> dict[str, Any]:
@@ -71,13 +75,14 @@ class Trainer(DefaultTrainer):
         """
         TrainerBase.__init__(self)  # DefaultTrainer's own would build the parts that differ
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        model = self.build_model(cfg)
+        model = self.prepare_training(cfg, self.build_model(cfg))
         self._training_data = training_data_of(model)
         data_loader = self.build_train_loader(cfg)
         thing_classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
         set_class_names(model, thing_classes)
-        if cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING:
-            checkpoint_backbone(model)
+        if isinstance(data_loader, TrainLoader):
+            cfg = epochs_to_iterations(cfg, data_loader.num_images)
+        self.validation = ValidationLoss(cfg, self._training_data) if cfg.TEST.LOSS else None
         optimizer = self.build_optimizer(cfg, model)
         on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=None if on_cpu else [comm.get_local_rank()])
@@ -94,6 +99,7 @@ class Trainer(DefaultTrainer):
         if cfg.MODEL.EMA.ENABLED:
             self.average = WeightAverage(self.checkpointer.model, cfg.MODEL.EMA.DECAY, cfg.MODEL.EMA.WARM_UP)
             self.checkpointer.add_checkpointable(AVERAGE_KEY, self.average)
+        check_early_stopping(cfg)
         self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -120,6 +126,9 @@ class Trainer(DefaultTrainer):
         loop_logger.addFilter(user_errors)
         try:
             super().train()
+        except EnoughTraining:
+            if comm.is_main_process():
+                self.checkpointer.save("model_final", iteration=self.iter)
         finally:
             loop_logger.removeFilter(user_errors)
         return getattr(self, "_last_eval_results", None) or {}
@@ -133,9 +142,9 @@ class Trainer(DefaultTrainer):
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluate, and keep the weights if they are the best; the results of their average are under "ema"."""
-        results = self.test(self.cfg, self.model)
+        results, done = self._results(self.cfg), min(self.iter + 1, self.max_iter)  # after the end, iter is max_iter
         if self.best is not None:
-            self.best.offer(results, self.iter + 1, "raw")
+            self.best.offer(results, done, "raw")
         if self.average is not None:
             cfg = self.cfg.clone()
             cfg.defrost()
@@ -143,12 +152,35 @@ class Trainer(DefaultTrainer):
             os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
             logger.info("Evaluating the average of the weights")
             with self.average.in_model():
-                averaged = self.test(cfg, self.model)
+                averaged = self._results(cfg)
                 if self.best is not None:
-                    self.best.offer(averaged, self.iter + 1, "averaged")
+                    self.best.offer(averaged, done, "averaged")
             results = {**results, AVERAGE_KEY: averaged} if averaged else results
         self._last_eval_results = results
         return results
+
+    def _results(self, cfg: CfgNode) -> dict[str, Any]:
+        """Return the metrics of the weights that the model has now, with their losses if ``TEST.LOSS``."""
+        results = self.test(cfg, self.model)
+        if self.validation is None:
+            return results
+        losses = self.validation.compute(self.checkpointer.model)
+        logger.info("Validation loss: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+        return {**results, VALIDATION: losses} if comm.is_main_process() else {}
+
+    def after_step(self) -> None:
+        """Run the hooks; end the training if the evaluations of ``TEST.PATIENCE`` were no better than the best."""
+        super().after_step()
+        test, done = self.cfg.TEST, self.iter + 1
+        if self.best is None or not test.PATIENCE or done % test.EVAL_PERIOD or done >= self.max_iter:
+            return
+        stale = done - self.best.iteration >= test.PATIENCE * test.EVAL_PERIOD
+        if comm.all_gather(stale and comm.is_main_process())[0]:
+            logger.info(
+                f"{self.best.metric} has not improved in {test.PATIENCE} evaluations, since iteration "
+                f"{self.best.iteration}: the training ends."
+            )
+            raise EnoughTraining
 
     def run_step(self) -> None:
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""
@@ -189,6 +221,17 @@ class Trainer(DefaultTrainer):
         with unknown_parts_explained():
             model = super().build_model(cfg)
         return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
+
+    @staticmethod
+    def prepare_training(cfg: CfgNode, model: nn.Module) -> nn.Module:
+        """Return the model with what only its training changes: frozen parts, batch norms, gradient checkpointing."""
+        if cfg.MODEL.FREEZE:
+            freeze(model, cfg.MODEL.FREEZE)
+        if cfg.MODEL.SYNC_BN and comm.get_world_size() > 1:
+            model = synchronize_batch_norms(model)
+        if cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING:
+            checkpoint_backbone(model)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:

@@ -9,8 +9,8 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from centermask_solo.modeling.batch_norms import running_statistics_kept
 from centermask_solo.modeling.gradient_checkpointing import checkpoint_backbone
-from centermask_solo.modeling.running_statistics import running_statistics_kept
 from centermask_solo.training.launch import launch
 from centermask_solo.training.steps import TrainingStep, amp_dtype
 from centermask_solo.utils.errors import ConfigError

@@ -18,6 +18,21 @@ def add_options(cfg: CfgNode) -> None:
     # anything, and the first pattern that matches counts: [["backbone.bottom_up.*", 0.1]]
     cfg.SOLVER.LR_FACTORS = []
 
+    # epochs to train for, in place of SOLVER.MAX_ITER, with the steps at the same shares of the training; 0: MAX_ITER
+    cfg.SOLVER.EPOCHS = 0
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 0  # epochs between two checkpoints; 0: SOLVER.CHECKPOINT_PERIOD
+    cfg.TEST.EVAL_EPOCHS = 0  # epochs between two evaluations; 0: TEST.EVAL_PERIOD
+    # also compute the losses of DATASETS.TEST in each evaluation in training: the metrics validation/total_loss, ...
+    cfg.TEST.LOSS = False
+    # end the training after this many evaluations that are not better in TEST.KEEP_BEST; 0: never
+    cfg.TEST.PATIENCE = 0
+
+    # parameters that are not trained, by patterns of their names, with the statistics of their batch norms:
+    # ["backbone.bottom_up.*"]; see also MODEL.BACKBONE.FREEZE_AT, which freezes the first stages
+    cfg.MODEL.FREEZE = []
+    # let all batch norms that are trained use the statistics of all processes
+    cfg.MODEL.SYNC_BN = False
+
     # parts that a batch is computed in, one after another, before one step with the gradients of the whole batch: for
     # batches that do not fit in memory; a divisor of the images of a process
     cfg.SOLVER.ACCUMULATE = 1
