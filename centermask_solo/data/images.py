@@ -31,6 +31,10 @@ IMAGE_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.e
 _opening = threading.Lock()
 
 
+class TooLargeError(DataError):
+    """An image with more pixels than are to be decoded."""
+
+
 def read_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
     """Return the image of a dataset; see :func:`decode_image`.
 
@@ -156,9 +160,9 @@ def _decode_deep_color(file: Any) -> Pixels:
 def _check_pixels(path: str, size: tuple[int, int], max_pixels: int) -> None:
     count = size[0] * size[1]
     if max_pixels and count > max_pixels:
-        raise DataError(
+        raise TooLargeError(
             f"the image {path} is too large: it has {size[0]}x{size[1]} pixels, more than {max_pixels}; to read it "
-            f"nevertheless, set INPUT.MAX_IMAGE_PIXELS {count} (for check-dataset: --max-image-pixels {count})"
+            f"nevertheless, set INPUT.MAX_IMAGE_PIXELS {count} (for data check: --max-image-pixels {count})"
         )
 
 
@@ -187,8 +191,13 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
 def exif_orientation(path: str) -> int:
     """Return the orientation of a readable image's EXIF data: 1 if shown as stored, 2 to 8 otherwise."""
+    return format_and_orientation(path)[1]
+
+
+def format_and_orientation(path: str) -> tuple[str, int]:
+    """Return Pillow's name of the format of a readable image, and its orientation; see :func:`exif_orientation`."""
     with _open(path) as image:
-        return _orientation(image)
+        return str(image.format), _orientation(image)
 
 
 def check_image(path: str, expected: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:

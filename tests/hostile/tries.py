@@ -124,6 +124,7 @@ INPUTS = [
         "compare", JSON, "data/instances.json", lambda w, p: commands.compare(w, *w.data(p)), wrote("sheet.png"), True
     ),
     Input("check-dataset", JSON, "data/instances.json", commands.check_dataset, is_text=True),
+    Input("data browse", JSON, "data/instances.json", commands.browse, wrote("page.html"), True),
     Input("prepare_subset", JSON, "data/instances.json", commands.subset, wrote("subset.json"), True),
     Input("prepare_panoptic_fpn", JSON, "panoptic.json", commands.panoptic, wrote("a.png"), True),
     Input("Trainer", JSON, "data/instances.json", lambda w, p: commands.use_trainer(w, *w.data(p)), is_text=True),

@@ -165,6 +165,11 @@ def check_dataset(w: World, json_file: str = "", images: str = "", *flags: str) 
     main(["check-dataset", json_file or w.json, images or w.images, *flags])
 
 
+def browse(w: World, json_file: str = "", images: str = "", out: str = "", config: str = "") -> None:
+    where = ["--output", out or f"{w.out}/page.html", *(["--config-file", config] if config else [])]
+    main(["data", "browse", json_file or w.json, images or w.images, *where, "--options", "INPUT.MIN_SIZE_TRAIN", "40"])
+
+
 def inspect(w: World, weights: str) -> None:
     main(["weights", "inspect", weights])
 
