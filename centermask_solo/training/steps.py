@@ -124,20 +124,20 @@ class TrainingStep(SimpleTrainer):
     @property
     def _data_loader_iter(self) -> Iterator[Batch]:
         if self._data_loader_iter_obj is None:
-            self._data_loader_iter_obj = self._store_file_names(iter(self.data_loader))
+            self._data_loader_iter_obj = self._keep_current(iter(self.data_loader))
         return self._data_loader_iter_obj
 
-    def _store_file_names(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the batches, and store the file names of the current one."""
-        for batch in batches:
-            self._file_names = [str(x.get("file_name", "an image without file name")) for x in batch]
-            yield batch
+    def _keep_current(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and keep the current one."""
+        for self.batch in batches:
+            yield self.batch
 
     def _write_metrics(self, loss_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:
         losses = {name: loss.item() for name, loss in loss_dict.items()}
         if not all(map(math.isfinite, losses.values())):
+            names = [str(x.get("file_name", "an image without file name")) for x in self.batch]
             raise NonFiniteLossError(
-                f"the loss became infinite or NaN at iteration {self.iter}: {losses}, images {self._file_names}; "
+                f"the loss became infinite or NaN at iteration {self.iter}: {losses}, images {names}; "
                 "inspect these images, lower SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
             )
         super()._write_metrics(loss_dict, *args, **kwargs)

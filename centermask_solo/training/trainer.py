@@ -30,9 +30,11 @@ from ..modeling.batch_norms import freeze, synchronize_batch_norms
 from ..modeling.channels_last import to_channels_last
 from ..modeling.gradient_checkpointing import checkpoint_backbone
 from ..modeling.parts import unknown_parts_explained
-from ..utils.errors import UserErrorFilter, WeightsError
+from ..utils.errors import NonFiniteLossError, UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
+from .bad_batch import with_evidence
 from .best import BestWeights, EnoughTraining, check_early_stopping
+from .first_iterations import FirstIterations
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
 from .schedule import epochs_to_iterations, scale_to_processes
@@ -138,6 +140,8 @@ class Trainer(DefaultTrainer):
         made = super().build_hooks()
         place = next(i for i, hook in enumerate(made) if isinstance(hook, detectron2_hooks.EvalHook))
         made[place] = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        if self.cfg.SOLVER.REPORT_ITERATIONS:
+            made.insert(0, FirstIterations(self.cfg.SOLVER.REPORT_ITERATIONS))
         return made if self.average is None else [AverageWeights(self.average), *made]
 
     def _evaluate(self) -> dict[str, Any]:
@@ -186,7 +190,10 @@ class Trainer(DefaultTrainer):
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""
         if isinstance(self.data_loader, TrainLoader):
             torch.manual_seed(mix_seeds(self.data_loader.seed, self.iter, comm.get_rank()))
-        super().run_step()
+        try:
+            super().run_step()
+        except NonFiniteLossError as error:
+            raise with_evidence(error, self._trainer.batch, self.iter, self.checkpointer) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resuming needs besides the parameters."""

@@ -27,6 +27,9 @@ def add_options(cfg: CfgNode) -> None:
     # end the training after this many evaluations that are not better in TEST.KEEP_BEST; 0: never
     cfg.TEST.PATIENCE = 0
 
+    # iterations at whose end the log says how many objects each level learns, and warns of those that are lost; 0: none
+    cfg.SOLVER.REPORT_ITERATIONS = 20
+
     # parameters that are not trained, by patterns of their names, with the statistics of their batch norms:
     # ["backbone.bottom_up.*"]; see also MODEL.BACKBONE.FREEZE_AT, which freezes the first stages
     cfg.MODEL.FREEZE = []

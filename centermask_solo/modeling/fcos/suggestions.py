@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from detectron2.config import CfgNode
+from torch import Tensor
 
 from ..suggestions import InputObjects, Suggestion, best_option, quantiles, strides_of
 from .targets import match_locations, regression_ranges
@@ -37,20 +38,38 @@ def suggest(cfg: CfgNode, objects: InputObjects) -> list[Suggestion]:
     return [Suggestion(key, bounds, better, "uncovered", measure, now, then)]
 
 
+def count_levels(cfg: CfgNode, objects: InputObjects) -> list[tuple[str, int]]:
+    """Return the number of objects that locations of each level learn, of the images that are looked at."""
+    options = cfg.MODEL.FCOS
+    strides = strides_of(options.IN_FEATURES)
+    if strides is None:
+        return []
+    radius = options.POS_RADIUS if options.CENTER_SAMPLE else None
+    counts = [0] * len(strides)
+    for boxes, sizes in _images(objects, strides):
+        index = match_locations(boxes, sizes, strides, regression_ranges(options.SIZES_OF_INTEREST), radius)
+        for i, of_level in enumerate(index.split([h * w for h, w in sizes])):
+            counts[i] += int((of_level.unique() < len(boxes)).sum())
+    return list(zip(options.IN_FEATURES, counts, strict=True))
+
+
 def unassigned(
     objects: InputObjects, strides: Sequence[int], sizes_of_interest: Sequence[float], radius: float | None
 ) -> float:
     """Return the share of objects that no location is assigned to."""
-    numbers, counts = objects.images.unique_consecutive(return_counts=True)
-    ends = counts.cumsum(0).tolist()
-    step = max(1, len(numbers) // MAX_IMAGES)
     lost = total = 0
-    for i in range(0, len(numbers), step):
-        end = ends[i]
-        boxes = objects.boxes[end - int(counts[i]) : end].float()
-        width, height = objects.input_sizes[end - 1].tolist()
-        sizes = [(math.ceil(height / s), math.ceil(width / s)) for s in strides]
+    for boxes, sizes in _images(objects, strides):
         found = match_locations(boxes, sizes, strides, regression_ranges(sizes_of_interest), radius).unique()
         lost += len(boxes) - int((found < len(boxes)).sum())
         total += len(boxes)
     return lost / total
+
+
+def _images(objects: InputObjects, strides: Sequence[int]) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
+    """Yield the boxes of evenly spaced images, and the sizes of their levels."""
+    numbers, counts = objects.images.unique_consecutive(return_counts=True)
+    ends = counts.cumsum(0).tolist()
+    for i in range(0, len(numbers), max(1, len(numbers) // MAX_IMAGES)):
+        boxes = objects.boxes[ends[i] - int(counts[i]) : ends[i]].float()
+        width, height = objects.input_sizes[ends[i] - 1].tolist()
+        yield boxes, [(math.ceil(height / s), math.ceil(width / s)) for s in strides]

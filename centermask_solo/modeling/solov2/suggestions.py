@@ -55,6 +55,16 @@ def suggest(cfg: CfgNode, objects: InputObjects, node: str = "SOLOV2") -> list[S
     return [*found, Suggestion(f"MODEL.{node}.NUM_GRIDS", grids, chosen, "collide", measure, now, then)]
 
 
+def count_levels(cfg: CfgNode, objects: InputObjects, node: str = "SOLOV2") -> list[tuple[str, int]]:
+    """Return the number of objects of each level, with its range of sizes; arguments as in :func:`suggest`."""
+    options = cfg.MODEL[node]
+    counts = levels_of_boxes(objects.boxes, options.SCALE_RANGES).sum(0).tolist()
+    names = [
+        f"{name} ({low}-{high})" for name, (low, high) in zip(options.IN_FEATURES, options.SCALE_RANGES, strict=True)
+    ]
+    return list(zip(names, counts, strict=True))
+
+
 def quantile_ranges(objects: InputObjects, levels: int, highest: int) -> Ranges:
     """Return ranges that overlap as the published ones do and give each level about as many objects."""
     inner = quantiles(objects.sizes, levels - 1)

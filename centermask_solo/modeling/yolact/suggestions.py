@@ -47,6 +47,16 @@ def suggest(cfg: CfgNode, objects: InputObjects) -> list[Suggestion]:
     ]
 
 
+def count_levels(cfg: CfgNode, objects: InputObjects) -> list[tuple[str, int]]:
+    """Return the number of objects whose best anchor is on each level, if its IoU is enough for a positive."""
+    options, node = cfg.MODEL.YOLACT, cfg.MODEL.ANCHOR_GENERATOR
+    levels = len(options.IN_FEATURES)
+    shapes = level_shapes(node.SIZES, node.ASPECT_RATIOS, levels, square=options.SQUARE_ANCHORS)
+    best, index = ious_of(objects, shapes.view(-1, 2)).max(1)
+    of_level = index.div(shapes.shape[1], rounding_mode="floor")[best >= options.POSITIVE_IOU]
+    return list(zip(options.IN_FEATURES, of_level.bincount(minlength=levels).tolist(), strict=True))
+
+
 def improve(anchors: Anchors, lost: Callable[[Anchors], float]) -> Anchors:
     """Return anchors that lose fewer objects, found by changing one list of sizes or one ratio at a time."""
     best, least = anchors, lost(anchors)
@@ -84,7 +94,11 @@ def without_anchor(objects: InputObjects, shapes: torch.Tensor, min_iou: float) 
         shapes: (A, 2) widths and heights in input pixels.
         min_iou: Smallest overlap that is enough.
     """
+    return (ious_of(objects, shapes).amax(1) < min_iou).double().mean().item()
+
+
+def ious_of(objects: InputObjects, shapes: torch.Tensor) -> torch.Tensor:
+    """Return the overlap of each object and each anchor of ``shapes`` (A, 2) with the same center, (M, A)."""
     sides = objects.boxes[:, None, 2:] - objects.boxes[:, None, :2]
     shared = torch.minimum(sides, shapes).prod(2)
-    ious = shared / (sides.prod(2) + shapes.prod(1) - shared)
-    return (ious.amax(1) < min_iou).double().mean().item()
+    return shared / (sides.prod(2) + shapes.prod(1) - shared)
