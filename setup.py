@@ -70,6 +70,8 @@ setup(
         "export": EXPORT_REQUIREMENTS,
         "fast-eval": FAST_EVAL_REQUIREMENTS,
         "timm": TIMM_REQUIREMENTS,
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow"],
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS],
     },

@@ -73,6 +73,8 @@ RULES: dict[str, Rule] = {
     "SOLVER.CLIP_GRADIENTS.*": POSITIVE,
     "SOLVER.OPTIMIZER": one_of("SGD", "AdamW"),
     "SOLVER.ACCUMULATE": COUNT,
+    "SOLVER.TRACKERS": each(one_of("wandb", "mlflow")),
+    "TEST.PICTURES": integer(0),
     "SOLVER.REPORT_ITERATIONS": integer(0),
     "SOLVER.*EPOCHS": integer(0),
     "TEST.EVAL_EPOCHS": integer(0),

@@ -113,7 +113,7 @@ class _Probe:
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = (max(cfg.INPUT.MIN_SIZE_TRAIN),), "choice"
         cfg.INPUT.CROP.ENABLED, cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.ACCUMULATE = False, 0, 1
         cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.EPOCHS = comm.get_world_size(), 0
-        cfg.SOLVER.REFERENCE_WORLD_SIZE = 0
+        cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.TRACKERS, cfg.TEST.LOSS = 0, [], False
         self.cfg, self.on_cpu = cfg, torch.device(cfg.MODEL.DEVICE).type == "cpu"
         self.before = self._now()
         logging.disable(logging.INFO)  # of what the training itself will log

@@ -18,7 +18,15 @@ from .best import BEST
 
 METRICS = "metrics.json"  # Detectron2's, a line per iteration that is logged
 EVALUATIONS = ("evaluation.json", "evaluation.txt", f"{AVERAGE_KEY}/evaluation.json", f"{AVERAGE_KEY}/evaluation.txt")
-OF_A_RUN = (LAST_CHECKPOINT, METRICS, "events.out.tfevents.*", f"{BEST}.pth", f"{NAME}*.pth", *EVALUATIONS)
+OF_A_RUN = (
+    LAST_CHECKPOINT,
+    METRICS,
+    "report.html",
+    "events.out.tfevents.*",
+    f"{BEST}.pth",
+    f"{NAME}*.pth",
+    *EVALUATIONS,
+)
 
 
 def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:

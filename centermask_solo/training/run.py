@@ -14,6 +14,7 @@ from ..checkpoint.folder import has_checkpoints
 from .batch_size import set_batch_size
 from .evaluate import evaluate
 from .output_folder import files_of_run, remove_run
+from .report import write_report
 from .summary import training_summary
 from .trainer import Trainer
 
@@ -48,4 +49,7 @@ def run_training(
     if comm.is_main_process():
         remove_run(earlier)
     logger.info(training_summary(trainer))
-    return trainer.train()
+    results = trainer.train()
+    if cfg.TEST.REPORT and comm.is_main_process():
+        logger.info(f"Report of the training: {write_report(trainer, results)}")
+    return results

@@ -6,6 +6,7 @@ import logging
 import os
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from detectron2.engine import hooks as detectron2_hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -25,7 +27,7 @@ from ..checkpoint.checkpointer import ANOTHER_FOLDER
 from ..data.loader import TrainLoader, build_test_loader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
-from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
+from ..evaluation.by_name import evaluators_by_name, set_class_names
 from ..modeling.batch_norms import freeze, synchronize_batch_norms
 from ..modeling.channels_last import to_channels_last
 from ..modeling.gradient_checkpointing import checkpoint_backbone
@@ -37,9 +39,11 @@ from .best import BestWeights, EnoughTraining, check_early_stopping
 from .first_iterations import FirstIterations
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
+from .pictures import put_pictures
 from .schedule import epochs_to_iterations, scale_to_processes
 from .steps import TrainingStep, amp_dtype
 from .validation import ValidationLoss
+from .writers import build_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +148,10 @@ class Trainer(DefaultTrainer):
             made.insert(0, FirstIterations(self.cfg.SOLVER.REPORT_ITERATIONS))
         return made if self.average is None else [AverageWeights(self.average), *made]
 
+    def build_writers(self) -> list[EventWriter]:
+        """Return Detectron2's writers, and those of ``SOLVER.TRACKERS``."""
+        return [*super().build_writers(), *build_trackers(self.cfg)]
+
     def _evaluate(self) -> dict[str, Any]:
         """Evaluate, and keep the weights if they are the best; the results of their average are under "ema"."""
         results, done = self._results(self.cfg), min(self.iter + 1, self.max_iter)  # after the end, iter is max_iter
@@ -166,6 +174,8 @@ class Trainer(DefaultTrainer):
     def _results(self, cfg: CfgNode) -> dict[str, Any]:
         """Return the metrics of the weights that the model has now, with their losses if ``TEST.LOSS``."""
         results = self.test(cfg, self.model)
+        if cfg.TEST.PICTURES and cfg.DATASETS.TEST and comm.is_main_process():
+            put_pictures(cfg, self.checkpointer.model, "pictures" if cfg is self.cfg else f"{AVERAGE_KEY}/pictures")
         if self.validation is None:
             return results
         losses = self.validation.compute(self.checkpointer.model)
@@ -275,24 +285,10 @@ class Trainer(DefaultTrainer):
         Raises:
             DataError: A dataset has other classes than the model.
         """
-        evaluators = cls._evaluators_by_name(cfg, model, evaluators)
+        evaluators = evaluators_by_name(cfg.DATASETS.TEST, model, evaluators, partial(cls.build_evaluator, cfg))
         with prints_in_log(logging.getLogger("detectron2.evaluation")):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and results:
             path = write_results(results, cfg.OUTPUT_DIR)
             logger.info(f"Evaluation results, also in {path}:\n{format_results(results)}")
         return results
-
-    @classmethod
-    def _evaluators_by_name(
-        cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None
-    ) -> DatasetEvaluator | list[DatasetEvaluator] | None:
-        """Return evaluators that reorder classes where a dataset has another order than the model."""
-        names = class_names_of(model)
-        orders = [order_in_dataset(names, name) for name in cfg.DATASETS.TEST]
-        if not any(orders):
-            return evaluators
-        logger.info("The classes of the dataset are in another order than those of the model: matched by name.")
-        given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
-        given = given or [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
-        return [ByName(x, order) if order else x for x, order in zip(given, orders, strict=True)]

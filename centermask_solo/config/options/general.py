@@ -24,6 +24,12 @@ def add_options(cfg: CfgNode) -> None:
     cfg.TEST.EVAL_EPOCHS = 0  # epochs between two evaluations; 0: TEST.EVAL_PERIOD
     # also compute the losses of DATASETS.TEST in each evaluation in training: the metrics validation/total_loss, ...
     cfg.TEST.LOSS = False
+    # images of DATASETS.TEST that each evaluation in training draws for TensorBoard, with ground truth and detections
+    cfg.TEST.PICTURES = 0
+    # write report.html at the end of the training: curves, metrics, pictures, options and data
+    cfg.TEST.REPORT = False
+    # experiment trackers that follow the training, "wandb" and "mlflow"; their packages are extras
+    cfg.SOLVER.TRACKERS = []
     # end the training after this many evaluations that are not better in TEST.KEEP_BEST; 0: never
     cfg.TEST.PATIENCE = 0
 
