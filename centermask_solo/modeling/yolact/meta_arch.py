@@ -209,9 +209,7 @@ class YOLACT(InstanceSegmentor):
         With ``mask_coefficients`` (N, K, E) float32 and, with the mask IoU head, ``mask_scores`` (N, K) float32.
         """
         if self.test_nms.name != "FastNMS":
-            raise ConfigError(
-                f"{KEY}.NMS.NAME {self.test_nms.name} has no fixed shape in YOLACT: to export, choose FastNMS"
-            )
+            raise ConfigError(f"{KEY}.NMS.NAME {self.test_nms.name} has no fixed shape: to export, choose FastNMS")
         frames = frames_of(image_sizes)
         found = detect_slots(
             predictions,
