@@ -37,8 +37,10 @@ def add_parser(
         help="another dataset, such as the one for validation: find what both share",
     )
     add_config_arguments(parser)
-    parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="make these checks only, such as 'box-*'")
-    parser.add_argument("--skip", nargs="+", default=[], metavar="ID", help="leave these checks out")
+    parser.add_argument(
+        "--only", type=_split, default=[], metavar="IDS", help="make these checks only, such as 'box-*,no-mask'"
+    )
+    parser.add_argument("--skip", type=_split, default=[], metavar="IDS", help="leave these checks out")
     parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--list", action="store_true", help="print all checks and their severities, and exit")
@@ -87,6 +89,10 @@ def run(args: argparse.Namespace) -> None:
     print(json.dumps(report.to_json(), indent=2) if args.json else report)
     if not report.ok or (args.strict and report.warnings):
         raise SystemExit(1)
+
+
+def _split(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _pair(words: list[str] | None) -> tuple[str, str | None] | None:
