@@ -41,7 +41,6 @@ class System:
         score_threshold: Minimum score of detections that are worth drawing.
         input_size_key: Option with the side of the square that it resizes every image to; "" if it takes any size.
         suggest: Returns options that fit the objects of a dataset, from a config and the objects at its input.
-        count_levels: Returns the number of objects that each level learns, by its name, from the same.
     """
 
     name: str
@@ -57,7 +56,6 @@ class System:
     score_threshold: float = 0.3
     input_size_key: str = ""
     suggest: Callable[[CfgNode, InputObjects], list[Suggestion]] | None = None
-    count_levels: Callable[[CfgNode, InputObjects], list[tuple[str, int]]] | None = None
 
     def matches(self, values: Mapping[str, Any]) -> bool:
         """Return whether a state dict (names to values) has the parameters of :attr:`signature`."""
@@ -146,14 +144,9 @@ def _instead(node: str, nms: str, **more: str) -> dict[str, str]:
     return {name: f"MODEL.{node}.{own}" for name, own in names.items()}
 
 
-def _sizes(package: str, *more: str) -> dict[str, Any]:
-    """Return what a system knows of the sizes of objects; its module is imported when one is called."""
-
-    def call(name: str) -> Callable[[CfgNode, InputObjects], Any]:
-        module = f"{__package__}.{package}.suggestions"
-        return lambda cfg, objects: getattr(import_module(module), name)(cfg, objects, *more)
-
-    return {name: call(name) for name in ("suggest", "count_levels")}
+def _suggest(package: str, *more: str) -> Callable[[CfgNode, InputObjects], list[Suggestion]]:
+    """Return the function ``suggest`` of a system, which is imported when it is called."""
+    return lambda cfg, objects: import_module(f"{__package__}.{package}.suggestions").suggest(cfg, objects, *more)
 
 
 _SOLOV2_SIGNATURE = ("ins_head.cate_pred.weight", "mask_head.conv_pred.0.weight")
@@ -178,7 +171,7 @@ for _system in (
             "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH",
         ),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
-        **_sizes("solov2"),
+        suggest=_suggest("solov2"),
     ),
     System(
         name="SOLOv2",
@@ -190,7 +183,7 @@ for _system in (
         optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
-        **_sizes("solov2"),
+        suggest=_suggest("solov2"),
     ),
     System(
         name="SOLO",
@@ -202,7 +195,7 @@ for _system in (
         optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.SOLO", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLO", "NMS", **_TOPK),
-        **_sizes("solov2", "SOLO"),
+        suggest=_suggest("solov2", "SOLO"),
     ),
     System(
         name="YOLACT",
@@ -221,7 +214,7 @@ for _system in (
         ),
         instead=_instead("YOLACT", "NMS.IOU_THRESH", **_TOPK),
         input_size_key="MODEL.YOLACT.INPUT_SIZE",
-        **_sizes("yolact"),
+        suggest=_suggest("yolact"),
     ),
     System(
         name="PanopticFPN",
@@ -246,7 +239,7 @@ for _system in (
         reads=(),
         parts=_TWO_STAGES | _CENTERMASK_PARTS,
         instead=_CENTERMASK_INSTEAD,
-        **_sizes("fcos"),
+        suggest=_suggest("fcos"),
         score_threshold=0.5,  # its scores are square roots of probabilities, and so higher
     ),
     System(
@@ -259,7 +252,7 @@ for _system in (
         optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.FCOS",),
         instead=_FCOS_INSTEAD,
-        **_sizes("fcos"),
+        suggest=_suggest("fcos"),
         score_threshold=0.5,
     ),
     System(

@@ -45,7 +45,7 @@ class FirstIterations(HookBase):
     def _report(self) -> None:
         cfg, system = self.trainer.cfg, find_system(self.trainer.cfg.MODEL.META_ARCHITECTURE)
         counts = torch.tensor([len(boxes) for boxes, _ in self._inputs])
-        if system is None or system.suggest is None or system.count_levels is None or counts.sum() < MIN_OBJECTS:
+        if system is None or system.suggest is None or counts.sum() < MIN_OBJECTS:
             return
         sizes = torch.tensor([(width, height) for _, (height, width) in self._inputs]).double()
         objects = InputObjects(
@@ -53,9 +53,11 @@ class FirstIterations(HookBase):
             torch.arange(len(counts)).repeat_interleave(counts),
             sizes.repeat_interleave(counts, dim=0),
         )
-        levels = ", ".join(f"{name} {count}" for name, count in system.count_levels(cfg, objects))
-        logger.info(f"Objects of the first {self._done} iterations: {len(objects.boxes)}; by level: {levels}")
-        for suggestion in system.suggest(cfg, objects):
+        found = system.suggest(cfg, objects)
+        levels = next((x.levels for x in found if x.levels), ())
+        shares = f"; on each level: {', '.join(f'{x:.0%}' for x in levels)}" if levels else ""
+        logger.info(f"Objects of the first {self._done} iterations: {len(objects.boxes)}{shares}")
+        for suggestion in found:
             if suggestion.lost > TOLERATED:
                 logger.warning(f"first {self._done} iterations: {suggestion}")
 

@@ -167,7 +167,18 @@ def check_dataset(w: World, json_file: str = "", images: str = "", *flags: str) 
 
 def browse(w: World, json_file: str = "", images: str = "", out: str = "", config: str = "") -> None:
     where = ["--output", out or f"{w.out}/page.html", *(["--config-file", config] if config else [])]
-    main(["data", "browse", json_file or w.json, images or w.images, *where, "--options", "INPUT.MIN_SIZE_TRAIN", "40"])
+    main(
+        [
+            "data",
+            "browse",
+            json_file or w.json,
+            images or w.images,
+            *where,
+            "--options",
+            "INPUT.MIN_SIZE_TRAIN",
+            "(40,)",
+        ]
+    )
 
 
 def inspect(w: World, weights: str) -> None:

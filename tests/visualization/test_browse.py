@@ -45,7 +45,8 @@ def test_files_as_they_are(files, tmp_path, capsys):
     assert [x["data-name"] for x in found.of("figure")] == ["1.png", "2.png", "3.png", "4.png"]
     assert {x["width"] for x in found.of("img")} == {"96"}
     assert objects_of(page) == {("robin", "small"), ("wren", "small")}
-    assert [x for x in found.texts if x][-10:-5] == ["robin", "12", "0", "0", "12"]
+    cells = [x for x in found.texts if x]
+    assert cells[cells.index("all") + 1 :][:10] == [*("robin", "12", "0", "0", "12"), *("wren", "12", "0", "0", "12")]
 
 
 @pytest.mark.parametrize("config", ["SOLOv2/solov2_R_50_1x.yaml", "YOLACT/yolact_resnet50.yaml"])

@@ -84,9 +84,9 @@ def _suggest_input(cfg: CfgNode, objects: Objects) -> Suggestion:
         keys = [system.input_size_key]
     factor, now, then = first_enough(1.0, FACTORS, small, MAX_SMALL)
     current = [value_of(cfg, key) for key in keys]
-    values = [x[0] if len(x) == 1 else x for x in (current, [round(factor * x) for x in current])]
+    before, after = (x[0] if len(x) == 1 else x for x in (current, [round(factor * x) for x in current]))
     measure = f"of the objects are smaller than {SMALL} x {SMALL} pixels at the input"
-    return Suggestion(", ".join(keys), *values, "shrink", measure, now, then)
+    return Suggestion(", ".join(keys), before, after, "shrink", measure, now, then)
 
 
 def _report(found: list[Suggestion], objects: InputObjects, number: int, findings: Findings) -> None:

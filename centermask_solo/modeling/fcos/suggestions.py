@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from detectron2.config import CfgNode
-from torch import Tensor
 
 from ..suggestions import InputObjects, Suggestion, best_option, quantiles, strides_of
 from .targets import match_locations, regression_ranges
@@ -33,43 +32,34 @@ def suggest(cfg: CfgNode, objects: InputObjects) -> list[Suggestion]:
     candidates = [[x * f for x in bounds] for f in FACTORS]
     if len(ladder) == len(bounds) and ladder[0] > 0:
         candidates.append(ladder)
-    better, now, then = best_option(bounds, candidates, lambda x: unassigned(objects, strides, x, radius))
+    better, now, then = best_option(bounds, candidates, lambda x: share_of_levels(objects, strides, x, radius)[0])
     key, measure = "MODEL.FCOS.SIZES_OF_INTEREST", "of the objects are learned by no location"
-    return [Suggestion(key, bounds, better, "uncovered", measure, now, then)]
+    levels = tuple(share_of_levels(objects, strides, bounds, radius)[1:])
+    return [Suggestion(key, bounds, better, "uncovered", measure, now, then, levels)]
 
 
-def count_levels(cfg: CfgNode, objects: InputObjects) -> list[tuple[str, int]]:
-    """Return the number of objects that locations of each level learn, of the images that are looked at."""
-    options = cfg.MODEL.FCOS
-    strides = strides_of(options.IN_FEATURES)
-    if strides is None:
-        return []
-    radius = options.POS_RADIUS if options.CENTER_SAMPLE else None
-    counts = [0] * len(strides)
-    for boxes, sizes in _images(objects, strides):
-        index = match_locations(boxes, sizes, strides, regression_ranges(options.SIZES_OF_INTEREST), radius)
-        for i, of_level in enumerate(index.split([h * w for h, w in sizes])):
-            counts[i] += int((of_level.unique() < len(boxes)).sum())
-    return list(zip(options.IN_FEATURES, counts, strict=True))
-
-
-def unassigned(
+def share_of_levels(
     objects: InputObjects, strides: Sequence[int], sizes_of_interest: Sequence[float], radius: float | None
-) -> float:
-    """Return the share of objects that no location is assigned to."""
-    lost = total = 0
-    for boxes, sizes in _images(objects, strides):
-        found = match_locations(boxes, sizes, strides, regression_ranges(sizes_of_interest), radius).unique()
-        lost += len(boxes) - int((found < len(boxes)).sum())
-        total += len(boxes)
-    return lost / total
+) -> list[float]:
+    """Return the share of objects that no location is assigned to, then the share on each level.
 
-
-def _images(objects: InputObjects, strides: Sequence[int]) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
-    """Yield the boxes of evenly spaced images, and the sizes of their levels."""
+    Args:
+        objects: At least one.
+        strides: Stride of each level in input pixels.
+        sizes_of_interest: Bounds between the levels.
+        radius: Radius of center sampling in strides; None for the whole box.
+    """
     numbers, counts = objects.images.unique_consecutive(return_counts=True)
-    ends = counts.cumsum(0).tolist()
+    ends, ranges = counts.cumsum(0).tolist(), regression_ranges(sizes_of_interest)
+    found, total = [0] * (1 + len(strides)), 0
     for i in range(0, len(numbers), max(1, len(numbers) // MAX_IMAGES)):
-        boxes = objects.boxes[ends[i] - int(counts[i]) : ends[i]].float()
-        width, height = objects.input_sizes[ends[i] - 1].tolist()
-        yield boxes, [(math.ceil(height / s), math.ceil(width / s)) for s in strides]
+        end = ends[i]
+        boxes = objects.boxes[end - int(counts[i]) : end].float()
+        width, height = objects.input_sizes[end - 1].tolist()
+        sizes = [(math.ceil(height / s), math.ceil(width / s)) for s in strides]
+        matched = match_locations(boxes, sizes, strides, ranges, radius)
+        levels = [{*x.unique().tolist()} - {len(boxes)} for x in matched.split([h * w for h, w in sizes])]
+        missing = len(boxes) - len(set().union(*levels))
+        found = [x + y for x, y in zip(found, [missing, *map(len, levels)], strict=True)]
+        total += len(boxes)
+    return [x / total for x in found]

@@ -34,17 +34,9 @@ def suggest(cfg: CfgNode, objects: InputObjects, node: str = "SOLOV2") -> list[S
     grids, sigma = [int(x) for x in options.NUM_GRIDS], options.SIGMA
     ladder = quantile_ranges(objects, len(ranges), ranges[-1][1])
     better, now, then = best_option(ranges, [ladder], lambda x: uncovered(objects, x))
-    found = [
-        Suggestion(
-            f"MODEL.{node}.SCALE_RANGES",
-            ranges,
-            better,
-            "uncovered",
-            "of the objects are outside of all ranges",
-            now,
-            then,
-        )
-    ]
+    levels = tuple(levels_of_boxes(objects.boxes, ranges).double().mean(0).tolist())
+    measure = "of the objects are outside of all ranges"
+    found = [Suggestion(f"MODEL.{node}.SCALE_RANGES", ranges, better, "uncovered", measure, now, then, levels)]
 
     def lost(x: Sequence[int]) -> float:
         return collided(objects, x, better, sigma)
@@ -53,16 +45,6 @@ def suggest(cfg: CfgNode, objects: InputObjects, node: str = "SOLOV2") -> list[S
     chosen, now, then = first_enough(grids, finer, lost, ENOUGH)
     measure = "of the objects have no cell of their own"
     return [*found, Suggestion(f"MODEL.{node}.NUM_GRIDS", grids, chosen, "collide", measure, now, then)]
-
-
-def count_levels(cfg: CfgNode, objects: InputObjects, node: str = "SOLOV2") -> list[tuple[str, int]]:
-    """Return the number of objects of each level, with its range of sizes; arguments as in :func:`suggest`."""
-    options = cfg.MODEL[node]
-    counts = levels_of_boxes(objects.boxes, options.SCALE_RANGES).sum(0).tolist()
-    names = [
-        f"{name} ({low}-{high})" for name, (low, high) in zip(options.IN_FEATURES, options.SCALE_RANGES, strict=True)
-    ]
-    return list(zip(names, counts, strict=True))
 
 
 def quantile_ranges(objects: InputObjects, levels: int, highest: int) -> Ranges:

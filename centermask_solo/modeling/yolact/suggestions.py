@@ -42,19 +42,13 @@ def suggest(cfg: CfgNode, objects: InputObjects) -> list[Suggestion]:
     best, before, after = best_option(now, [improve(now, lost)], lost)
     pairs = (("SIZES", now.sizes, best.sizes), ("ASPECT_RATIOS", now.ratios, best.ratios))
     changed = [x for x in pairs if x[1] != x[2]] or [pairs[0]]
+    shapes = level_shapes(now.sizes, now.ratios, levels, square=options.SQUARE_ANCHORS)
+    best_level = shape_ious(objects, shapes.view(-1, 2)).argmax(1) // shapes.shape[1]
+    shares = tuple((best_level.bincount(minlength=levels) / len(best_level)).tolist())
     return [
-        Suggestion(f"MODEL.ANCHOR_GENERATOR.{key}", a, b, "uncovered", measure, before, after) for key, a, b in changed
+        Suggestion(f"MODEL.ANCHOR_GENERATOR.{key}", a, b, "uncovered", measure, before, after, shares)
+        for key, a, b in changed
     ]
-
-
-def count_levels(cfg: CfgNode, objects: InputObjects) -> list[tuple[str, int]]:
-    """Return the number of objects whose best anchor is on each level, if its IoU is enough for a positive."""
-    options, node = cfg.MODEL.YOLACT, cfg.MODEL.ANCHOR_GENERATOR
-    levels = len(options.IN_FEATURES)
-    shapes = level_shapes(node.SIZES, node.ASPECT_RATIOS, levels, square=options.SQUARE_ANCHORS)
-    best, index = ious_of(objects, shapes.view(-1, 2)).max(1)
-    of_level = index.div(shapes.shape[1], rounding_mode="floor")[best >= options.POSITIVE_IOU]
-    return list(zip(options.IN_FEATURES, of_level.bincount(minlength=levels).tolist(), strict=True))
 
 
 def improve(anchors: Anchors, lost: Callable[[Anchors], float]) -> Anchors:
@@ -94,11 +88,11 @@ def without_anchor(objects: InputObjects, shapes: torch.Tensor, min_iou: float) 
         shapes: (A, 2) widths and heights in input pixels.
         min_iou: Smallest overlap that is enough.
     """
-    return (ious_of(objects, shapes).amax(1) < min_iou).double().mean().item()
+    return (shape_ious(objects, shapes).amax(1) < min_iou).double().mean().item()
 
 
-def ious_of(objects: InputObjects, shapes: torch.Tensor) -> torch.Tensor:
-    """Return the overlap of each object and each anchor of ``shapes`` (A, 2) with the same center, (M, A)."""
+def shape_ious(objects: InputObjects, shapes: torch.Tensor) -> torch.Tensor:
+    """Return the IoU of each object with anchors of each shape at its center, (M, A)."""
     sides = objects.boxes[:, None, 2:] - objects.boxes[:, None, :2]
     shared = torch.minimum(sides, shapes).prod(2)
     return shared / (sides.prod(2) + shapes.prod(1) - shared)
