@@ -27,6 +27,7 @@ from ..structures.mask_formats import MASK_FORMAT
 from ..utils.errors import ConfigError, DataError
 from .coco_samples import CocoSamples, JoinedSamples, Sample, outlines
 from .datasets import check_registered, is_read_here, load_dataset, load_test_images, load_through_gate
+from .mixing import MixingMapper, with_mixing
 
 Mapper = Callable[[Sample], Sample]
 _Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
@@ -114,6 +115,8 @@ class _SeededSamples(Dataset):
 
     def __getitem__(self, key: _Key) -> Sample:
         index, seed, position = key
+        if isinstance(self._mapper, MixingMapper):
+            self._mapper.position = position
         with seeded(mix_seeds(seed, position)):
             return self._mapper(self.dataset[index])
 
@@ -160,7 +163,7 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
         )
     return TrainLoader(
         dataset,
-        mapper,
+        with_mixing(cfg, mapper, dataset),
         build_sampler=_sampler_builder(cfg, dataset),
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         batch_size=cfg.SOLVER.IMS_PER_BATCH // world_size,

@@ -53,9 +53,13 @@ class FirstIterations(HookBase):
             torch.arange(len(counts)).repeat_interleave(counts),
             sizes.repeat_interleave(counts, dim=0),
         )
-        for suggestion in system.suggest(cfg, objects):
-            level = logging.WARNING if suggestion.lost > TOLERATED else logging.INFO
-            logger.log(level, f"{len(objects.boxes)} objects of the first {self._done} iterations: {suggestion}")
+        found = system.suggest(cfg, objects)
+        levels = next((x.levels for x in found if x.levels), ())
+        shares = f"; on each level: {', '.join(f'{x:.0%}' for x in levels)}" if levels else ""
+        logger.info(f"Objects of the first {self._done} iterations: {len(objects.boxes)}{shares}")
+        for suggestion in found:
+            if suggestion.lost > TOLERATED:
+                logger.warning(f"first {self._done} iterations: {suggestion}")
 
 
 def _boxes_at_input(x: dict[str, Any], model: nn.Module) -> tuple[Tensor, tuple[int, int]]:

@@ -23,6 +23,7 @@ from ..modeling.layers import DropBlock
 
 SEED = 0  # of what a model draws at random for its losses
 PLAIN = (  # options that change images
+    *("INPUT.LSJ.ENABLED", False, "INPUT.COLOR", "none", "INPUT.ERASE.PROB", 0.0),
     *("INPUT.RANDOM_FLIP", "none", "INPUT.CROP.ENABLED", False, "INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"),
     *("INPUT.SSD.PHOTOMETRIC", False, "INPUT.SSD.MAX_EXPAND", 1.0, "INPUT.SSD.MIN_CROP", 1.0),
 )

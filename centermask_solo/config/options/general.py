@@ -97,3 +97,19 @@ def add_options(cfg: CfgNode) -> None:
     node.PHOTOMETRIC = True  # randomly change brightness, contrast, saturation and hue
     node.MAX_EXPAND = 4.0  # every second image is placed on a canvas of up to this many times its side; 1 disables it
     node.MIN_CROP = 0.3  # shortest side of a random crop relative to the canvas; 1 disables cropping
+
+    node = cfg.INPUT.LSJ = CfgNode()
+    # large-scale jitter in place of MIN_SIZE_TRAIN: resize to a random scale of a square, then crop or pad to it
+    node.ENABLED = False
+    node.SCALES = (0.1, 2.0)  # smallest and largest scale, relative to SIZE
+    node.SIZE = 1024  # pixels; side of the square
+    cfg.INPUT.COLOR = "none"  # random changes of brightness, contrast, saturation, hue: "weak", "medium" or "strong"
+    node = cfg.INPUT.ERASE = CfgNode()
+    node.PROB = 0.0  # share of the images in which a rectangle is filled with noise; masks lose what is below
+    node.AREA = (0.02, 0.2)  # smallest and largest area of the rectangle relative to the image's
+    node = cfg.INPUT.COPY_PASTE = CfgNode()
+    node.PROB = 0.0  # share of the images that get objects of another image
+    node.MAX_OBJECTS = 10  # most objects that are pasted into an image
+    node = cfg.INPUT.MOSAIC = CfgNode()
+    node.PROB = 0.0  # share of the images that become windows of four images
+    node.OFF = 0.1  # share of the training, at its end, without mosaics
