@@ -76,6 +76,8 @@ setup(
         "tiff": TIFF_REQUIREMENTS,
         "timm": TIMM_REQUIREMENTS,
         "video": VIDEO_REQUIREMENTS,
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow"],
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS],
     },

@@ -48,6 +48,7 @@ def written(text: str) -> list[str]:
     for call in (node for node in nodes if isinstance(node, ast.Call)):
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
         saves = name in ("save", "dump") and isinstance(call.func, ast.Attribute)
+        saves = saves and not ast.unparse(call.func).endswith("checkpointer.save")  # whose files are atomic
         if name in WRITERS or (name == "open" and opens_to_write(call)) or (saves and saves_to(call) not in atomic):
             found.append(ast.unparse(call))
     return found

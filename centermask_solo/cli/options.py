@@ -49,6 +49,14 @@ def add_color_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup
     )
 
 
+def add_ground_truth_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dataset``, or ``--ground-truth`` and ``--images``."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--dataset", default="", metavar="NAME", help="a registered dataset, such as coco_2017_val")
+    which.add_argument("--ground-truth", default="", metavar="FILE", help="annotations of your own, in COCO's format")
+    parser.add_argument("--images", default="", metavar="FOLDER", help="the images of --ground-truth")
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the KEY VALUE pairs at the end of the command line."""
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")

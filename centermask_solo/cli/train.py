@@ -6,7 +6,7 @@ import argparse
 import os
 
 from ..utils.quiet import hide_foreign_warnings
-from ..utils.rules import COUNT, argument, integer
+from ..utils.rules import COUNT, argument, integer, unless
 
 FIRST_PORT = 49152  # of the range that is free for private use
 
@@ -35,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=argument(integer(0)),
         default=1,
         help="GPUs per machine; without a GPU: processes (default: 1)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=argument(unless("auto", COUNT)),
+        metavar="N",
+        help='images per iteration, or "auto" for as many as fit in memory; learning rate and schedule follow '
+        "(default: SOLVER.IMS_PER_BATCH)",
     )
     parser.add_argument("--num-machines", type=argument(COUNT), default=1, help="number of machines (default: 1)")
     parser.add_argument(
@@ -99,5 +106,6 @@ def main(args: argparse.Namespace) -> None:
             resume=args.resume,
             eval_only=args.eval_only,
             overwrite=getattr(args, "overwrite", False),
+            batch_size=str(getattr(args, "batch_size", None) or ""),
             hooks=[] if verbose else [ProgressPrinter()],
         )

@@ -181,7 +181,9 @@ class _JSONLoader(NamedTuple):
         prepare_dataset(self.name)
         with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=self.lvis) as path:
             if self.lvis:
-                samples = load_lvis_json(path, os.path.join(self.image_root, ""), self.name)  # which adds no slash
+                # It sets the classes of LVIS's own datasets, and adds no slash
+                name = None if MetadataCatalog.get(self.name).get("thing_classes") else self.name
+                samples = load_lvis_json(path, os.path.join(self.image_root, ""), name)
             else:
                 samples = load_coco_json(path, self.image_root, self.name)
         self._refuse_outside(samples)

@@ -20,6 +20,8 @@ from torch import Tensor
 from ..ops.masks import reduce_masks
 from ..utils.errors import ConfigError, DataError
 from .images import MAX_PIXELS, read_image, read_labels, wrong_size
+from .transforms.erase import Erase
+from .transforms.options import cuts_objects, with_options
 from .transforms.resize import keep_a_pixel
 from .transforms.ssd import build_ssd_augmentations
 from .transforms.view import View
@@ -109,10 +111,26 @@ class InstanceMapper(DatasetMapper):
                 )
             options["augmentations"] = build_ssd_augmentations(cfg, input_size)
             options["mask_sizes"] = mask_sizes if cfg.MODEL.MASK_ON else None
+        if is_train:
+            options["augmentations"] = with_options(cfg, options["augmentations"])
+            options["recompute_boxes"] = options["recompute_boxes"] or (cfg.MODEL.MASK_ON and cuts_objects(cfg))
         return options
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the sample in the model's input format.
+        """Return the sample in the model's input format; raises as :meth:`map`."""
+        return self.finish(self.map(dataset_dict))
+
+    def finish(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Return a mapped sample with the reduced masks that the model trains with, if it has any."""
+        if self.mask_sizes and "instances" in sample:
+            instances = sample["instances"]
+            for name, size in self.mask_sizes.items():
+                instances.set(name, reduce_masks(instances.gt_masks.tensor, size))
+            instances.remove("gt_masks")
+        return sample
+
+    def map(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Return the augmented sample, with masks as large as the image.
 
         Raises:
             DataError: The image or an annotation cannot be used.
@@ -162,23 +180,20 @@ class InstanceMapper(DatasetMapper):
             instances.gt_masks = self._transform_masks(masks, transforms, image_shape)
             if self.recompute_boxes:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        # Drop what is no longer visible, then reduce the masks
-        instances = _drop_vanished(instances, self.min_box_size)
-        for name, size in self.mask_sizes.items():
-            instances.set(name, reduce_masks(instances.gt_masks.tensor, size))
-        if self.mask_sizes:
-            instances.remove("gt_masks")
-        dataset_dict["instances"] = instances
+        dataset_dict["instances"] = _drop_vanished(instances, self.min_box_size)
 
     def _transform_masks(
         self, masks: list[Any], transforms: T.TransformList, image_shape: tuple[int, int]
     ) -> BitMasks | PolygonMasks:
-        cropped = any(isinstance(t, (T.CropTransform, View)) for t in transforms.transforms)
+        cropped = any(isinstance(t, (T.CropTransform, T.PadTransform, View, Erase)) for t in transforms.transforms)
         if self.instance_mask_format == "polygon" and not cropped and all(isinstance(x, list) for x in masks):
             return PolygonMasks([_transform_polygons(x, transforms) for x in masks])
         bitmasks = torch.zeros((len(masks), *image_shape), dtype=torch.bool)
         for bitmask, mask in zip(bitmasks, masks, strict=True):
             bitmask.copy_(_transform_to_bitmask(mask, transforms, image_shape))
+        for transform in transforms.transforms:
+            if isinstance(transform, Erase):  # always after what moves pixels
+                transform.erase(bitmasks)
         return BitMasks(bitmasks)
 
 
@@ -237,7 +252,7 @@ def _transform_polygons(polygons: list[Any], transforms: T.TransformList) -> lis
 def _transform_to_bitmask(mask: Any, transforms: T.TransformList, image_shape: tuple[int, int]) -> Tensor:
     if isinstance(mask, list):
         return torch.from_numpy(polygons_to_bitmask(_transform_polygons(mask, transforms), *image_shape))
-    return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))))
+    return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))) == 1)  # padding has another label
 
 
 def _drop_vanished(instances: Instances, min_box_size: float) -> Instances:

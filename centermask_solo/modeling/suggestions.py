@@ -46,6 +46,8 @@ class Suggestion:
         measure: Which objects are counted, such as "of the objects have no cell of their own".
         lost: Their share now, 0 to 1.
         lost_then: Their share with the proposed value.
+        levels: Share of the objects on each level of the model now, if the option is about levels; an object may be on
+            several.
     """
 
     key: str
@@ -55,12 +57,14 @@ class Suggestion:
     measure: str
     lost: float
     lost_then: float
+    levels: tuple[float, ...] = ()
 
     def __str__(self) -> str:
+        levels = f" (on its levels now: {', '.join(f'{x:.0%}' for x in self.levels)})" if self.levels else ""
         if self.proposed == self.current:
-            return f"{self.key} {shown(self.current)} fits: {self.lost:.1%} {self.measure}"
+            return f"{self.key} {shown(self.current)} fits: {self.lost:.1%} {self.measure}{levels}"
         change = f"{self.lost_then:.1%} {self.measure}; {self.lost:.1%} with {shown(self.current)}"
-        return f"{self.key} {shown(self.proposed)}: {change}"
+        return f"{self.key} {shown(self.proposed)}: {change}{levels}"
 
 
 def shown(value: Any) -> str:

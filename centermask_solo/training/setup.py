@@ -41,7 +41,7 @@ from .own_data import use_own_data
 logger = logging.getLogger(__name__)
 
 
-def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
+def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary", config: CfgNode | None = None) -> CfgNode:
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 
     Args:
@@ -49,6 +49,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
             may have ``overwrite``, which replaces the training in ``OUTPUT_DIR``, and the flags of
             :func:`~centermask_solo.training.own_data.use_own_data`.
         screen: What of the log is also printed, not only written to ``OUTPUT_DIR``.
+        config: Options instead of those of a config file, which ``args`` then lacks.
 
     Raises:
         UserError: Something in it is wrong.
@@ -56,7 +57,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     memory = start_log(screen)  # first, because what follows may warn
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    merge_config(cfg, args.config_file or _exported_config(args), args.opts)
+    merge_config(cfg, args.config_file or config or _exported_config(args), args.opts)
     use_own_data(cfg, args)
     register_datasets(cfg)
     note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))

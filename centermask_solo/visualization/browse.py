@@ -20,6 +20,7 @@ from ..data.coco_samples import Sample
 from ..data.images import read_image
 from ..data.loader import mix_seeds, seeded
 from ..data.mapper import InstanceMapper
+from ..data.mixing import with_mixing
 from ..data.object_sizes import SIZES, size_name
 from ..modeling.systems import find_system
 from ..modeling.training_picture import rgb_picture
@@ -76,7 +77,7 @@ def browse_dataset(
         raise ConfigError(f"the dataset '{name}' has no images to draw")
     claim_file(path, (x["file_name"] for x in samples), overwrite=overwrite)
     chosen = samples[:: max(1, len(samples) // view.max_images)][: view.max_images]
-    mapper = _training_mapper(cfg) if view.augment else None
+    mapper = with_mixing(cfg, _training_mapper(cfg), samples) if view.augment else None
     figures = _draw(cfg, mapper, MetadataCatalog.get(name), chosen, view, PAGE_SIDE if is_page else MAX_PANEL)
     figures = tqdm(figures, "images", total=len(chosen), mininterval=1.0, leave=False)
     if is_page:

@@ -36,8 +36,10 @@ th, td {{ border-bottom: 1px solid #8886; padding: 0.2rem 0.7rem; text-align: le
 td.number {{ font-variant-numeric: tabular-nums; text-align: right; }}
 .filters {{ background: Canvas; display: flex; flex-wrap: wrap; gap: 1rem; padding: 0.5rem 0; }}
 .filters {{ position: sticky; top: 0; }}
-.figures {{ display: grid; gap: 0.8rem; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); }}
+.figures {{ display: grid; gap: 0.8rem; }}
+.figures {{ grid-template-columns: repeat(auto-fill, minmax(min(var(--width), 100%), 1fr)); }}
 figure {{ margin: 0; }}
+.charts {{ align-items: end; display: flex; flex-wrap: wrap; gap: 0.8rem; }}
 figure[hidden] {{ display: none; }}
 h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
 img {{ height: auto; max-height: 24rem; max-width: 100%; width: auto; }}
@@ -114,12 +116,13 @@ class HTMLPage:
         body = "\n".join(f"<tr>{line}</tr>" for line in lines)
         self._parts.append(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n")
 
-    def figures(self, figures: Iterable[Figure], *, filters: bool = False) -> None:
+    def figures(self, figures: Iterable[Figure], *, filters: bool = False, width: int = 20) -> None:
         """Add pictures side by side.
 
         Args:
             figures: They are encoded one by one, so that a generator needs the memory of one picture.
             filters: Whether to put a search for names and a menu for each property of the objects above them.
+            width: The least width of a picture, in the size of letters, if the window has it.
         """
         shown: list[str] = []
         values: dict[str, set[str]] = {}
@@ -132,7 +135,11 @@ class HTMLPage:
         if filters:
             self._has_filters = True
             self._parts.append(_filters(values))
-        self._parts += ['<div class="figures">\n', *shown, "</div>\n</section>\n"]
+        self._parts += [f'<div class="figures" style="--width: {width}rem">\n', *shown, "</div>\n</section>\n"]
+
+    def charts(self, figures: Iterable[Figure]) -> None:
+        """Add charts in their own size, side by side where there is room."""
+        self._parts += ['<div class="charts">\n', *map(_figure, figures), "</div>\n"]
 
     def write(self, path: str) -> None:
         """Write the page.

@@ -30,7 +30,7 @@ def test_exit_codes(files, capsys):
     assert "WARNING: 1 x missing or negative area" in capsys.readouterr().out
     code, text = fails(capsys, "data", "check", *files, "--strict")
     assert code == 1 and "[no-area]\nno faults found\n" in text
-    main(["data", "check", *files, "--strict", "--skip", "no-*"])
+    main(["data", "check", "--strict", "--skip", "box-*,no-*", *files])
     spoil(files, bbox=[0, 0, 0, 0])
     code, text = fails(capsys, "data", "check", *files, "--only", "box-*")
     assert code == 1 and "FAULT, 1 x box without area: annotation 1 (1.png)" in text
@@ -40,7 +40,7 @@ def test_exit_codes(files, capsys):
         "error: there is no check 'box-noarea'; the nearest one is box-no-area; --list prints all\n",
     )
     code, text = fails(capsys, "data", "check")
-    assert code == 2 and text.startswith("error: give an annotation file")
+    assert (code, text) == (2, "error: give a dataset, or a --config-file whose DATASETS.TRAIN names one\n")
 
 
 def test_json(files, capsys):
@@ -68,6 +68,14 @@ def test_against(files, tmp_path, capsys):
     assert code == 2 and "not 3 words" in text
     code, text = fails(capsys, "data", "check", *files, "--against", files[0])
     assert (code, text) == (2, f"error: give the folder of the images after {files[0]}\n")
+
+
+def test_dataset_of_a_config(files, tmp_path, capsys):
+    data = {"COCO_JSON": [[tmp_path.name, *files]], "TRAIN": [tmp_path.name]}
+    (tmp_path / "c.yaml").write_text(json.dumps({"VERSION": 2, "DATASETS": data}))
+    main(["data", "check", "--config-file", str(tmp_path / "c.yaml"), "--options", "INPUT.MIN_SIZE_TEST", "300"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"{tmp_path.name}: 4 images") and "INPUT.MAX_SIZE_TEST [300, 1333] fits" in text
 
 
 def test_list(capsys):

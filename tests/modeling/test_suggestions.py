@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from centermask_solo.modeling.fcos.suggestions import unassigned
+from centermask_solo.modeling.fcos.suggestions import share_of_levels
 from centermask_solo.modeling.solov2.suggestions import collided, quantile_ranges, uncovered
 from centermask_solo.modeling.suggestions import InputObjects, best_option, first_enough, quantiles, strides_of
 from centermask_solo.modeling.yolact.suggestions import Anchors, improve, without_anchor
@@ -41,10 +41,10 @@ def test_ranges_from_the_objects_cover_them_all():
 
 def test_objects_without_locations():
     found = objects([0, 0, 64, 64], [9, 9, 12, 12])  # locations of stride 8 are at 4, 12, ...
-    assert unassigned(found, [8], [], None) == 0.5
-    assert unassigned(found, [2], [], None) == 0
-    assert unassigned(found, [8, 16], [16], 1.5) == 0.5
-    assert unassigned(found, [8, 16], [500], 1.5) == 0.5
+    assert share_of_levels(found, [8], [], None) == [0.5, 0.5]
+    assert share_of_levels(found, [2], [], None) == [0, 1]
+    assert share_of_levels(found, [8, 16], [16], 1.5) == [0.5, 0, 0.5]
+    assert share_of_levels(found, [8, 16], [500], 1.5) == [0.5, 0.5, 0]
 
 
 def test_objects_without_anchors():

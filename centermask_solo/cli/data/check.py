@@ -24,7 +24,10 @@ def add_parser(
         name, help=summary, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "dataset", nargs="?", help="an annotation file in COCO format, or the name of a registered dataset"
+        "dataset",
+        nargs="?",
+        help="an annotation file in COCO format, or the name of a registered dataset (default: the first of "
+        "DATASETS.TRAIN)",
     )
     parser.add_argument("images", nargs="?", help="the image folder of an annotation file")
     parser.add_argument(
@@ -34,8 +37,10 @@ def add_parser(
         help="another dataset, such as the one for validation: find what both share",
     )
     add_config_arguments(parser)
-    parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="make these checks only, such as 'box-*'")
-    parser.add_argument("--skip", nargs="+", default=[], metavar="ID", help="leave these checks out")
+    parser.add_argument(
+        "--only", type=_split, default=[], metavar="IDS", help="make these checks only, such as 'box-*,no-mask'"
+    )
+    parser.add_argument("--skip", type=_split, default=[], metavar="IDS", help="leave these checks out")
     parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings, too")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--list", action="store_true", help="print all checks and their severities, and exit")
@@ -61,8 +66,8 @@ def run(args: argparse.Namespace) -> None:
     if args.list:
         _print_checks(args)
         return
-    if args.dataset is None:
-        raise ConfigError("give an annotation file and the folder of its images, or the name of a dataset")
+    from ... import registration  # noqa: F401  (registers the datasets)
+    from ...data.datasets import register_datasets
     from ...data.images import MAX_PIXELS
     from ...data.validation.catalog import select
     from ...data.validation.report import Scope, check_dataset
@@ -74,11 +79,20 @@ def run(args: argparse.Namespace) -> None:
         allow_outside=args.allow_outside_paths,
         checks=select(args.only, args.skip),
     )
-    cfg = load_data_cfg(args) if args.config_file else None
-    report = check_dataset(args.dataset, args.images, scope, _pair(args.against), cfg)
+    cfg = load_data_cfg(args)
+    if not cfg.DATASETS.TRAIN:
+        raise ConfigError("give a dataset, or a --config-file whose DATASETS.TRAIN names one")
+    if args.images is None:
+        register_datasets(cfg)
+    model = cfg if args.config_file else None
+    report = check_dataset(cfg.DATASETS.TRAIN[0], args.images, scope, _pair(args.against), model)
     print(json.dumps(report.to_json(), indent=2) if args.json else report)
     if not report.ok or (args.strict and report.warnings):
         raise SystemExit(1)
+
+
+def _split(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _pair(words: list[str] | None) -> tuple[str, str | None] | None:

@@ -48,7 +48,7 @@ def read_coco_json(path: str) -> CocoData:
         DataError: The file is missing, is not JSON in UTF-8, or is not in this format.
     """
     if not PathManager.isfile(path):
-        raise DataError(f"the annotation file {path} is missing: correct the path")
+        raise missing(path)
     content = _read_in_pieces(path) or _read_at_once(path)  # the latter finds out what is wrong
     images, categories, annotations = (_list(path, content, x) for x in ("images", "categories", "annotations"))
     categories = sorted(categories, key=lambda x: (0, x["id"]) if isinstance(x.get("id"), int) else (1, 0))
@@ -57,6 +57,11 @@ def read_coco_json(path: str) -> CocoData:
         x["file_name"] = url_file_name(x)
     others = {key: x for key, x in content.items() if key not in ("images", "annotations", "categories")}
     return CocoData(images, annotations, categories, _has_byte_order_mark(path), len(unnamed), others)
+
+
+def missing(path: str) -> DataError:
+    """Return the error for an annotation file that is missing."""
+    return DataError(f"the annotation file {path} is missing: correct the path")
 
 
 def _has_byte_order_mark(path: str) -> bool:

@@ -20,6 +20,7 @@ TINY = 2  # pixels; a box with a shorter side is tiny
 MANY = 100  # objects of an image: COCO's metrics, and most models, stop there
 MIN_AREA = 64  # pixels of a mask whose area is compared
 GRID = 256  # pixels of the raster in which crossing polygons are filled
+MAX_PAIRS = 1 << 20  # of edges that are looked at together
 MIN_SAME = 0.9  # area of a polygon by its formula over its filled area; a bow tie has 0
 
 Report = Callable[..., None]  # of a rule, the row of an annotation that breaks it, and how
@@ -145,24 +146,37 @@ def crosses_itself(points: Floats) -> bool:
     Polygons drawn by hand cross themselves by hair's breadths everywhere; those whose filled area hardly depends on
     the rule do not count.
     """
-    if len(points) < 4:
-        return False
-    a, b = points, np.roll(points, -1, axis=0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        # On which side of the line of each edge, (P, P), the ends of all edges are
-        dx, dy = (b - a)[:, :1], (b - a)[:, 1:]
-        side = dx * (a[None, :, 1] - a[:, 1:]) - dy * (a[None, :, 0] - a[:, :1])
-        after = np.roll(side, -1, axis=1)
-    apart = side * after < 0
-    if not (apart & apart.T).any():
-        return False
+    return len(points) > 3 and _area_depends_on_rule(points) and _edges_cross(points)
+
+
+def _area_depends_on_rule(points: Floats) -> bool:
+    """Return whether the area by the formula is less than the area that is filled, as far as a raster shows."""
     low = points.min(axis=0)
     scale = (GRID - 1) / max(float((points - low).max()), 1e-9)
     corners = np.rint((points - low) * scale).astype(np.int32)
-    area = abs(float(np.sum(corners[:, 0] * np.roll(corners[:, 1], -1) - np.roll(corners[:, 0], -1) * corners[:, 1])))
     raster = np.zeros((GRID, GRID), np.uint8)
     cv2.fillPoly(raster, [corners], 1)
+    filled = cv2.countNonZero(raster)
+    if cv2.contourArea(corners) >= MIN_SAME * filled:  # of most polygons, without a look at the outline
+        return False
     outline = np.zeros_like(raster)
     cv2.polylines(outline, [corners], True, 1)
-    filled = int(raster.sum()) - int(outline.sum()) / 2  # the pixels of the outline are half inside
-    return area / 2 < MIN_SAME * filled
+    return cv2.contourArea(corners) < MIN_SAME * (filled - cv2.countNonZero(outline) / 2)  # half of which is inside
+
+
+def _edges_cross(points: Floats) -> bool:
+    """Return whether any two edges of a polygon cross, some edges at a time."""
+    starts, ends = points, np.roll(points, -1, axis=0)
+    step = max(1, MAX_PAIRS // len(points))
+    for i in range(0, len(points), step):
+        a, b = starts[i : i + step, None], ends[i : i + step, None]
+        c, d = starts[None], ends[None]
+        if ((_side(a, b, c) * _side(a, b, d) < 0) & (_side(c, d, a) * _side(c, d, b) < 0)).any():
+            return True
+    return False
+
+
+def _side(a: Floats, b: Floats, point: Floats) -> Floats:
+    """Return on which side of the line from a to b a point is, by the sign."""
+    along, beside = b - a, point - a
+    return np.asarray(along[..., 0] * beside[..., 1] - along[..., 1] * beside[..., 0])

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import DataError
-from ..formats.coco import CocoData, NotAnnotatedError, read_coco_json, write_coco_json
+from ..formats.coco import CocoData, NotAnnotatedError, missing, read_coco_json, write_coco_json
 from .catalog import RULES
 from .closer import CloserLook
 from .fields import check_lvis_fields
@@ -180,7 +180,14 @@ def mark_clean(key: FileKey) -> None:
 
 
 def file_key(json_file: str, lvis: bool = False) -> FileKey:
-    """Return what identifies the present content of an annotation file and how it is read."""
+    """Return what identifies the present content of an annotation file and how it is read.
+
+    Raises:
+        DataError: It is missing.
+    """
     path = os.path.abspath(PathManager.get_local_path(json_file))
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise missing(json_file) from None
     return path, status.st_mtime_ns, status.st_size, lvis

@@ -53,6 +53,9 @@ UNLISTED_IMAGE = Rule(
 CLASSES_DIFFER = Rule(
     "classes-differ", _E, "class that only one of the two sets has", "give both sets the same categories"
 )
+CLASS_IN_ONE_SET = Rule(
+    "class-in-one-set", _W, "class that has objects in only one of the two sets", "divide the images again"
+)
 LEAKED_IMAGE = Rule(
     "leaked-image", _E, "image whose file is in the other set, too", "remove it from one of the two sets"
 )

@@ -22,7 +22,7 @@ from .findings import Finding, Findings, Inspection
 from .fit import suggest_options
 from .gate import format_warning, inspect_file
 from .image_files import ImageFile, check_image_files, find_copies, find_leaks
-from .image_rules import CLASSES_DIFFER, NEED_OTHER_PIXELS, NEED_PIXELS
+from .image_rules import CLASS_IN_ONE_SET, CLASSES_DIFFER, NEED_OTHER_PIXELS, NEED_PIXELS
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def check_dataset(
     files = _check_images(data, image_root, lvis, findings, scope, NEED_PIXELS)
     find_copies(files, findings)
     if other is not None:
-        _compare(data, files, other, findings, scope)
+        _compare(data, found, files, other, scope)
     suggestions = [] if cfg is None else suggest_options(cfg, objects, findings)
     areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
     report = DatasetReport(
@@ -195,16 +195,25 @@ def _check_images(
 
 
 def _compare(
-    data: CocoData, files: list[ImageFile], other: tuple[str, str, bool], findings: Findings, scope: Scope
+    data: CocoData, found: Inspection, files: list[ImageFile], other: tuple[str, str, bool], scope: Scope
 ) -> None:
     """Find what a dataset shares with another one, and the classes that it does not share."""
+    findings = found.findings
     json_file, image_root, lvis = other
-    other_data, _ = inspect_file(json_file, lvis)
+    other_data, other_found = inspect_file(json_file, lvis)
     names, other_names = ({str(x["name"]) for x in d.categories if is_named(x)} for d in (data, other_data))
+    used, other_used = (_used_classes(*x) for x in ((data, found), (other_data, other_found)))
+    for name in sorted((used ^ other_used) & names & other_names):
+        findings.add(CLASS_IN_ONE_SET, f"{name} (only in {'the first' if name in used else 'the other'})")
     for name in sorted(names ^ other_names):
         findings.add(CLASSES_DIFFER, f"{name} (only in {'the first' if name in names else 'the other'})")
     ignored = Findings()  # the other set has a report of its own
     find_leaks(files, _check_images(other_data, image_root, lvis, ignored, scope, NEED_OTHER_PIXELS), findings)
+
+
+def _used_classes(data: CocoData, found: Inspection) -> set[str]:
+    """Return the names of the classes that have objects."""
+    return {str(x["name"]) for x in data.categories if is_named(x) and found.objects_of_category[x["id"]]}
 
 
 def _count_objects(data: CocoData, found: Inspection) -> dict[str, int]:

@@ -32,25 +32,34 @@ def suggest(cfg: CfgNode, objects: InputObjects) -> list[Suggestion]:
     candidates = [[x * f for x in bounds] for f in FACTORS]
     if len(ladder) == len(bounds) and ladder[0] > 0:
         candidates.append(ladder)
-    better, now, then = best_option(bounds, candidates, lambda x: unassigned(objects, strides, x, radius))
+    better, now, then = best_option(bounds, candidates, lambda x: share_of_levels(objects, strides, x, radius)[0])
     key, measure = "MODEL.FCOS.SIZES_OF_INTEREST", "of the objects are learned by no location"
-    return [Suggestion(key, bounds, better, "uncovered", measure, now, then)]
+    levels = tuple(share_of_levels(objects, strides, bounds, radius)[1:])
+    return [Suggestion(key, bounds, better, "uncovered", measure, now, then, levels)]
 
 
-def unassigned(
+def share_of_levels(
     objects: InputObjects, strides: Sequence[int], sizes_of_interest: Sequence[float], radius: float | None
-) -> float:
-    """Return the share of objects that no location is assigned to."""
+) -> list[float]:
+    """Return the share of objects that no location is assigned to, then the share on each level.
+
+    Args:
+        objects: At least one.
+        strides: Stride of each level in input pixels.
+        sizes_of_interest: Bounds between the levels.
+        radius: Radius of center sampling in strides; None for the whole box.
+    """
     numbers, counts = objects.images.unique_consecutive(return_counts=True)
-    ends = counts.cumsum(0).tolist()
-    step = max(1, len(numbers) // MAX_IMAGES)
-    lost = total = 0
-    for i in range(0, len(numbers), step):
+    ends, ranges = counts.cumsum(0).tolist(), regression_ranges(sizes_of_interest)
+    found, total = [0] * (1 + len(strides)), 0
+    for i in range(0, len(numbers), max(1, len(numbers) // MAX_IMAGES)):
         end = ends[i]
         boxes = objects.boxes[end - int(counts[i]) : end].float()
         width, height = objects.input_sizes[end - 1].tolist()
         sizes = [(math.ceil(height / s), math.ceil(width / s)) for s in strides]
-        found = match_locations(boxes, sizes, strides, regression_ranges(sizes_of_interest), radius).unique()
-        lost += len(boxes) - int((found < len(boxes)).sum())
+        matched = match_locations(boxes, sizes, strides, ranges, radius)
+        levels = [{*x.unique().tolist()} - {len(boxes)} for x in matched.split([h * w for h, w in sizes])]
+        missing = len(boxes) - len(set().union(*levels))
+        found = [x + y for x, y in zip(found, [missing, *map(len, levels)], strict=True)]
         total += len(boxes)
-    return lost / total
+    return [x / total for x in found]

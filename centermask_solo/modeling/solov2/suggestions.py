@@ -34,17 +34,9 @@ def suggest(cfg: CfgNode, objects: InputObjects, node: str = "SOLOV2") -> list[S
     grids, sigma = [int(x) for x in options.NUM_GRIDS], options.SIGMA
     ladder = quantile_ranges(objects, len(ranges), ranges[-1][1])
     better, now, then = best_option(ranges, [ladder], lambda x: uncovered(objects, x))
-    found = [
-        Suggestion(
-            f"MODEL.{node}.SCALE_RANGES",
-            ranges,
-            better,
-            "uncovered",
-            "of the objects are outside of all ranges",
-            now,
-            then,
-        )
-    ]
+    levels = tuple(levels_of_boxes(objects.boxes, ranges).double().mean(0).tolist())
+    measure = "of the objects are outside of all ranges"
+    found = [Suggestion(f"MODEL.{node}.SCALE_RANGES", ranges, better, "uncovered", measure, now, then, levels)]
 
     def lost(x: Sequence[int]) -> float:
         return collided(objects, x, better, sigma)

@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from ...ops.precision import finite_scores
 from ...utils.errors import ConfigError
 from ..detections import Detections
 from ..instance_segmentor import InstanceSegmentor
@@ -208,9 +209,7 @@ class YOLACT(InstanceSegmentor):
         With ``mask_coefficients`` (N, K, E) float32 and, with the mask IoU head, ``mask_scores`` (N, K) float32.
         """
         if self.test_nms.name != "FastNMS":
-            raise ConfigError(
-                f"{KEY}.NMS.NAME {self.test_nms.name} has no fixed shape in YOLACT: to export, choose FastNMS"
-            )
+            raise ConfigError(f"{KEY}.NMS.NAME {self.test_nms.name} has no fixed shape: to export, choose FastNMS")
         frames = frames_of(image_sizes)
         found = detect_slots(
             predictions,
@@ -224,7 +223,7 @@ class YOLACT(InstanceSegmentor):
         )
         if self.mask_iou_head is not None:
             masks = mask_slots(found, predictions.prototypes, found.boxes / frames).flatten(0, 1)
-            ious = self.mask_iou_head(masks, found.classes.flatten()).float()
+            ious = finite_scores(self.mask_iou_head(masks, found.classes.flatten()))
             found.fields["mask_scores"] = found.scores * ious.view_as(found.scores)
         return found
 
@@ -270,7 +269,7 @@ class YOLACT(InstanceSegmentor):
         if self.mask_iou_head is not None:
             boxes = found.pred_boxes.tensor / frame_of(image_size, candidates.boxes)
             masks = mask_probabilities(found.mask_coefficients, prototypes, boxes)
-            found.mask_scores = found.scores * self.mask_iou_head(masks, found.pred_classes).float()
+            found.mask_scores = found.scores * finite_scores(self.mask_iou_head(masks, found.pred_classes))
         return found
 
     @torch.no_grad()

@@ -42,8 +42,12 @@ def suggest(cfg: CfgNode, objects: InputObjects) -> list[Suggestion]:
     best, before, after = best_option(now, [improve(now, lost)], lost)
     pairs = (("SIZES", now.sizes, best.sizes), ("ASPECT_RATIOS", now.ratios, best.ratios))
     changed = [x for x in pairs if x[1] != x[2]] or [pairs[0]]
+    shapes = level_shapes(now.sizes, now.ratios, levels, square=options.SQUARE_ANCHORS)
+    best_level = shape_ious(objects, shapes.view(-1, 2)).argmax(1) // shapes.shape[1]
+    shares = tuple((best_level.bincount(minlength=levels) / len(best_level)).tolist())
     return [
-        Suggestion(f"MODEL.ANCHOR_GENERATOR.{key}", a, b, "uncovered", measure, before, after) for key, a, b in changed
+        Suggestion(f"MODEL.ANCHOR_GENERATOR.{key}", a, b, "uncovered", measure, before, after, shares)
+        for key, a, b in changed
     ]
 
 
@@ -84,7 +88,11 @@ def without_anchor(objects: InputObjects, shapes: torch.Tensor, min_iou: float) 
         shapes: (A, 2) widths and heights in input pixels.
         min_iou: Smallest overlap that is enough.
     """
+    return (shape_ious(objects, shapes).amax(1) < min_iou).double().mean().item()
+
+
+def shape_ious(objects: InputObjects, shapes: torch.Tensor) -> torch.Tensor:
+    """Return the IoU of each object with anchors of each shape at its center, (M, A)."""
     sides = objects.boxes[:, None, 2:] - objects.boxes[:, None, :2]
     shared = torch.minimum(sides, shapes).prod(2)
-    ious = shared / (sides.prod(2) + shapes.prod(1) - shared)
-    return (ious.amax(1) < min_iou).double().mean().item()
+    return shared / (sides.prod(2) + shapes.prod(1) - shared)

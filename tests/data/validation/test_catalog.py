@@ -1,6 +1,7 @@
 """Each check finds its fault and nothing else, and a clean dataset passes them all."""
 
 import copy
+import json
 import math
 from pathlib import Path
 
@@ -325,7 +326,20 @@ def other_classes(folder, other):
     path.write_text(path.read_text().replace("robin", "owl"))
 
 
-SET_TRIES = {"leaked-image": leaked, "leaked-similar": leaked_similar, "classes-differ": other_classes}
+def unused_class(folder, other):
+    path = other / "data.json"
+    data = json.loads(path.read_text())
+    for x in data["annotations"]:
+        x["category_id"] = 2
+    path.write_text(json.dumps(data))
+
+
+SET_TRIES = {
+    "leaked-image": leaked,
+    "leaked-similar": leaked_similar,
+    "classes-differ": other_classes,
+    "class-in-one-set": unused_class,
+}
 
 
 @pytest.mark.parametrize("name", [None, *SET_TRIES])
@@ -339,7 +353,7 @@ def test_two_sets(tmp_path, name):
     groups = (report.faults, report.warnings, report.notes)
     counts = {x.rule.id: x.count for group in groups for x in group.values()}
     assert counts == ({name: 2 if name == "classes-differ" else 1} if name else {})
-    assert report.ok == (name in (None, "leaked-similar"))
+    assert report.ok == (name in (None, "leaked-similar", "class-in-one-set"))
 
 
 OF_MODELS = {"objects-uncovered", "objects-collide", "objects-shrink"}  # tests/data/validation/test_fit.py
