@@ -45,9 +45,9 @@ def make_page(analysis: Analysis, name: str, painter: Painter | None, pictures: 
     if painter is not None:
         page.heading("Worst images")
         page.text(
-            f"Ground truth on the left, detections from a score of {analysis.score_threshold:.2f} on on the right. "
-            "Quality is the sum of the IoUs of the objects found, divided by their number plus half of the wrong "
-            "detections and half of the missed objects."
+            "Ground truth on the left; on the right, detections with a score of at least "
+            f"{analysis.score_threshold:.2f}. Quality is the sum of the IoUs of the objects found, divided by their "
+            "number plus half of the wrong detections and half of the missed objects."
         )
         page.figures(worst_images(analysis, painter, pictures), filters=True, width=PAIR_WIDTH)
         page.heading("Most confident mistakes")

@@ -124,6 +124,21 @@ INPUTS = [
         "compare", JSON, "data/instances.json", lambda w, p: commands.compare(w, *w.data(p)), wrote("sheet.png"), True
     ),
     Input("check-dataset", JSON, "data/instances.json", commands.check_dataset, is_text=True),
+    *(
+        Input(command, JSON, "data/instances.json", use, wrote("numbers.json"), True)
+        for command, use in (
+            ("evaluate", lambda w, p: commands.of_results(w, "evaluate", "", p)),
+            ("analyze", lambda w, p: commands.of_results(w, "analyze", "", p)),
+        )
+    ),
+    # Results
+    *(
+        Input(command, JSON, "results.json", use, wrote("numbers.json"), True)
+        for command, use in (
+            ("evaluate", lambda w, p: commands.of_results(w, "evaluate", p)),
+            ("analyze", lambda w, p: commands.of_results(w, "analyze", p)),
+        )
+    ),
     Input("prepare_subset", JSON, "data/instances.json", commands.subset, wrote("subset.json"), True),
     Input("prepare_panoptic_fpn", JSON, "panoptic.json", commands.panoptic, wrote("a.png"), True),
     Input("Trainer", JSON, "data/instances.json", lambda w, p: commands.use_trainer(w, *w.data(p)), is_text=True),
