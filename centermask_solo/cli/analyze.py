@@ -90,7 +90,7 @@ def _table(found: Analysis | Comparison) -> str:
     if isinstance(found, Comparison):
         table = short_table(comparison_rows(found), ("AP", "objects", "first", "second", "difference"))
         end = f"difference {found.difference.value:+.1f}, {interval_text(found.difference)}"
-        return f"{about(found.first)}\n\n{table}\n\n{end}"
+        return f"{about(found.first, found.second)}\n\n{table}\n\n{end}"
     table = short_table(group_rows(found), ("group", "objects", "AP", "AP50", "AP75", "recall"))
     errors = ", ".join(f"{name} {cost:.1f}" for name, cost in found.costs.items())
     return f"{about(found)}\n\n{table}\n\nAP {interval_text(found.ap)}\nAP50 lost to errors: {errors}"

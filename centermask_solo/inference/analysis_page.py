@@ -62,7 +62,7 @@ def make_comparison_page(
     """Return the page of two models; see :func:`make_page`."""
     page = HTMLPage(f"{names[0]} and {names[1]}")
     both = (comparison.first, comparison.second)
-    page.text(about(both[0]))
+    page.text(about(*both))
     page.heading("Difference")
     difference, samples = comparison.difference, comparison.samples[:, 1] - comparison.samples[:, 0]
     page.text(
@@ -85,19 +85,21 @@ def make_comparison_page(
     if painter is not None:
         page.heading("Images that differ most")
         page.text(f"Ground truth, {names[0]} and {names[1]}, from left to right.")
-        page.figures(differences(comparison, painter, pictures), filters=True, width=PAIR_WIDTH)
+        page.figures(differences(comparison, painter, pictures), filters=True, width=3 * PAIR_WIDTH // 2)
     return page
 
 
-def about(analysis: Analysis) -> str:
-    """Return a sentence on what was analyzed."""
-    annotated, detected = analysis.evaluated.annotated, analysis.evaluated.detected
-    kind, of = {"segm": "masks", "bbox": "boxes"}[detected.iou_type], "an image and class"
+def about(*analyses: Analysis) -> str:
+    """Return a sentence on what was analyzed, of one or two models."""
+    evaluated = analyses[0].evaluated
+    annotated, of = evaluated.annotated, "an image and class"
+    kind = {"segm": "masks", "bbox": "boxes"}[evaluated.detected.iou_type]
+    detections = " and ".join(str(len(x.evaluated.detected)) for x in analyses)
     if annotated.federation is not None:
         of = "an image, of classes that it is annotated for"
     return (
-        f"{len(annotated.records)} images with {int((~annotated.crowds).sum())} objects; {len(detected)} detections, "
-        f"by their {kind}. Up to {analysis.max_detections} detections of {of} count."
+        f"{len(annotated.records)} images with {int((~annotated.crowds).sum())} objects; {detections} detections, "
+        f"by their {kind}. Up to {analyses[0].max_detections} detections of {of} count."
     )
 
 

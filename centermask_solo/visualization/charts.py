@@ -101,7 +101,7 @@ def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str, *, t
     axes.set(xlabel=label, title=title)
     axes.axvline(0, color="black", linewidth=0.6)
     if count > 1:
-        axes.legend(fontsize="small")
+        figure.legend(loc="outside upper right", ncols=2, fontsize="small")
     return _draw(figure)
 
 
