@@ -66,7 +66,7 @@ def make_comparison_page(
     page.heading("Difference")
     difference, samples = comparison.difference, comparison.samples[:, 1] - comparison.samples[:, 0]
     page.text(
-        f"AP of the second minus the first: {_signed(difference.value)} points, {interval_text(difference)}. The "
+        f"AP of the second minus the first: {number_text(difference.value, '+.1f')} points, {interval_text(difference)}. The "
         f"second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} samples of the images, drawn with "
         "replacement."
     )
@@ -105,6 +105,8 @@ def about(*analyses: Analysis) -> str:
 
 def interval_text(x: Interval) -> str:
     """Return an interval in words."""
+    if math.isnan(x.value):
+        return "which does not exist without objects"
     return f"95 % interval {x.low:.1f} to {x.high:.1f}"
 
 
@@ -131,7 +133,7 @@ def comparison_rows(comparison: Comparison) -> list[list[Cell]]:
 
 def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
     page.heading("Average precision")
-    page.text(f"AP {analysis.ap.value:.1f}, {interval_text(analysis.ap)} (images drawn with replacement).")
+    page.text(f"AP {number_text(analysis.ap.value)}, {interval_text(analysis.ap)} (images drawn with replacement).")
     page.table(("group", "objects", "AP", "AP50", "AP75", "recall"), group_rows(analysis))
     page.text(
         "By size as in COCO. Neighbors are the other objects whose box overlaps the object's box, and overlap is the "
@@ -139,9 +141,8 @@ def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
     )
     precision = analysis.curves.precision
     present = ~np.isnan(precision[0, 0])
-    lines = {
-        f"IoU {t:.2f}": (RECALLS, precision[i][:, present].mean(axis=1)) for i, t in enumerate(THRESHOLDS) if i % 2 == 0
-    }
+    some = range(0, len(THRESHOLDS) if present.any() else 0, 2)
+    lines = {f"IoU {THRESHOLDS[i]:.2f}": (RECALLS, precision[i][:, present].mean(axis=1)) for i in some}
     groups = [x for x in analysis.groups if not math.isnan(x.ap)]
     page.charts(
         [
@@ -209,7 +210,7 @@ def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
     thresholds, calibration = analysis.thresholds, analysis.calibration
     page.text(
         f"The highest F1 of all classes together is {100 * float(thresholds.f1().max(initial=0)):.1f} %, at a score of "
-        f"{thresholds.best_score():.2f}. Scores and precision differ by {calibration.error:.3f} on average (expected "
+        f"{thresholds.best_score():.2f}. Scores and precision differ by {number_text(calibration.error, '.3f')} on average (expected "
         "calibration error at IoU 0.5)."
     )
     columns = {"precision": thresholds.precision, "recall": thresholds.recall, "F1": thresholds.f1()}
@@ -272,8 +273,9 @@ def _rounded(cells: Sequence[Cell]) -> list[Cell]:
     return [("" if math.isnan(x) else round(x, 1)) if isinstance(x, float) else x for x in cells]
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}"
+def number_text(value: float, form: str = ".1f") -> str:
+    """Return a number in this form; "-" for one that does not exist."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def short_table(rows: Sequence[Sequence[Cell]], header: Sequence[str]) -> str:
