@@ -66,8 +66,8 @@ def make_comparison_page(
     page.heading("Difference")
     difference, samples = comparison.difference, comparison.samples[:, 1] - comparison.samples[:, 0]
     page.text(
-        f"AP of the second minus the first: {number_text(difference.value, '+.1f')} points, {interval_text(difference)}. The "
-        f"second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} samples of the images, drawn with "
+        f"AP of the second minus the first: {number_text(difference.value, '+.1f')} points, "
+        f"{interval_text(difference)}. The second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} samples of the images, drawn with "
         "replacement."
     )
     marks = (difference.low, difference.high)
@@ -210,8 +210,8 @@ def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
     thresholds, calibration = analysis.thresholds, analysis.calibration
     page.text(
         f"The highest F1 of all classes together is {100 * float(thresholds.f1().max(initial=0)):.1f} %, at a score of "
-        f"{thresholds.best_score():.2f}. Scores and precision differ by {number_text(calibration.error, '.3f')} on average (expected "
-        "calibration error at IoU 0.5)."
+        f"{thresholds.best_score():.2f}. Scores and precision differ by "
+        f"{number_text(calibration.error, '.3f')} on average (expected calibration error at IoU 0.5)."
     )
     columns = {"precision": thresholds.precision, "recall": thresholds.recall, "F1": thresholds.f1()}
     lines = {name: (thresholds.scores, y) for name, y in columns.items()}
