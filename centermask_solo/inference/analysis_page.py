@@ -67,8 +67,8 @@ def make_comparison_page(
     difference, samples = comparison.difference, comparison.samples[:, 1] - comparison.samples[:, 0]
     page.text(
         f"AP of the second minus the first: {number_text(difference.value, '+.1f')} points, "
-        f"{interval_text(difference)}. The second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} samples of the images, drawn with "
-        "replacement."
+        f"{interval_text(difference)}. The second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} "
+        "samples of the images, drawn with replacement."
     )
     marks = (difference.low, difference.high)
     page.charts([_plot(charts.histogram(samples, "difference in AP", marks), "Samples; 95 % between the dotted lines")])
