@@ -21,6 +21,7 @@ COMMANDS = (
     "analyze",
     "export",
     "demo",
+    "data",
     "check-dataset",
     "models",
     "weights",

@@ -41,7 +41,8 @@ td.number {{ font-variant-numeric: tabular-nums; text-align: right; }}
 figure {{ margin: 0; }}
 .charts {{ align-items: end; display: flex; flex-wrap: wrap; gap: 0.8rem; }}
 figure[hidden] {{ display: none; }}
-img {{ height: auto; max-width: 100%; }}
+h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
+img {{ height: auto; max-height: 24rem; max-width: 100%; width: auto; }}
 figcaption {{ font-size: 0.85rem; overflow-wrap: anywhere; }}
 </style>
 </head>
@@ -50,7 +51,7 @@ figcaption {{ font-size: 0.85rem; overflow-wrap: anywhere; }}
 """
 # A figure is shown if one of its objects fits all menus, and its name holds the text
 _SCRIPT = """<script>
-for (const section of document.querySelectorAll("section")) {
+for (const section of document.querySelectorAll("section.filtered")) {
   const text = section.querySelector("input"), menus = [...section.querySelectorAll("select")];
   const count = section.querySelector("output"), figures = [...section.querySelectorAll("figure")];
   const fits = (figure) => {
@@ -130,7 +131,7 @@ class HTMLPage:
             for x in figure.objects:
                 for key, value in x.items():
                     values.setdefault(key, set()).add(value)
-        self._parts.append("<section>\n")
+        self._parts.append('<section class="filtered">\n' if filters else "<section>\n")
         if filters:
             self._has_filters = True
             self._parts.append(_filters(values))

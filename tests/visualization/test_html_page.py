@@ -87,7 +87,7 @@ def test_filters_know_the_properties_of_the_objects(tmp_path):
     assert [x["value"] for x in found.of("option")] == ["", "a'b", "dog", "", "large", "small"]
     assert [json.loads(x["data-objects"]) for x in found.of("figure")] == [[objects[0], objects[3]], []]
     assert [x["data-name"] for x in found.of("figure")] == ["1.png", "2.png"]
-    assert len(found.of("script")) == 1
+    assert len(found.of("script")) == 1 and [x.get("class") for x in found.of("section")] == ["filtered"]
 
 
 def test_a_page_has_the_extension_of_one(tmp_path):

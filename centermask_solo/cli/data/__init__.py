@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from . import check
+from . import browse, check, convert, merge, split, subset
 
-ACTIONS = (check,)
+ACTIONS = (check, browse, convert, split, merge, subset)
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
