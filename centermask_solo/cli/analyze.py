@@ -85,12 +85,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _table(found: Analysis | Comparison) -> str:
     from ..evaluation.analysis import Comparison
-    from ..inference.analysis_page import about, comparison_rows, group_rows, interval_text, short_table
+    from ..inference.analysis_page import about, comparison_rows, group_rows, interval_text, number_text, short_table
 
     if isinstance(found, Comparison):
         table = short_table(comparison_rows(found), ("AP", "objects", "first", "second", "difference"))
-        end = f"difference {found.difference.value:+.1f}, {interval_text(found.difference)}"
-        return f"{about(found.first)}\n\n{table}\n\n{end}"
+        end = f"difference {number_text(found.difference.value, '+.1f')}, {interval_text(found.difference)}"
+        return f"{about(found.first, found.second)}\n\n{table}\n\n{end}"
     table = short_table(group_rows(found), ("group", "objects", "AP", "AP50", "AP75", "recall"))
-    errors = ", ".join(f"{name} {cost:.1f}" for name, cost in found.costs.items())
+    errors = ", ".join(f"{name} {number_text(cost)}" for name, cost in found.costs.items())
     return f"{about(found)}\n\n{table}\n\nAP {interval_text(found.ap)}\nAP50 lost to errors: {errors}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import register_coco_instances, register_lvis_instances
+from detectron2.data.datasets import get_lvis_instances_meta, register_coco_instances, register_lvis_instances
 
 from ..utils.errors import DataError
 from .validation.gate import read_usable
@@ -38,6 +38,19 @@ def register_files(json_file: str, image_root: str = "", *, masks: bool = True) 
         class_ids = {x["id"]: i for i, x in enumerate(data.categories)}
         MetadataCatalog.get(name).set(thing_dataset_id_to_contiguous_id=class_ids)
     return name
+
+
+def name_for_lvis(name: str) -> str | None:
+    """Return what Detectron2's ``load_lvis_json`` needs as the name of a dataset.
+
+    It replaces the classes of a dataset by those that it knows for the name; None keeps them: class 0 is category 1.
+    """
+    classes = MetadataCatalog.get(name).get("thing_classes")
+    try:
+        known = get_lvis_instances_meta(name)["thing_classes"]
+    except ValueError:  # it knows no such name
+        known = None
+    return name if classes in (None, known) else None
 
 
 def is_federated(images: Sequence[Mapping[str, Any]]) -> bool:

@@ -19,6 +19,7 @@ Record = dict[str, Any]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_MASKS_AT_ONCE = 10_000  # whose run lengths are measured together, in some 100 MiB
 _LISTS = ("images", "annotations", "categories")  # of predictions.json
 
 
@@ -87,14 +88,16 @@ class Results:
             if mask.get("size") != list(size):
                 fault = f"has a mask of size {mask.get('size')}, but its image has {list(size)} (height, width)"
                 raise self._error(i, fault, "predict the images of the ground truth in their original size")
-        runs = measure_runs([mask["counts"] for mask in masks], [height for height, _ in self._sizes])
-        pixels = np.array([height * width for height, width in self._sizes], dtype=np.int64)
-        faulty = np.flatnonzero(~runs.decodable | (runs.totals != pixels))
-        if len(faulty):
-            raise self._error(int(faulty[0]), "has damaged run lengths", "create the file again")
-        corners = runs.bounds
-        boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        return masks, boxes, runs.areas.astype(np.float64)
+        corners, areas = np.zeros((len(masks), 4)), np.zeros(len(masks))
+        for start in range(0, len(masks), _MASKS_AT_ONCE):
+            some = slice(start, start + _MASKS_AT_ONCE)
+            heights, widths = zip(*self._sizes[some], strict=True)
+            runs = measure_runs([mask["counts"] for mask in masks[some]], heights)
+            faulty = np.flatnonzero(~runs.decodable | (runs.totals != np.multiply(heights, widths)))
+            if len(faulty):
+                raise self._error(start + int(faulty[0]), "has damaged run lengths", "create the file again")
+            corners[some], areas[some] = runs.bounds, runs.areas
+        return masks, np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), areas
 
     def _index(self, key: str, known: Mapping[Any, int]) -> Ints:
         try:

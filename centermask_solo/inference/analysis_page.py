@@ -45,9 +45,9 @@ def make_page(analysis: Analysis, name: str, painter: Painter | None, pictures: 
     if painter is not None:
         page.heading("Worst images")
         page.text(
-            f"Ground truth on the left, detections from a score of {analysis.score_threshold:.2f} on on the right. "
-            "Quality is the sum of the IoUs of the objects found, divided by their number plus half of the wrong "
-            "detections and half of the missed objects."
+            "Ground truth on the left; on the right, detections with a score of at least "
+            f"{analysis.score_threshold:.2f}. Quality is the sum of the IoUs of the objects found, divided by their "
+            "number plus half of the wrong detections and half of the missed objects."
         )
         page.figures(worst_images(analysis, painter, pictures), filters=True, width=PAIR_WIDTH)
         page.heading("Most confident mistakes")
@@ -62,13 +62,13 @@ def make_comparison_page(
     """Return the page of two models; see :func:`make_page`."""
     page = HTMLPage(f"{names[0]} and {names[1]}")
     both = (comparison.first, comparison.second)
-    page.text(about(both[0]))
+    page.text(about(*both))
     page.heading("Difference")
     difference, samples = comparison.difference, comparison.samples[:, 1] - comparison.samples[:, 0]
     page.text(
-        f"AP of the second minus the first: {_signed(difference.value)} points, {interval_text(difference)}. The "
-        f"second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} samples of the images, drawn with "
-        "replacement."
+        f"AP of the second minus the first: {number_text(difference.value, '+.1f')} points, "
+        f"{interval_text(difference)}. The second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} "
+        "samples of the images, drawn with replacement."
     )
     marks = (difference.low, difference.high)
     page.charts([_plot(charts.histogram(samples, "difference in AP", marks), "Samples; 95 % between the dotted lines")])
@@ -85,24 +85,28 @@ def make_comparison_page(
     if painter is not None:
         page.heading("Images that differ most")
         page.text(f"Ground truth, {names[0]} and {names[1]}, from left to right.")
-        page.figures(differences(comparison, painter, pictures), filters=True, width=PAIR_WIDTH)
+        page.figures(differences(comparison, painter, pictures), filters=True, width=3 * PAIR_WIDTH // 2)
     return page
 
 
-def about(analysis: Analysis) -> str:
-    """Return a sentence on what was analyzed."""
-    annotated, detected = analysis.evaluated.annotated, analysis.evaluated.detected
-    kind, of = {"segm": "masks", "bbox": "boxes"}[detected.iou_type], "an image and class"
+def about(*analyses: Analysis) -> str:
+    """Return a sentence on what was analyzed, of one or two models."""
+    evaluated = analyses[0].evaluated
+    annotated, of = evaluated.annotated, "an image and class"
+    kind = {"segm": "masks", "bbox": "boxes"}[evaluated.detected.iou_type]
+    detections = " and ".join(str(len(x.evaluated.detected)) for x in analyses)
     if annotated.federation is not None:
         of = "an image, of classes that it is annotated for"
     return (
-        f"{len(annotated.records)} images with {int((~annotated.crowds).sum())} objects; {len(detected)} detections, "
-        f"by their {kind}. Up to {analysis.max_detections} detections of {of} count."
+        f"{len(annotated.records)} images with {int((~annotated.crowds).sum())} objects; {detections} detections, "
+        f"by their {kind}. Up to {analyses[0].max_detections} detections of {of} count."
     )
 
 
 def interval_text(x: Interval) -> str:
     """Return an interval in words."""
+    if math.isnan(x.value):
+        return "which does not exist without objects"
     return f"95 % interval {x.low:.1f} to {x.high:.1f}"
 
 
@@ -129,7 +133,7 @@ def comparison_rows(comparison: Comparison) -> list[list[Cell]]:
 
 def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
     page.heading("Average precision")
-    page.text(f"AP {analysis.ap.value:.1f}, {interval_text(analysis.ap)} (images drawn with replacement).")
+    page.text(f"AP {number_text(analysis.ap.value)}, {interval_text(analysis.ap)} (images drawn with replacement).")
     page.table(("group", "objects", "AP", "AP50", "AP75", "recall"), group_rows(analysis))
     page.text(
         "By size as in COCO. Neighbors are the other objects whose box overlaps the object's box, and overlap is the "
@@ -137,9 +141,8 @@ def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
     )
     precision = analysis.curves.precision
     present = ~np.isnan(precision[0, 0])
-    lines = {
-        f"IoU {t:.2f}": (RECALLS, precision[i][:, present].mean(axis=1)) for i, t in enumerate(THRESHOLDS) if i % 2 == 0
-    }
+    some = range(0, len(THRESHOLDS) if present.any() else 0, 2)
+    lines = {f"IoU {THRESHOLDS[i]:.2f}": (RECALLS, precision[i][:, present].mean(axis=1)) for i in some}
     groups = [x for x in analysis.groups if not math.isnan(x.ap)]
     page.charts(
         [
@@ -207,8 +210,8 @@ def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
     thresholds, calibration = analysis.thresholds, analysis.calibration
     page.text(
         f"The highest F1 of all classes together is {100 * float(thresholds.f1().max(initial=0)):.1f} %, at a score of "
-        f"{thresholds.best_score():.2f}. Scores and precision differ by {calibration.error:.3f} on average (expected "
-        "calibration error at IoU 0.5)."
+        f"{thresholds.best_score():.2f}. Scores and precision differ by "
+        f"{number_text(calibration.error, '.3f')} on average (expected calibration error at IoU 0.5)."
     )
     columns = {"precision": thresholds.precision, "recall": thresholds.recall, "F1": thresholds.f1()}
     lines = {name: (thresholds.scores, y) for name, y in columns.items()}
@@ -270,8 +273,9 @@ def _rounded(cells: Sequence[Cell]) -> list[Cell]:
     return [("" if math.isnan(x) else round(x, 1)) if isinstance(x, float) else x for x in cells]
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}"
+def number_text(value: float, form: str = ".1f") -> str:
+    """Return a number in this form; "-" for one that does not exist."""
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def short_table(rows: Sequence[Sequence[Cell]], header: Sequence[str]) -> str:

@@ -101,7 +101,7 @@ def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str, *, t
     axes.set(xlabel=label, title=title)
     axes.axvline(0, color="black", linewidth=0.6)
     if count > 1:
-        axes.legend(fontsize="small")
+        figure.legend(loc="outside upper right", ncols=2, fontsize="small")
     return _draw(figure)
 
 
@@ -157,11 +157,12 @@ def reliability(score: ArrayLike, precision: ArrayLike, count: ArrayLike, labels
 
 
 def histogram(values: ArrayLike, label: str, marks: Sequence[float] = (), *, title: str = "") -> Picture:
-    """Return a histogram with a line at zero and dotted ones at ``marks``."""
+    """Return a histogram, without what is not finite, with a line at zero and dotted ones at ``marks``."""
     figure, axes = _figure(WIDTH, HEIGHT - 1)
-    axes.hist(values, bins=40, color="tab:blue")
+    numbers = np.asarray(values, dtype=np.float64)
+    axes.hist(numbers[np.isfinite(numbers)], bins=40, color="tab:blue")
     axes.axvline(0, color="black", linewidth=1)
-    for x in marks:
+    for x in filter(np.isfinite, marks):
         axes.axvline(x, color="tab:orange", linestyle=":")
     axes.set(xlabel=label, ylabel="samples", title=title)
     return _draw(figure)

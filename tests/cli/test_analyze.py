@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from centermask_solo.cli import main
-from tests.evaluation.scenes import SIDE, random_scene
+from tests.evaluation.scenes import SIDE, Scene, random_scene
+
+BOX = (10, 10, 20, 20)
 
 
 def fails(capsys, *argv):
@@ -89,6 +91,18 @@ def test_without_images_there_are_no_pictures(folder, tmp_path):
     page = tmp_path / "report.html"
     main([*words(folder, "results.json")[:-2], "--output", str(page)])
     assert "Worst images" not in page.read_text() and "data:image/png" in page.read_text()
+
+
+@pytest.mark.parametrize("objects, detections", [([], [(0, 0, BOX, 0.5)]), ([(0, 0, BOX)], []), ([], [])])
+def test_without_objects_or_detections(tmp_path, objects, detections, capsys):
+    scene = Scene(tmp_path, objects, detections, 2)
+    argv = ["analyze", str(scene.results_file), "--ground-truth", str(scene.json_file)]
+    main([*argv, "--output", str(tmp_path / "page.html"), "--json", str(tmp_path / "numbers.json")])
+    found = json.loads((tmp_path / "numbers.json").read_text())
+    assert found["AP"]["value"] == (0 if objects else None)
+    text = capsys.readouterr().out + (tmp_path / "page.html").read_text()
+    assert ("which does not exist without objects" in text) == (not objects) and "AP nan" not in text
+    main([*argv[:2], *argv[1:], "--output", str(tmp_path / "two.html")])
 
 
 def test_wrong_input_ends_in_one_line(folder, tmp_path, capsys):

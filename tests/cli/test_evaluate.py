@@ -66,6 +66,24 @@ def test_weights_on_files_of_ones_own(model, tmp_path, capsys):
     ]
 
 
+def test_weights_on_files_in_lvis_format(model, tmp_path, capsys):
+    """Of a name that Detectron2 takes for one of LVIS's own, but with two classes."""
+    pytest.importorskip("lvis")
+    weights, data = model
+    content = json.loads((data / "instances.json").read_text())
+    for i, x in enumerate(content["images"]):
+        x |= {"neg_category_ids": [], "not_exhaustive_category_ids": [1] if i == 0 else []}
+        x["coco_url"] = f"http://host/{data.name}/{x.pop('file_name')}"
+    for x in content["categories"]:
+        x["frequency"] = "c"
+    (tmp_path / "my_v1.json").write_text(json.dumps(content))
+    files = ["--ground-truth", str(tmp_path / "my_v1.json"), "--images", str(tmp_path), "--output", str(tmp_path / "e")]
+    main(["evaluate", "--weights", weights, *files])
+    found = json.loads((tmp_path / "e" / "evaluation.json").read_text())["segm"]
+    assert found["AP"] == found["APc"] == pytest.approx(50) and found["APr"] is None  # all cats, and no dog
+    assert (tmp_path / "e" / "inference" / "my_v1" / "lvis_instances_results.json").exists()
+
+
 def test_weights_on_a_registered_dataset(model, tmp_path, capsys):
     weights, data = model
     register(data, "evaluated")

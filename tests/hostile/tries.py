@@ -129,6 +129,21 @@ INPUTS = [
     Input("data split", JSON, "data/instances.json", commands.split, wrote("b.json"), True),
     Input("data merge", JSON, "data/instances.json", commands.merge, wrote("all.json"), True),
     Input("data subset", JSON, "data/instances.json", commands.part, wrote("part.json"), True),
+    *(
+        Input(command, JSON, "data/instances.json", use, wrote("numbers.json"), True)
+        for command, use in (
+            ("evaluate", lambda w, p: commands.of_results(w, "evaluate", "", p)),
+            ("analyze", lambda w, p: commands.of_results(w, "analyze", "", p)),
+        )
+    ),
+    # Results
+    *(
+        Input(command, JSON, "results.json", use, wrote("numbers.json"), True)
+        for command, use in (
+            ("evaluate", lambda w, p: commands.of_results(w, "evaluate", p)),
+            ("analyze", lambda w, p: commands.of_results(w, "analyze", p)),
+        )
+    ),
     Input("prepare_subset", JSON, "data/instances.json", commands.subset, wrote("subset.json"), True),
     Input("prepare_panoptic_fpn", JSON, "panoptic.json", commands.panoptic, wrote("a.png"), True),
     Input("Trainer", JSON, "data/instances.json", lambda w, p: commands.use_trainer(w, *w.data(p)), is_text=True),

@@ -76,6 +76,8 @@ def build_files(root: Path) -> None:
     (root / "panoptic").mkdir()
     Image.fromarray(ids).save(root / "panoptic" / "a.png")
     segments = [{"id": i, "category_id": i} for i in (1, 2)]
+    found = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 28, 20]}
+    (root / "results.json").write_text(json.dumps([found]))
     annotations = [{"image_id": 1, "file_name": "a.png", "segments_info": segments}]
     categories = [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}]
     (root / "panoptic.json").write_text(json.dumps({"annotations": annotations, "categories": categories}))
@@ -159,6 +161,13 @@ def compare(w: World, *opts: str, weights: str = "", out: str = "", config: str 
     known = opts if "DATASETS.TRAIN" in opts else [*w.data(), *opts]
     where = ["--output", out or f"{w.out}/sheet.png", "--count", count, *(["--config-file", config] if config else [])]
     main(["compare", "--weights", weights or w.weights, *where, *known])
+
+
+def of_results(w: World, command: str, results: str = "", json_file: str = "") -> None:
+    """Run ``evaluate`` or ``analyze`` on results."""
+    given = results or str(w.files / "results.json")
+    words = [given, "--boxes"] if command == "analyze" else ["--results", given]
+    main([command, *words, "--ground-truth", json_file or w.json, "--json", f"{w.out}/numbers.json"])
 
 
 def check_dataset(w: World, json_file: str = "", images: str = "", *flags: str) -> None:

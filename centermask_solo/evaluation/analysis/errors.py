@@ -123,7 +123,8 @@ class _Fixer:
         first[1:] = target[order[1:]] != target[order[:-1]]
         found, removed = self._nothing.copy(), self._nothing.copy()
         found[order[first]], removed[order[~first]] = True, True
-        classes = np.where(wrong, objects.classes[target], detected.classes)
+        classes = detected.classes.copy()
+        classes[wrong] = objects.classes[target[wrong]]
         return self.ap(found=found, removed=removed, classes=classes)
 
     def ap(

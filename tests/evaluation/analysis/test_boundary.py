@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
+from centermask_solo.evaluation.analysis import overlaps
 from centermask_solo.evaluation.analysis.evaluated import by_boundaries, evaluate_detections
-from centermask_solo.evaluation.analysis.overlaps import boundary, boundary_overlaps, boundary_width, find_overlaps
+from centermask_solo.evaluation.analysis.overlaps import (
+    boundary,
+    boundary_overlaps,
+    boundary_width,
+    find_overlaps,
+    window_iou,
+)
 from tests.evaluation.scenes import Scene, code, random_scene
 
 
@@ -49,6 +56,17 @@ def test_small_objects_keep_their_mask_iou(tmp_path):
     annotated, detected = Scene(tmp_path, [(0, 0, (20, 20, 6, 6))], [(0, 0, (21, 20, 6, 6), 0.5)]).read()
     pairs = find_overlaps(annotated, detected)
     assert boundary_overlaps(annotated, detected, pairs).iou.tolist() == pairs.iou.tolist() == [5 / 7]
+
+
+def test_objects_without_an_inner_part_are_left_out_without_effect(tmp_path, monkeypatch):
+    annotated, detected = random_scene(tmp_path).read()
+    pairs = find_overlaps(annotated, detected)
+    got = boundary_overlaps(annotated, detected, pairs).iou
+    computed = []
+    monkeypatch.setattr(overlaps, "_short_sides", lambda x: np.full(len(x), np.inf))  # of all pairs
+    monkeypatch.setattr(overlaps, "window_iou", lambda *x: computed.append(window_iou(*x)) or computed[-1])
+    np.testing.assert_array_equal(got, boundary_overlaps(annotated, detected, pairs).iou)
+    assert len(computed) == len(pairs.det) and 0 < np.count_nonzero(got < pairs.iou) < len(got)
 
 
 def test_boundaries_equal_erosion_pixel_by_pixel(tmp_path):
