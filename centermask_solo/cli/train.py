@@ -19,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and three more."""
+    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and four more."""
     parser.add_argument(
         "--config-file",
         default="",
@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
     parser.add_argument("--overwrite", action="store_true", help="replace the training in OUTPUT_DIR, if any")
+    parser.add_argument(
+        "--auto",
+        action="store_true",
+        help="set schedule, input size, sizes of objects, augmentation and sampler by the data; what you set stays",
+    )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
     parser.add_argument(
         "--num-gpus",

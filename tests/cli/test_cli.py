@@ -174,17 +174,18 @@ def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
 def test_train_parses_like_detectron2(words):
     ours = vars(build_parser().parse_args(["train", *words]))
     assert ours.pop("run") is train.run
-    assert ours.pop("verbose") is ours.pop("overwrite") is False and ours.pop("batch_size") is None
+    assert ours.pop("verbose") is ours.pop("overwrite") is ours.pop("auto") is False and ours.pop("batch_size") is None
     assert ours == vars(default_argument_parser().parse_args(words))
 
 
-def test_train_has_the_flags_of_detectron2_and_three_more():
+def test_train_has_the_flags_of_detectron2_and_four_more():
     def flags(parser):
         return {(*x.option_strings, x.dest, x.nargs, x.type and type(x.type("1")), x.default) for x in parser._actions}
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {"verbose", "overwrite", "batch_size"}
+    more = {"verbose", "overwrite", "batch_size", "auto"}
+    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == more
     assert not flags(default_argument_parser()) - flags(parser)
 
 
