@@ -70,6 +70,7 @@ setup(
         "export": EXPORT_REQUIREMENTS,
         "fast-eval": FAST_EVAL_REQUIREMENTS,
         "timm": TIMM_REQUIREMENTS,
+        "hub": ["huggingface_hub"],
         "wandb": ["wandb"],
         "mlflow": ["mlflow"],
         "test": TEST_REQUIREMENTS,

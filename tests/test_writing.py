@@ -14,6 +14,7 @@ OTHERWISE = {
     "centermask_solo/cli/__init__.py": "os.devnull",
     "centermask_solo/data/validation/gate.py": "a copy in a temporary folder",
     "centermask_solo/inference/benchmark.py": "images and weights in a temporary folder",
+    "centermask_solo/training/trainer.py": "the checkpointer, which writes with atomic_write",
     "centermask_solo/utils/memory.py": "/proc/self/clear_refs, which is a command to Linux",
 }
 WRITERS = {"write_text", "write_bytes", "imwrite", "savefig", "touch", "tofile", "savez", "savez_compressed", "savetxt"}
