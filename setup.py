@@ -76,6 +76,7 @@ setup(
         "tiff": TIFF_REQUIREMENTS,
         "timm": TIMM_REQUIREMENTS,
         "video": VIDEO_REQUIREMENTS,
+        "hub": ["huggingface_hub"],
         "wandb": ["wandb"],
         "mlflow": ["mlflow"],
         "test": TEST_REQUIREMENTS,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .evaluation import build_evaluator
     from .inference.predictor import Predictor
     from .model_zoo.exporting import export_model
+    from .model_zoo.hub import from_pretrained, push_to_hub
     from .model_zoo.loading import load
     from .modeling.centermask import CenterMask, CenterMaskWithTTA
     from .modeling.engine import prepare
@@ -57,9 +58,11 @@ __all__ = [
     "build_evaluator",
     "evaluate",
     "export_model",
+    "from_pretrained",
     "load",
     "model_zoo",
     "prepare",
+    "push_to_hub",
     "register",
     "register_system",
 ]
@@ -88,8 +91,10 @@ _MODULES = {  # where each public name is defined
     "build_evaluator": "evaluation",
     "evaluate": "training.evaluate",
     "export_model": "model_zoo.exporting",
+    "from_pretrained": "model_zoo.hub",
     "load": "model_zoo.loading",
     "prepare": "modeling.engine",
+    "push_to_hub": "model_zoo.hub",
     "register": "registration",
     "register_system": "modeling.systems",
 }
