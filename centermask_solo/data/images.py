@@ -21,6 +21,7 @@ from ..utils.reading import check_regular
 from .pixels import Pixels, orient, to_8_bits
 
 MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
+STRIP_PIXELS = 2**20  # of an image that are converted at a time
 MAX_JPEG_BYTES = 2**28  # of a file that is read at once; 256 MiB
 ORIENTATION = 0x0112  # the tag in EXIF data
 _DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes that Pillow would clip to 8 bits
@@ -74,7 +75,8 @@ def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIX
             pixels = _decode_deep_color(file) if is_deep_color else rgb_pixels(image)
         pixels = np.ascontiguousarray(orient(pixels, _orientation(image)))
     if image_format in ("RGB", "BGR"):
-        return pixels if image_format == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        in_place = pixels if pixels.flags.writeable else None
+        return pixels if image_format == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=in_place)
     from detectron2.data.detection_utils import convert_PIL_to_numpy  # only here, for programs without Detectron2
 
     return convert_PIL_to_numpy(Image.fromarray(pixels), image_format)
@@ -104,7 +106,12 @@ def rgb_pixels(image: Image.Image) -> Pixels:
     if image.mode in _DEEP_GRAY:
         gray = to_8_bits(np.asarray(image))
         return np.stack([gray, gray, gray], axis=-1)
-    return np.asarray(image.convert("RGB"))
+    width, height = image.size
+    pixels, step = np.empty((height, width, 3), np.uint8), max(STRIP_PIXELS // max(width, 1), 1)
+    for top in range(0, height, step):  # since converting takes the memory of several images
+        strip = image.crop((0, top, width, min(top + step, height)))
+        pixels[top : top + step] = np.asarray(strip.convert("RGB"))
+    return pixels
 
 
 def _is_plain_jpeg(image: ImageFile.ImageFile) -> bool:
