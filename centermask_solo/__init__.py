@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .config import add_centermask_solo_config
     from .data.mapper import InstanceMapper
     from .evaluation import build_evaluator
+    from .inference.predictions import predict
     from .inference.predictor import Predictor
     from .model_zoo.exporting import export_model
     from .model_zoo.loading import load
@@ -59,6 +60,7 @@ __all__ = [
     "export_model",
     "load",
     "model_zoo",
+    "predict",
     "prepare",
     "register",
     "register_system",
@@ -89,6 +91,7 @@ _MODULES = {  # where each public name is defined
     "evaluate": "training.evaluate",
     "export_model": "model_zoo.exporting",
     "load": "model_zoo.loading",
+    "predict": "inference.predictions",
     "prepare": "modeling.engine",
     "register": "registration",
     "register_system": "modeling.systems",
