@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from functools import cache
 from typing import IO, Any
 
@@ -75,8 +76,7 @@ def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIX
             pixels = _decode_deep_color(file) if is_deep_color else rgb_pixels(image)
         pixels = np.ascontiguousarray(orient(pixels, _orientation(image)))
     if image_format in ("RGB", "BGR"):
-        in_place = pixels if pixels.flags.writeable else None
-        return pixels if image_format == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR, dst=in_place)
+        return pixels if image_format == "RGB" else _swapped(pixels)
     from detectron2.data.detection_utils import convert_PIL_to_numpy  # only here, for programs without Detectron2
 
     return convert_PIL_to_numpy(Image.fromarray(pixels), image_format)
@@ -107,11 +107,24 @@ def rgb_pixels(image: Image.Image) -> Pixels:
         gray = to_8_bits(np.asarray(image))
         return np.stack([gray, gray, gray], axis=-1)
     width, height = image.size
-    pixels, step = np.empty((height, width, 3), np.uint8), max(STRIP_PIXELS // max(width, 1), 1)
-    for top in range(0, height, step):  # since converting takes the memory of several images
-        strip = image.crop((0, top, width, min(top + step, height)))
-        pixels[top : top + step] = np.asarray(strip.convert("RGB"))
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top, bottom in _strips(height, width):  # since converting takes the memory of several images
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)).convert("RGB"))
     return pixels
+
+
+def _swapped(pixels: Pixels) -> Pixels:
+    """Return pixels in RGB order in BGR order, in place where that is possible."""
+    found = pixels if pixels.flags.writeable else np.empty_like(pixels)
+    for top, bottom in _strips(*pixels.shape[:2]):
+        cv2.cvtColor(pixels[top:bottom], cv2.COLOR_RGB2BGR, dst=found[top:bottom])
+    return found
+
+
+def _strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yield the first row and the one after the last of parts of an image of about ``STRIP_PIXELS``."""
+    step = max(STRIP_PIXELS // max(width, 1), 1)
+    return ((top, min(top + step, height)) for top in range(0, height, step))
 
 
 def _is_plain_jpeg(image: ImageFile.ImageFile) -> bool:
