@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..utils.errors import ConfigError
 from ..utils.rules import argument, between
 
 if TYPE_CHECKING:
@@ -61,4 +62,37 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
 
     cfg = load(args.weights, args.config_file, args.opts)
     register_datasets(cfg)
+    return cfg
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config-file`` and ``--options``, for commands whose other arguments are files."""
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="a config of the model that is to be trained (a path or a name)",
+    )
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="KEY VALUE", help="config options to override, in pairs"
+    )
+
+
+def load_data_cfg(args: argparse.Namespace) -> CfgNode:
+    """Return the config of ``--config-file`` and ``--options``; a given dataset is its ``DATASETS.TRAIN``.
+
+    Raises:
+        ConfigError: An option is wrong, or the folder of the images of an annotation file is missing.
+    """
+    from ..config import default_config, merge_config
+
+    cfg = default_config()
+    merge_config(cfg, args.config_file, args.options)
+    if args.dataset is None:
+        return cfg
+    if args.images is not None:
+        cfg.DATASETS.COCO_JSON = [[args.dataset, args.dataset, args.images]]
+    elif args.dataset.endswith(".json"):
+        raise ConfigError(f"give the folder of the images after {args.dataset}")
+    cfg.DATASETS.TRAIN = (args.dataset,)
     return cfg

@@ -19,13 +19,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and two more."""
+    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and those of here."""
     parser.add_argument(
         "--config-file",
         default="",
         metavar="FILE",
         help="a path, or a name in configs such as SOLOv2/solov2_R_50_3x.yaml",
     )
+    _add_own_data(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
     parser.add_argument("--overwrite", action="store_true", help="replace the training in OUTPUT_DIR, if any")
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
@@ -47,6 +48,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="print all of log.txt instead of a summary")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
+
+
+def _add_own_data(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the user's own data, which replaces the datasets of the config."""
+    group = parser.add_argument_group(
+        "own data",
+        "Data in place of the config's datasets; the number of classes and their names are taken from it. Example: "
+        "--train-json train.json --train-images photos/ --val-json val.json --val-images photos/",
+    )
+    for split, what in (("train", "train on"), ("val", "evaluate on")):
+        group.add_argument(f"--{split}-json", metavar="JSON", help=f"annotations in COCO format to {what}")
+        group.add_argument(
+            f"--{split}-images", metavar="FOLDER", help="folder of their images (default: that of the json)"
+        )
+        group.add_argument(
+            f"--{split}-dir", metavar="FOLDER", help=f"folder of labelme, YOLO, VOC or Cityscapes files to {what}"
+        )
+    group.add_argument(
+        "--class-names", nargs="+", metavar="NAME", help="names of the classes, in order, where the folders have none"
+    )
 
 
 def _default_port() -> int:

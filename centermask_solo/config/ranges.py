@@ -93,6 +93,7 @@ RULES: dict[str, Rule] = {
     "INPUT.CROP.TYPE": one_of("relative", "relative_range", "absolute", "absolute_range"),
     "INPUT.CROP.SIZE": each(POSITIVE, length=2),
     "INPUT.FORMAT": one_of("BGR", "RGB", "L", "YUV-BT.601"),
+    "INPUT.CHANNELS": COUNT,
     "INPUT.MASK_FORMAT": one_of("polygon", "bitmask"),
     "INPUT.AUGMENTATION": one_of("default", "ssd"),
     "INPUT.MIN_BOX_SIZE": at_least(0),

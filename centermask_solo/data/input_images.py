@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from ..utils.errors import DataError
+from ..utils.errors import DataError, UserError
+from .bands import as_channels
 from .frames import Frame
 from .images import IMAGE_ERRORS, MAX_PIXELS, decode_image, reason, rgb_pixels
 from .pixels import Pixels, to_8_bits
@@ -38,8 +40,7 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(image, Image.Image):
         return np.ascontiguousarray(rgb_pixels(image)[:, :, ::-1])
     if not isinstance(image, np.ndarray):
-        name = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
-        raise DataError(f"the image is a {name}: {_EXPECTED}{_hint(image)}")
+        raise _no_image(image)
     shape = " x ".join(map(str, image.shape)) or "no dimensions"
     if image.dtype.kind not in "buif":
         raise DataError(f"the image is an array of {image.dtype}: {_EXPECTED}, of numbers")
@@ -53,6 +54,34 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
         raise DataError(f"the image has NaN or infinite values: {_EXPECTED}, of finite numbers")
     pixels = to_8_bits(image.reshape(*image.shape[:2], -1))
     return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
+
+
+def _no_image(image: Any) -> DataError:
+    name = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
+    return DataError(f"the image is a {name}: {_EXPECTED}{_hint(image)}")
+
+
+def as_bands(image: Any, channels: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """Return an image for a model of another number of channels than 3, (H, W, channels), from 0 to 255.
+
+    Args:
+        image: An array (H, W, channels), or (H, W) for one channel, of any type that
+            :func:`~centermask_solo.data.pixels.to_8_bits` scales; a Pillow image; or the path of a file.
+        channels: ``INPUT.CHANNELS``.
+        max_pixels: Most pixels of a file; 0 for no limit.
+
+    Raises:
+        DataError: It is none of these, or has another number of channels.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _read_file(os.fspath(image), max_pixels, channels)
+    values = np.asarray(image) if isinstance(image, Image.Image) else image
+    if not isinstance(values, np.ndarray):
+        raise _no_image(image)
+    if values.ndim not in (2, 3) or values.dtype.kind not in "buif" or not values.size:
+        shape = " x ".join(map(str, values.shape)) or "no dimensions"
+        raise DataError(f"the image is an array of {shape} {values.dtype}: give an array (H, W, {channels}) of numbers")
+    return as_channels(np.atleast_3d(values), channels, "the image")
 
 
 def pixels_of(item: str | Frame, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -80,12 +109,12 @@ def read_images(
             failures.append(error)
 
 
-def _read_file(path: str, max_pixels: int) -> Pixels:
+def _read_file(path: str, max_pixels: int, channels: int | None = None) -> NDArray[Any]:
     if not os.path.isfile(path):
         raise DataError(f"there is no image {path}")
     try:
-        return decode_image(path, "BGR", max_pixels)
-    except DataError:
+        return decode_image(path, "BGR", max_pixels, channels)
+    except UserError:
         raise
     except IMAGE_ERRORS as error:
         raise DataError(

@@ -109,7 +109,7 @@ class _SeededSamples(Dataset):
 
     def __getitem__(self, key: _Key) -> Sample:
         index, seed, position = key
-        with _seeded(mix_seeds(seed, position)):
+        with seeded(mix_seeds(seed, position)):
             return self._mapper(self._dataset[index])
 
 
@@ -119,7 +119,7 @@ def mix_seeds(*numbers: int) -> int:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed the CPU's global random generators inside the context, and restore their states afterwards."""
     # Detectron2's augmentations use numpy's legacy generator.
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002

@@ -53,6 +53,7 @@ class InstanceMapper(DatasetMapper):
         min_box_size: float = 0.0,
         mask_sizes: Mapping[str, tuple[int, int]] | None = None,
         max_pixels: int = MAX_PIXELS,
+        channels: int = 3,
         **options: Any,
     ) -> None:
         """
@@ -62,11 +63,12 @@ class InstanceMapper(DatasetMapper):
             min_box_size: Objects whose width or height is not above this are dropped, in pixels of the sample.
             mask_sizes: Fields that replace ``gt_masks``, with the (height, width) of their masks: (M, *size) bool.
             max_pixels: Most pixels of an image file; 0 for no limit.
+            channels: Number of channels of the images.
             options: Arguments of Detectron2's mapper.
         """
         super().__init__(is_train, **options)
         self.keep_crowds, self.min_box_size = keep_crowds, min_box_size
-        self.mask_sizes, self.max_pixels = dict(mask_sizes or {}), max_pixels
+        self.mask_sizes, self.max_pixels, self.channels = dict(mask_sizes or {}), max_pixels, channels
 
     @classmethod
     def from_config(
@@ -91,10 +93,15 @@ class InstanceMapper(DatasetMapper):
         options = super().from_config(cfg, is_train)
         options["augmentations"] = [keep_a_pixel(x) for x in options["augmentations"]]
         options |= {"keep_crowds": cfg.INPUT.KEEP_CROWDS, "min_box_size": cfg.INPUT.MIN_BOX_SIZE}
-        options["max_pixels"] = cfg.INPUT.MAX_IMAGE_PIXELS
+        options |= {"max_pixels": cfg.INPUT.MAX_IMAGE_PIXELS, "channels": cfg.INPUT.CHANNELS}
         if cfg.INPUT.AUGMENTATION not in ("default", "ssd"):
             raise ConfigError(f"INPUT.AUGMENTATION must be 'default' or 'ssd', not {cfg.INPUT.AUGMENTATION!r}")
         if is_train and cfg.INPUT.AUGMENTATION == "ssd":
+            if cfg.INPUT.CHANNELS != 3:
+                raise ConfigError(
+                    f"INPUT.AUGMENTATION 'ssd' is for images of three colors, but INPUT.CHANNELS is "
+                    f"{cfg.INPUT.CHANNELS}: set INPUT.AUGMENTATION default"
+                )
             if input_size is None:
                 raise ConfigError(
                     "INPUT.AUGMENTATION 'ssd' needs a model with a fixed input size, which "
@@ -111,7 +118,7 @@ class InstanceMapper(DatasetMapper):
             DataError: The image or an annotation cannot be used.
         """
         sample = copy.deepcopy(dataset_dict)
-        image = read_image(sample["file_name"], self.image_format, self.max_pixels)
+        image = read_image(sample["file_name"], self.image_format, self.max_pixels, self.channels)
         _check_size(sample, image)
         labels = _read_uint8_labels(sample.pop("sem_seg_file_name")) if "sem_seg_file_name" in sample else None
         boxes = _boxes(sample.get("annotations", [])) if self.is_train else None

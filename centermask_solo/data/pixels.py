@@ -22,8 +22,15 @@ def to_8_bits(pixels: NDArray[Any]) -> Pixels:
     """
     if pixels.dtype == np.uint8:
         return pixels
+    return np.rint(scale_to_255(pixels)).astype(np.uint8)
+
+
+def scale_to_255(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """Return numbers of any type as :func:`to_8_bits` does, but as float32 and not rounded."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.float32)
     if pixels.dtype == np.bool_:
-        return pixels * np.uint8(255)
+        return pixels * np.float32(255)
     is_float = np.issubdtype(pixels.dtype, np.floating)
     values = pixels.astype(np.float32)
     finite = values[np.isfinite(values)] if is_float else values
@@ -33,7 +40,7 @@ def to_8_bits(pixels: NDArray[Any]) -> Pixels:
         white = next((float(x) for x in ((1, *_WHITES) if is_float else _WHITES) if high <= x), high)
     values -= black
     values *= 255 / (white - black) if white > black else 0.0
-    return np.rint(np.clip(np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)).astype(np.uint8)
+    return np.clip(np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0), 0, 255)
 
 
 def orient(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

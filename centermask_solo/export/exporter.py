@@ -75,6 +75,11 @@ def export_predictor(predictor: Predictor, form: Format, path: str, options: Exp
         MissingPackageError: See :func:`check_export`.
     """
     check_export(form, options)
+    if predictor.cfg.INPUT.CHANNELS != 3:
+        raise ConfigError(
+            f"INPUT.CHANNELS is {predictor.cfg.INPUT.CHANNELS}, but exported files are for images of three channels: "
+            "predict with the checkpoint"
+        )
     model: Any = instance_part(predictor.model).eval()
     limits = detection_limits(model)
     slots = options.max_detections or (limits.max_detections if limits.max_detections > 0 else MAX_DETECTIONS)

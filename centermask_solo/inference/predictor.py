@@ -17,7 +17,7 @@ from detectron2.engine import DefaultPredictor
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
 from ..data.frames import Frame
-from ..data.input_images import Item, as_bgr, pixels_of
+from ..data.input_images import Item, as_bands, as_bgr, pixels_of
 from ..data.pixels import Pixels
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
@@ -186,14 +186,17 @@ class Predictor(DefaultPredictor):
         """Return an image file or a frame, ready for the model, or why it cannot be read."""
         try:
             image = pixels_of(item, self.max_pixels)
-            return _Read(item, image, self.model_input(image))
+            source = image if self.cfg.INPUT.CHANNELS == 3 else getattr(item, "image", item)
+            return _Read(item, image, self.model_input(source))
         except DataError as error:
             return error
 
     def model_input(self, image: Any) -> dict[str, Any]:
-        image = as_bgr(image, self.max_pixels)
-        if self.input_format == "RGB":
-            image = image[:, :, ::-1]
+        if self.cfg.INPUT.CHANNELS == 3:
+            image = as_bgr(image, self.max_pixels)
+            image = image[:, :, ::-1] if self.input_format == "RGB" else image
+        else:
+            image = as_bands(image, self.cfg.INPUT.CHANNELS, self.max_pixels)
         height, width = image.shape[:2]
         if self.cfg.TEST.AUG.ENABLED:  # whose views are made of the image itself
             pixels = np.ascontiguousarray(image.transpose(2, 0, 1))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from glob import glob
 
 from ..data.frames import Frame
+from ..data.images import IMAGE_SUFFIXES
 from ..utils.errors import DataError
 from .streams import count_frames, is_stream, is_video, read_frames
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm")
 STANDARD_INPUT = "-"
 
 

@@ -36,6 +36,7 @@ from ..utils.errors import ConfigError, DataError
 from ..utils.text import name_some, printable
 from .logs import Screen, set_up_run, start_log
 from .output_folder import open_output_folder
+from .own_data import use_own_data
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
 
     Args:
         args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``. It
-            may have ``overwrite``, which replaces the training in ``OUTPUT_DIR``.
+            may have ``overwrite``, which replaces the training in ``OUTPUT_DIR``, and the flags of
+            :func:`~centermask_solo.training.own_data.use_own_data`.
         screen: What of the log is also printed, not only written to ``OUTPUT_DIR``.
 
     Raises:
@@ -55,6 +57,7 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     merge_config(cfg, args.config_file or _exported_config(args), args.opts)
+    use_own_data(cfg, args)
     register_datasets(cfg)
     note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
     if note:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.data.catalog import Metadata
-from detectron2.structures import Instances, polygons_to_bitmask
+from detectron2.structures import Instances, PolygonMasks, polygons_to_bitmask
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
@@ -156,6 +156,31 @@ def draw_ground_truth(
     names, annotations = _class_names(metadata), annotated_masks(record)
     shapes = [_shape(_decode(x["segmentation"], record, image), image) for x in annotations]
     classes, crowds = [x["category_id"] for x in annotations], [bool(x.get("iscrowd")) for x in annotations]
+    labels = [class_name(names, c) + (" (crowd)" if crowd else "") for c, crowd in zip(classes, crowds, strict=True)]
+    colors = _colors(shapes, classes, color_by)
+    return _overlay(image, shapes, labels, [CROWD_COLOR if x else c for x, c in zip(crowds, colors, strict=True)])
+
+
+def draw_training_sample(
+    image: Picture, instances: Instances, metadata: Metadata, *, color_by: ColorBy = "instance"
+) -> Picture:
+    """Return the image with the ground truth of a mapped sample over it, crowds in gray.
+
+    Args:
+        image: (H, W, 3) uint8, RGB. It may be a resized version of the mapped image.
+        instances: Ground truth: ``gt_classes``, and ``gt_masks`` of any form, or ``gt_boxes``.
+        metadata: Its ``thing_classes`` are the class names.
+        color_by: What has a color of its own: each instance, or each class.
+    """
+    names, classes = _class_names(metadata), instances.gt_classes.tolist()
+    crowds = instances.gt_is_crowd.tolist() if instances.has("gt_is_crowd") else [False] * len(classes)
+    if not instances.has("gt_masks"):
+        shapes = [_box(box, instances.image_size, image) for box in instances.gt_boxes.tensor.tolist()]
+    elif isinstance(instances.gt_masks, PolygonMasks):
+        polygons = instances.gt_masks.polygons
+        shapes = [_shape(polygons_to_bitmask(x, *instances.image_size), image) for x in polygons]
+    else:
+        shapes = _shapes(instances.gt_masks.tensor, image)
     labels = [class_name(names, c) + (" (crowd)" if crowd else "") for c, crowd in zip(classes, crowds, strict=True)]
     colors = _colors(shapes, classes, color_by)
     return _overlay(image, shapes, labels, [CROWD_COLOR if x else c for x, c in zip(crowds, colors, strict=True)])

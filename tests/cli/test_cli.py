@@ -163,6 +163,9 @@ def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
     assert text == f"error: there is no demo of 'solov3'; choose one of: {', '.join(demo_configs())}\n"
 
 
+OWN_DATA = [f"{split}_{what}" for split in ("train", "val") for what in ("json", "images", "dir")] + ["class_names"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -175,16 +178,17 @@ def test_train_parses_like_detectron2(words):
     ours = vars(build_parser().parse_args(["train", *words]))
     assert ours.pop("run") is train.run
     assert ours.pop("verbose") is ours.pop("overwrite") is False
+    assert {ours.pop(x) for x in OWN_DATA} == {None}
     assert ours == vars(default_argument_parser().parse_args(words))
 
 
-def test_train_has_the_flags_of_detectron2_and_two_more():
+def test_train_has_the_flags_of_detectron2_and_more():
     def flags(parser):
         return {(*x.option_strings, x.dest, x.nargs, x.type and type(x.type("1")), x.default) for x in parser._actions}
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {"verbose", "overwrite"}
+    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {"verbose", "overwrite", *OWN_DATA}
     assert not flags(default_argument_parser()) - flags(parser)
 
 

@@ -124,6 +124,11 @@ INPUTS = [
         "compare", JSON, "data/instances.json", lambda w, p: commands.compare(w, *w.data(p)), wrote("sheet.png"), True
     ),
     Input("check-dataset", JSON, "data/instances.json", commands.check_dataset, is_text=True),
+    Input("data browse", JSON, "data/instances.json", commands.browse, wrote("page.html"), True),
+    Input("data convert", JSON, "data/instances.json", commands.convert_data, wrote("labels.txt"), True),
+    Input("data split", JSON, "data/instances.json", commands.split, wrote("b.json"), True),
+    Input("data merge", JSON, "data/instances.json", commands.merge, wrote("all.json"), True),
+    Input("data subset", JSON, "data/instances.json", commands.part, wrote("part.json"), True),
     Input("prepare_subset", JSON, "data/instances.json", commands.subset, wrote("subset.json"), True),
     Input("prepare_panoptic_fpn", JSON, "panoptic.json", commands.panoptic, wrote("a.png"), True),
     Input("Trainer", JSON, "data/instances.json", lambda w, p: commands.use_trainer(w, *w.data(p)), is_text=True),

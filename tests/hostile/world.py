@@ -167,6 +167,22 @@ def check_dataset(w: World, json_file: str = "", images: str = "", *flags: str) 
     main(["check-dataset", json_file or w.json, images or w.images, *flags])
 
 
+def browse(w: World, json_file: str = "", images: str = "", out: str = "", config: str = "") -> None:
+    where = ["--output", out or f"{w.out}/page.html", *(["--config-file", config] if config else [])]
+    main(
+        [
+            "data",
+            "browse",
+            json_file or w.json,
+            images or w.images,
+            *where,
+            "--options",
+            "INPUT.MIN_SIZE_TRAIN",
+            "(40,)",
+        ]
+    )
+
+
 def inspect(w: World, weights: str) -> None:
     main(["weights", "inspect", weights])
 
@@ -195,6 +211,24 @@ def run_script(name: str, *arguments: str) -> None:
 
 def subset(w: World, json_file: str = "", out: str = "", count: str = "1") -> None:
     run_script("prepare_subset", json_file or w.json, "--count", count, "--output", out or f"{w.out}/subset.json")
+
+
+def convert_data(w: World, json_file: str) -> None:
+    main(["data", "convert", "--from", "coco", json_file, "--images", w.images, "--to", "labelme", w.out])
+
+
+def split(w: World, json_file: str) -> None:
+    main(["data", "split", json_file, "--output", w.out, "--ratios", "a=1", "b=1"])
+
+
+def merge(w: World, json_file: str) -> None:
+    main(
+        ["data", "merge", json_file, w.json, "--images", w.images, w.images, "--join", "--output", f"{w.out}/all.json"]
+    )
+
+
+def part(w: World, json_file: str) -> None:
+    main(["data", "subset", json_file, "--count", "1", "--output", f"{w.out}/part.json"])
 
 
 def panoptic(w: World, json_file: str = "", images: str = "", out: str = "", workers: str = "1") -> None:

@@ -49,6 +49,9 @@ def add_options(cfg: CfgNode) -> None:
     cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
 
     # --- Input ---
+    # number of channels of the images: 3 for colors in the order of INPUT.FORMAT; 1, 2, 4 or more for gray, alpha and
+    # other bands in the order of the files, of which MODEL.PIXEL_MEAN and MODEL.PIXEL_STD then need one value each
+    cfg.INPUT.CHANNELS = 3
     # refuse images of more pixels, which are mistakes or would take gigabytes of memory; 0 for no limit
     cfg.INPUT.MAX_IMAGE_PIXELS = 178_956_970
     # "default" (Detectron2's resizing, flipping and cropping) or "ssd" (for YOLACT only: SSD-style augmentation as in
