@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .config import add_centermask_solo_config
     from .data.mapper import InstanceMapper
     from .evaluation import build_evaluator
+    from .inference.predictions import predict
     from .inference.predictor import Predictor
     from .model_zoo.exporting import export_model
     from .model_zoo.hub import from_pretrained, push_to_hub
@@ -61,6 +62,7 @@ __all__ = [
     "from_pretrained",
     "load",
     "model_zoo",
+    "predict",
     "prepare",
     "push_to_hub",
     "register",
@@ -93,6 +95,7 @@ _MODULES = {  # where each public name is defined
     "export_model": "model_zoo.exporting",
     "from_pretrained": "model_zoo.hub",
     "load": "model_zoo.loading",
+    "predict": "inference.predictions",
     "prepare": "modeling.engine",
     "push_to_hub": "model_zoo.hub",
     "register": "registration",

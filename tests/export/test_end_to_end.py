@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,11 +15,14 @@ pytest.importorskip("onnxruntime")
 
 import onnx
 
-from centermask_solo import ExportedPredictor, export_model
+from centermask_solo import ExportedPredictor, export_model, predict
 from centermask_solo.cli import main
 from centermask_solo.export.lint import lint
 from centermask_solo.export.verification import compare
+from centermask_solo.inference.filters import Filters
+from centermask_solo.inference.tiling import Tiles
 from centermask_solo.runtime.instances import ExportedInstances
+from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.export.models import CONFIGS, eager, photographs, save_weights
 
@@ -113,6 +117,19 @@ def test_masks_in_other_forms(exported):
     x = np.concatenate([np.reshape(p, (-1, 2)) for p in polygons[largest]])
     box = dense.pred_masks[largest].nonzero()
     assert x[:, 0].min() == box[1].min() + 0.5 and x[:, 1].max() == box[0].max() + 0.5
+
+
+def test_files_can_be_filtered_tiled_and_given_to_other_programs(exported, tmp_path):
+    _, _, path, _ = exported
+    image = photographs()[0]
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    filters = Filters(score_threshold=0.0, max_detections=5)
+    (whole,) = predict(path, [str(tmp_path / "a.png")], filters=filters)
+    assert 0 < len(whole.instances) <= 5 and isinstance(whole.instances.pred_masks, RLEMasks)
+    best = ExportedPredictor(path)(image)["instances"].scores[: len(whole.instances)]
+    np.testing.assert_allclose(whole.instances.scores, best, atol=1e-5)
+    (tiled,) = predict(path, [str(tmp_path / "a.png")], filters=filters, tiles=Tiles(48, 0.5))
+    assert 0 < len(tiled.instances) <= 5 and tiled.instances.image_size == image.shape[:2]
 
 
 def test_fewer_slots_keep_the_best(exported):
