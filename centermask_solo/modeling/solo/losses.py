@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...ops.chunks import rows_per_chunk
 from ...ops.losses import dice_loss
-from ..solov2.full_masks import in_float32
+from ...ops.precision import in_float32
 from .predictions import CellMasks, Predictions
 from .targets import SOLOTargets
 
