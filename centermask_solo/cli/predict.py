@@ -6,9 +6,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..runtime.formats import format_of_file
-from ..utils.errors import ConfigError, report
+from ..utils.errors import report
 from ..utils.rules import COUNT, argument
-from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
+from .options import add_color_argument, add_overrides, add_weights_arguments, check_no_options, load_cfg
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -73,8 +73,5 @@ def _model(args: argparse.Namespace) -> CfgNode | str:
             args.opts += ["TEST.DTYPE", args.dtype]
         return load_cfg(args)
     given = [name for name, value in (("--config-file", args.config_file), ("--dtype", args.dtype)) if value]
-    if given or args.opts:
-        raise ConfigError(
-            f"{args.weights} is an exported model, whose options are fixed: leave out {', '.join([*given, *args.opts])}"
-        )
+    check_no_options(args.weights, [*given, *args.opts])
     return str(args.weights)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+COARSE = 2048  # steps per unit of the first part of a scale; for up to 1,024 positions products with both are exact
+
 
 def resize_bilinear(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """Return images at another size, (N, C, *size): bilinear interpolation without antialiasing; can be exported.
@@ -29,9 +31,12 @@ def resize_bilinear(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 def _sources(size: int, output_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return the two source pixels of each output pixel, (n_out,) int64, and the share of the second one, float32."""
     given = torch.tensor([size], dtype=torch.float32, device=device)  # a tensor, as the size may be unknown
-    centers = torch.arange(output_size, dtype=torch.float64, device=device) + 0.5
+    centers = torch.arange(output_size, dtype=torch.float32, device=device) + 0.5
     # PyTorch rounds the scale and the positions to float32, but nothing between: processors multiply and add at once.
-    positions = ((given / output_size).double() * centers - 0.5).float().clamp(min=0)
+    # Where that or float64 is missing, the exact products with two parts of the scale come to the same.
+    scale = given / output_size
+    coarse = (scale * COARSE).floor() / COARSE
+    positions = ((coarse * centers - 0.5) + (scale - coarse) * centers).clamp(min=0)
     low = positions.floor()
     last = given.long() - 1
     return low.long(), torch.minimum(low.long() + 1, last), positions - low
