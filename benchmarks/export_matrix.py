@@ -36,7 +36,8 @@ from centermask_solo.export.exporter import ExportOptions, Traced, check_export,
 from centermask_solo.export.raw_verification import RawVerification, verify_raw
 from centermask_solo.export.verification import Verification, find_references, verify
 from centermask_solo.inference.predictor import Predictor
-from centermask_solo.model_zoo.exporting import fit, generated
+from centermask_solo.model_zoo.exporting import fit, generated, on_the_cpu
+from centermask_solo.model_zoo.lookup import load_cfg
 from centermask_solo.model_zoo.signatures import load_signatures
 from centermask_solo.model_zoo.verbs import get_config
 from centermask_solo.modeling.instance_part import instance_part
@@ -175,16 +176,20 @@ def summary(found: Verification | RawVerification) -> dict[str, Any]:
 
 def random_predictor(config: str, folder: str) -> Predictor:
     """Return a predictor of a config with calibrated random weights, which are written to a folder."""
+    opts = ["INPUT.MIN_SIZE_TEST", str(SHORT_EDGE), "INPUT.MAX_SIZE_TEST", str(LONG_EDGE)]
+    return Predictor(on_the_cpu(load_cfg(random_weights_of(config, os.path.join(folder, "weights.pth")), opts=opts)))
+
+
+def random_weights_of(config: str, path: str) -> str:
+    """Write calibrated random weights of a config to a file; return its path."""
     torch.manual_seed(0)
     cfg = get_config(config)
-    cfg.MODEL.DEVICE, cfg.MODEL.CHANNELS_LAST = "cpu", False
-    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = SHORT_EDGE, LONG_EDGE
+    cfg.MODEL.DEVICE = "cpu"
     model = build_checked(cfg)
     images = [_enlarged(image) for _, image in generated()[:NUM_IMAGES]]
     calibrate(model, [torch.from_numpy(x.transpose(2, 0, 1).astype(np.float32)) for x in images])
-    cfg.MODEL.WEIGHTS = os.path.join(folder, "weights.pth")
-    torch.save({"model": model.state_dict(), "config": cfg.dump()}, cfg.MODEL.WEIGHTS)
-    return Predictor(cfg)
+    torch.save({"model": model.state_dict(), "config": cfg.dump()}, path)
+    return path
 
 
 def _enlarged(image: Pixels) -> Any:
