@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from ..data.pixels import Pixels
 from ..runtime.resizing import make_batches
-from ..runtime.session import open_file
+from ..runtime.session import Arrays, open_file
 from .graph import ExportedGraph
 from .verification import HALF_FACTOR
 
@@ -82,7 +82,9 @@ def verify_raw(graph: ExportedGraph, path: str, images: Sequence[tuple[str, Pixe
     """
     session, metadata = open_file(path)
     batch = make_batches([image for _, image in images], metadata.input)[0]
-    feeds = {"images": batch.images, **({"image_sizes": batch.sizes} if metadata.input.image_sizes else {})}
+    feeds: Arrays = {"images": batch.images}
+    if metadata.input.image_sizes:
+        feeds["image_sizes"] = batch.sizes
     found = session.run(feeds)
     expected = graph(**{name: torch.from_numpy(x) for name, x in feeds.items()})
     differences = []
