@@ -35,6 +35,7 @@ REQUIREMENTS = [
 ]
 FAST_EVAL_REQUIREMENTS = ["hotcoco>=1.3,<2"]  # TEST.EVAL_BACKEND, with NumPy as its only requirement
 TIMM_REQUIREMENTS = ["timm>=1.0.9", "huggingface_hub"]  # of the backbones of timm
+RCNN_REQUIREMENTS = ["scikit-image>=0.22", "scikit-learn>=1.3"]  # of selective search, and of R-CNN's training
 # As in centermask_solo/runtime/formats.py, which checks them; onnxruntime-gpu serves as well as onnxruntime.
 EXPORT_REQUIREMENTS = ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.23,<2", "openvino>=2025.2,<2027"]
 TEST_REQUIREMENTS = [
@@ -45,6 +46,7 @@ TEST_REQUIREMENTS = [
     "faster-coco-eval>=1.8",
     *EXPORT_REQUIREMENTS,
     *FAST_EVAL_REQUIREMENTS,
+    *RCNN_REQUIREMENTS,
     *TIMM_REQUIREMENTS,
 ]
 LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # other versions format and check differently
@@ -69,6 +71,7 @@ setup(
     extras_require={
         "export": EXPORT_REQUIREMENTS,
         "fast-eval": FAST_EVAL_REQUIREMENTS,
+        "rcnn": RCNN_REQUIREMENTS,
         "timm": TIMM_REQUIREMENTS,
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS],
