@@ -104,6 +104,17 @@ class InstanceMapper(DatasetMapper):
             options["mask_sizes"] = mask_sizes if cfg.MODEL.MASK_ON else None
         return options
 
+    @classmethod
+    def without_augmentation(cls, cfg: CfgNode, **training_data: Any) -> InstanceMapper:
+        """Return a mapper of training samples, with ground truth, whose images are as in evaluation.
+
+        Args:
+            cfg: Config with the options of ``INPUT``.
+            training_data: Further arguments of :meth:`from_config`.
+        """
+        options = cls.from_config(cfg, True, **training_data)
+        return cls(**options | {"augmentations": cls.from_config(cfg, False)["augmentations"]})
+
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Return the sample in the model's input format.
 

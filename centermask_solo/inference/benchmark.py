@@ -23,7 +23,7 @@ from ..checkpoint import Checkpointer
 from ..config import AUTO_NUMBER, value_of
 from ..data.transforms.resize import ResizeShortestEdge
 from ..modeling.batches import padded_size
-from ..modeling.parts import build_checked, build_empty
+from ..modeling.parts import build_checked, build_empty, needs_proposals
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError
 from ..utils.memory import forget_highest, highest_resident_bytes, resident_bytes
@@ -145,7 +145,7 @@ class _Subject:
     """A config whose prediction is measured."""
 
     def __init__(self, name: str, cfg: CfgNode, files: Sequence[str], batch_size: int, cpu_time: bool) -> None:
-        if cfg.MODEL.LOAD_PROPOSALS:
+        if needs_proposals(cfg):
             raise ConfigError(f"{name} needs precomputed proposals, which images alone do not have: choose another")
         self.predictor, self._batch_size = load_predictor(cfg), batch_size
         self._files = itertools.cycle(files)

@@ -31,6 +31,7 @@ from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
 from .best import BestWeights
+from .fitting import FitHook
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
 from .schedule import scale_to_processes
@@ -94,7 +95,8 @@ class Trainer(DefaultTrainer):
         self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
-        self.register_hooks([*hooks, *self.build_hooks()])
+        fit = [FitHook(self.checkpointer.model, self._training_data)] if hasattr(self.checkpointer.model, "fit") else []
+        self.register_hooks([*fit, *hooks, *self.build_hooks()])
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continue from the last checkpoint in ``OUTPUT_DIR`` if ``resume``, otherwise start from ``MODEL.WEIGHTS``."""
