@@ -23,7 +23,7 @@ from ..checkpoint import Checkpointer
 from ..config import AUTO_NUMBER, value_of
 from ..data.transforms.resize import ResizeShortestEdge
 from ..modeling.batches import padded_size
-from ..modeling.parts import build_checked, build_empty
+from ..modeling.parts import build_checked, build_empty, needs_proposals
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError
 from ..utils.memory import forget_highest, highest_resident_bytes, resident_bytes
@@ -156,7 +156,7 @@ class _Subject:
 
     def _load(self, name: str, cfg: CfgNode, cpu_time: bool) -> Measured:
         """Load the model; return a record without measurements."""
-        if cfg.MODEL.LOAD_PROPOSALS:
+        if needs_proposals(cfg):
             raise ConfigError(f"{name} needs precomputed proposals, which images alone do not have: choose another")
         self.predictor = load_predictor(cfg)
         self._device = torch.device(cfg.MODEL.DEVICE)

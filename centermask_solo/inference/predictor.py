@@ -24,7 +24,7 @@ from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
 from ..modeling.engine import prepare_as_configured
 from ..modeling.option_scope import check_options_are_read
-from ..modeling.parts import build_checked, check_device
+from ..modeling.parts import build_checked, check_device, needs_proposals
 from ..modeling.systems import System, find_system
 from ..modeling.tta import with_augmentation
 from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
@@ -172,7 +172,7 @@ class Predictor(DefaultPredictor):
     @torch.no_grad()
     def _predict(self, inputs: Sequence[dict[str, Any]], score_threshold: float | None = None) -> list[dict[str, Any]]:
         """Return the model's outputs for its inputs."""
-        if self.cfg.MODEL.LOAD_PROPOSALS:
+        if needs_proposals(self.cfg):
             raise ConfigError(
                 "this model needs precomputed proposals, which images alone do not have: predict with a model that "
                 "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
