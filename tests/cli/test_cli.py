@@ -63,7 +63,7 @@ def test_predict(tmp_path, capsys):
     assert code == 1
     assert "0 instances in 1 image" in text and text.splitlines()[-1].startswith("error: ") and "1.png" in text
     code, text = fails(capsys, *again[:3], "--input", "0", *again[5:])
-    assert code == 2 and "there is no camera 0" in text
+    assert code == 2 and "there is no camera 0, or another program uses it: give another number" in text
 
 
 def test_compare(tmp_path, capsys):
