@@ -34,6 +34,7 @@ TITLES = {  # where it is not the name of the meta-architecture, and the order o
     "mask_rcnn_roipool": "Mask R-CNN, RoIPool",
     "faster_rcnn": "Faster R-CNN",
     "fast_rcnn": "Fast R-CNN",
+    "rcnn": "R-CNN",
     "retinanet": "RetinaNet",
 }
 
@@ -58,8 +59,12 @@ Record = dict[str, Any]  # of a system: iterations, opts, and the measurements o
 
 
 def steps_of(system: str) -> list[tuple[str, str]]:
-    """Return the (step, system) pairs behind a row of the table; Fast R-CNN needs the proposals of another system."""
-    before = [("train", "faster_rcnn"), ("propose", "faster_rcnn")] if system == "fast_rcnn" else []
+    """Return the (step, system) pairs behind a row of the table; some need proposals first, from another system."""
+    proposals = {
+        "fast_rcnn": [("train", "faster_rcnn"), ("propose", "faster_rcnn")],
+        "rcnn": [("search", "rcnn")],
+    }
+    before = proposals.get(system, [])
     return [*before, ("train", system), ("predict", system)]
 
 
@@ -96,17 +101,27 @@ def run(systems: Sequence[str], iterations: int, output: Path, opts: Sequence[st
         if stage in read_records(output).get(system, {}):
             print(f"{i}/{len(steps)} {stage} {system}: done before", flush=True)
             continue
-        log = output / system / f"{stage}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        print(f"{i}/{len(steps)} {stage} {system}: log in {log} ...", flush=True)
-        start = time.perf_counter()
-        command = [sys.executable, "-W", "ignore", "-m", "benchmarks.system_run", stage, system]
-        command += ["--iterations", str(iterations), "--output", str(output), "--opts", *opts]
-        with log.open("w") as file:
-            code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
-        if code:
-            raise UserError(f"{stage} {system} failed: {log.read_text().strip().splitlines()[-1]} (see {log})")
-        print(f"{i}/{len(steps)} {stage} {system}: {(time.perf_counter() - start) / 60:.1f} min", flush=True)
+        print(f"{i}/{len(steps)} ", end="")
+        run_step("system_run", stage, system, iterations, output, opts)
+
+
+def run_step(module: str, stage: str, system: str, iterations: int, output: Path, opts: Sequence[str]) -> None:
+    """Run a step in a process of its own, by a module of this folder that takes what system_run.py takes.
+
+    Raises:
+        UserError: it failed.
+    """
+    log = output / system / f"{stage}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{stage} {system}: log in {log} ...", flush=True)
+    start = time.perf_counter()
+    command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{module}", stage, system]
+    command += ["--iterations", str(iterations), "--output", str(output), "--opts", *opts]
+    with log.open("w") as file:
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
+    if code:
+        raise UserError(f"{stage} {system} failed: {log.read_text().strip().splitlines()[-1]} (see {log})")
+    print(f"{stage} {system}: {(time.perf_counter() - start) / 60:.1f} min", flush=True)
 
 
 def render(records: Mapping[str, Record]) -> str:
@@ -166,6 +181,13 @@ def _notes(finished: Mapping[str, Record], records: Mapping[str, Record]) -> lis
     scratch = [SYSTEMS[name] for name, x in finished.items() if x["train"]["from_scratch"]]
     start = f"from random weights: {', '.join(scratch)}" if scratch else "from MobileNetV2's ImageNet weights"
     notes.append(f"* Every system has the same backbone, trained {start}.")
+    if "rcnn" in finished:
+        seconds = records["rcnn"]["search"].get("cpu_seconds_per_image")
+        took = f", {1000 * seconds:.0f} ms of CPU time per image" if seconds else ""
+        notes.append(
+            f"* R-CNN uses proposals by selective search, which its times exclude{took}; they include the fitting of "
+            "its SVMs and of its box regression."
+        )
     if "fast_rcnn" in finished:
         seconds = records["faster_rcnn"]["propose"]["seconds_per_image"]
         notes.append(
@@ -203,18 +225,18 @@ def _ap(metrics: Mapping[str, float | None] | None, name: str) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def write_document(path: Path, generated: str) -> None:
+def write_document(path: Path, generated: str, begin: str = BEGIN) -> None:
     """Replace the generated part of the document between its markers, and keep the rest.
 
     Raises:
         UserError: the file exists, but lacks the markers.
     """
     text = path.read_text(encoding="utf-8") if path.exists() else NEW_DOCUMENT
-    if text.count(BEGIN) != 1 or text.count(END) != 1:
-        raise UserError(f"{path} lacks the lines '{BEGIN}' and '{END}' around the table: restore them")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    if text.count(begin) != 1 or text.count(END) != 1:
+        raise UserError(f"{path} lacks the lines '{begin}' and '{END}' around the table: restore them")
+    before, after = text.split(begin)[0], text.split(END)[1]
     with atomic_write(path) as file:
-        file.write(f"{before}{BEGIN}\n\n{generated}\n{END}{after}")
+        file.write(f"{before}{begin}\n\n{generated}\n{END}{after}")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,9 +1,9 @@
 """Run one step of the comparison of all systems in its own process; compare_systems.py starts it.
 
-python -m benchmarks.system_run {train,propose,predict} SYSTEM --iterations N --output FOLDER [--opts KEY VALUE ...]
+python -m benchmarks.system_run {train,propose,search,predict} SYSTEM --iterations N --output FOLDER [--opts ...]
 
-"train" writes FOLDER/SYSTEM/model_final.pth and "propose" FOLDER/proposals/*.pkl; every step adds its measurements to
-FOLDER/SYSTEM.json.
+"train" writes FOLDER/SYSTEM/model_final.pth, "propose" the proposals of its RPN for all datasets, and "search" those of
+selective search, below FOLDER/proposals; every step adds its measurements to FOLDER/SYSTEM.json.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.config import merge_config
 from centermask_solo.data.datasets import load_dataset, register_datasets
 from centermask_solo.data.proposals import write_proposals
+from centermask_solo.data.selective_search import write_missing_proposals
 from centermask_solo.demo import demo_configs, initial_weights
 from centermask_solo.inference.proposals import rpn_proposals
+from centermask_solo.modeling.parts import needs_proposals
 from centermask_solo.training.setup import check_config
 from centermask_solo.training.trainer import Trainer
 from centermask_solo.utils.errors import reported_errors
@@ -43,6 +45,7 @@ from centermask_solo.utils.files import atomic_write
 
 MB = 10**6
 WARM_UP = 3  # predictions that are not timed
+SEARCH_MODE = "single"  # of selective search, for small images
 SEED = 0  # the same images in the same order for all systems
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -55,18 +58,20 @@ def build_cfg(system: str, iterations: int, output: Path, opts: list[str]) -> Cf
     add_centermask_solo_config(cfg)
     cfg.SEED = SEED
     merge_config(cfg, demo_configs()[system], opts)
-    if cfg.MODEL.LOAD_PROPOSALS:
+    if cfg.MODEL.LOAD_PROPOSALS and "DATASETS.PROPOSAL_FILES_TRAIN" not in opts[::2]:
+        source = "rpn" if needs_proposals(cfg) else "selective_search"
         for split in ("TRAIN", "TEST"):
-            cfg.DATASETS[f"PROPOSAL_FILES_{split}"] = [proposal_file(output, name) for name in cfg.DATASETS[split]]
+            files = [proposal_file(output, source, name) for name in cfg.DATASETS[split]]
+            cfg.DATASETS[f"PROPOSAL_FILES_{split}"] = files
     cfg.SOLVER.MAX_ITER = iterations
     cfg.OUTPUT_DIR = str(output / system)
     register_datasets(cfg)
     return cfg
 
 
-def proposal_file(output: Path, dataset: str) -> str:
-    """Return the path of the proposals for a dataset."""
-    return str(output / "proposals" / f"{dataset}.pkl")
+def proposal_file(output: Path, source: str, dataset: str) -> str:
+    """Return the path of the proposals for a dataset, which "rpn" or "selective_search" makes."""
+    return str(output / "proposals" / source / f"{dataset}.pkl")
 
 
 def train(cfg: CfgNode, output: Path) -> Measured:
@@ -97,9 +102,18 @@ def propose(cfg: CfgNode, output: Path) -> Measured:
     count, start = 0, time.perf_counter()
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         dataset = load_dataset(name)
-        write_proposals(proposal_file(output, name), dataset, rpn_proposals(cfg, dataset), cfg.MODEL.WEIGHTS)
+        write_proposals(proposal_file(output, "rpn", name), dataset, rpn_proposals(cfg, dataset), cfg.MODEL.WEIGHTS)
         count += len(dataset)
     return {"seconds_per_image": (time.perf_counter() - start) / count, "images": count}
+
+
+def search(cfg: CfgNode, output: Path) -> Measured:
+    """Write the proposals of selective search for the datasets, unless they exist, and return the measurements."""
+    del output
+    written, seconds, cpu_seconds = timed(cfg, write_missing_proposals, cfg, SEARCH_MODE, 1)
+    count = sum(written.values())
+    per_image = {"seconds_per_image": seconds / count, "cpu_seconds_per_image": cpu_seconds / count} if count else {}
+    return {"images": count, "mode": SEARCH_MODE, **per_image}
 
 
 @torch.no_grad()
@@ -170,7 +184,7 @@ def machine(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-STAGES = {"train": train, "propose": propose, "predict": predict}
+STAGES = {"train": train, "propose": propose, "search": search, "predict": predict}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -19,9 +19,11 @@ from .checkpoint.folder import checkpoints_in
 from .config import check_pairs, config_dir, config_names, default_config, merge_config
 from .data.datasets import register_datasets
 from .data.loader import load_dataset
+from .data.selective_search import write_missing_proposals
 from .evaluation import format_results
 from .inference.comparison import compare_with_ground_truth
 from .model_zoo import mobilenetv2_imagenet
+from .modeling.parts import needs_proposals
 from .modeling.systems import list_systems
 from .training.logs import output_in_log
 from .training.progress import ProgressPrinter, format_seconds
@@ -74,6 +76,8 @@ def _run(config_file: str, output_dir: str, opts: list[str], overwrite: bool) ->
     say(f"1. Data: generated images with exact masks (for training: {', '.join(cfg.DATASETS.TRAIN)})")
     register_datasets(cfg)
     num_train, num_test = (len(load_dataset(names[0])) for names in (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST))
+    if cfg.MODEL.LOAD_PROPOSALS:
+        search_regions(cfg)
     opts = [*initial_weights(cfg.MODEL.WEIGHTS), *opts]
     say(f"2. Training: {cfg.SOLVER.MAX_ITER} iterations on {num_train} images, evaluated on {num_test} others")
     print("   The same without the demo:\n")
@@ -86,7 +90,7 @@ def _run(config_file: str, output_dir: str, opts: list[str], overwrite: bool) ->
     print(format_results(results))
     print(f"\nImages, ground truth and predictions side by side: {sheet}\n\nWhat you can try next:\n")
     commands = next_commands(config_file, output_dir)
-    for command in commands[1:] if cfg.MODEL.LOAD_PROPOSALS else commands:  # without proposals it cannot predict
+    for command in commands[1:] if needs_proposals(cfg) else commands:
         print(f"  {shlex.join(command)}")
 
 
@@ -117,6 +121,12 @@ def _catalogs_restored() -> Iterator[None]:
 def say(text: str) -> None:
     """Print a step of the demo."""
     print(f"\n{text}", flush=True)
+
+
+def search_regions(cfg: CfgNode) -> None:
+    """Write the proposal files that a config names and that do not exist, by selective search on all cores."""
+    for path, count in write_missing_proposals(cfg, "single", os.cpu_count() or 1).items():
+        print(f"   Proposals for {count} images by selective search: {path}", flush=True)
 
 
 def initial_weights(weights: str) -> list[str]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Write the proposals that Fast R-CNN needs, one file per dataset, by selective search or by a trained RPN.
 
-    python datasets/prepare_proposals.py shapes_train shapes_val          # selective search: OpenCV's contrib build
+    python datasets/prepare_proposals.py shapes_train shapes_val          # selective search, by scikit-image
     python datasets/prepare_proposals.py shapes_train shapes_val --rpn configs/shapes/faster_rcnn_shapes.yaml \\
         output/shapes_faster_rcnn/model_final.pth                         # the RPN of a trained Faster or Mask R-CNN
     python datasets/prepare_proposals.py --coco-json birds_train birds/train.json birds/images --rpn ...
@@ -13,7 +13,6 @@ it was made, which is also printed.
 import argparse
 import os
 
-import cv2
 from detectron2.config import get_cfg
 from tqdm import tqdm
 
@@ -21,8 +20,9 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
 from centermask_solo.data.datasets import load_dataset, register_datasets
 from centermask_solo.data.proposals import write_proposals
-from centermask_solo.data.selective_search import selective_search
+from centermask_solo.data.selective_search import search_dataset
 from centermask_solo.inference.proposals import rpn_proposals
+from centermask_solo.ops.selective_search import MODES, describe_search
 from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.files import claim_file
 from centermask_solo.utils.rules import COUNT, argument
@@ -49,6 +49,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--workers", type=argument(COUNT), default=1, help="processes of selective search (%(default)s)"
     )
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="fast",
+        help='of selective search: that of the paper, or "single", a quarter of it, for small images (%(default)s)',
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     args = parser.parse_args(argv)
     names = [*args.datasets, *(name for name, _, _ in args.coco_json)]
@@ -59,16 +65,17 @@ def main(argv: list[str] | None = None) -> None:
         add_centermask_solo_config(cfg)
         cfg.DATASETS.COCO_JSON = args.coco_json
         register_datasets(cfg)
-        source = f"selective search, fast mode, OpenCV {cv2.__version__}"
         if args.rpn:
             merge_config(cfg, args.rpn[0], ["MODEL.WEIGHTS", args.rpn[1]])
             source = f"the RPN of {args.rpn[0]} with {args.rpn[1]}"
+        else:
+            source = describe_search(args.mode)
         paths = {name: os.path.join(args.output, f"{name}.pkl") for name in names}
         for path in paths.values():
             claim_file(path, args.rpn or (), overwrite=args.overwrite)
         for name, path in paths.items():
             dataset = load_dataset(name)
-            proposals = rpn_proposals(cfg, dataset) if args.rpn else selective_search(dataset, args.workers)
+            proposals = rpn_proposals(cfg, dataset) if args.rpn else search_dataset(dataset, args.workers, args.mode)
             write_proposals(path, dataset, tqdm(proposals, name, total=len(dataset), unit=" images"), source)
             print(f"{path}: proposals for {len(dataset)} images, by {source}")
 

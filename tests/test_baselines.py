@@ -1,4 +1,4 @@
-"""Baselines are Detectron2's models with Detectron2's recipes; the small ones train and predict on a CPU."""
+"""Baselines are Detectron2's models with its recipes, and R-CNN; the small ones train and predict on a CPU."""
 
 import pickle
 import re
@@ -26,8 +26,10 @@ PUBLISHED = {
     "retinanet": "COCO-Detection",
     "panoptic_fpn": "COCO-PanopticSegmentation",
 }
-BASELINES = sorted(path.stem for path in (CONFIGS / "baselines").glob("*.yaml") if "Base" not in path.name)
-SMALL = ["mask_rcnn", "mask_rcnn_roipool", "faster_rcnn", "fast_rcnn", "retinanet"]
+BASELINES = sorted(
+    path.stem for path in (CONFIGS / "baselines").glob("*.yaml") if not path.name.startswith(("Base", "rcnn"))
+)
+SMALL = ["mask_rcnn", "mask_rcnn_roipool", "faster_rcnn", "fast_rcnn", "rcnn", "retinanet"]
 
 
 def read(name: str) -> CfgNode:

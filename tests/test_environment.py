@@ -28,7 +28,8 @@ def requirements(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["REQUIREMENTS", "EXPORT_REQUIREMENTS", "TIMM_REQUIREMENTS", "TEST_REQUIREMENTS", "LINT_REQUIREMENTS"]
+    "name",
+    [f"{x}REQUIREMENTS" for x in ("", "EXPORT_", "RCNN_", "TIMM_", "TEST_", "LINT_")],
 )
 def test_every_requirement_is_pinned_to_a_version_that_it_allows(name):
     lines = (ROOT / "constraints.txt").read_text().splitlines()

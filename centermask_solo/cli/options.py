@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..utils.errors import ConfigError
@@ -60,6 +61,13 @@ def add_ground_truth_arguments(parser: argparse.ArgumentParser) -> None:
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the KEY VALUE pairs at the end of the command line."""
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
+
+
+def check_no_options(exported: str, given: Iterable[str]) -> None:
+    """Raise ConfigError if options are given, "" aside, that an exported file cannot obey."""
+    names = [x for x in given if x]
+    if names:
+        raise ConfigError(f"{exported} is an exported model, whose options are fixed: leave out {', '.join(names)}")
 
 
 def load_cfg(args: argparse.Namespace) -> CfgNode:

@@ -7,9 +7,9 @@ import json
 from typing import TYPE_CHECKING
 
 from ..runtime.formats import format_of_file
-from ..utils.errors import ConfigError, report, user_message
+from ..utils.errors import report, user_message
 from ..utils.rules import COUNT, PROBABILITY, argument, at_least
-from .options import add_color_argument, add_overrides, add_weights_arguments, load_cfg
+from .options import add_color_argument, add_overrides, add_weights_arguments, check_no_options, load_cfg
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -209,8 +209,5 @@ def _model(args: argparse.Namespace) -> CfgNode | str:
         args.opts += ["TEST.AUG.ENABLED", "True"] if args.tta else []
         return load_cfg(args)
     given = [f"--{x.replace('_', '-')}" for x in ("config_file", "dtype", "device", "tta") if getattr(args, x)]
-    if given or args.opts:
-        raise ConfigError(
-            f"{args.weights} is an exported model, whose options are fixed: leave out {', '.join([*given, *args.opts])}"
-        )
+    check_no_options(args.weights, [*given, *args.opts])
     return str(args.weights)

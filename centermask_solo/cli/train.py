@@ -29,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_own_data(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
     parser.add_argument("--overwrite", action="store_true", help="replace the training in OUTPUT_DIR, if any")
+    parser.add_argument(
+        "--auto",
+        action="store_true",
+        help="set schedule, input size, sizes of objects, augmentation and sampler by the data; what you set stays",
+    )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
     parser.add_argument(
         "--num-gpus",

@@ -220,6 +220,17 @@ RULES: dict[str, Rule] = {
     "MODEL.YOLACT.CROWD_IOA": between(0, 1),
     "MODEL.YOLACT.OHEM_RATIO": at_least(0),
     "MODEL.YOLACT.MASKS_TO_TRAIN": COUNT,
+    # --- R-CNN ---
+    "MODEL.RCNN.SEARCH_MODE": one_of("fast", "single"),
+    "MODEL.RCNN.IN_FEATURE": NAME,
+    "MODEL.RCNN.CONTEXT": integer(0),
+    "MODEL.RCNN.*_IOU": between(0, 1),
+    "MODEL.RCNN.FIT.MAX_IMAGES": integer(0),
+    "MODEL.RCNN.FIT.SVM_C": POSITIVE,
+    "MODEL.RCNN.FIT.SVM_POSITIVE_WEIGHT": POSITIVE,
+    "MODEL.RCNN.FIT.RIDGE": POSITIVE,
+    "MODEL.RCNN.FIT.CACHE_GB": at_least(0),
+    "MODEL.RCNN.*": COUNT,
     # --- The rest: counts, widths and sizes ---
     "MODEL.*.NUM_KEYPOINTS": COUNT,
     "MODEL.*.NUM_CONV*": integer(0),

@@ -11,7 +11,6 @@ import zlib
 from functools import cache
 from typing import IO, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -19,7 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from ..utils.errors import DataError, UserError
 from ..utils.reading import check_regular
 from .bands import as_channels, decode_deep, has_bands, is_array, is_tiff, picture_of, read_array, read_bands, read_tiff
-from .pixels import Pixels, orient, to_8_bits
+from .pixels import Pixels, orient, strips, swapped, to_8_bits
 
 MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
 MAX_JPEG_BYTES = 2**28  # of a file that is read at once; 256 MiB
@@ -83,19 +82,17 @@ def decode_image(
             bands = _read_bands(path, file, image, max_pixels)
             if channels not in (None, 3):
                 return as_channels(bands, channels or 0, path)
-            pixels = picture_of(bands) if channels is None else np.rint(as_channels(bands, 3, path)).astype(np.uint8)
-            return pixels if image_format == "RGB" else np.ascontiguousarray(pixels[:, :, ::-1])
+            shown = picture_of(bands) if channels is None else np.rint(as_channels(bands, 3, path)).astype(np.uint8)
+            return shown if image_format == "RGB" else np.ascontiguousarray(shown[:, :, ::-1])
         _check_pixels(path, image.size, max_pixels)
-        decoded = _decode_jpeg(file) if _is_plain_jpeg(image) else None
-        if decoded is not None and decoded.shape[:2] == image.size[::-1]:
-            pixels = decoded
-        else:
+        pixels = _decode_jpeg(file) if _is_plain_jpeg(image) else None
+        if pixels is None or pixels.shape[:2] != image.size[::-1]:
             is_deep_color = image.mode not in _DEEP_GRAY and any(";16" in str(tile[-1]) for tile in image.tile)
             image.load()
             pixels = picture_of(decode_deep(file)) if is_deep_color else rgb_pixels(image)
         pixels = np.ascontiguousarray(orient(pixels, _orientation(image)))
     if image_format in ("RGB", "BGR"):
-        return pixels if image_format == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        return pixels if image_format == "RGB" else swapped(pixels)
     from detectron2.data.detection_utils import convert_PIL_to_numpy  # only here, for programs without Detectron2
 
     return convert_PIL_to_numpy(Image.fromarray(pixels), image_format)
@@ -148,7 +145,10 @@ def rgb_pixels(image: Image.Image) -> Pixels:
     if image.mode in _DEEP_GRAY:
         gray = to_8_bits(np.asarray(image))
         return np.stack([gray, gray, gray], axis=-1)
-    return np.asarray(image.convert("RGB"))
+    pixels = np.empty((*image.size[::-1], 3), np.uint8)
+    for top, bottom in strips(*pixels.shape[:2]):  # since converting takes the memory of several images
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))
+    return pixels
 
 
 def _is_plain_jpeg(image: ImageFile.ImageFile) -> bool:

@@ -172,6 +172,20 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
     )
 
 
+def build_fitting_loader(cfg: CfgNode, mapper: Mapper, max_images: int = 0) -> DataLoader:
+    """Return the images of ``DATASETS.TRAIN`` once, one by one in their order.
+
+    Args:
+        cfg: Config of the model.
+        mapper: Maps samples as training needs them.
+        max_images: Most images that are used, spread evenly; 0 for all.
+    """
+    dataset = _load_training_data(cfg)
+    count = min(max_images or len(dataset), len(dataset))
+    chosen = [dataset[i * len(dataset) // count] for i in range(count)]
+    return build_detection_test_loader(chosen, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
+
+
 def _load_training_data(cfg: CfgNode) -> Sequence[Sample]:
     names = cfg.DATASETS.TRAIN
     for name in names:

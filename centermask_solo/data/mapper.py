@@ -116,6 +116,17 @@ class InstanceMapper(DatasetMapper):
             options["recompute_boxes"] = options["recompute_boxes"] or (cfg.MODEL.MASK_ON and cuts_objects(cfg))
         return options
 
+    @classmethod
+    def without_augmentation(cls, cfg: CfgNode, **training_data: Any) -> InstanceMapper:
+        """Return a mapper of training samples, with ground truth, whose images are as in evaluation.
+
+        Args:
+            cfg: Config with the options of ``INPUT``.
+            training_data: Further arguments of :meth:`from_config`.
+        """
+        options = cls.from_config(cfg, True, **training_data)
+        return cls(**options | {"augmentations": cls.from_config(cfg, False)["augmentations"]})
+
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
         """Return the sample in the model's input format; raises as :meth:`map`."""
         return self.finish(self.map(dataset_dict))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
+STRIP_PIXELS = 2**20  # of an image that are converted at a time
 
 _WHITES = (255, 1023, 4095, 16383, 65535)  # largest values of 8, 10, 12, 14 and 16 bits
 
@@ -54,3 +57,17 @@ def orient(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation in (6, 8):
         pixels = np.rot90(pixels, 1 if orientation == 8 else -1)
     return pixels
+
+
+def strips(height: int, width: int) -> Iterator[tuple[int, int]]:
+    """Yield the first row and the one after the last of parts of an image that are converted at a time."""
+    step = max(STRIP_PIXELS // max(width, 1), 1)
+    return ((top, min(top + step, height)) for top in range(0, height, step))
+
+
+def swapped(pixels: Pixels) -> Pixels:
+    """Return pixels (H, W, 3) in RGB order in BGR order, in place where that is possible."""
+    found = pixels if pixels.flags.writeable else np.empty_like(pixels)
+    for top, bottom in strips(*pixels.shape[:2]):
+        cv2.cvtColor(pixels[top:bottom], cv2.COLOR_RGB2BGR, dst=found[top:bottom])
+    return found

@@ -1,57 +1,73 @@
-"""Proposals by selective search, as OpenCV's contrib build implements it."""
+"""Proposals of the images of a dataset by selective search."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from multiprocessing import get_context
-from typing import Any
 
-import cv2
 import numpy as np
+from detectron2.config import CfgNode
+from tqdm import tqdm
 
-from ..utils.errors import UserError
-from .datasets import Sample
+from ..ops.selective_search import describe_search, selective_search
+from .datasets import Sample, load_dataset
 from .images import read_image
-from .proposals import Proposals
-
-ximgproc: Any = getattr(cv2, "ximgproc", None)  # of OpenCV's contrib build
+from .proposals import Proposals, write_proposals
 
 
-def selective_search(dataset: Sequence[Sample], num_workers: int = 1) -> Iterator[Proposals]:
-    """Return the proposals of each image by selective search in its fast mode; earlier regions have higher logits.
+def write_missing_proposals(cfg: CfgNode, mode: str, num_workers: int) -> dict[str, int]:
+    """Write, by selective search, the proposal files of a config that do not exist; return their numbers of images.
+
+    Args:
+        cfg: Config whose datasets are registered, with a file in ``DATASETS.PROPOSAL_FILES_*`` for each.
+        mode: See :func:`search_dataset`.
+        num_workers: Processes that share the images.
+
+    Raises:
+        UserError: See :func:`search_dataset`.
+    """
+    written = {}
+    for split in ("TRAIN", "TEST"):
+        for name, path in zip(cfg.DATASETS[split], cfg.DATASETS[f"PROPOSAL_FILES_{split}"], strict=False):
+            if os.path.exists(path):
+                continue
+            dataset = load_dataset(name)
+            found = tqdm(
+                search_dataset(dataset, num_workers, mode), f"proposals of {name}", total=len(dataset), unit=" images"
+            )
+            write_proposals(path, dataset, found, describe_search(mode))
+            written[path] = len(dataset)
+    return written
+
+
+def search_dataset(dataset: Sequence[Sample], num_workers: int = 1, mode: str = "fast") -> Iterator[Proposals]:
+    """Return the proposals of each image by selective search; earlier boxes have higher logits.
 
     Args:
         dataset: Samples in Detectron2's standard format.
         num_workers: Processes that share the images.
+        mode: "fast" or "single"; see :data:`~centermask_solo.ops.selective_search.MODES`.
 
     Raises:
-        UserError: OpenCV is not its contrib build.
+        MissingPackageError: Neither scikit-image nor OpenCV's contrib build is installed.
         DataError: An image is missing or damaged.
-
-    Source: J. Uijlings et al., "Selective Search for Object Recognition", IJCV 2013; OpenCV's implementation.
     """
-    if ximgproc is None:
-        raise UserError(
-            "selective search needs OpenCV's contrib build: install opencv-contrib-python-headless instead of "
-            "opencv-python-headless, or name a trained RPN with --rpn CONFIG WEIGHTS"
-        )
-    return _selective_search([sample["file_name"] for sample in dataset], min(num_workers, len(dataset)))
+    describe_search(mode)  # which fails before the processes start
+    return _search_all([sample["file_name"] for sample in dataset], min(num_workers, len(dataset)), mode)
 
 
-def _selective_search(paths: Sequence[str], num_workers: int) -> Iterator[Proposals]:
+def _search_all(paths: Sequence[str], num_workers: int, mode: str) -> Iterator[Proposals]:
+    search = partial(_search, mode=mode)
     if num_workers <= 1:
-        yield from map(_search, paths)
+        yield from map(search, paths)
         return
     with closing(get_context("spawn").Pool(num_workers)) as pool:
-        yield from pool.imap(_search, paths)
+        yield from pool.imap(search, paths)
 
 
-def _search(path: str) -> Proposals:
-    image = read_image(path, "BGR", max_pixels=0)
-    search = ximgproc.segmentation.createSelectiveSearchSegmentation()
-    search.setBaseImage(image)
-    search.switchToSelectiveSearchFast()
-    rectangles = np.asarray(search.process(), np.float32).reshape(-1, 4)  # x y width height
-    boxes = np.concatenate([rectangles[:, :2], rectangles[:, :2] + rectangles[:, 2:]], axis=1)
+def _search(path: str, mode: str) -> Proposals:
+    boxes = selective_search(read_image(path, "RGB", max_pixels=0), mode)
     return Proposals(boxes, -np.arange(len(boxes), dtype=np.float32))

@@ -85,7 +85,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    model: CfgNode | str,
+    model: CfgNode | str | AnyPredictor,
     inputs: Sequence[str],
     *,
     filters: Filters = Filters(),  # noqa: B008  (it is frozen)
@@ -98,7 +98,8 @@ def predict(
     """Yield what is found in images and in the frames of videos and cameras, as they are read.
 
     Args:
-        model: Config that names model and weights, or the path of an exported file.
+        model: A :class:`.predictor.Predictor`, such as ``centermask_solo.load`` returns; a config that names model and
+            weights; or the path of an exported file.
         inputs: See :func:`.sources.find_sources`.
         filters: Which instances are kept.
         tiles: How large images are cut; by default they are resized as a whole.
@@ -118,9 +119,13 @@ def predict(
     yield from predict_items(predictor, sources, filters, track=track, batch_size=batch_size, failures=failures)
 
 
-def load_predictor(model: CfgNode | str, tiles: Tiles | None = None) -> AnyPredictor:
-    """Return the predictor of a config or of an exported file, which cuts images into ``tiles``."""
-    predictor = ExportedFilePredictor(model) if isinstance(model, str) else Predictor(model, mask_format="compact")
+def load_predictor(model: CfgNode | str | AnyPredictor, tiles: Tiles | None = None) -> AnyPredictor:
+    """Return the predictor of a config or of an exported file, or the one that is given, which cuts into ``tiles``."""
+    predictor: Any = model
+    if isinstance(model, str):
+        predictor = ExportedFilePredictor(model)
+    elif isinstance(model, CfgNode):
+        predictor = Predictor(model, mask_format="compact")
     return predictor if tiles is None else TiledPredictor(predictor, tiles)
 
 

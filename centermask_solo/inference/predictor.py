@@ -24,7 +24,7 @@ from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
 from ..modeling.engine import prepare_as_configured
 from ..modeling.option_scope import check_options_are_read
-from ..modeling.parts import build_checked, check_device
+from ..modeling.parts import build_checked, check_device, needs_proposals
 from ..modeling.systems import System, find_system
 from ..modeling.tta import with_augmentation
 from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
@@ -172,7 +172,7 @@ class Predictor(DefaultPredictor):
     @torch.no_grad()
     def _predict(self, inputs: Sequence[dict[str, Any]], score_threshold: float | None = None) -> list[dict[str, Any]]:
         """Return the model's outputs for its inputs."""
-        if self.cfg.MODEL.LOAD_PROPOSALS:
+        if needs_proposals(self.cfg):
             raise ConfigError(
                 "this model needs precomputed proposals, which images alone do not have: predict with a model that "
                 "makes its own, such as Faster R-CNN, or evaluate this one with train_net.py --eval-only"
@@ -191,12 +191,19 @@ class Predictor(DefaultPredictor):
         except DataError as error:
             return error
 
+    def read(self, image: Any) -> np.ndarray:
+        """Return an image that :meth:`__call__` takes as pixels with the channels of the model, BGR if these are three.
+
+        Raises:
+            DataError: It is no image, or has other channels.
+        """
+        channels = self.cfg.INPUT.CHANNELS
+        return as_bgr(image, self.max_pixels) if channels == 3 else as_bands(image, channels, self.max_pixels)
+
     def model_input(self, image: Any) -> dict[str, Any]:
-        if self.cfg.INPUT.CHANNELS == 3:
-            image = as_bgr(image, self.max_pixels)
-            image = image[:, :, ::-1] if self.input_format == "RGB" else image
-        else:
-            image = as_bands(image, self.cfg.INPUT.CHANNELS, self.max_pixels)
+        image = self.read(image)
+        if self.input_format == "RGB" and self.cfg.INPUT.CHANNELS == 3:
+            image = image[:, :, ::-1]
         height, width = image.shape[:2]
         if self.cfg.TEST.AUG.ENABLED:  # whose views are made of the image itself
             pixels = np.ascontiguousarray(image.transpose(2, 0, 1))

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from ..data.input_images import as_bgr
 from ..structures.mask_formats import coco_results
 from ..utils.errors import ConfigError
 from .predictor import Predictor
@@ -88,22 +87,28 @@ def predict_in_stages(predictor: Predictor, paths: Sequence[str], clock: Clock) 
         clock: Measures the stages of :data:`STAGES`.
     """
     with clock.stage(READ):
-        images = [as_bgr(path, predictor.cfg.INPUT.MAX_IMAGE_PIXELS) for path in paths]
+        images = [predictor.read(path) for path in paths]
     with clock.stage(RESIZE):
         inputs = [predictor.model_input(image) for image in images]
-    has_stages = hasattr(predictor.model, "predict")
-    with (
-        _methods_measured(predictor.model if has_stages else None, clock),
-        clock.stage(DECODE if has_stages else MODEL),
-    ):
+    model = predictor.model
+    has_stages = hasattr(model, "predict")
+    methods = [
+        (model, name, stage) for name, stage in _STAGES_OF_METHODS.items() if has_stages and hasattr(model, name)
+    ]
+    with methods_measured(methods, clock), clock.stage(DECODE if has_stages else MODEL):
         outputs = predictor._predict(inputs)
     with clock.stage(RLE):
         return [coco_results(output["instances"].to("cpu"), i) for i, output in enumerate(outputs)]
 
 
 @contextmanager
-def _methods_measured(model: Any, clock: Clock) -> Iterator[None]:
-    """Inside the context, let a clock measure the methods of a model that are stages; all that is left decodes."""
+def methods_measured(methods: Sequence[tuple[Any, str, str]], clock: Clock) -> Iterator[None]:
+    """Inside the context, let a clock measure methods of objects as stages.
+
+    Args:
+        methods: Objects, names of their methods, and the stages that these are.
+        clock: Measures them.
+    """
 
     def measured(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:
@@ -112,14 +117,14 @@ def _methods_measured(model: Any, clock: Clock) -> Iterator[None]:
 
         return run
 
-    methods = {name: getattr(model, name) for name in _STAGES_OF_METHODS if hasattr(model, name)}
-    before = {name: vars(model)[name] for name in methods if name in vars(model)}  # as of a model in half precision
-    for name, function in methods.items():
-        setattr(model, name, measured(function, _STAGES_OF_METHODS[name]))
+    # An object may have a method of its own in place of its class's, as a model in half precision does
+    before = [(owner, name, vars(owner)[name]) for owner, name, _ in methods if name in vars(owner)]
+    for owner, name, stage in methods:
+        setattr(owner, name, measured(getattr(owner, name), stage))
     try:
         yield
     finally:
-        for name in methods:
-            delattr(model, name)
-        for name, function in before.items():
-            setattr(model, name, function)
+        for owner, name, _ in methods:
+            delattr(owner, name)
+        for owner, name, function in before:
+            setattr(owner, name, function)

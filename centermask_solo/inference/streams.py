@@ -22,14 +22,14 @@ ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".m3u8")
 AHEAD = 4  # decoded frames of a video that wait for the model
-TIMEOUT = 15.0  # seconds without an answer from the network
+TIMEOUT = 8.0  # seconds without an answer from the network, or without a beginning in a file
 
 
 def is_stream(name: str) -> bool:
     """Return whether a name is that of a video file, of a camera (such as "0" or "/dev/video0"), or an address."""
     if os.path.isdir(name):
         return False
-    if os.path.isfile(name):
+    if os.path.lexists(name) and not name.startswith("/dev/video"):
         return is_video(name)
     return bool(ADDRESS.match(name)) or is_camera(name)
 
@@ -83,6 +83,7 @@ def open_container(name: str) -> Any:
         container = av.open(name, options=options, timeout=TIMEOUT)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
+        reason = f"it took over {TIMEOUT:.0f} s" if isinstance(error, av.error.ExitError) else reason
         raise DataError(f"{shown(name)} cannot be opened ({reason}): give a video that FFmpeg reads") from None
     if not container.streams.video:
         container.close()

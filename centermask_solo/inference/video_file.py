@@ -53,7 +53,7 @@ class VideoFile:
         self._size = (size[0] + size[0] % 2, size[1] + size[1] % 2)  # encoders take even numbers only
         self._start, self._last = frame.time, -1
         self._source = self._av.open(frame.video) if os.path.isfile(frame.video) else None
-        sound = self._source.streams.audio[0] if self._source and self._source.streams.audio else None
+        sound: Any = self._source.streams.audio[0] if self._source and self._source.streams.audio else None
         fitting = [suffix for suffix in SUFFIXES if sound is None or self._holds(CONTAINERS[suffix], sound)]
         if not fitting:
             logger.warning("%s: its sound (%s) cannot be copied", frame.video, sound.codec_context.name)

@@ -65,6 +65,11 @@ def build_checked(cfg: CfgNode) -> nn.Module:
         return build_model(cfg)
 
 
+def needs_proposals(cfg: CfgNode) -> bool:
+    """Return whether a model cannot predict without precomputed proposals, as it has no ``propose`` of its own."""
+    return cfg.MODEL.LOAD_PROPOSALS and not hasattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "propose")
+
+
 def build_empty(cfg: CfgNode) -> nn.Module:
     """Return the model of a config on the device "meta": with names and shapes, but without numbers and memory."""
     cfg = cfg.clone()

@@ -268,6 +268,17 @@ for _system in (
         instead=_instead("ROI_HEADS", "NMS_THRESH_TEST"),
     ),
     System(
+        name="RCNN",
+        num_classes_key="MODEL.RCNN.NUM_CLASSES",
+        signature=("svm.weight", "box_pred.weight"),
+        class_outputs=(ClassOutputs("svm.weight"),),
+        class_layers=("class_pred", "svm", "box_pred"),
+        class_rows=(ClassRows("class_pred", background="last"), ClassRows("svm"), ClassRows("box_pred", each=4)),
+        reads=("MODEL.RCNN", "TEST.DETECTIONS_PER_IMAGE"),
+        instead=_instead("RCNN", "NMS_THRESH_TEST"),
+        score_threshold=0.5,  # on the positive side of the SVM
+    ),
+    System(
         name="RetinaNet",
         num_classes_key="MODEL.RETINANET.NUM_CLASSES",
         signature=("head.cls_score.weight", "head.bbox_pred.weight"),

@@ -37,6 +37,7 @@ from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
 from .bad_batch import with_evidence
 from .best import BestWeights, EnoughTraining, check_early_stopping
 from .first_iterations import FirstIterations
+from .fitting import FitHook
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
 from .pictures import put_pictures
@@ -109,7 +110,8 @@ class Trainer(DefaultTrainer):
         self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
-        self.register_hooks([*hooks, *self.build_hooks()])
+        fit = [FitHook(self.checkpointer.model, self._training_data)] if hasattr(self.checkpointer.model, "fit") else []
+        self.register_hooks([*fit, *hooks, *self.build_hooks()])
 
     def resume_or_load(self, resume: bool = True) -> None:
         """Continue from the last checkpoint in ``OUTPUT_DIR`` if ``resume``, otherwise start from ``MODEL.WEIGHTS``."""

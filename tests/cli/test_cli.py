@@ -177,7 +177,7 @@ OWN_DATA = [f"{split}_{what}" for split in ("train", "val") for what in ("json",
 def test_train_parses_like_detectron2(words):
     ours = vars(build_parser().parse_args(["train", *words]))
     assert ours.pop("run") is train.run
-    assert ours.pop("verbose") is ours.pop("overwrite") is False and ours.pop("batch_size") is None
+    assert ours.pop("verbose") is ours.pop("overwrite") is ours.pop("auto") is False and ours.pop("batch_size") is None
     assert {ours.pop(x) for x in OWN_DATA} == {None}
     assert ours == vars(default_argument_parser().parse_args(words))
 
@@ -188,7 +188,7 @@ def test_train_has_the_flags_of_detectron2_and_more():
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    more = {"verbose", "overwrite", "batch_size"}
+    more = {"verbose", "overwrite", "batch_size", "auto"}
     assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {*OWN_DATA, *more}
     assert not flags(default_argument_parser()) - flags(parser)
 

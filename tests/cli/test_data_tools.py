@@ -37,6 +37,16 @@ def test_summaries_in_json(tmp_path, capsys, caplog):
     assert code == 0 and json.loads(out)["objects_of_class"] == {"person": 2}
 
 
+def test_counts_of_what_maps_lose_are_in_the_summary(tmp_path, capsys):
+    square, inside = [[2, 2, 20, 2, 20, 20, 2, 20]], [[5, 5, 9, 5, 9, 9, 5, 9]]
+    json_file, images = sets.write(tmp_path, sets.content([(square, 1, 0, 1), (inside, 3, 0, 1)]))
+    code, out, _ = run(
+        capsys, "convert", "--from", json_file, "--images", images, "--to", "voc", tmp_path / "voc", "--json"
+    )
+    lost = {"objects partly under others (only what is visible remains)": 1}
+    assert code == 0 and json.loads(out)["lost"] == lost
+
+
 def test_sentences(tmp_path, capsys):
     json_file, images = sets.write(tmp_path)
     code, out, _ = run(

@@ -100,7 +100,7 @@ class Input(NamedTuple):
 JSON, CONFIG, WEIGHTS = ".json", ".yaml", ".pth"
 HALF_A_CONFIG = ("2 %", "50 %", "95 %", "Latin-1")
 RENAMED = ("line break", "bytes that are not UTF-8")  # which may be refused for weights
-_TRAILING = ("link to a terabyte of zeros",)  # after the end of an image or a pickle
+_TRAILING = ("link to a terabyte of zeros",)  # after the end of an image, a pickle or a video
 
 
 def _in_dataset(use: Callable[..., Any]) -> Callable[[World, str], Any]:
@@ -197,6 +197,7 @@ INPUTS = [
     ),
     # Images
     Input("predict", ".png", "data/1.png", lambda w, p: commands.predict(w, inputs=p), wrote("predictions.json")),
+    Input("predict video", ".mp4", "clip.mp4", lambda w, p: commands.predict(w, "--save-video", inputs=p)),
     Input("Predictor", ".png", "data/1.png", commands.use_predictor),
     Input("train", ".png", "data/1.png", _in_dataset(lambda w, p: commands.train(w, *w.data("", p, True)))),
     Input("eval-only", ".png", "data/1.png", _in_dataset(lambda w, p: commands.evaluate(w, *w.data("", p, True)))),
@@ -225,7 +226,7 @@ def _try_file(given: Input, hostile: Hostile) -> Try:
         return given.use(w, hostile.make(folder, given.suffix, w.bytes_of(given.valid)))
 
     expected = ACCEPTED if hostile.works else CLEAR
-    if hostile.name in given.either or (given.suffix in (".png", ".pkl") and hostile.name in _TRAILING):
+    if hostile.name in given.either or (given.suffix in (".png", ".pkl", ".mp4") and hostile.name in _TRAILING):
         expected = EITHER
     if (given.otherwise_invalid and hostile.works) or (given.valid.startswith("weights") and hostile.name in RENAMED):
         expected = EITHER

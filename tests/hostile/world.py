@@ -27,6 +27,7 @@ from centermask_solo.cli import main
 from centermask_solo.config import default_config, merge_config
 from centermask_solo.data.datasets import register_datasets
 from centermask_solo.modeling.systems import ClassOutputs, System
+from tests.inference.videos import write_video
 from tests.test_new_system import WholeImageDetector
 from tests.training.tiny import CLASSES, write_dataset
 
@@ -54,6 +55,7 @@ def script(name: str) -> ModuleType:
 def build_files(root: Path) -> None:
     """Write a dataset, weights, a config and panoptic annotations."""
     write_dataset(root / "data", num_images=2)
+    write_video(root / "clip.mp4", num_frames=2, sound=None)
     config = {
         "VERSION": 2,
         "MODEL": {"META_ARCHITECTURE": RECORD.name, "DEVICE": "cpu", "WEIGHTS": "", "ROI_HEADS": {"NUM_CLASSES": 2}},

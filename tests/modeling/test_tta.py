@@ -5,6 +5,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
+from centermask_solo.inference.predictor import Predictor
 from centermask_solo.modeling.instance_tta import InstanceTTA, flipped, merge
 from centermask_solo.modeling.tta import with_augmentation
 from centermask_solo.structures.compact_masks import CompactMasks, CroppedMasks
@@ -103,6 +104,19 @@ def test_sizes_and_flips_make_one_result_in_the_frame_of_the_image(name):
     if compact.has("pred_masks"):
         assert isinstance(compact.pred_masks, CompactMasks)
         assert dense.pred_masks.shape == (len(dense), *SIZE) and dense.pred_masks.dtype == torch.bool
+
+
+@pytest.mark.parametrize("name", ["SOLOv2", "YOLACT", "CenterMask"])
+def test_predictors_give_the_image_itself_to_all_views(name, tmp_path, monkeypatch):
+    """Not the one that is resized for a single view; masks are compact."""
+    cfg, model = small_model(name)
+    cfg.TEST.AUG.MIN_SIZES, cfg.MODEL.WEIGHTS = (64, 96), str(tmp_path / "x.pth")
+    torch.save({"model": model.state_dict()}, cfg.MODEL.WEIGHTS)
+    predictor = Predictor(cfg, mask_format="compact")
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    assert tuple(predictor.model_input(image)["image"].shape) == (3, *SIZE)
+    found = predictor(image)["instances"]
+    assert len(found) > 0 and isinstance(found.pred_masks, CompactMasks) and found.pred_masks.size == SIZE
 
 
 def test_yolacts_anchors_keep_their_sizes_in_pixels():

@@ -94,9 +94,9 @@ def paint(image: AnnotatedImage, lost: Lost, *, crowd_value: int | None = None) 
     masked.sort(key=lambda pair: -int(pair[1].sum()))
     for i, (_, mask) in enumerate(masked, 1):
         found[mask] = i
-    visible = np.bincount(np.maximum(found, 0).ravel(), minlength=len(masked) + 1)
+    visible = np.bincount(np.maximum(found, 0).ravel(), minlength=len(masked) + 1).tolist()
     for i, (_, mask) in enumerate(masked, 1):
-        lost[COVERED] += 0 < visible[i] < mask.sum()
+        lost[COVERED] += 0 < visible[i] < int(mask.sum())
         lost[HIDDEN] += not visible[i]
     return found, [x for x, _ in masked]
 
@@ -176,7 +176,7 @@ def read_map(ids: NDArray[Any], entries: Sequence[Mapping[str, Any]] | None, nam
         if known is not None and number not in known:
             raise DataError(f"{path} has the object {number}, which instances.json lacks: add it")
         entry = {"class": name} if known is None else known[number]
-        objects.append(Object(entry["class"], code, crowd=bool(entry.get("iscrowd", 0))))
+        objects.append(Object(str(entry["class"]), code, crowd=bool(entry.get("iscrowd", 0))))
     return objects
 
 

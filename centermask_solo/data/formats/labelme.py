@@ -18,6 +18,7 @@ VERSION = "5.5.0"  # of labelme, which wrote shapes of the type "mask" from 5.2 
 CROWD, BOX_ONLY = "iscrowd", "box_only"  # flags of shapes
 CIRCLE_POINTS = 72  # of the polygon that replaces a circle: one every 5 degrees, within 0.1% of the radius
 
+MAX_PIXELS = 2**32 - 1  # of an image, which run-length codes can count
 FAR_AWAY = 10  # sides of the image by which a point may be outside, or drawing it would not end
 
 Shape = dict[str, Any]
@@ -115,7 +116,7 @@ def read_labelme(document: Any, path: str, lost: Lost) -> list[Object]:
         DataError: It is no content of such a file.
     """
     size = document["imageHeight"], document["imageWidth"]
-    if not all(isinstance(x, int) and x > 0 for x in size):
+    if not all(isinstance(x, int) and x > 0 for x in size) or size[0] * size[1] > MAX_PIXELS:
         raise DataError(f"{path} has an image of {size[1]} x {size[0]} pixels: write the size of the image file")
     groups: dict[Any, list[Object]] = {}
     for i, shape in enumerate(document["shapes"]):
@@ -160,7 +161,8 @@ def _object(shape: Shape, size: tuple[int, int]) -> Object | None:
 
 def _window(text: str, points: Any, size: tuple[int, int]) -> Window:
     """Return the pixels of a shape of the type "mask" that are in the image."""
-    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_UNCHANGED)
+    content = np.frombuffer(base64.b64decode(text), np.uint8)
+    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if len(content) else None
     if pixels is None or pixels.ndim != 2:
         raise ValueError("its mask is no PNG with one channel")
     left, top = points.min(axis=0).round().astype(int).tolist()

@@ -36,12 +36,28 @@ def find_format(source: str) -> str:
         "maps": (path / MAPS_JSON).is_file(),
         "labelme": any("shapes" in peek(x) for x in jsons[:_FOUND]),
     }
-    signs["yolo"] = not any(signs.values()) and bool(texts)
+    signs["coco"] = len(coco_jsons(source)) == 1
+    signs["yolo"] = not any(signs.values()) and (bool(texts) or os.path.isdir(labels_beside(source)))
     found = [name for name, fits in signs.items() if fits]
     if len(found) != 1:
         what = f"fits {' and '.join(found)}" if found else f"fits none of the formats {', '.join(FORMATS)}"
         raise DataError(f"{source} {what}: name its format, as in --from labelme {source}")
     return found[0]
+
+
+def coco_jsons(folder: str) -> list[str]:
+    """Return the jsons in COCO's format in a folder, its subfolders not included, of the first few in it."""
+    found = sorted(str(x) for x in Path(folder).glob("*.json") if not x.name.startswith("."))
+    return [x for x in found[:_FOUND] if {"images", "annotations", "categories"} <= peek(x).keys()]
+
+
+def labels_beside(folder: str) -> str:
+    """Return the folder of YOLO's text files for one of images, "labels" in place of "images"; "" if it is none."""
+    parts = list(Path(folder).absolute().parts)
+    if "images" not in parts:
+        return ""
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return os.path.join(*parts[:last], "labels", *parts[last + 1 :])
 
 
 def peek(path: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from ..formats.labelme import read_labelme
 from ..formats.objects import AnnotatedImage, Lost, Object, annotated_images, class_names_of
 from ..formats.yolo import read_yolo
 from ..images import IMAGE_SUFFIXES, read_labels, stated_size
-from .detection import LABELS, MAPS_JSON, find_format, peek
+from .detection import LABELS, MAPS_JSON, coco_jsons, find_format, peek
 
 
 class Dataset(NamedTuple):
@@ -55,6 +55,11 @@ def read_dataset(
     file_format = file_format or find_format(source)
     if not os.path.exists(source):
         raise DataError(f"{source} is missing: correct the path")
+    if file_format == "coco" and os.path.isdir(source):
+        jsons = coco_jsons(source)
+        if len(jsons) != 1:
+            raise DataError(f"{source} has {len(jsons)} jsons in COCO's format: name the json instead of the folder")
+        source = jsons[0]
     if file_format != "coco" and not os.path.isdir(source):
         raise DataError(f"{source} is a file: give the folder of the {file_format} dataset")
     lost = Lost()
@@ -77,7 +82,7 @@ def _read_coco(source: str, image_root: str, class_names: Sequence[str] | None, 
 
         repaired = repair(data, found, image_root, masks=False)
         data = data._replace(images=repaired["images"], annotations=repaired["annotations"])
-    root = image_root or os.path.dirname(source)
+    root = image_root or os.path.dirname(source) or "."
     return list(annotated_images(data, root, lost)), data.classes, root
 
 

@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ...ops.chunks import rows_per_chunk
 from ...ops.losses import dice_loss
+from ...ops.precision import in_float32
 from ..parts_of_batch import per_part, total
-from ..solov2.full_masks import in_float32
 from .predictions import CellMasks, Predictions
 from .targets import SOLOTargets
 

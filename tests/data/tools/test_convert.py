@@ -254,10 +254,23 @@ def test_yolo_layouts(tmp_path):
         read_dataset(str(tmp_path), "yolo")
     (tmp_path / "data.yaml").write_text("names: {0: cat, 1: dog}")
     for source in (tmp_path, tmp_path / "images/train"):
-        data = read_dataset(str(source), "yolo")
+        assert find_format(str(source)) == "yolo"
+        data = read_dataset(str(source))
         assert data.class_names == ["cat", "dog"]
         assert [x.segmentation for x in data.images[0].objects] == [[[8, 12, 16, 12, 16, 24]], []]
         assert data.images[0].objects[1].box == [8, 6, 16, 12]
+
+
+def test_folders_with_a_coco_json(tmp_path):
+    json_file, _ = sets.write(tmp_path)
+    folder = tmp_path / "images"
+    (folder / "_annotations.coco.json").write_bytes(Path(json_file).read_bytes())
+    data = read_dataset(str(folder))
+    assert data.image_root == str(folder) and data.class_names == sets.NAMES
+    assert all(Path(x.path).is_file() for x in data.images)
+    (folder / "more.json").write_bytes(Path(json_file).read_bytes())
+    with pytest.raises(DataError, match="has 2 jsons"):
+        read_dataset(str(folder), "coco")
 
 
 def test_bare_maps_of_one_class(tmp_path):
