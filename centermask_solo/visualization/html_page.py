@@ -43,6 +43,7 @@ figure {{ margin: 0; }}
 figure[hidden] {{ display: none; }}
 h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
 img {{ height: auto; max-height: 24rem; max-width: 100%; width: auto; }}
+.charts img {{ max-height: none; }}
 figcaption {{ font-size: 0.85rem; overflow-wrap: anywhere; }}
 </style>
 </head>
