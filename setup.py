@@ -34,10 +34,12 @@ REQUIREMENTS = [
     "packaging",
 ]
 FAST_EVAL_REQUIREMENTS = ["hotcoco>=1.3,<2"]  # TEST.EVAL_BACKEND, with NumPy as its only requirement
+TIFF_REQUIREMENTS = ["tifffile"]  # of TIFF files with more bands than Pillow reads
 TIMM_REQUIREMENTS = ["timm>=1.0.9", "huggingface_hub"]  # of the backbones of timm
 RCNN_REQUIREMENTS = ["scikit-image>=0.22", "scikit-learn>=1.3"]  # of selective search, and of R-CNN's training
 # As in centermask_solo/runtime/formats.py, which checks them; onnxruntime-gpu serves as well as onnxruntime.
 EXPORT_REQUIREMENTS = ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.23,<2", "openvino>=2025.2,<2027"]
+VIDEO_REQUIREMENTS = ["av>=14,<19"]  # as in centermask_solo/utils/packages.py
 TEST_REQUIREMENTS = [
     "pytest>=7",
     "pytest-timeout",
@@ -47,7 +49,9 @@ TEST_REQUIREMENTS = [
     *EXPORT_REQUIREMENTS,
     *FAST_EVAL_REQUIREMENTS,
     *RCNN_REQUIREMENTS,
+    *TIFF_REQUIREMENTS,
     *TIMM_REQUIREMENTS,
+    *VIDEO_REQUIREMENTS,
 ]
 LINT_REQUIREMENTS = ["ruff>=0.17,<0.18", "mypy>=2.4,<3"]  # other versions format and check differently
 
@@ -72,7 +76,12 @@ setup(
         "export": EXPORT_REQUIREMENTS,
         "fast-eval": FAST_EVAL_REQUIREMENTS,
         "rcnn": RCNN_REQUIREMENTS,
+        "tiff": TIFF_REQUIREMENTS,
         "timm": TIMM_REQUIREMENTS,
+        "video": VIDEO_REQUIREMENTS,
+        "hub": ["huggingface_hub"],
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow"],
         "test": TEST_REQUIREMENTS,
         "dev": [*TEST_REQUIREMENTS, *LINT_REQUIREMENTS],
     },

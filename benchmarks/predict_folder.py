@@ -27,9 +27,10 @@ import torch
 from detectron2.modeling import build_model
 
 from benchmarks.postprocessing import device_name
+from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.predictor import Predictor, default_score_threshold
 from centermask_solo.inference.results import write_predictions
-from centermask_solo.inference.sources import find_images
+from centermask_solo.inference.sources import Sources, find_images
 from centermask_solo.model_zoo import get_config
 from centermask_solo.utils.rules import COUNT, argument
 from centermask_solo.utils.threads import available_cores
@@ -59,6 +60,7 @@ def threshold_of(predictor: Predictor, paths: Sequence[str], weights: str) -> fl
 def stages(predictor: Predictor, paths: Sequence[str], threshold: float, folder: str) -> dict[str, Callable[[], Any]]:
     """Return what is measured."""
     model: Any = predictor.model
+    sources = Sources(list(paths), len(paths))
     inputs = [predictor.model_input(path) for path in paths]
     options = {"mask_format": "compact", "score_threshold": threshold}
 
@@ -75,7 +77,7 @@ def stages(predictor: Predictor, paths: Sequence[str], threshold: float, folder:
             model([{**x, **options}])
 
     def predict(threads: int | None) -> None:
-        write_predictions(predictor, paths, folder, threshold, threads=threads)
+        write_predictions(predictor, sources, folder, Filters(threshold), threads=threads)
 
     return {
         "network": network,

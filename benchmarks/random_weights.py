@@ -1,11 +1,13 @@
 """Random weights that behave like trained ones, to compare runtimes on models whose weights nobody has.
 
-With plain random weights activations grow or vanish from layer to layer, and no class passes a threshold. Here every
-batch norm gets the statistics of its input, and the class logits a spread at which some detections are found.
+With plain random weights activations grow or vanish from layer to layer, and either no class passes the threshold or
+so many pairs of a cell and a class that the limits of decoding decide. Here every batch norm gets the statistics of its
+input, and the class logits a spread and a mean at which some hundred pairs of each image pass, as after training.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +16,12 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
-from centermask_solo.modeling.instance_part import instance_part
+from centermask_solo.modeling.instance_part import detection_limits, instance_part
 from centermask_solo.modeling.systems import list_systems
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
-MEAN_LOGIT, LOGIT_SPREAD = -4.0, 1.5  # of the classes
+LOGIT_SPREAD = 1.5  # of the classes
+NUM_PASSING = 300  # pairs of a place and a class of an image whose probability passes the threshold
 RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive before training
 MASK_FACTOR = 100.0  # by which the weights of such outputs grow
 
@@ -32,6 +35,9 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         images: (3, H, W), 0..255.
     """
     part: Any = instance_part(model.eval())
+    for module in part.modules():  # offsets of deformable convolutions, which begin as zero: a pixel or so
+        if isinstance(module, nn.Conv2d) and not module.weight.any():
+            module.weight.normal_(std=module.weight[0].numel() ** -0.5)
     batch = part.preprocess_image([{"image": x} for x in images]).tensor
     handles = [x.register_forward_pre_hook(_set_statistics) for x in part.modules() if isinstance(x, NORMS)]
     part.predict(batch)
@@ -44,20 +50,27 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         if isinstance(bias, Tensor) and module not in layers and bias.mean() < RARE_LOGIT:
             module.weight.mul_(MASK_FACTOR)
             bias.zero_()
-    seen: set[int] = set()
-
-    def rescale(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if id(layer) in seen:  # shared by all levels
-            return
-        seen.add(id(layer))
-        factor = LOGIT_SPREAD / output.std().clamp(min=1e-6)
-        layer.weight.mul_(factor)
-        layer.bias.copy_(MEAN_LOGIT - (output.mean() - layer.bias.mean()) * factor)
-
-    handles = [x.register_forward_hook(rescale) for x in layers if isinstance(getattr(x, "bias", None), Tensor)]
+    seen: dict[Any, list[Tensor]] = {}
+    handles = [
+        x.register_forward_hook(lambda layer, _, output: seen.setdefault(layer, []).append(output.flatten()))
+        for x in layers
+        if isinstance(getattr(x, "bias", None), Tensor)
+    ]
     part.predict(batch)
     for handle in handles:
         handle.remove()
+    for layer, outputs in seen.items():
+        _rescale(layer, torch.cat(outputs), detection_limits(part).score_thresh, len(images))
+
+
+def _rescale(layer: Any, logits: Tensor, score_thresh: float, num_images: int) -> None:
+    """Give a layer's logits, of all levels, the spread and mean at which :data:`NUM_PASSING` of each image pass."""
+    factor = LOGIT_SPREAD / logits.std().clamp(min=1e-6)
+    best = logits.topk(min(NUM_PASSING * num_images, len(logits))).values
+    score_thresh = max(score_thresh, 1e-4)
+    shift = math.log(score_thresh / (1 - score_thresh)) - factor * best[-1]
+    layer.weight.mul_(factor)
+    layer.bias.mul_(factor).add_(shift)
 
 
 def _set_statistics(norm: Any, inputs: tuple[Tensor, ...]) -> None:

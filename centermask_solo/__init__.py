@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from .config import add_centermask_solo_config
     from .data.mapper import InstanceMapper
     from .evaluation import build_evaluator
+    from .inference.predictions import predict
     from .inference.predictor import Predictor
     from .model_zoo.exporting import export_model
+    from .model_zoo.hub import from_pretrained, push_to_hub
     from .model_zoo.loading import load
     from .modeling.centermask import CenterMask, CenterMaskWithTTA
     from .modeling.engine import prepare
@@ -57,9 +59,12 @@ __all__ = [
     "build_evaluator",
     "evaluate",
     "export_model",
+    "from_pretrained",
     "load",
     "model_zoo",
+    "predict",
     "prepare",
+    "push_to_hub",
     "register",
     "register_system",
 ]
@@ -88,8 +93,11 @@ _MODULES = {  # where each public name is defined
     "build_evaluator": "evaluation",
     "evaluate": "training.evaluate",
     "export_model": "model_zoo.exporting",
+    "from_pretrained": "model_zoo.hub",
     "load": "model_zoo.loading",
+    "predict": "inference.predictions",
     "prepare": "modeling.engine",
+    "push_to_hub": "model_zoo.hub",
     "register": "registration",
     "register_system": "modeling.systems",
 }

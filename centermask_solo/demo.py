@@ -160,5 +160,5 @@ def next_commands(config_file: str, output_dir: str) -> list[list[str]]:
     return [
         [*command, "predict", "--weights", weights, "--input", "YOUR_IMAGES", "--output", f"{output_dir}/predictions"],
         train_command(config_file, ["SOLVER.MAX_ITER", "5000", "OUTPUT_DIR", f"{output_dir}_longer"]),
-        [*command, "check-dataset", "YOUR.json", "YOUR_IMAGES"],
+        [*command, "data", "check", "YOUR.json", "YOUR_IMAGES"],
     ]

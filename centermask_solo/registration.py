@@ -14,7 +14,7 @@ from types import ModuleType
 from detectron2.solver.build import GradientClipType
 
 from .data import datasets  # noqa: F401  (these modules register what they define)
-from .model_zoo import timm_weights, weights  # noqa: F401
+from .model_zoo import hub_files, timm_weights, weights  # noqa: F401
 from .modeling import models  # noqa: F401
 from .utils.errors import ConfigError
 

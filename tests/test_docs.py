@@ -29,7 +29,13 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OPTIONAL = re.compile(r" \[--[^\]]*\]")  # of a command's arguments
 # Words in capitals that are neither options nor names in a source file
 FOREIGN = {
-    *("OMP_NUM_THREADS", "DETECTRON2_DATASETS", "CENTERMASK_SOLO_WEIGHTS"),  # of the environment
+    *(
+        "OMP_NUM_THREADS",
+        "DETECTRON2_DATASETS",
+        "CENTERMASK_SOLO_WEIGHTS",
+        "HF_TOKEN",
+        "HF_ENDPOINT",
+    ),  # of the environment
     "AVX512_BF16",  # of a processor
     "MODEL_ZOO",  # a document
 }

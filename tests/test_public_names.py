@@ -13,7 +13,20 @@ ROOT = Path(__file__).resolve().parents[1]
 # Processor time, on which other processes have little influence
 MAX_IMPORT_SECONDS = 0.05
 MAX_HELP_SECONDS = 0.5
-COMMANDS = ("train", "predict", "compare", "export", "demo", "check-dataset", "models", "weights", "config")
+COMMANDS = (
+    "train",
+    "predict",
+    "compare",
+    "evaluate",
+    "analyze",
+    "export",
+    "demo",
+    "data",
+    "check-dataset",
+    "models",
+    "weights",
+    "config",
+)
 # Prepended to a program: the environment of someone whose setuptools has no pkg_resources any more
 WITHOUT_PKG_RESOURCES = """
 import sys

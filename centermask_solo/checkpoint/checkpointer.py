@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,7 +18,8 @@ from ..utils.files import atomic_write
 from ..utils.text import name_some
 from .class_rows import carry_classes
 from .files import check_weights_file
-from .fit import Fit, fit_weights, layers_of, outside_backbone, parameters_of
+from .first_convolution import describe_inflation
+from .fit import Fit, fit_weights, outside_backbone, parameters_of, report_fit
 from .folder import LAST_CHECKPOINT, check_sums, find_checkpoint, has_checkpoints, newest_intact
 from .of_model import pixel_format_of, sources_of
 from .weight_file import WeightFile, read_weight_file
@@ -189,18 +189,21 @@ class Checkpointer(DetectionCheckpointer):
             self._check_same_classes(file)
         elif self.thing_classes is not None and not self.complete:
             file = self._carry_classes(file, state)
-        fit = fit_weights(file, state)
+        fit = fit_weights(file, state, inflate=not self.complete and not self._resuming)
         advice = ANOTHER_FOLDER if self._resuming else ADVICE
         if fit.faults:
             source = f" ({file.source_name})" if file.source else ""
             raise WeightsError(f"{file.path}{source} does not fit {self._name}: {'; '.join(fit.faults)}; {advice}")
         if (self.complete or self._resuming) and fit.missing:
             raise WeightsError(self._explain_incomplete(file, fit, len(parameters_of(state))))
-        self._check_pixel_format(file)
+        if fit.inflated:
+            self.logger.info(describe_inflation(file.path, fit.inflated, self.model))
+        else:
+            self._check_pixel_format(file)
         mismatch = super()._load_model({"model": fit.weights})
         only_backbone = self._report_bare_backbone(file, fit, parameters_of(state))
         if file.source is not None:
-            self._report(file, fit)
+            report_fit(file, fit, self.logger)
             return None
         missing = [] if only_backbone else fit.missing
         return mismatch._replace(missing_keys=missing, unexpected_keys=fit.left_over, incorrect_shapes=fit.wrong_shapes)
@@ -278,22 +281,3 @@ class Checkpointer(DetectionCheckpointer):
             f"the other {len(fit.missing)} parameters of {self._name} start from their initialization."
         )
         return True
-
-    def _report(self, file: WeightFile, fit: Fit) -> None:
-        """Log a line for each kind of thing that only the file or only the model has."""
-        path = file.path
-        keys_of = defaultdict(list)
-        for key, reason in file.dropped.items():
-            keys_of[reason].append(key)
-        for reason, keys in keys_of.items():
-            self.logger.info(f"Left out of {path}: {name_some(keys)} ({reason}).")
-        if fit.class_layers:
-            self.logger.warning(
-                f"{path} was trained on another number of classes: {layers_of(fit.class_layers)} start from their "
-                "initialization, everything else is loaded."
-            )
-        if fit.new_parts:
-            self.logger.warning(f"{path} lacks {', '.join(fit.new_parts)}, which start from their initialization.")
-        if fit.unbuilt_parts:
-            parts = ", ".join(fit.unbuilt_parts)
-            self.logger.warning(f"Left out of {path}, because the config does not build it: {parts}.")

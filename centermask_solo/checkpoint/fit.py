@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from logging import Logger
 from typing import Any, NamedTuple
 
 from ..modeling.systems import is_class_layer, optional_heads
 from ..utils.text import name_some
 from .backbones import OFFSETS, stage_of
+from .first_convolution import inflate_colors, is_first_convolution
 from .sources.source import BACKBONE
 from .weight_file import WeightFile
 
@@ -33,6 +35,7 @@ class Fit(NamedTuple):
         new_parts: Heads that only the model has.
         unbuilt_parts: Heads, or stages of a backbone, that only the file has.
         faults: Everything else that does not fit, in words.
+        inflated: First convolutions whose weights for three colors were made to fit images of other channels.
     """
 
     weights: dict[str, Any]
@@ -43,15 +46,17 @@ class Fit(NamedTuple):
     new_parts: list[str]
     unbuilt_parts: list[str]
     faults: list[str]
+    inflated: Sequence[str] = ()
 
 
-def fit_weights(file: WeightFile, state: Mapping[str, Any]) -> Fit:
+def fit_weights(file: WeightFile, state: Mapping[str, Any], *, inflate: bool = False) -> Fit:
     """Return how the weights of a file fit a model.
 
     Args:
         file: Weights of a detector, of a bare backbone, which is found wherever it is in the model, or of no known
             source, which may leave the model's layers unfilled unless it is clearly another model.
         state: State dict of the model, which may be on the meta device.
+        inflate: Whether weights for three colors may fill a model for images of another number of channels.
     """
     # Match names and shapes.
     prefix = _find_prefix(file.weights, state) if file.is_backbone else ""
@@ -59,6 +64,10 @@ def fit_weights(file: WeightFile, state: Mapping[str, Any]) -> Fit:
     pairs = [(key, tuple(named[key].shape), tuple(state[key].shape)) for key in state if key in named]
     wrong_shapes = [pair for pair in pairs if pair[1] != pair[2]]
     weights = {key: named[key] for key, there, here in pairs if there == here}
+    inflated = [pair[0] for pair in wrong_shapes if inflate and is_first_convolution(*pair[1:])]
+    reverse = file.pixel_format is not None and file.pixel_format.channels == "BGR"
+    weights |= {key: inflate_colors(named[key], state[key].shape[1], reverse=reverse) for key in inflated}
+    wrong_shapes = [pair for pair in wrong_shapes if pair[0] not in inflated]
     keys = parameters_of(state)
     missing = [key for key in keys if key not in weights]
     left_over = [key for key in file.weights if prefix + key not in state and not key.endswith(IGNORED_SUFFIXES)]
@@ -83,7 +92,27 @@ def fit_weights(file: WeightFile, state: Mapping[str, Any]) -> Fit:
         if set(left_over) > unbuilt.keys():
             faults.append(f"there is no place for {name_some(sorted(set(left_over) - unbuilt.keys()), MAX_NAMED)}")
     unbuilt_parts = sorted(set(unbuilt.values()))
-    return Fit(weights, missing, left_over, wrong_shapes, class_layers, new_parts, unbuilt_parts, faults)
+    return Fit(weights, missing, left_over, wrong_shapes, class_layers, new_parts, unbuilt_parts, faults, inflated)
+
+
+def report_fit(file: WeightFile, fit: Fit, logger: Logger) -> None:
+    """Log a line for each kind of thing that only the file or only the model has."""
+    path = file.path
+    keys_of = defaultdict(list)
+    for key, reason in file.dropped.items():
+        keys_of[reason].append(key)
+    for reason, keys in keys_of.items():
+        logger.info(f"Left out of {path}: {name_some(keys)} ({reason}).")
+    if fit.class_layers:
+        logger.warning(
+            f"{path} was trained on another number of classes: {layers_of(fit.class_layers)} start from their "
+            "initialization, everything else is loaded."
+        )
+    if fit.new_parts:
+        logger.warning(f"{path} lacks {', '.join(fit.new_parts)}, which start from their initialization.")
+    if fit.unbuilt_parts:
+        parts = ", ".join(fit.unbuilt_parts)
+        logger.warning(f"Left out of {path}, because the config does not build it: {parts}.")
 
 
 def parameters_of(state: Mapping[str, Any]) -> list[str]:

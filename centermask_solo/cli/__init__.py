@@ -13,10 +13,40 @@ from collections.abc import Sequence
 
 from ..utils.errors import WarningFormatter, reported_errors
 from ..utils.quiet import hide_foreign_warnings
-from . import benchmark, calibrate, check_dataset, compare, config, demo, export, models, predict, train, weights
+from . import (
+    analyze,
+    benchmark,
+    calibrate,
+    check_dataset,
+    compare,
+    config,
+    data,
+    demo,
+    evaluate,
+    export,
+    models,
+    predict,
+    train,
+    weights,
+)
 
 EXIT_CLOSED_PIPE = 141  # as a shell reports a program that SIGPIPE ended
-SUBCOMMANDS = (train, predict, compare, export, demo, benchmark, calibrate, check_dataset, models, weights, config)
+SUBCOMMANDS = (
+    train,
+    predict,
+    compare,
+    evaluate,
+    analyze,
+    export,
+    demo,
+    benchmark,
+    calibrate,
+    data,
+    check_dataset,
+    models,
+    weights,
+    config,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,9 +7,10 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
+from ..runtime.formats import format_of_file
 from ..utils.errors import ConfigError
 from ..utils.rules import COUNT, argument
-from .options import add_overrides
+from .options import add_overrides, check_no_options
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -19,6 +20,7 @@ EXAMPLE = """examples:
   centermask-solo benchmark --weights model.pth --images photos/ --batch-size 4 --json times.json --plot times.png
   centermask-solo benchmark --config-file SOLOv2/solov2_R_50_3x.yaml --compare baselines/mask_rcnn_R_50_FPN_3x.yaml
   centermask-solo benchmark --config-file YOLACT/yolact_resnet50.yaml --flops
+  centermask-solo benchmark --weights model.pth --device cpu --compare model.onnx --compare model.xml --threads 1
 """
 
 
@@ -33,14 +35,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--config-file", default="", metavar="FILE", help="a path, or a name in configs (default: that of --weights)"
     )
-    parser.add_argument("--weights", default="", metavar="FILE", help="weights of a detector (default: random ones)")
+    parser.add_argument(
+        "--weights",
+        default="",
+        metavar="FILE",
+        help="weights of a detector, or an exported file (default: random weights)",
+    )
     parser.add_argument(
         "--compare",
         action="append",
         nargs="+",
         default=[],
         metavar=("CONFIG", "KEY VALUE"),
-        help="measure this, too, in turns with the first: another config, options, or both; can be repeated",
+        help="measure this, too, in turns with the first: another config, options, or both; or an exported file; can "
+        "be repeated",
     )
     parser.add_argument(
         "--images", nargs="+", default=[], metavar="PATH", help="images, image folders or patterns (default: generated)"
@@ -95,7 +103,7 @@ def _measure(args: argparse.Namespace) -> None:
         check_picture(args.plot)
     cfgs = load_cfgs(args)
     inputs = [args.config_file, *itertools.chain(*args.compare)]
-    inputs += [without_query(cfg.MODEL.WEIGHTS) for cfg in cfgs.values()]
+    inputs += [cfg if isinstance(cfg, str) else without_query(cfg.MODEL.WEIGHTS) for cfg in cfgs.values()]
     for path in filter(None, (args.json, args.plot)):
         claim_file(path, [*filter(None, inputs), *paths], overwrite=args.overwrite)
     if args.json and args.plot and is_same(args.json, args.plot):
@@ -127,30 +135,40 @@ def _count(args: argparse.Namespace) -> None:
     if ignored:
         raise ConfigError(f"--flops measures nothing: leave out {', '.join(f'--{x}' for x in ignored)}")
     for name, cfg in load_cfgs(args).items():
+        if isinstance(cfg, str):
+            raise ConfigError(
+                f"--flops counts the parts of configs and weights, which {cfg} does not show: leave it out"
+            )
         set_num_classes(cfg)
         model = build_empty(cfg)
         size = input_size(cfg, model, tuple(args.size))
         print(f"{name}\n\n{format_parts(count_parts(model, size), size)}\n")
 
 
-def load_cfgs(args: argparse.Namespace) -> dict[str, CfgNode]:
-    """Return the configs of a command line by their names in the report."""
+def load_cfgs(args: argparse.Namespace) -> dict[str, CfgNode | str]:
+    """Return the configs of a command line, or the paths of exported files, by their names in the report."""
     shared = ["TEST.DTYPE", args.dtype] if args.dtype else []
     shared += ["MODEL.DEVICE", args.device] if args.device else []
     first = args.config_file or args.weights
-    cfgs = {first: _load(args.config_file, args.weights, [*shared, *args.opts])}
+    cfgs: dict[str, CfgNode | str] = {first: _load(args.config_file, args.weights, [*shared, *args.opts])}
     for words in args.compare:
         config, opts = (words[0], words[1:]) if len(words) % 2 else ("", words)
         weights = "" if config else args.weights
         name = " ".join(words)
         if name in cfgs:
             raise ConfigError(f"--compare {name} is measured already: leave it out")
-        cfgs[name] = _load(config or args.config_file, weights, [*shared, *args.opts, *opts])
+        if format_of_file(config):
+            cfgs[name] = _load("", config, opts)
+        else:
+            cfgs[name] = _load(config or args.config_file, weights, [*shared, *args.opts, *opts])
     return cfgs
 
 
-def _load(config_file: str, weights: str, opts: list[str]) -> CfgNode:
-    """Return a config whose ``MODEL.WEIGHTS`` are detector's weights, or ""."""
+def _load(config_file: str, weights: str, opts: list[str]) -> CfgNode | str:
+    """Return a config whose ``MODEL.WEIGHTS`` are detector's weights, or ""; or the path of an exported file."""
+    if format_of_file(weights):
+        check_no_options(weights, [config_file, *opts[::2]])
+        return weights
     from .. import registration  # noqa: F401  (registers the models)
     from ..config import check_pairs, default_config, merge_config
     from ..model_zoo.lookup import load_cfg

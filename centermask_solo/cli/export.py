@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..runtime.formats import FORMATS, VARIANTS, check_choice, choose_format
+from ..runtime.formats import FORMATS, VARIANTS, check_choice, choose_format, unverified_name
 from ..utils.errors import UserError, report
 from ..utils.rules import COUNT, argument
 from .options import add_model_arguments, add_overrides
@@ -24,6 +24,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--max-detections", type=argument(COUNT), metavar="K", help="slots per image (default: the model's limit)"
     )
     parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
+    parser.add_argument(
+        "--int8",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="multiply 8-bit integers, calibrated on these images, which should be like those to predict",
+    )
     sizes = parser.add_mutually_exclusive_group()
     sizes.add_argument("--dynamic", action="store_true", help="take images of any size, which is the default")
     sizes.add_argument(
@@ -41,8 +48,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> None:
     """Write the file and print the comparison; exit with code 1 if results are out of bounds."""
     form = choose_format(args.format, args.output)
-    check_choice(form, args.variant, args.half)  # first, because the rest takes seconds to import
+    check_choice(form, args.variant, args.half, bool(args.int8))  # first, because the rest takes seconds to import
     from .. import registration  # noqa: F401  (registers the models)
+    from ..export.verification import Verification
     from ..model_zoo.exporting import export_model
 
     found = export_model(
@@ -52,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
         variant=args.variant,
         max_detections=args.max_detections,
         half=args.half,
+        int8=args.int8,
         size=tuple(args.size) if args.size else None,
         verify=not args.no_verify,
         images=args.images,
@@ -59,13 +68,19 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
         opts=args.opts,
     )
-    print(f"wrote {args.output}")
     if found is None:
+        print(f"wrote {args.output}, which was not compared with PyTorch")
         return
     print(found.table())
-    if not found.num_compared:
-        print("nothing was found in these images, so nothing was compared: give others with --images")
+    if isinstance(found, Verification) and found.int8:
+        print(found.loss())
+    if not found.faults:
+        print(f"wrote {args.output}")
+        if not found.num_compared:
+            print("nothing was found in these images, so nothing was compared: give others with --images")
+        return
+    kept = unverified_name(args.output)
     for fault in found.faults:
-        report(UserError(f"{args.output} differs from PyTorch: {fault}"))
-    if found.faults:
-        raise SystemExit(1)
+        report(UserError(f"{kept} differs from PyTorch: {fault}"))
+    print(f"{args.output} was not written; what was compared is kept as {kept}")
+    raise SystemExit(1)

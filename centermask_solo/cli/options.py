@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ..utils.errors import ConfigError
 from ..utils.rules import argument, between
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_color_argument(parser: argparse.ArgumentParser) -> None:
+def add_color_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
     """Add ``--color-by``."""
     parser.add_argument(
         "--color-by",
@@ -48,9 +50,24 @@ def add_color_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_ground_truth_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dataset``, or ``--ground-truth`` and ``--images``."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--dataset", default="", metavar="NAME", help="a registered dataset, such as coco_2017_val")
+    which.add_argument("--ground-truth", default="", metavar="FILE", help="annotations of your own, in COCO's format")
+    parser.add_argument("--images", default="", metavar="FOLDER", help="the images of --ground-truth")
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the KEY VALUE pairs at the end of the command line."""
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
+
+
+def check_no_options(exported: str, given: Iterable[str]) -> None:
+    """Raise ConfigError if options are given, "" aside, that an exported file cannot obey."""
+    names = [x for x in given if x]
+    if names:
+        raise ConfigError(f"{exported} is an exported model, whose options are fixed: leave out {', '.join(names)}")
 
 
 def load_cfg(args: argparse.Namespace) -> CfgNode:
@@ -61,4 +78,37 @@ def load_cfg(args: argparse.Namespace) -> CfgNode:
 
     cfg = load(args.weights, args.config_file, args.opts)
     register_datasets(cfg)
+    return cfg
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config-file`` and ``--options``, for commands whose other arguments are files."""
+    parser.add_argument(
+        "--config-file",
+        default="",
+        metavar="FILE",
+        help="a config of the model that is to be trained (a path or a name)",
+    )
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="KEY VALUE", help="config options to override, in pairs"
+    )
+
+
+def load_data_cfg(args: argparse.Namespace) -> CfgNode:
+    """Return the config of ``--config-file`` and ``--options``; a given dataset is its ``DATASETS.TRAIN``.
+
+    Raises:
+        ConfigError: An option is wrong, or the folder of the images of an annotation file is missing.
+    """
+    from ..config import default_config, merge_config
+
+    cfg = default_config()
+    merge_config(cfg, args.config_file, args.options)
+    if args.dataset is None:
+        return cfg
+    if args.images is not None:
+        cfg.DATASETS.COCO_JSON = [[args.dataset, args.dataset, args.images]]
+    elif args.dataset.endswith(".json"):
+        raise ConfigError(f"give the folder of the images after {args.dataset}")
+    cfg.DATASETS.TRAIN = (args.dataset,)
     return cfg

@@ -6,7 +6,7 @@ import argparse
 import os
 
 from ..utils.quiet import hide_foreign_warnings
-from ..utils.rules import COUNT, argument, integer
+from ..utils.rules import COUNT, argument, integer, unless
 
 FIRST_PORT = 49152  # of the range that is free for private use
 
@@ -19,21 +19,34 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and two more."""
+    """Add the flags of Detectron2's ``default_argument_parser``, whose import would load PyTorch, and those of here."""
     parser.add_argument(
         "--config-file",
         default="",
         metavar="FILE",
         help="a path, or a name in configs such as SOLOv2/solov2_R_50_3x.yaml",
     )
+    _add_own_data(parser)
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in OUTPUT_DIR, if any")
     parser.add_argument("--overwrite", action="store_true", help="replace the training in OUTPUT_DIR, if any")
+    parser.add_argument(
+        "--auto",
+        action="store_true",
+        help="set schedule, input size, sizes of objects, augmentation and sampler by the data; what you set stays",
+    )
     parser.add_argument("--eval-only", action="store_true", help="evaluate MODEL.WEIGHTS without training")
     parser.add_argument(
         "--num-gpus",
         type=argument(integer(0)),
         default=1,
         help="GPUs per machine; without a GPU: processes (default: 1)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=argument(unless("auto", COUNT)),
+        metavar="N",
+        help='images per iteration, or "auto" for as many as fit in memory; learning rate and schedule follow '
+        "(default: SOLVER.IMS_PER_BATCH)",
     )
     parser.add_argument("--num-machines", type=argument(COUNT), default=1, help="number of machines (default: 1)")
     parser.add_argument(
@@ -47,6 +60,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="print all of log.txt instead of a summary")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
+
+
+def _add_own_data(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name the user's own data, which replaces the datasets of the config."""
+    group = parser.add_argument_group(
+        "own data",
+        "Data in place of the config's datasets; the number of classes and their names are taken from it. Example: "
+        "--train-json train.json --train-images photos/ --val-json val.json --val-images photos/",
+    )
+    for split, what in (("train", "train on"), ("val", "evaluate on")):
+        group.add_argument(f"--{split}-json", metavar="JSON", help=f"annotations in COCO format to {what}")
+        group.add_argument(
+            f"--{split}-images", metavar="FOLDER", help="folder of their images (default: that of the json)"
+        )
+        group.add_argument(
+            f"--{split}-dir", metavar="FOLDER", help=f"folder of labelme, YOLO, VOC or Cityscapes files to {what}"
+        )
+    group.add_argument(
+        "--class-names", nargs="+", metavar="NAME", help="names of the classes, in order, where the folders have none"
+    )
 
 
 def _default_port() -> int:
@@ -78,5 +111,6 @@ def main(args: argparse.Namespace) -> None:
             resume=args.resume,
             eval_only=args.eval_only,
             overwrite=getattr(args, "overwrite", False),
+            batch_size=str(getattr(args, "batch_size", None) or ""),
             hooks=[] if verbose else [ProgressPrinter()],
         )

@@ -1,4 +1,4 @@
-"""``centermask-solo weights``: inspect a weight file, or convert it to one of this package."""
+"""``centermask-solo weights``: inspect a weight file, convert it to one of this package, or upload it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
-    parser = subparsers.add_parser("weights", help="inspect a weight file, or convert it")
+    parser = subparsers.add_parser("weights", help="inspect, convert or upload a weight file")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     inspect = actions.add_parser("inspect", help="print source, system, backbone, classes, images and config")
     inspect.add_argument(
@@ -33,11 +33,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     convert.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     convert.set_defaults(action=_convert)
+    push = actions.add_parser("push", help="upload weights to the Hugging Face Hub, with a model card")
+    push.add_argument("file", metavar="FILE", help="weights of a detector, as for inspect")
+    push.add_argument("repo", metavar="OWNER/NAME", help="repository, which is made if there is none")
+    push.add_argument("--config-file", default="", metavar="FILE", help="config of the weights, as for convert")
+    push.add_argument("--license", default="", metavar="NAME", help="license of the weights, such as apache-2.0")
+    push.add_argument("--private", action="store_true", help="make a new repository private")
+    push.set_defaults(action=_push)
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    """Inspect or convert a file."""
+    """Inspect, convert or upload a file."""
     args.action(args)
 
 
@@ -46,6 +53,13 @@ def _inspect(args: argparse.Namespace) -> None:
 
     found = inspect_weights(args.file)
     print(json.dumps(found, indent=2) if args.json else format_inspection(found))
+
+
+def _push(args: argparse.Namespace) -> None:
+    from ..model_zoo.hub import push_to_hub
+
+    options = {"config_file": args.config_file, "license": args.license, "private": args.private}
+    print(push_to_hub(args.file, args.repo, **options))
 
 
 def _convert(args: argparse.Namespace) -> None:

@@ -35,6 +35,11 @@ _PAIR = Rule(
     "a pair of numbers, the first one less than the second",
     lambda value: each(at_least(0), length=2).allows(value) and value[0] < value[1],
 )
+_SCALES = Rule(
+    "two numbers above 0, the first one not greater than the second",
+    lambda value: each(POSITIVE, length=2).allows(value) and value[0] <= value[1],
+)
+_AREAS = Rule(f"{_SCALES.text}, which is at most 1", lambda value: _SCALES.allows(value) and value[1] <= 1)
 _DATASET = Rule("[name, annotation file, image folder]", each(NAME, length=3).allows)
 _ARGUMENT = Rule(
     "[name, value]",
@@ -72,6 +77,15 @@ RULES: dict[str, Rule] = {
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("value", "norm", "full_model"),
     "SOLVER.CLIP_GRADIENTS.*": POSITIVE,
     "SOLVER.OPTIMIZER": one_of("SGD", "AdamW"),
+    "SOLVER.ACCUMULATE": COUNT,
+    "SOLVER.TRACKERS": each(one_of("wandb", "mlflow")),
+    "TEST.PICTURES": integer(0),
+    "SOLVER.REPORT_ITERATIONS": integer(0),
+    "SOLVER.*EPOCHS": integer(0),
+    "TEST.EVAL_EPOCHS": integer(0),
+    "TEST.PATIENCE": integer(0),
+    "MODEL.FREEZE": each(NAME),
+    "SOLVER.AMP.DTYPE": one_of("auto", "bfloat16", "float16"),
     "SEED": integer(-1, 2**31 - 1),
     "VIS_PERIOD": integer(0),
     "OUTPUT_DIR": NAME,
@@ -93,11 +107,19 @@ RULES: dict[str, Rule] = {
     "INPUT.CROP.TYPE": one_of("relative", "relative_range", "absolute", "absolute_range"),
     "INPUT.CROP.SIZE": each(POSITIVE, length=2),
     "INPUT.FORMAT": one_of("BGR", "RGB", "L", "YUV-BT.601"),
+    "INPUT.CHANNELS": COUNT,
     "INPUT.MASK_FORMAT": one_of("polygon", "bitmask"),
     "INPUT.AUGMENTATION": one_of("default", "ssd"),
     "INPUT.MIN_BOX_SIZE": at_least(0),
     "INPUT.MAX_IMAGE_PIXELS": integer(0),
     "INPUT.SSD.MAX_EXPAND": at_least(1),
+    "INPUT.LSJ.SCALES": _SCALES,
+    "INPUT.LSJ.SIZE": COUNT,
+    "INPUT.COLOR": one_of("none", "weak", "medium", "strong"),
+    "INPUT.ERASE.AREA": _AREAS,
+    "INPUT.*.PROB": between(0, 1),
+    "INPUT.COPY_PASTE.MAX_OBJECTS": COUNT,
+    "INPUT.MOSAIC.OFF": between(0, 1),
     "INPUT.SSD.MIN_CROP": SHARE,
     "MODEL.EMA.DECAY": THRESHOLD,
     "MODEL.PIXEL_MEAN": each(NUMBER, minimum=1),

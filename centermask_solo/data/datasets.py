@@ -19,6 +19,7 @@ from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest_hint
 from .coco_samples import CocoSamples, Sample, image_samples
 from .formats.coco import CocoData, NotAnnotatedError
+from .own_files import name_for_lvis
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
 from .validation.files import refuse_outside
@@ -181,7 +182,8 @@ class _JSONLoader(NamedTuple):
         prepare_dataset(self.name)
         with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=self.lvis) as path:
             if self.lvis:
-                samples = load_lvis_json(path, os.path.join(self.image_root, ""), self.name)  # which adds no slash
+                root = os.path.join(self.image_root, "")  # to which it adds no slash
+                samples = load_lvis_json(path, root, name_for_lvis(self.name))
             else:
                 samples = load_coco_json(path, self.image_root, self.name)
         self._refuse_outside(samples)

@@ -11,17 +11,18 @@ import zlib
 from functools import cache
 from typing import IO, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from ..utils.errors import DataError
+from ..utils.errors import DataError, UserError
 from ..utils.reading import check_regular
-from .pixels import Pixels, orient, to_8_bits
+from .bands import as_channels, decode_deep, has_bands, is_array, is_tiff, picture_of, read_array, read_bands, read_tiff
+from .pixels import Pixels, orient, strips, swapped, to_8_bits
 
 MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
 MAX_JPEG_BYTES = 2**28  # of a file that is read at once; 256 MiB
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm", ".npy")
 ORIENTATION = 0x0112  # the tag in EXIF data
 _DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes that Pillow would clip to 8 bits
 
@@ -31,33 +32,44 @@ IMAGE_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.e
 _opening = threading.Lock()
 
 
-def read_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+class TooLargeError(DataError):
+    """An image with more pixels than are to be decoded."""
+
+
+def read_image(
+    path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS, channels: int | None = None
+) -> NDArray[Any]:
     """Return the image of a dataset; see :func:`decode_image`.
 
     Raises:
         DataError: The file is missing, damaged or too large.
     """
     try:
-        return decode_image(path, image_format, max_pixels)
-    except DataError:
+        return decode_image(path, image_format, max_pixels, channels)
+    except UserError:
         raise
     except IMAGE_ERRORS as error:
         raise unreadable_image(path, error) from error
 
 
-def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS) -> NDArray[Any]:
+def decode_image(
+    path: str, image_format: str = "BGR", max_pixels: int = MAX_PIXELS, channels: int | None = None
+) -> NDArray[Any]:
     """Return the first frame of an image file, turned as its EXIF data asks for.
 
     Grayscale and palettes become colors, alpha is dropped, CMYK is converted without color profiles, and what is not 8
     bits deep is scaled by :func:`~centermask_solo.data.pixels.to_8_bits`.
 
     Args:
-        path: Image file of any format that Pillow reads.
+        path: Image file of any format that Pillow reads, a .npy file, or a TIFF file of several bands.
         image_format: "BGR", "RGB", or another of Detectron2's formats.
         max_pixels: Most pixels that are decoded; 0 for no limit.
+        channels: ``INPUT.CHANNELS`` of the model. With None, the picture is to be looked at, and of many bands the
+            first three are shown, or else the first as gray.
 
     Returns:
-        (H, W, 3) uint8 for "BGR" and "RGB"; for other formats as Detectron2's ``read_image``.
+        (H, W, 3) uint8 for "BGR" and "RGB"; for other formats as Detectron2's ``read_image``. For other numbers of
+        channels (H, W, channels) float32 from 0 to 255, in the order of the file.
 
     Raises:
         DataError: The image has more than ``max_pixels``.
@@ -65,16 +77,22 @@ def decode_image(path: str, image_format: str = "BGR", max_pixels: int = MAX_PIX
     """
     check_regular(path)
     with _open_file(path) as file:
-        image = _open(file)
+        image = _open_picture(path, file)
+        if image is None or channels not in (None, 3):
+            bands = _read_bands(path, file, image, max_pixels)
+            if channels not in (None, 3):
+                return as_channels(bands, channels or 0, path)
+            shown = picture_of(bands) if channels is None else np.rint(as_channels(bands, 3, path)).astype(np.uint8)
+            return shown if image_format == "RGB" else np.ascontiguousarray(shown[:, :, ::-1])
         _check_pixels(path, image.size, max_pixels)
         pixels = _decode_jpeg(file) if _is_plain_jpeg(image) else None
         if pixels is None or pixels.shape[:2] != image.size[::-1]:
             is_deep_color = image.mode not in _DEEP_GRAY and any(";16" in str(tile[-1]) for tile in image.tile)
             image.load()
-            pixels = _decode_deep_color(file) if is_deep_color else rgb_pixels(image)
+            pixels = picture_of(decode_deep(file)) if is_deep_color else rgb_pixels(image)
         pixels = np.ascontiguousarray(orient(pixels, _orientation(image)))
     if image_format in ("RGB", "BGR"):
-        return pixels if image_format == "RGB" else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+        return pixels if image_format == "RGB" else swapped(pixels)
     from detectron2.data.detection_utils import convert_PIL_to_numpy  # only here, for programs without Detectron2
 
     return convert_PIL_to_numpy(Image.fromarray(pixels), image_format)
@@ -87,6 +105,29 @@ def _open_file(path: str) -> IO[bytes]:
     from detectron2.utils.file_io import PathManager  # only here, for programs without Detectron2
 
     return PathManager.open(path, "rb")
+
+
+def _open_picture(path: str, file: Any) -> ImageFile.ImageFile | None:
+    """Return an image, not yet decoded; None for an array, and for a TIFF file whose bands Pillow does not know."""
+    if is_array(path):
+        return None
+    try:
+        return _open(file)
+    except UnidentifiedImageError:
+        if not is_tiff(path) or not has_bands(file):
+            raise
+        return None
+
+
+def _read_bands(path: str, file: Any, image: ImageFile.ImageFile | None, max_pixels: int) -> NDArray[Any]:
+    """Return all bands of an image, (H, W, C) of the type in the file, turned as its EXIF data asks for."""
+    if image is None:
+        bands = read_array(file) if is_array(path) else read_tiff(path, file)
+        _check_pixels(path, bands.shape[1::-1], max_pixels)
+        return bands
+    _check_pixels(path, image.size, max_pixels)
+    bands = read_bands(path, file, image)  # before EXIF data are read, which decodes some formats
+    return orient(bands, _orientation(image))
 
 
 def _open(file: Any) -> ImageFile.ImageFile:
@@ -104,7 +145,10 @@ def rgb_pixels(image: Image.Image) -> Pixels:
     if image.mode in _DEEP_GRAY:
         gray = to_8_bits(np.asarray(image))
         return np.stack([gray, gray, gray], axis=-1)
-    return np.asarray(image.convert("RGB"))
+    pixels = np.empty((*image.size[::-1], 3), np.uint8)
+    for top, bottom in strips(*pixels.shape[:2]):  # since converting takes the memory of several images
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)).convert("RGB"))
+    return pixels
 
 
 def _is_plain_jpeg(image: ImageFile.ImageFile) -> bool:
@@ -142,23 +186,12 @@ def _decodes_jpeg_exactly() -> bool:
     return found is not None and np.array_equal(found, np.asarray(Image.open(file)))
 
 
-def _decode_deep_color(file: Any) -> Pixels:
-    """Return the pixels of a file with 16 bits per channel, of which Pillow reads 8 bits only."""
-    file.seek(0)
-    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise OSError("OpenCV, which reads 16 bits per channel, does not know this format")
-    pixels = pixels.reshape(*pixels.shape[:2], -1)
-    colors = pixels[:, :, :3][:, :, ::-1] if pixels.shape[2] >= 3 else pixels[:, :, [0, 0, 0]]
-    return to_8_bits(colors)
-
-
 def _check_pixels(path: str, size: tuple[int, int], max_pixels: int) -> None:
     count = size[0] * size[1]
     if max_pixels and count > max_pixels:
-        raise DataError(
+        raise TooLargeError(
             f"the image {path} is too large: it has {size[0]}x{size[1]} pixels, more than {max_pixels}; to read it "
-            f"nevertheless, set INPUT.MAX_IMAGE_PIXELS {count} (for check-dataset: --max-image-pixels {count})"
+            f"nevertheless, set INPUT.MAX_IMAGE_PIXELS {count} (for data check: --max-image-pixels {count})"
         )
 
 
@@ -185,10 +218,35 @@ def image_size(path: str, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     return width, height
 
 
+def stated_size(path: str) -> tuple[int, int]:
+    """Return the (width, height) of an image as its file states it, turned as its EXIF data asks for; decode nothing.
+
+    Raises:
+        DataError: The file is missing or no image.
+    """
+    try:
+        check_regular(path)
+        with _open_file(path) as file:
+            image = _open_picture(path, file)
+            if image is None:
+                height, width = _read_bands(path, file, image, 0).shape[:2]
+                return width, height
+            width, height = image.size
+            return (height, width) if _orientation(image) >= 5 else (width, height)
+    except IMAGE_ERRORS as error:
+        raise unreadable_image(path, error) from error
+
+
 def exif_orientation(path: str) -> int:
     """Return the orientation of a readable image's EXIF data: 1 if shown as stored, 2 to 8 otherwise."""
-    with _open(path) as image:
-        return _orientation(image)
+    return format_and_orientation(path)[1]
+
+
+def format_and_orientation(path: str) -> tuple[str, int]:
+    """Return Pillow's name of the format of a readable image, and its orientation; see :func:`exif_orientation`."""
+    with _open_file(path) as file:
+        image = _open_picture(path, file)
+        return (str(image.format), _orientation(image)) if image is not None else ("", 1)
 
 
 def check_image(path: str, expected: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from ..utils.errors import DataError
+from ..utils.errors import DataError, UserError
+from .bands import as_channels
+from .frames import Frame
 from .images import IMAGE_ERRORS, MAX_PIXELS, decode_image, reason, rgb_pixels
 from .pixels import Pixels, to_8_bits
+
+Item = TypeVar("Item", bound=str | Frame)
 
 _EXPECTED = "give an array (H, W, 3) in BGR order as of cv2.imread, or a path"
 
@@ -35,8 +40,7 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
     if isinstance(image, Image.Image):
         return np.ascontiguousarray(rgb_pixels(image)[:, :, ::-1])
     if not isinstance(image, np.ndarray):
-        name = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
-        raise DataError(f"the image is a {name}: {_EXPECTED}{_hint(image)}")
+        raise _no_image(image)
     shape = " x ".join(map(str, image.shape)) or "no dimensions"
     if image.dtype.kind not in "buif":
         raise DataError(f"the image is an array of {image.dtype}: {_EXPECTED}, of numbers")
@@ -52,32 +56,65 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
     return pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels[:, :, :1], 3, axis=2)
 
 
-def read_images(
-    paths: Iterable[str], max_pixels: int, failures: list[DataError] | None = None
-) -> Iterator[tuple[str, Pixels]]:
-    """Yield the path and the image, (H, W, 3) uint8 in BGR order, of each file.
+def _no_image(image: Any) -> DataError:
+    name = f"{type(image).__module__}.{type(image).__qualname__}".removeprefix("builtins.")
+    return DataError(f"the image is a {name}: {_EXPECTED}{_hint(image)}")
+
+
+def as_bands(image: Any, channels: int, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """Return an image for a model of another number of channels than 3, (H, W, channels), from 0 to 255.
 
     Args:
-        paths: Image files.
+        image: An array (H, W, channels), or (H, W) for one channel, of any type that
+            :func:`~centermask_solo.data.pixels.to_8_bits` scales; a Pillow image; or the path of a file.
+        channels: ``INPUT.CHANNELS``.
+        max_pixels: Most pixels of a file; 0 for no limit.
+
+    Raises:
+        DataError: It is none of these, or has another number of channels.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return _read_file(os.fspath(image), max_pixels, channels)
+    values = np.asarray(image) if isinstance(image, Image.Image) else image
+    if not isinstance(values, np.ndarray):
+        raise _no_image(image)
+    if values.ndim not in (2, 3) or values.dtype.kind not in "buif" or not values.size:
+        shape = " x ".join(map(str, values.shape)) or "no dimensions"
+        raise DataError(f"the image is an array of {shape} {values.dtype}: give an array (H, W, {channels}) of numbers")
+    return as_channels(np.atleast_3d(values), channels, "the image")
+
+
+def pixels_of(item: str | Frame, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return the image of a frame or of a file as :func:`as_bgr` does."""
+    return as_bgr(item.image if isinstance(item, Frame) else item, max_pixels)
+
+
+def read_images(
+    items: Iterable[Item], max_pixels: int, failures: list[DataError] | None = None
+) -> Iterator[tuple[Item, Pixels]]:
+    """Yield each item and its image, (H, W, 3) uint8 in BGR order.
+
+    Args:
+        items: Image files and frames.
         max_pixels: Most pixels of a file; 0 for no limit.
         failures: Takes the errors of images that cannot be read, which are then left out; without it, the first such
             error is raised.
     """
-    for path in paths:
+    for item in items:
         try:
-            yield path, as_bgr(path, max_pixels)
+            yield item, pixels_of(item, max_pixels)
         except DataError as error:
             if failures is None:
                 raise
             failures.append(error)
 
 
-def _read_file(path: str, max_pixels: int) -> Pixels:
+def _read_file(path: str, max_pixels: int, channels: int | None = None) -> NDArray[Any]:
     if not os.path.isfile(path):
         raise DataError(f"there is no image {path}")
     try:
-        return decode_image(path, "BGR", max_pixels)
-    except DataError:
+        return decode_image(path, "BGR", max_pixels, channels)
+    except UserError:
         raise
     except IMAGE_ERRORS as error:
         raise DataError(

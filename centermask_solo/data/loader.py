@@ -27,6 +27,7 @@ from ..structures.mask_formats import MASK_FORMAT
 from ..utils.errors import ConfigError, DataError
 from .coco_samples import CocoSamples, JoinedSamples, Sample, outlines
 from .datasets import check_registered, is_read_here, load_dataset, load_test_images, load_through_gate
+from .mixing import MixingMapper, with_mixing
 
 Mapper = Callable[[Sample], Sample]
 _Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
@@ -75,6 +76,11 @@ class TrainLoader:
         wide = (x["width"] > x["height"] for x in outlines(dataset)) if aspect_ratio_grouping else [True] * len(dataset)
         self._is_wide = list(wide)
 
+    def sample_with_most_objects(self) -> Sample:
+        """Return the mapped sample of the image that has the most objects."""
+        counts = [len(sample.get("annotations", [])) for sample in outlines(self._samples.dataset)]
+        return self._samples[(int(np.argmax(counts)), self.seed, 0)]
+
     def __iter__(self) -> Iterator[list[Sample]]:
         yield from DataLoader(
             self._samples,
@@ -101,16 +107,18 @@ class _SeededSamples(Dataset):
 
     def __init__(self, dataset: Sequence[Sample], mapper: Mapper) -> None:
         packed = isinstance(dataset, (CocoSamples, JoinedSamples))
-        self._dataset: Any = dataset if packed else DatasetFromList(list(dataset))
+        self.dataset: Any = dataset if packed else DatasetFromList(list(dataset))
         self._mapper = mapper
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self.dataset)
 
     def __getitem__(self, key: _Key) -> Sample:
         index, seed, position = key
-        with _seeded(mix_seeds(seed, position)):
-            return self._mapper(self._dataset[index])
+        if isinstance(self._mapper, MixingMapper):
+            self._mapper.position = position
+        with seeded(mix_seeds(seed, position)):
+            return self._mapper(self.dataset[index])
 
 
 def mix_seeds(*numbers: int) -> int:
@@ -119,7 +127,7 @@ def mix_seeds(*numbers: int) -> int:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Seed the CPU's global random generators inside the context, and restore their states afterwards."""
     # Detectron2's augmentations use numpy's legacy generator.
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
@@ -142,7 +150,12 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
         DataError: A dataset cannot be read, or no image has an object to train on.
     """
     dataset = _load_training_data(cfg)
-    world_size = comm.get_world_size()
+    world_size, parts = comm.get_world_size(), cfg.SOLVER.ACCUMULATE
+    if cfg.SOLVER.IMS_PER_BATCH % (world_size * parts) and parts > 1:
+        raise ConfigError(
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be computed in SOLVER.ACCUMULATE {parts} equal "
+            f"parts by each process, of which there are {world_size}: choose a multiple of {world_size * parts}"
+        )
     if cfg.SOLVER.IMS_PER_BATCH % world_size:
         raise ConfigError(
             f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which {world_size} processes cannot share equally: "
@@ -150,7 +163,7 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
         )
     return TrainLoader(
         dataset,
-        mapper,
+        with_mixing(cfg, mapper, dataset),
         build_sampler=_sampler_builder(cfg, dataset),
         seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
         batch_size=cfg.SOLVER.IMS_PER_BATCH // world_size,

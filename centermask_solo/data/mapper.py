@@ -20,6 +20,8 @@ from torch import Tensor
 from ..ops.masks import reduce_masks
 from ..utils.errors import ConfigError, DataError
 from .images import MAX_PIXELS, read_image, read_labels, wrong_size
+from .transforms.erase import Erase
+from .transforms.options import cuts_objects, with_options
 from .transforms.resize import keep_a_pixel
 from .transforms.ssd import build_ssd_augmentations
 from .transforms.view import View
@@ -53,6 +55,7 @@ class InstanceMapper(DatasetMapper):
         min_box_size: float = 0.0,
         mask_sizes: Mapping[str, tuple[int, int]] | None = None,
         max_pixels: int = MAX_PIXELS,
+        channels: int = 3,
         **options: Any,
     ) -> None:
         """
@@ -62,11 +65,12 @@ class InstanceMapper(DatasetMapper):
             min_box_size: Objects whose width or height is not above this are dropped, in pixels of the sample.
             mask_sizes: Fields that replace ``gt_masks``, with the (height, width) of their masks: (M, *size) bool.
             max_pixels: Most pixels of an image file; 0 for no limit.
+            channels: Number of channels of the images.
             options: Arguments of Detectron2's mapper.
         """
         super().__init__(is_train, **options)
         self.keep_crowds, self.min_box_size = keep_crowds, min_box_size
-        self.mask_sizes, self.max_pixels = dict(mask_sizes or {}), max_pixels
+        self.mask_sizes, self.max_pixels, self.channels = dict(mask_sizes or {}), max_pixels, channels
 
     @classmethod
     def from_config(
@@ -91,10 +95,15 @@ class InstanceMapper(DatasetMapper):
         options = super().from_config(cfg, is_train)
         options["augmentations"] = [keep_a_pixel(x) for x in options["augmentations"]]
         options |= {"keep_crowds": cfg.INPUT.KEEP_CROWDS, "min_box_size": cfg.INPUT.MIN_BOX_SIZE}
-        options["max_pixels"] = cfg.INPUT.MAX_IMAGE_PIXELS
+        options |= {"max_pixels": cfg.INPUT.MAX_IMAGE_PIXELS, "channels": cfg.INPUT.CHANNELS}
         if cfg.INPUT.AUGMENTATION not in ("default", "ssd"):
             raise ConfigError(f"INPUT.AUGMENTATION must be 'default' or 'ssd', not {cfg.INPUT.AUGMENTATION!r}")
         if is_train and cfg.INPUT.AUGMENTATION == "ssd":
+            if cfg.INPUT.CHANNELS != 3:
+                raise ConfigError(
+                    f"INPUT.AUGMENTATION 'ssd' is for images of three colors, but INPUT.CHANNELS is "
+                    f"{cfg.INPUT.CHANNELS}: set INPUT.AUGMENTATION default"
+                )
             if input_size is None:
                 raise ConfigError(
                     "INPUT.AUGMENTATION 'ssd' needs a model with a fixed input size, which "
@@ -102,6 +111,9 @@ class InstanceMapper(DatasetMapper):
                 )
             options["augmentations"] = build_ssd_augmentations(cfg, input_size)
             options["mask_sizes"] = mask_sizes if cfg.MODEL.MASK_ON else None
+        if is_train:
+            options["augmentations"] = with_options(cfg, options["augmentations"])
+            options["recompute_boxes"] = options["recompute_boxes"] or (cfg.MODEL.MASK_ON and cuts_objects(cfg))
         return options
 
     @classmethod
@@ -116,13 +128,26 @@ class InstanceMapper(DatasetMapper):
         return cls(**options | {"augmentations": cls.from_config(cfg, False)["augmentations"]})
 
     def __call__(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
-        """Return the sample in the model's input format.
+        """Return the sample in the model's input format; raises as :meth:`map`."""
+        return self.finish(self.map(dataset_dict))
+
+    def finish(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Return a mapped sample with the reduced masks that the model trains with, if it has any."""
+        if self.mask_sizes and "instances" in sample:
+            instances = sample["instances"]
+            for name, size in self.mask_sizes.items():
+                instances.set(name, reduce_masks(instances.gt_masks.tensor, size))
+            instances.remove("gt_masks")
+        return sample
+
+    def map(self, dataset_dict: dict[str, Any]) -> dict[str, Any]:
+        """Return the augmented sample, with masks as large as the image.
 
         Raises:
             DataError: The image or an annotation cannot be used.
         """
         sample = copy.deepcopy(dataset_dict)
-        image = read_image(sample["file_name"], self.image_format, self.max_pixels)
+        image = read_image(sample["file_name"], self.image_format, self.max_pixels, self.channels)
         _check_size(sample, image)
         labels = _read_uint8_labels(sample.pop("sem_seg_file_name")) if "sem_seg_file_name" in sample else None
         boxes = _boxes(sample.get("annotations", [])) if self.is_train else None
@@ -166,23 +191,20 @@ class InstanceMapper(DatasetMapper):
             instances.gt_masks = self._transform_masks(masks, transforms, image_shape)
             if self.recompute_boxes:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        # Drop what is no longer visible, then reduce the masks
-        instances = _drop_vanished(instances, self.min_box_size)
-        for name, size in self.mask_sizes.items():
-            instances.set(name, reduce_masks(instances.gt_masks.tensor, size))
-        if self.mask_sizes:
-            instances.remove("gt_masks")
-        dataset_dict["instances"] = instances
+        dataset_dict["instances"] = _drop_vanished(instances, self.min_box_size)
 
     def _transform_masks(
         self, masks: list[Any], transforms: T.TransformList, image_shape: tuple[int, int]
     ) -> BitMasks | PolygonMasks:
-        cropped = any(isinstance(t, (T.CropTransform, View)) for t in transforms.transforms)
+        cropped = any(isinstance(t, (T.CropTransform, T.PadTransform, View, Erase)) for t in transforms.transforms)
         if self.instance_mask_format == "polygon" and not cropped and all(isinstance(x, list) for x in masks):
             return PolygonMasks([_transform_polygons(x, transforms) for x in masks])
         bitmasks = torch.zeros((len(masks), *image_shape), dtype=torch.bool)
         for bitmask, mask in zip(bitmasks, masks, strict=True):
             bitmask.copy_(_transform_to_bitmask(mask, transforms, image_shape))
+        for transform in transforms.transforms:
+            if isinstance(transform, Erase):  # always after what moves pixels
+                transform.erase(bitmasks)
         return BitMasks(bitmasks)
 
 
@@ -241,7 +263,7 @@ def _transform_polygons(polygons: list[Any], transforms: T.TransformList) -> lis
 def _transform_to_bitmask(mask: Any, transforms: T.TransformList, image_shape: tuple[int, int]) -> Tensor:
     if isinstance(mask, list):
         return torch.from_numpy(polygons_to_bitmask(_transform_polygons(mask, transforms), *image_shape))
-    return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))))
+    return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))) == 1)  # padding has another label
 
 
 def _drop_vanished(instances: Instances, min_box_size: float) -> Instances:

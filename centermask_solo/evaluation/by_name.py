@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 from ..data.datasets import class_names
 from ..utils.class_names import class_order, explain_mismatch
 from ..utils.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 Output = dict[str, Any]  # of a model for one image
 
@@ -92,3 +95,30 @@ class ByName(DatasetEvaluator):
 
     def evaluate(self) -> Any:
         return self._evaluator.evaluate()
+
+
+def evaluators_by_name(
+    datasets: Sequence[str],
+    model: nn.Module,
+    evaluators: DatasetEvaluator | list[DatasetEvaluator] | None,
+    build: Callable[[str], DatasetEvaluator],
+) -> DatasetEvaluator | list[DatasetEvaluator] | None:
+    """Return evaluators that reorder classes where a dataset has another order than the model.
+
+    Args:
+        datasets: Names of the datasets.
+        model: Model that may state its names.
+        evaluators: Those of the datasets, or None.
+        build: Makes the evaluator of a dataset if there are none.
+
+    Raises:
+        DataError: A dataset has other classes than the model.
+    """
+    names = class_names_of(model)
+    orders = [order_in_dataset(names, name) for name in datasets]
+    if not any(orders):
+        return evaluators
+    logger.info("The classes of the dataset are in another order than those of the model: matched by name.")
+    given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
+    given = given or [build(name) for name in datasets]
+    return [ByName(x, order) if order else x for x, order in zip(given, orders, strict=True)]

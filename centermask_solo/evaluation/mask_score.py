@@ -29,6 +29,7 @@ class KeepsMaskScores:
     """
 
     _predictions: Any
+    _tasks: Any
     _predicts_masks = False
     _encoder: Behind | None = None
 
@@ -57,6 +58,17 @@ class KeepsMaskScores:
                     threads = threads_beside(instances.scores.device.type)
                     self._encoder = Behind(threads, limit=2 * threads)
                 self._encoder.call(add_codes, results, packed(instances.pred_masks))
+
+    def take(self, predictions: Sequence[dict[str, Any]], tasks: Sequence[str]) -> None:
+        """Store what was predicted before: "image_id" and "instances", results in COCO's format, of each image.
+
+        Args:
+            predictions: Their categories are classes of the model.
+            tasks: "bbox", "segm" or both.
+        """
+        self._predictions.extend(predictions)
+        self._tasks = tuple(tasks)
+        self._predicts_masks = "segm" in tasks
 
     def evaluate(self, *args: Any, **options: Any) -> Any:
         """Return the metrics; see ``DatasetEvaluator.evaluate``."""

@@ -117,16 +117,7 @@ class PanopticEvaluator(DatasetEvaluator):
         if self._output_dir:
             with atomic_write(os.path.join(self._output_dir, "predictions.json")) as file:
                 json.dump({"annotations": predictions}, file)
-        groups = {
-            "": list(self._is_thing),
-            "_th": [x for x, is_thing in self._is_thing.items() if is_thing],
-            "_st": [x for x, is_thing in self._is_thing.items() if not is_thing],
-        }
-        results = {
-            f"{name}{suffix}": value
-            for suffix, categories in groups.items()
-            for name, value in zip(("PQ", "SQ", "RQ"), counts.quality(categories), strict=True)
-        }
+        results = counts.qualities(self._is_thing)
         logger.info(f"Panoptic quality:\n{create_small_table(results)}")
         return {"panoptic_seg": results}
 

@@ -46,6 +46,23 @@ class PanopticCounts:
         pq, sq, rq = 100 * np.mean(qualities, axis=0)
         return float(pq), float(sq), float(rq)
 
+    def qualities(self, is_thing: Mapping[int, bool]) -> dict[str, float]:
+        """Return PQ, SQ and RQ of all categories, of things ("_th") and of stuff ("_st"), in percent.
+
+        Args:
+            is_thing: Whether each category is a thing.
+        """
+        groups = {
+            "": list(is_thing),
+            "_th": [x for x, thing in is_thing.items() if thing],
+            "_st": [x for x, thing in is_thing.items() if not thing],
+        }
+        return {
+            f"{name}{suffix}": value
+            for suffix, categories in groups.items()
+            for name, value in zip(("PQ", "SQ", "RQ"), self.quality(categories), strict=True)
+        }
+
 
 def match_segments(
     gt_ids: NDArray[np.int64],

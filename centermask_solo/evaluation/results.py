@@ -40,11 +40,16 @@ def write_results(results: Mapping[str, Any], output_dir: str) -> str:
     A metric that cannot be computed is null in the json.
     """
     path = os.path.join(output_dir, "evaluation.json")
-    with atomic_write(path) as file:
-        json.dump(_finite(results), file, indent=1)
+    write_json(results, path)
     with atomic_write(os.path.join(output_dir, "evaluation.txt")) as file:
         file.write(format_results(results) + "\n")
     return path
+
+
+def write_json(results: Mapping[str, Any], path: str) -> None:
+    """Write results as json; a metric that cannot be computed is null."""
+    with atomic_write(path) as file:
+        json.dump(_finite(results), file, indent=1)
 
 
 def _format_table(rows: list[tuple[str, dict[str, float]]]) -> str:

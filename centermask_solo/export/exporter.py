@@ -5,16 +5,20 @@ from __future__ import annotations
 import logging
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from detectron2.utils.file_io import PathManager
+from torch.export import ExportedProgram
 
 from .. import __version__
 from ..config import value_of
+from ..data.pixels import Pixels
 from ..inference.predictor import Predictor, default_score_threshold
 from ..modeling.instance_part import detection_limits, instance_part
 from ..modeling.mask_frame import MaskFrame
+from ..modeling.quantization import quantizable
 from ..modeling.systems import find_system
 from ..runtime.formats import Format, check_choice, check_packages, package_version, resolve
 from ..runtime.metadata import Input, Masks, Metadata, Resize
@@ -27,6 +31,7 @@ from .target import Target
 logger = logging.getLogger(__name__)
 
 MAX_DETECTIONS = 100  # of a model without a limit of its own
+MIN_STRETCHED = 32  # pixels of an edge of images that a model stretches to its own size
 SCORE_TOLERANCE = 1e-4  # between runtimes
 MASK_SCORE_TOLERANCE = (
     1e-3  # the same where scores are means over thresholded masks, which a pixel more or less changes
@@ -41,12 +46,14 @@ class ExportOptions:
         variant: "detections", "full-masks" or "raw".
         max_detections: Number K of slots per image; None for the model's limit.
         half: Whether to store weights as float16.
+        int8: Whether convolutions multiply 8-bit integers.
         size: Height and width of the images; None if they are free.
     """
 
     variant: str = "detections"
     max_detections: int | None = None
     half: bool = False
+    int8: bool = False
     size: tuple[int, int] | None = None
 
 
@@ -57,8 +64,26 @@ def check_export(form: Format, options: ExportOptions) -> None:
         ConfigError: The format does not support the options.
         MissingPackageError: A package is missing or does not work.
     """
-    check_choice(form, options.variant, options.half)
-    check_packages((*form.to_write, *form.to_run), f"exporting to {form.title}")
+    check_choice(form, options.variant, options.half, options.int8)
+    to_quantize = (form.to_quantize or ()) if options.int8 else ()
+    check_packages((*form.to_write, *form.to_run, *to_quantize), f"exporting to {form.title}")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced model, from which files of every format are written.
+
+    Attributes:
+        graph: The graph, as PyTorch runs it.
+        program: The same as a program.
+        options: What was asked for.
+        about: The metadata of its files, but for what depends on the format.
+    """
+
+    graph: ExportedGraph
+    program: ExportedProgram
+    options: ExportOptions
+    about: dict[str, Any]
 
 
 def export_predictor(predictor: Predictor, form: Format, path: str, options: ExportOptions) -> Metadata:
@@ -75,37 +100,84 @@ def export_predictor(predictor: Predictor, form: Format, path: str, options: Exp
         MissingPackageError: See :func:`check_export`.
     """
     check_export(form, options)
+    return write_traced(trace_predictor(predictor, options), form, path)
+
+
+def trace_predictor(predictor: Predictor, options: ExportOptions) -> Traced:
+    """Return the traced model of a predictor.
+
+    Args:
+        predictor: Its model is on the CPU, in float32.
+        options: What to export.
+
+    Raises:
+        ConfigError: The model cannot be exported.
+    """
+    if predictor.cfg.INPUT.CHANNELS != 3:
+        raise ConfigError(
+            f"INPUT.CHANNELS is {predictor.cfg.INPUT.CHANNELS}, but exported files are for images of three channels: "
+            "predict with the checkpoint"
+        )
     model: Any = instance_part(predictor.model).eval()
     limits = detection_limits(model)
     slots = options.max_detections or (limits.max_detections if limits.max_detections > 0 else MAX_DETECTIONS)
     frame: MaskFrame = getattr(model, "mask_frame", MaskFrame())  # models of boxes have none
     source = GraphInput(max(model.backbone.size_divisibility, 1), getattr(model, "input_size", None))
+    _check_size(options.size, source)
     graph = ExportedGraph(model, frame, source, options.variant, slots).eval()
     start = time.perf_counter()
     program = trace(graph, options.size, with_sizes=source.network_size is None)
     logger.info("traced the model in %.0f s", time.perf_counter() - start)
-    metadata = Metadata(
-        system=predictor.cfg.MODEL.META_ARCHITECTURE,
-        variant=options.variant,
-        format=form.name,
-        half=options.half,
-        config=predictor.cfg.dump(),
-        class_names=tuple(predictor.metadata.thing_classes) if predictor.metadata.get("thing_classes") else None,
-        num_classes=_num_classes(predictor.cfg),
-        input=_input(predictor, model, source, options.size, min_size(program)),
-        masks=_masks(frame, options.variant),
-        max_detections=slots,
-        score_threshold=float(limits.score_thresh),
-        display_threshold=default_score_threshold(predictor.cfg),
-        score_tolerance=MASK_SCORE_TOLERANCE if frame.boxes else SCORE_TOLERANCE,
-        outputs={name: name for name in output_names(program)},
-        weights_sha256=sha256_of(PathManager.get_local_path(predictor.cfg.MODEL.WEIGHTS)),
-        versions=_versions(form),
-    )
+    about = {
+        "system": predictor.cfg.MODEL.META_ARCHITECTURE,
+        "variant": options.variant,
+        "half": options.half,
+        "int8": options.int8,
+        "config": predictor.cfg.dump(),
+        "class_names": tuple(predictor.metadata.thing_classes) if predictor.metadata.get("thing_classes") else None,
+        "num_classes": _num_classes(predictor.cfg),
+        "input": _input(predictor, model, source, options.size, min_size(program)),
+        "masks": _masks(frame, options.variant),
+        "max_detections": slots,
+        "score_threshold": float(limits.score_thresh),
+        "display_threshold": default_score_threshold(predictor.cfg),
+        "score_tolerance": MASK_SCORE_TOLERANCE if frame.boxes else SCORE_TOLERANCE,
+        "outputs": {name: name for name in output_names(program)},
+        "weights_sha256": sha256_of(PathManager.get_local_path(predictor.cfg.MODEL.WEIGHTS)),
+    }
+    return Traced(graph, program, options, about)
+
+
+def write_traced(traced: Traced, form: Format, path: str, images: Sequence[Pixels] = ()) -> Metadata:
+    """Write a traced model to a file; return what the file says about itself.
+
+    Args:
+        traced: The model.
+        form: Format of the file.
+        path: File to write.
+        images: What 8-bit integers are calibrated on, (H, W, 3) uint8, resized and in the channel order of the model.
+
+    Raises:
+        ConfigError: The file cannot be written, or the model does not gain from 8-bit integers.
+    """
+    metadata = Metadata(**traced.about, format=form.name, versions=_versions(form))
     start = time.perf_counter()
-    resolve(form.writer)(Target(program, metadata, path))
+    calibration = None
+    if traced.options.int8:
+        from .int8 import Calibration
+
+        names = frozenset(f"model.{name}.weight" for name in quantizable(traced.graph.model))
+        calibration = Calibration(images, names)
+    resolve(form.writer)(Target(traced.program, metadata, path, calibration))
     logger.info("wrote %s in %.0f s", path, time.perf_counter() - start)
     return metadata
+
+
+def _check_size(size: tuple[int, int] | None, source: GraphInput) -> None:
+    """Raise ConfigError if a fixed size is so small that the network would see more padding than image."""
+    least = source.divisibility if source.network_size is None else MIN_STRETCHED
+    if size is not None and min(size) < least:
+        raise ConfigError(f"images of {size[0]} x {size[1]} pixels are too small for this model: give at least {least}")
 
 
 def _input(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..modeling.instance_part import detect_for_export
 from ..modeling.mask_frame import MaskFrame, paste_in_graph
+from ..ops.resize import resize_bilinear
 
 
 class GraphInput(NamedTuple):
@@ -87,7 +88,7 @@ class ExportedGraph(nn.Module):
         height, width = images.shape[1], images.shape[2]
         size = self._source.network_size
         if size is not None:
-            pixels = F.interpolate(pixels, size, mode="bilinear", align_corners=False)
+            pixels = resize_bilinear(pixels, size)
         pixels = (pixels - self.model.pixel_mean) / self.model.pixel_std
         if size is not None:
             return pixels

@@ -33,6 +33,10 @@ def write(target: Target) -> None:
     model = to_onnx(target)
     if target.metadata.half:
         store_in_half(model)
+    if target.calibration is not None:
+        from .int8 import quantize
+
+        model = quantize(model, target.calibration, target.metadata.input)
     entry = model.metadata_props.add()
     entry.key, entry.value = KEY, target.metadata.to_json()
     if model.ByteSize() > MAX_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ from openvino.frontend.pytorch import ConversionExtension
 
 from ..runtime.formats import files_of
 from ..runtime.metadata import KEY
+from ..utils.errors import ConfigError
 from ..utils.files import atomic_write, make_folder
 from .target import Target
 
@@ -25,23 +27,46 @@ def write(target: Target) -> None:
     Raises:
         ConfigError: They cannot be written.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Directly from PyTorch's program, because OpenVINO does not read deformable convolutions from ONNX.
-        nms = ConversionExtension("centermask_solo.nms.default", _greedy_nms)
-        model = openvino.convert_model(target.program, extension=[nms])
-    for name, value in zip(target.outputs, model.outputs, strict=True):
-        value.get_tensor().set_names({name})
-    model.set_rt_info(target.metadata.to_json(), KEY)
     folder = os.path.dirname(target.path) or "."
     make_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = os.path.join(temporary, "model.xml")
+        model = _converted(target) if target.calibration is None else _quantized(target, temporary)
+        for name, value in zip(target.outputs, model.outputs, strict=True):
+            value.get_tensor().set_names({name})
+        model.set_rt_info(target.metadata.to_json(), KEY)
         openvino.save_model(model, path, compress_to_fp16=target.metadata.half)
         for source, to in reversed(list(zip(files_of(path), files_of(target.path), strict=True))):
             with open(source, "rb") as content, atomic_write(to, "wb") as file:
                 while block := content.read(1 << 24):
                     file.write(block)
+
+
+def _converted(target: Target) -> openvino.Model:
+    """Return the model in float32, from PyTorch: OpenVINO does not read deformable convolutions from ONNX."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        nms = ConversionExtension("centermask_solo.nms.default", _greedy_nms)
+        return openvino.convert_model(target.program, extension=[nms])
+
+
+def _quantized(target: Target, folder: str) -> openvino.Model:
+    """Return the model in 8-bit integers, from ONNX, whose rounding OpenVINO understands.
+
+    Raises:
+        ConfigError: The model has deformable convolutions.
+    """
+    import onnx
+
+    from .onnx_file import write as write_onnx
+
+    path = os.path.join(folder, "int8.onnx")
+    write_onnx(dataclasses.replace(target, path=path))
+    if any(node.op_type == "DeformConv" for node in onnx.load(path, load_external_data=False).graph.node):
+        raise ConfigError(
+            "OpenVINO takes no deformable convolutions beside 8-bit integers: export to ONNX, or without --int8"
+        )
+    return openvino.Core().read_model(path)
 
 
 def _greedy_nms(node: Any) -> list[Any]:

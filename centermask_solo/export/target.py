@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch.export import ExportedProgram
 
 from ..runtime.metadata import Metadata
+
+if TYPE_CHECKING:
+    from .int8 import Calibration
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,13 @@ class Target:
         program: The traced graph; its inputs are named as in the contract.
         metadata: What the file should say about itself.
         path: File to write.
+        calibration: For 8-bit integers; None for float32.
     """
 
     program: ExportedProgram
     metadata: Metadata
     path: str
+    calibration: Calibration | None = None
 
     @property
     def outputs(self) -> list[str]:

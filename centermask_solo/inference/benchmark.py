@@ -27,6 +27,7 @@ from ..modeling.parts import build_checked, build_empty, needs_proposals
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError
 from ..utils.memory import forget_highest, highest_resident_bytes, resident_bytes
+from .benchmark_exported import MeasuredFile, precision_of
 from .predictor import Predictor
 from .stages import NETWORK, STAGES, Clock, predict_in_stages
 
@@ -45,7 +46,7 @@ class Measured:
         dtype: Precision of the networks.
         weights: Where they are from; "" for random ones.
         device: Where the model is.
-        parameters: Number of parameters.
+        parameters: Number of parameters; None if an exported file does not say.
         input_sizes: (height, width) of the network's inputs, padded.
         detections: Mean number per image.
         seconds: Per image, of each run, by stage of :data:`.stages.STAGES` and in total.
@@ -56,7 +57,7 @@ class Measured:
     dtype: str
     weights: str
     device: str
-    parameters: int
+    parameters: int | None
     input_sizes: list[tuple[int, int]] = field(default_factory=list)
     detections: float = 0.0
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -103,7 +104,7 @@ class Report:
 
 
 def benchmark(
-    cfgs: Mapping[str, CfgNode],
+    cfgs: Mapping[str, CfgNode | str],
     paths: Sequence[str] = (),
     *,
     size: tuple[int, int] = GENERATED_SIZE,
@@ -115,13 +116,13 @@ def benchmark(
     """Return the measurements of prediction with each config, which take turns, so that all meet the same machine.
 
     Args:
-        cfgs: Configs by the names that the report gives them. ``MODEL.WEIGHTS`` "" stands for random weights, which
-            take as long in the network, but detect another number of objects.
+        cfgs: Configs, or paths of exported files, by the names that the report gives them. ``MODEL.WEIGHTS`` "" stands
+            for random weights, which take as long in the network, but detect another number of objects.
         paths: Image files; by default images are generated.
         size: (height, width) of generated images.
         batch_size: Images per forward pass.
         runs: Measured runs of each config, of ``batch_size`` images each, after :data:`WARM_UP` more.
-        threads: CPU threads of PyTorch; by default as they are.
+        threads: CPU threads of PyTorch, and of what runs exported files; by default as they are.
         cpu_time: Whether to measure the CPU time of all threads instead of the wall, which a busy machine slows.
 
     Raises:
@@ -133,7 +134,10 @@ def benchmark(
         torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         files = list(paths) or _generate(folder, size, max(batch_size, 4))
-        subjects = [_Subject(name, cfg, files, batch_size, cpu_time) for name, cfg in cfgs.items()]
+        subjects = [
+            (_ExportedSubject if isinstance(cfg, str) else _Subject)(name, cfg, files, batch_size, cpu_time)
+            for name, cfg in cfgs.items()
+        ]
         for run in range(WARM_UP + runs):
             for subject in subjects:
                 subject.run(measured=run >= WARM_UP)
@@ -144,29 +148,37 @@ def benchmark(
 class _Subject:
     """A config whose prediction is measured."""
 
-    def __init__(self, name: str, cfg: CfgNode, files: Sequence[str], batch_size: int, cpu_time: bool) -> None:
-        if needs_proposals(cfg):
-            raise ConfigError(f"{name} needs precomputed proposals, which images alone do not have: choose another")
-        self.predictor, self._batch_size = load_predictor(cfg), batch_size
-        self._files = itertools.cycle(files)
-        self._device = torch.device(cfg.MODEL.DEVICE)
-        self._clock = Clock(self._device, cpu_time)
+    def __init__(self, name: str, source: Any, files: Sequence[str], batch_size: int, cpu_time: bool) -> None:
+        self._files, self._batch_size = itertools.cycle(files), batch_size
         self._counts: list[int] = []
         self._sizes: dict[tuple[int, int], None] = {}
+        self._measured = self._load(name, source, cpu_time)
+
+    def _load(self, name: str, cfg: CfgNode, cpu_time: bool) -> Measured:
+        """Load the model; return a record without measurements."""
+        if needs_proposals(cfg):
+            raise ConfigError(f"{name} needs precomputed proposals, which images alone do not have: choose another")
+        self.predictor = load_predictor(cfg)
+        self._device = torch.device(cfg.MODEL.DEVICE)
+        self._clock = Clock(self._device, cpu_time)
         parameters = sum(x.numel() for x in build_empty(self.predictor.cfg).parameters())  # before preparation
-        self._measured = Measured(name, cfg.TEST.DTYPE, cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, parameters)
+        return Measured(name, cfg.TEST.DTYPE, cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, parameters)
+
+    def _predict(self, batch: list[str]) -> list[int]:
+        """Return the numbers of detections in images; the clock measures the stages."""
+        with self._watch_input():
+            return list(map(len, predict_in_stages(self.predictor, batch, self._clock)))
 
     def run(self, measured: bool) -> None:
         """Predict a batch."""
         batch = list(itertools.islice(self._files, self._batch_size))
-        with self._watch_input():
-            before = self._start_memory()
-            results = predict_in_stages(self.predictor, batch, self._clock)
-            seconds = self._clock.read()
-            self._read_memory(before)
+        before = self._start_memory()
+        counts = self._predict(batch)
+        seconds = self._clock.read()
+        self._read_memory(before)
         if not measured:
             return
-        self._counts += map(len, results)
+        self._counts += counts
         for stage, value in (seconds | {TOTAL: sum(seconds.values())}).items():
             self._measured.seconds.setdefault(stage, []).append(value / len(batch))
 
@@ -196,6 +208,20 @@ class _Subject:
         if self._device.type == "cuda":
             found = {"tensors": torch.cuda.max_memory_allocated(self._device)}
         memory.update({key: max(value, memory.get(key, 0)) for key, value in found.items()})
+
+
+class _ExportedSubject(_Subject):
+    """An exported file whose prediction is measured."""
+
+    def _load(self, name: str, path: str, cpu_time: bool) -> Measured:
+        self._device = torch.device("cpu")
+        self._clock = Clock(self._device, cpu_time)
+        self._file = MeasuredFile(path, torch.get_num_threads(), self._clock)
+        self._sizes = self._file.input_sizes
+        return Measured(name, precision_of(self._file.metadata), path, "cpu", None)
+
+    def _predict(self, batch: list[str]) -> list[int]:
+        return self._file.predict(batch)
 
 
 def load_predictor(cfg: CfgNode) -> Predictor:

@@ -47,7 +47,7 @@ def _table(measured: Sequence[Measured]) -> str:
         ("images/s, network", *("" if m.network_rate is None else f"{m.network_rate:.2f}" for m in measured)),
         ("detections per image", *(f"{m.detections:.1f}" for m in measured)),
         ("input of the network", *(_sizes(m) for m in measured)),
-        ("parameters", *(f"{m.parameters / MB:.2f} M" for m in measured)),
+        ("parameters", *("" if m.parameters is None else f"{m.parameters / MB:.2f} M" for m in measured)),
         ("precision", *(m.dtype for m in measured)),
         *(
             (f"peak memory, {key}", *(f"{m.memory[key] / MB:.0f} MB" if key in m.memory else "" for m in measured))

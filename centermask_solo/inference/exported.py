@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from detectron2.data.catalog import Metadata
 
+from ..data.images import MAX_PIXELS
+from ..data.input_images import Item
 from ..data.pixels import Pixels
 from ..runtime.detectron2_model import to_instances
+from ..runtime.instances import ExportedInstances
 from ..runtime.predictor import ExportedPredictor
 from ..utils.errors import DataError
 from ..utils.threads import threads_beside
@@ -21,6 +24,7 @@ class ExportedFilePredictor:
         metadata: Detectron2's, with ``thing_classes`` if the names of the classes are known.
         score_threshold: Score from which on detections are worth keeping.
         threads: How many threads of a kind help the main one.
+        max_pixels: Most pixels of an image file; 0 for no limit.
     """
 
     def __init__(self, path: str) -> None:
@@ -36,20 +40,29 @@ class ExportedFilePredictor:
         self.metadata = Metadata(name=path, **({} if names is None else {"thing_classes": names}))
         self.score_threshold = self._predictor.metadata.display_threshold
         self.threads = threads_beside("cpu")
+        self.max_pixels = MAX_PIXELS
 
     def predict_files(
         self,
-        paths: Iterable[str],
+        paths: Iterable[Item],
         batch_size: int = 1,
         failures: list[DataError] | None = None,
         *,
         score_threshold: float | None = None,
         threads: int | None = None,
-    ) -> Generator[tuple[str, Pixels, dict[str, Any]], None, None]:
+    ) -> Generator[tuple[Item, Pixels, dict[str, Any]], None, None]:
         """Yield what :meth:`Predictor.predict_files` does; masks are ``RLEMasks``, and images are read in turn."""
         del threads
-        for path, image, output in self._predictor.predict_files(paths, batch_size, failures):
-            found = output["instances"]
-            if score_threshold is not None:
-                found = found[found.scores >= score_threshold]
-            yield path, image, {"instances": to_instances(found)}
+        for item, image, output in self._predictor.predict_files(paths, batch_size, failures):
+            yield item, image, _output(output["instances"], score_threshold)
+
+    def predict_images(self, images: Sequence[Pixels], score_threshold: float | None = None) -> list[dict[str, Any]]:
+        """Return what :meth:`.predictor.Predictor.predict_images` does; masks are ``RLEMasks``."""
+        outputs = self._predictor.predict_batch(list(images), masks="rle")
+        return [_output(x["instances"], score_threshold) for x in outputs]
+
+
+def _output(found: ExportedInstances, score_threshold: float | None) -> dict[str, Any]:
+    if score_threshold is not None:
+        found = found[found.scores >= score_threshold]
+    return {"instances": to_instances(found)}

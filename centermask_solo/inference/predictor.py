@@ -16,7 +16,8 @@ from detectron2.engine import DefaultPredictor
 
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
-from ..data.input_images import as_bgr
+from ..data.frames import Frame
+from ..data.input_images import Item, as_bands, as_bgr, pixels_of
 from ..data.pixels import Pixels
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
@@ -25,6 +26,7 @@ from ..modeling.engine import prepare_as_configured
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.parts import build_checked, check_device, needs_proposals
 from ..modeling.systems import System, find_system
+from ..modeling.tta import with_augmentation
 from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
 from ..utils.errors import ConfigError, DataError
 from ..utils.threads import in_threads, threads_beside
@@ -36,7 +38,7 @@ def default_score_threshold(cfg: CfgNode) -> float:
 
 
 class _Read(NamedTuple):
-    path: str
+    item: Any
     image: Pixels
     model_input: dict[str, Any]
 
@@ -50,6 +52,7 @@ class Predictor(DefaultPredictor):
         mask_format: What ``pred_masks`` are.
         threads: How many threads of a kind help the main one where :meth:`predict_files` is used.
         score_threshold: Score from which on detections are worth keeping.
+        max_pixels: Most pixels of an image file; 0 for no limit.
 
     Differs: the weights must fill the model, and the class names in ``metadata`` come from the checkpoint if it has
     them, so that no dataset needs to be registered.
@@ -95,10 +98,13 @@ class Predictor(DefaultPredictor):
                 f"the model has {_num_classes(cfg)} classes, but there are {len(class_names)} names: give one for each"
             )
         set_class_names(self.model, names)
+        if cfg.TEST.AUG.ENABLED:
+            self.model = with_augmentation(cfg, self.model)
         self.metadata = _metadata(cfg, names)
         size = cfg.INPUT.MIN_SIZE_TEST
         self.aug = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
+        self.max_pixels = cfg.INPUT.MAX_IMAGE_PIXELS
         self.score_threshold = default_score_threshold(cfg)
 
     def __call__(self, original_image: Any) -> dict[str, Any]:
@@ -128,24 +134,24 @@ class Predictor(DefaultPredictor):
         """
         if not isinstance(images, (list, tuple)):
             raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
-        return self._predict([self.model_input(image) for image in images])
+        return self.predict_images(images)
 
     def predict_files(
         self,
-        paths: Iterable[str],
+        paths: Iterable[Item],
         batch_size: int = 1,
         failures: list[DataError] | None = None,
         *,
         score_threshold: float | None = None,
         threads: int | None = None,
-    ) -> Generator[tuple[str, np.ndarray, dict[str, Any]], None, None]:
+    ) -> Generator[tuple[Item, np.ndarray, dict[str, Any]], None, None]:
         """Yield the path, the image (BGR) and the model's output of each file, ``batch_size`` per forward pass.
 
         While the model computes, threads read and resize the next images, at most a batch and one per thread more.
         Closing the iterator ends them.
 
         Args:
-            paths: Image files.
+            paths: Image files, or frames of videos, which are yielded in place of a path.
             batch_size: Images per forward pass.
             failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
                 such error is raised.
@@ -157,7 +163,11 @@ class Predictor(DefaultPredictor):
             images = _readable(found, failures)
             while batch := list(itertools.islice(images, batch_size)):
                 outputs = self._predict([x.model_input for x in batch], score_threshold)
-                yield from ((x.path, x.image, output) for x, output in zip(batch, outputs, strict=True))
+                yield from ((x.item, x.image, output) for x, output in zip(batch, outputs, strict=True))
+
+    def predict_images(self, images: Sequence[Any], score_threshold: float | None = None) -> list[dict[str, Any]]:
+        """Return what :meth:`predict_batch` does, without the detections whose scores are lower than the threshold."""
+        return self._predict([self.model_input(image) for image in images], score_threshold)
 
     @torch.no_grad()
     def _predict(self, inputs: Sequence[dict[str, Any]], score_threshold: float | None = None) -> list[dict[str, Any]]:
@@ -172,19 +182,32 @@ class Predictor(DefaultPredictor):
         outputs = run_by_padded_size(lambda indices: self.model([inputs[i] for i in indices]), inputs, self.model)
         return [{**x, "instances": with_options(x["instances"], options)} if "instances" in x else x for x in outputs]
 
-    def _read(self, path: str) -> _Read | DataError:
-        """Return an image file, ready for the model, or why it cannot be read."""
+    def _read(self, item: str | Frame) -> _Read | DataError:
+        """Return an image file or a frame, ready for the model, or why it cannot be read."""
         try:
-            image = as_bgr(path, self.cfg.INPUT.MAX_IMAGE_PIXELS)
-            return _Read(path, image, self.model_input(image))
+            image = pixels_of(item, self.max_pixels)
+            source = image if self.cfg.INPUT.CHANNELS == 3 else getattr(item, "image", item)
+            return _Read(item, image, self.model_input(source))
         except DataError as error:
             return error
 
+    def read(self, image: Any) -> np.ndarray:
+        """Return an image that :meth:`__call__` takes as pixels with the channels of the model, BGR if these are three.
+
+        Raises:
+            DataError: It is no image, or has other channels.
+        """
+        channels = self.cfg.INPUT.CHANNELS
+        return as_bgr(image, self.max_pixels) if channels == 3 else as_bands(image, channels, self.max_pixels)
+
     def model_input(self, image: Any) -> dict[str, Any]:
-        image = as_bgr(image, self.cfg.INPUT.MAX_IMAGE_PIXELS)
-        if self.input_format == "RGB":
+        image = self.read(image)
+        if self.input_format == "RGB" and self.cfg.INPUT.CHANNELS == 3:
             image = image[:, :, ::-1]
         height, width = image.shape[:2]
+        if self.cfg.TEST.AUG.ENABLED:  # whose views are made of the image itself
+            pixels = np.ascontiguousarray(image.transpose(2, 0, 1))
+            return {"image": torch.from_numpy(pixels), "height": height, "width": width}
         resized = self.aug.get_transform(image).apply_image(image)
         tensor = torch.as_tensor(resized.astype("float32").transpose(2, 0, 1))
         return {"image": tensor, "height": height, "width": width}

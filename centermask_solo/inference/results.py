@@ -1,47 +1,52 @@
-"""Predictions of a folder of images, as a COCO json and as pictures."""
+"""Predictions of images, videos and cameras, in files."""
 
 from __future__ import annotations
 
+import glob
 import json
 import os
-from collections.abc import Sequence
-from contextlib import closing
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import cv2
-import numpy as np
 from detectron2.config import CfgNode
-from detectron2.structures import Instances
 from tqdm import tqdm
 
+from ..data.frames import Frame
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
 from ..utils.threads import Behind
-from ..visualization.drawing import ColorBy, draw_panoptic, draw_predictions
-from .exported import ExportedFilePredictor
-from .predictor import Predictor
-from .result_file import PREDICTIONS, PredictionsFile
-from .sources import find_images
-from .streams import refuse_streams
+from .filters import Filters
+from .outputs import KINDS, Outputs, draw
+from .predictions import FRAME_NAME, AnyPredictor, Prediction, Stems, load_predictor, predict_items
+from .result_file import PREDICTIONS, RESULTS, TABLE, PredictionsFile, Table
+from .sources import STANDARD_INPUT, Sources, find_sources
+from .streams import is_stream
+from .tiling import Tiles
+from .video_file import SUFFIXES, VideoFile
 
-RESULTS = (PREDICTIONS, f"{PREDICTIONS}l", "[0-9][0-9][0-9][0-9]*_*.jpg")  # patterns of the names
-MIN_PICTURE = 400  # pixels of the longer side
-MAX_PICTURE = 65_500  # the same; what OpenCV's JPEG can have
+CLASSES = "classes.txt"  # names of the classes in YOLO's files, one a line
+SINGLE = (RESULTS, TABLE, CLASSES)
 
 
 class Predicted(NamedTuple):
-    """What became of the images of a folder.
+    """What became of the images of a run.
 
     Attributes:
-        num_images: Images that were predicted.
+        num_images: Images and frames that were predicted.
         num_instances: Instances in them.
         failures: Why an image could not be read, one for each such image; its path is in the message.
+        num_dropped: Frames of cameras and live streams that came too fast.
+        seconds: How long it took, without the start.
     """
 
     num_images: int
     num_instances: int
     failures: list[DataError]
+    num_dropped: int
+    seconds: float
 
 
 def predict_to_folder(
@@ -49,61 +54,86 @@ def predict_to_folder(
     inputs: Sequence[str],
     output_dir: str,
     *,
-    score_threshold: float | None = None,
+    filters: Filters = Filters(),  # noqa: B008  (it is frozen)
+    outputs: Outputs = Outputs(),  # noqa: B008
+    tiles: Tiles | None = None,
+    track: bool = False,
     batch_size: int = 1,
-    with_pictures: bool = True,
-    color_by: ColorBy = "instance",
+    max_images: int | None = None,
     recursive: bool = False,
     overwrite: bool = False,
 ) -> Predicted:
-    """Write the instances in images to ``predictions.json``, with a picture of each image; return what was found.
+    """Write the instances in images to ``predictions.json``, and to the files of ``outputs``; return what was found.
 
     An image that cannot be read is left out. Pictures of a panoptic model show its merged segments, stuff included.
+    Ctrl-C ends a camera or a live stream like any other end of it.
 
     Args:
         model: Config that names model and weights, or the path of an exported file.
-        inputs: Files, folders and patterns.
+        inputs: See :func:`.sources.find_sources`.
         output_dir: Folder of the results, created if missing; see :class:`.result_file.PredictionsFile`.
-        score_threshold: Instances with lower scores are dropped (default: the threshold of the model's system).
+        filters: Which instances are kept; by default those from the threshold of the model's system on.
+        outputs: Which files are written.
+        tiles: How large images are cut; by default they are resized as a whole.
+        track: Whether instances have ids that stay the same over the images of an input.
         batch_size: Images per forward pass.
-        with_pictures: Whether to draw the instances, too.
-        color_by: What has a color of its own in pictures.
+        max_images: Number of images and frames after which the run ends.
         recursive: Whether folders include their subfolders.
         overwrite: Whether results of an earlier run in ``output_dir`` are replaced.
 
     Raises:
-        ConfigError: ``batch_size`` is not positive, an input is a video or a camera, ``output_dir`` cannot be created,
-            has one of the inputs in it, or results of an earlier run, or the model cannot predict.
-        DataError: An input matches no image, or no image can be read.
+        ConfigError: ``batch_size`` is not positive, ``output_dir`` cannot be created, has one of the inputs in it, or
+            results of an earlier run, or the model cannot predict, or lacks what ``filters`` or ``outputs`` need.
+        DataError: An input matches nothing, or no image can be read.
+        MissingPackageError: A video is read or written, and PyAV is not installed.
         WeightsError: The weights do not fill the model.
     """
     if batch_size < 1:
         raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
-    refuse_streams(inputs)
-    paths = find_images(inputs, recursive)
-    claim_folder(output_dir, RESULTS if with_pictures else RESULTS[:2], paths, overwrite=overwrite)
-    predictor = ExportedFilePredictor(model) if isinstance(model, str) else Predictor(model, mask_format="compact")
-    threshold = predictor.score_threshold if score_threshold is None else score_threshold
+    sources = find_sources(inputs, recursive)
+    if outputs.video and not any(is_stream(x) or x == STANDARD_INPUT for x in sources.names):
+        raise ConfigError("there is no video among the inputs to make a video of: leave out --save-video")
+    claim_results(output_dir, outputs, sources.files, overwrite=overwrite)
+    predictor = load_predictor(model, tiles)
+    filters.class_indices(predictor.metadata.get("thing_classes") or ())
     _remove_earlier(output_dir)
     done = write_predictions(
-        predictor, paths, output_dir, threshold, batch_size=batch_size, with_pictures=with_pictures, color_by=color_by
+        predictor, sources, output_dir, filters, outputs, track=track, batch_size=batch_size, max_images=max_images
     )
-    if not done.num_images:
-        os.remove(os.path.join(output_dir, PREDICTIONS))  # no results, which the next run would have to replace
+    if not done.num_images and done.failures:
+        for name in (PREDICTIONS, RESULTS, TABLE):  # no results, which the next run would have to replace
+            Path(output_dir, name).unlink(missing_ok=True)
         others = f" (as are all {len(done.failures)} images)" if len(done.failures) > 1 else ""
         raise DataError(f"{done.failures[0]}{others}")
     return done
 
 
+def claim_results(folder: str, outputs: Outputs, inputs: Sequence[str], *, overwrite: bool = False) -> None:
+    """Check that the results of a run may be written to a folder, as ``claim_folder`` does.
+
+    Raises:
+        ConfigError: They may not.
+    """
+    patterns = [PREDICTIONS, f"{PREDICTIONS}l", *(x for kind in outputs.kinds() for x in kind.patterns())]
+    single = {RESULTS: outputs.results, TABLE: outputs.csv, CLASSES: outputs.yolo}
+    patterns += [name for name, is_written in single.items() if is_written]
+    patterns += [f"*{suffix}" for suffix in SUFFIXES if outputs.video]
+    claim_folder(folder, patterns, inputs, overwrite=overwrite)
+    for kind in outputs.kinds():
+        if kind.folder:
+            claim_folder(os.path.join(folder, kind.folder), (), inputs, overwrite=overwrite)
+
+
 def write_predictions(
-    predictor: Predictor | ExportedFilePredictor,
-    paths: Sequence[str],
+    predictor: AnyPredictor,
+    sources: Sources,
     output_dir: str,
-    score_threshold: float,
+    filters: Filters = Filters(),  # noqa: B008
+    outputs: Outputs = Outputs(),  # noqa: B008
     *,
+    track: bool = False,
     batch_size: int = 1,
-    with_pictures: bool = True,
-    color_by: ColorBy = "instance",
+    max_images: int | None = None,
     threads: int | None = None,
 ) -> Predicted:
     """Write what :func:`predict_to_folder` writes, with a predictor that there is already; return what was found.
@@ -113,77 +143,124 @@ def write_predictions(
 
     Args:
         predictor: Any; with the mask format "compact" it is fastest.
-        paths: Image files.
+        sources: Images and streams.
         output_dir: Folder of the results, in which earlier ones are replaced.
-        score_threshold: Instances with lower scores are dropped.
+        filters: Which instances are kept.
+        outputs: Which files are written.
+        track: See there.
         batch_size: Images per forward pass.
-        with_pictures: Whether to draw the instances, too.
-        color_by: What has a color of its own in pictures.
+        max_images: See there.
         threads: Threads that read, and as many that draw; by default by the cores and the device, which is none on a
             single core without a GPU. With 0, one thing follows the other.
     """
     threads = predictor.threads if threads is None else threads
     failures: list[DataError] = []
-
-    def draw(panoptic: tuple[Any, Any], image: np.ndarray, instances: Instances, picture_path: str) -> None:
-        canvas, (segmentation, segments) = _canvas(image)[:, :, ::-1], panoptic
-        if segments is None:
-            picture = draw_predictions(canvas, instances, predictor.metadata, color_by=color_by)
-        else:
-            picture = draw_panoptic(
-                *(canvas, segmentation, segments, predictor.metadata),
-                score_threshold=score_threshold,
-                color_by=color_by,
-            )
-        _write_jpeg(picture_path, picture[:, :, ::-1])
-
-    found = predictor.predict_files(paths, batch_size, failures, score_threshold=score_threshold, threads=threads)
-    with (
-        PredictionsFile(output_dir, predictor.metadata.get("thing_classes", [])) as file,
-        tqdm(total=len(paths)) as bar,
-        Behind(min(threads, 1), limit=2 * threads) as writer,  # one, which keeps the order
-        Behind(threads, limit=2 * threads) as painter,
-        closing(found),
-    ):
-        for image_id, (path, image, output) in enumerate(found, 1):
-            instances = output["instances"].to("cpu")
-            writer.call(file.add, path, *image.shape[:2], instances)
-            if with_pictures:
-                panoptic = output.get("panoptic_seg", (None, None))
-                painter.call(draw, panoptic, image, instances, _picture_path(output_dir, path, image_id))
-            bar.update(image_id + len(failures) - bar.n)
-    return Predicted(file.num_images, file.num_instances, failures)
-
-
-def _canvas(image: np.ndarray) -> np.ndarray:
-    """Return an image enlarged until names are readable on it, or reduced to what a JPEG can hold."""
-    if max(image.shape[:2]) > MAX_PICTURE:
-        height, width = (max(1, n * MAX_PICTURE // max(image.shape[:2])) for n in image.shape[:2])
-        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    factor = -(-MIN_PICTURE // max(image.shape[:2]))
-    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR) if factor > 1 else image
+    found = predict_items(
+        predictor, sources, filters, track=track, batch_size=batch_size, failures=failures, threads=threads
+    )
+    names, stems, dropped, start = predictor.metadata.get("thing_classes", []), Stems(), _Dropped(), time.monotonic()
+    count = sources.count if max_images is None else min(sources.count or max_images, max_images)
+    with ExitStack() as stack:
+        file = PredictionsFile(output_dir, names, polygons=outputs.polygons, results=outputs.results)
+        ordered: list[PredictionsFile | Table | _Videos] = [stack.enter_context(file)]
+        if outputs.csv:
+            ordered.append(stack.enter_context(Table(output_dir)))
+        if outputs.video:
+            ordered.append(stack.enter_context(_Videos(output_dir, outputs)))
+        if outputs.yolo:
+            _write_lines(os.path.join(output_dir, CLASSES), names)
+        bar = stack.enter_context(tqdm(total=count, unit="image"))
+        writer = stack.enter_context(Behind(min(threads, 1), limit=2 * threads))  # one, which keeps the order
+        painter = stack.enter_context(Behind(threads, limit=2 * threads))
+        stack.enter_context(closing(found))
+        stack.enter_context(_ends_with_ctrl_c(sources.is_live))
+        for prediction in found:
+            dropped.see(prediction.frame)
+            for x in ordered:
+                writer.call(x.add, prediction)
+            painter.call(outputs.write, prediction, output_dir, stems.of(prediction.id, prediction.name))
+            bar.update(prediction.id + len(failures) - bar.n)
+            if prediction.id == max_images:
+                break
+    seconds = time.monotonic() - start
+    return Predicted(file.num_images, file.num_instances, failures, dropped.count, seconds)
 
 
-def _picture_path(output_dir: str, path: str, image_id: int) -> str:
-    """Return a path that is unique even among images of the same name in different folders."""
-    stem = os.path.splitext(os.path.basename(path))[0]
-    return os.path.join(output_dir, f"{image_id:04d}_{stem}.jpg")
+@contextmanager
+def _ends_with_ctrl_c(is_live: bool) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_live:
+            raise
+
+
+class _Dropped:
+    """Counts the frames that are missing between those that were predicted."""
+
+    def __init__(self) -> None:
+        self.count, self._video, self._next = 0, "", 0
+
+    def see(self, frame: Frame | None) -> None:
+        if frame is not None:
+            self.count += frame.index - self._next if frame.video == self._video else frame.index
+            self._video, self._next = frame.video, frame.index + 1
+
+
+class _Videos:
+    """Writes a video of the predictions of each stream, one after the other, in a ``with`` block."""
+
+    def __init__(self, folder: str, outputs: Outputs) -> None:
+        self._folder, self._style, self._stems = folder, outputs.style, Stems()
+        self._current, self._files = "", ExitStack()
+        self._file: VideoFile | None = None
+
+    def add(self, prediction: Prediction) -> None:
+        frame = prediction.frame
+        if frame is None:
+            return
+        picture = draw(prediction, self._style)
+        if self._file is None or frame.video != self._current:
+            self._files.close()
+            path = os.path.join(self._folder, self._stems.of_video(prediction.id, frame.video))
+            self._file = self._files.enter_context(VideoFile(path, frame, (picture.shape[0], picture.shape[1])))
+            self._current = frame.video
+        self._file.add(frame, picture)
+
+    def __enter__(self) -> _Videos:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._files.close()
 
 
 def _remove_earlier(output_dir: str) -> None:
-    """Remove temporary files, and the pictures of an earlier run, which the new ones may not replace by name."""
-    remove_temporary_files(output_dir)
+    """Remove temporary files, and all files of an earlier run, which the new ones may not replace by name."""
+    for folder in {kind.folder for kind in KINDS}:
+        remove_temporary_files(os.path.join(output_dir, folder))
     try:
         images = json.loads(Path(output_dir, PREDICTIONS).read_bytes())["images"]
-        pictures = [Path(_picture_path(output_dir, image["file_name"], image["id"])) for image in images]
+        stems = Stems()
+        found = [path for x in images for path in _paths_of(output_dir, x["id"], x["file_name"], stems)]
     except (OSError, ValueError, KeyError, TypeError):
         return  # nothing says what belongs to it
-    for path in pictures:
-        path.unlink(missing_ok=True)
+    for path in (*found, *(os.path.join(output_dir, name) for name in SINGLE)):
+        if os.path.isfile(path):
+            os.remove(path)
 
 
-def _write_jpeg(path: str, picture: Any) -> None:
-    """Write an image, (H, W, 3) uint8 in BGR order."""
-    _, encoded = cv2.imencode(".jpg", picture)
-    with atomic_write(path, "wb", durable=False) as file:
-        file.write(encoded.tobytes())
+def _paths_of(output_dir: str, image_id: int, name: str, stems: Stems) -> Iterator[str]:
+    """Yield the paths that the files of an image may have; to be asked for once for each, in their order."""
+    stem = stems.of(image_id, name)
+    for kind in KINDS:
+        start = kind.path(output_dir, image_id, stem)
+        for suffix in kind.suffixes:
+            yield from glob.glob(glob.escape(start) + suffix)
+    if FRAME_NAME.fullmatch(name):
+        start = os.path.join(output_dir, stems.of_video(image_id, FRAME_NAME.sub(r"\g<video>", name)))
+        yield from (start + suffix for suffix in SUFFIXES)
+
+
+def _write_lines(path: str, lines: Sequence[str]) -> None:
+    with atomic_write(path) as file:
+        file.writelines(f"{line}\n" for line in lines)

@@ -1,17 +1,102 @@
-"""Find the images to predict."""
+"""What to predict: images, folders, patterns, videos, cameras, addresses, and lists of these."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from glob import glob
 
+from ..data.frames import Frame
+from ..data.images import IMAGE_SUFFIXES
 from ..utils.errors import DataError
+from .streams import count_frames, is_stream, is_video, read_frames
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".jp2", ".pgm", ".ppm")
+STANDARD_INPUT = "-"
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Images and frames, which are found and read only when it is their turn.
+
+    Attributes:
+        names: Files, and names of streams; :data:`STANDARD_INPUT` for those that it lists, one a line.
+        count: Number of images and frames; None if it is unknown.
+        recursive: Whether folders that standard input lists include their subfolders.
+    """
+
+    names: list[str]
+    count: int | None
+    recursive: bool = False
+
+    @property
+    def files(self) -> list[str]:
+        """The files that are known to be read."""
+        return [name for name in self.names if os.path.exists(name)]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there are cameras or addresses, which only the user or another program may end."""
+        return any(is_stream(name) and not os.path.isfile(name) for name in self.names)
+
+    def items(self, failures: list[DataError] | None = None) -> Generator[str | Frame, None, None]:
+        """Yield the path of each image, and each frame.
+
+        Args:
+            failures: Takes the errors of videos that are damaged and of what standard input lists and is missing, which
+                are then left out; without it, the first such error is raised.
+
+        Raises:
+            DataError: See there.
+        """
+        for name in self._listed(failures):
+            if not is_stream(name):
+                yield name
+                continue
+            try:
+                yield from read_frames(name)
+            except DataError as error:
+                if failures is None:
+                    raise
+                failures.append(error)
+
+    def _listed(self, failures: list[DataError] | None) -> Iterator[str]:
+        for name in self.names:
+            if name != STANDARD_INPUT:
+                yield name
+                continue
+            for line in map(str.strip, sys.stdin):
+                try:
+                    yield from _expand(line, self.recursive) if line else ()
+                except DataError as error:
+                    if failures is None:
+                        raise
+                    failures.append(error)
+
+
+def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
+    """Return the images and streams that ``inputs`` name.
+
+    Args:
+        inputs: Image and video files, folders (their images), patterns, cameras ("0"), addresses of streams, and "-"
+            for a list of these on standard input, one a line.
+        recursive: Whether the images in the subfolders of folders are found, too.
+
+    Raises:
+        DataError: One of them matches nothing, or a video cannot be read.
+        MissingPackageError: There is a video, and PyAV is not installed.
+    """
+    names = [x for name in inputs for x in ([name] if name == STANDARD_INPUT else _expand(name, recursive))]
+    count: int | None = 0
+    for name in names:
+        number = count_frames(name) if os.path.isfile(name) and is_video(name) else 1
+        is_known = number is not None and os.path.isfile(name)
+        count = count + (number or 0) if is_known and count is not None else None
+    return Sources(names, count, recursive)
 
 
 def find_images(inputs: Sequence[str], recursive: bool = False) -> list[str]:
@@ -27,16 +112,21 @@ def find_images(inputs: Sequence[str], recursive: bool = False) -> list[str]:
     Raises:
         DataError: One of them matches no file.
     """
-    paths: list[str] = []
-    for name in inputs:
-        if os.path.isdir(name):
-            found = _find_in_folder(name, recursive)
-        else:
-            found = [name] if os.path.isfile(name) else sorted(glob(name, recursive=True))
-        if not found:
-            raise DataError(f"there is no image {name}")
-        paths += found
-    return paths
+    return [path for name in inputs for path in _find_files(name, recursive)]
+
+
+def _expand(name: str, recursive: bool) -> Iterable[str]:
+    return [name] if is_stream(name) else _find_files(name, recursive)
+
+
+def _find_files(name: str, recursive: bool) -> list[str]:
+    if os.path.isdir(name):
+        found = _find_in_folder(name, recursive)
+    else:
+        found = [name] if os.path.isfile(name) else sorted(glob(name, recursive=True))
+    if not found:
+        raise DataError(f"there is no image {name}")
+    return found
 
 
 def _find_in_folder(folder: str, recursive: bool) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from ..data.input_images import as_bgr
 from ..structures.mask_formats import coco_results
 from ..utils.errors import ConfigError
 from .predictor import Predictor
@@ -88,7 +87,7 @@ def predict_in_stages(predictor: Predictor, paths: Sequence[str], clock: Clock) 
         clock: Measures the stages of :data:`STAGES`.
     """
     with clock.stage(READ):
-        images = [as_bgr(path, predictor.cfg.INPUT.MAX_IMAGE_PIXELS) for path in paths]
+        images = [predictor.read(path) for path in paths]
     with clock.stage(RESIZE):
         inputs = [predictor.model_input(image) for image in images]
     model = predictor.model

@@ -1,39 +1,160 @@
-"""Videos, cameras and URLs, which are not image files."""
+"""Frames of videos, cameras and network streams."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Generator
+from fractions import Fraction
+from typing import Any
 
-from ..utils.errors import ConfigError
+import cv2
+import numpy as np
+
+from ..data.frames import Frame
+from ..utils.errors import DataError
+from ..utils.packages import require_av
+from ..utils.text import first_line
+from ..utils.threads import read_ahead
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".m3u8")
+AHEAD = 4  # decoded frames of a video that wait for the model
+TIMEOUT = 8.0  # seconds without an answer from the network, or without a beginning in a file
 
 
-def refuse_streams(inputs: Iterable[str]) -> None:
-    """Raise ConfigError, with what to do instead, if an input is a video, a camera or a URL.
+def is_stream(name: str) -> bool:
+    """Return whether a name is that of a video file, of a camera (such as "0" or "/dev/video0"), or an address."""
+    if os.path.isdir(name):
+        return False
+    if os.path.lexists(name) and not name.startswith("/dev/video"):
+        return is_video(name)
+    return bool(ADDRESS.match(name)) or is_camera(name)
+
+
+def is_video(name: str) -> bool:
+    """Return whether a file is a video by its name."""
+    return name.lower().endswith(VIDEO_SUFFIXES)
+
+
+def is_camera(name: str) -> bool:
+    """Return whether a name is that of a camera, unless there is such a file."""
+    return not os.path.isfile(name) and (name.isdecimal() or name.startswith("/dev/video"))
+
+
+def import_av() -> Any:
+    """Return the package ``av``.
+
+    Raises:
+        MissingPackageError: It is not installed.
+    """
+    require_av("a video")
+    import av
+
+    return av
+
+
+def count_frames(name: str) -> int | None:
+    """Return the number of frames of a video file, as it states it or by its duration; None if it is unknown.
+
+    Raises:
+        DataError: It cannot be read.
+        MissingPackageError: PyAV is not installed.
+    """
+    with open_container(name) as container:
+        video = container.streams.video[0]
+        seconds = video.duration * video.time_base if video.duration else (container.duration or 0) / 1_000_000
+        rate = video.average_rate or 0
+        return video.frames or round(seconds * rate) or None
+
+
+def open_container(name: str) -> Any:
+    """Return PyAV's container of a video or an address, which has a video stream.
+
+    Raises:
+        DataError: It cannot be opened, or has no pictures.
+        MissingPackageError: PyAV is not installed.
+    """
+    av = import_av()
+    options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
+    try:
+        container = av.open(name, options=options, timeout=TIMEOUT)
+    except (OSError, ValueError, av.error.FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        reason = f"it took over {TIMEOUT:.0f} s" if isinstance(error, av.error.ExitError) else reason
+        raise DataError(f"{shown(name)} cannot be opened ({reason}): give a video that FFmpeg reads") from None
+    if not container.streams.video:
+        container.close()
+        raise DataError(f"{shown(name)} has no pictures: give a video")
+    return container
+
+
+def shown(name: str) -> str:
+    """Return a name without the user and password of an address."""
+    return CREDENTIALS.sub("", name)
+
+
+def read_frames(name: str) -> Generator[Frame, None, None]:
+    """Yield the frames of a stream, decoded in a thread: all of a video, and always the newest of a live one.
+
+    An address is live if it has no end that is known. A camera or a live stream ends with its source or with Ctrl-C.
 
     Args:
-        inputs: Names of files and folders, or what was given in their place.
+        name: See :func:`is_stream`.
+
+    Raises:
+        DataError: It cannot be opened, or is damaged; the latter after the frames before.
+        MissingPackageError: PyAV, which all but cameras need, is not installed.
     """
-    for name in inputs:
-        if os.path.isdir(name):
-            continue
-        if name.lower().endswith(VIDEO_SUFFIXES):
-            what, source = "a video", name
-        elif os.path.isfile(name):
-            continue
-        elif name.lower().startswith(("http://", "https://")):
-            raise ConfigError(f"{name} is a URL, but only files can be predicted: download it and give the file")
-        elif ADDRESS.match(name):
-            what, source = "a stream", name
-        elif name.isdecimal() or name.startswith("/dev/video"):
-            what, source = "a camera", f"/dev/video{name}" if name.isdecimal() else name
-        else:
-            continue
-        raise ConfigError(
-            f"{name} is {what}, but only images can be predicted: save its frames, such as with "
-            f"'mkdir frames; ffmpeg -i {source} frames/%06d.jpg', and give the folder"
-        )
+    if is_camera(name):
+        yield from read_ahead(_camera_frames(name), 1, drop_old=True)
+        return
+    container = open_container(name)
+    is_live = not os.path.isfile(name) and not container.duration
+    yield from read_ahead(_decoded(container, name), 1 if is_live else AHEAD, drop_old=is_live)
+
+
+def _decoded(container: Any, name: str) -> Generator[Frame, None, None]:
+    av, first, end = import_av(), None, 0.0
+    with container:
+        video = container.streams.video[0]
+        video.thread_type = "AUTO"
+        rate = video.average_rate
+        try:
+            for i, frame in enumerate(container.decode(video)):
+                seconds = end if frame.time is None else float(frame.time)
+                first = seconds if first is None else first
+                pixels = _turned(frame.to_ndarray(format="bgr24"), frame.rotation)
+                end = seconds + float(1 / rate if rate else 0)
+                yield _frame(name, pixels, i, seconds - first, rate)
+        except (OSError, av.error.FFmpegError) as error:
+            raise DataError(f"{shown(name)} is damaged after {end:.1f} s ({first_line(error)})") from None
+
+
+def _turned(pixels: Any, degrees: int) -> Any:
+    """Return pixels turned counterclockwise by a multiple of 90 degrees, as phones ask for."""
+    return np.ascontiguousarray(np.rot90(pixels, degrees // 90)) if degrees else pixels
+
+
+def _camera_frames(name: str) -> Generator[Frame, None, None]:
+    camera = cv2.VideoCapture(int(name) if name.isdecimal() else name)
+    try:
+        if not camera.isOpened():
+            raise DataError(f"there is no camera {name}, or another program uses it: give another number")
+        start = time.monotonic()
+        index = 0
+        while True:
+            ok, pixels = camera.read()
+            if not ok:
+                return
+            yield _frame(name, pixels, index, time.monotonic() - start, None)
+            index += 1
+    finally:
+        camera.release()
+
+
+def _frame(name: str, pixels: Any, index: int, seconds: float, rate: Fraction | None) -> Frame:
+    video = shown(name)
+    return Frame(f"{video}#{index}", pixels, video, index, seconds, rate)

@@ -13,12 +13,13 @@ from ..checkpoint.files import without_query
 from ..data.input_images import as_bgr
 from ..data.pixels import Pixels
 from ..data.shapes.generator import draw_shapes
-from ..export.exporter import ExportOptions, check_export, export_predictor
-from ..export.verification import Verification, verify
+from ..export.exporter import ExportOptions, Traced, check_export, trace_predictor, write_traced
+from ..export.raw_verification import RawVerification, verify_raw
+from ..export.verification import Verification, find_references, verify
 from ..inference.predictor import Predictor
 from ..inference.sources import find_images
 from ..modeling.instance_part import instance_part
-from ..runtime.formats import choose_format, files_of
+from ..runtime.formats import choose_format, files_of, unverified_name
 from ..runtime.metadata import Input
 from ..runtime.predictor import ExportedPredictor
 from ..runtime.resizing import resize
@@ -37,6 +38,7 @@ def export_model(
     variant: str = "detections",
     max_detections: int | None = None,
     half: bool = False,
+    int8: Sequence[str] = (),
     size: tuple[int, int] | None = None,
     verify: bool = True,
     images: Sequence[str] = (),
@@ -44,8 +46,11 @@ def export_model(
     class_names: Sequence[str] | None = None,
     overwrite: bool = False,
     opts: Sequence[str] = (),
-) -> Verification | None:
+) -> Verification | RawVerification | None:
     """Write a model as a file of another runtime and compare the two; return the comparison, None without one.
+
+    Until they have been compared, the file is named like "model.unverified.onnx"; if they differ by more than the
+    comparison allows, it stays under that name, and a file that ``output`` names stays what it was.
 
     Args:
         weights: Path or URL of a weight file, or "centermask_solo://" and the name of a config; see
@@ -55,8 +60,10 @@ def export_model(
         variant: "detections"; "full-masks", with masks of the size of the input; or "raw", before decoding.
         max_detections: Number of slots per image (default: the model's limit, or 100).
         half: Store weights as float16: half the size of the file, results a little different.
+        int8: Files, folders and patterns of images like those to predict, on which 8-bit integers are calibrated; the
+            comparison then states the loss.
         size: Height and width of the images; by default any, whose sizes a batch may mix.
-        verify: Compare the file with PyTorch; files of the variant raw cannot be.
+        verify: Compare the file with PyTorch.
         images: Files, folders and patterns of the images to compare on (default: four generated ones).
         config_file: Config of the weights, where it cannot be found.
         class_names: Names of the classes, in order, where the weights have none.
@@ -72,30 +79,53 @@ def export_model(
     """
     path, source = os.fspath(output), os.fspath(weights)
     form = choose_format(format, path)
-    options = ExportOptions(variant, max_detections, half, size)
+    options = ExportOptions(variant, max_detections, half, bool(int8), size)
     check_export(form, options)
-    paths = find_images(images) if images else []
-    for file in files_of(path):
-        claim_file(file, [without_query(source), *filter(None, [config_file]), *paths], overwrite=overwrite)
-    predictor = Predictor(_on_the_cpu(load_cfg(source, config_file, opts)), class_names)
-    metadata = export_predictor(predictor, form, path, options)
-    if not verify or variant == "raw":
+    paths, calibration = (find_images(x) if x else [] for x in (images, int8))
+    temporary = unverified_name(path) if verify else path
+    inputs = [without_query(source), *filter(None, [config_file]), *paths, *calibration]
+    for file in [*files_of(path), *files_of(temporary)]:
+        claim_file(file, inputs, overwrite=overwrite)
+    predictor = Predictor(on_the_cpu(load_cfg(source, config_file, opts)), class_names)
+    traced = trace_predictor(predictor, options)
+    most_pixels = predictor.cfg.INPUT.MAX_IMAGE_PIXELS
+    write_traced(traced, form, temporary, [x for _, x in fit(read_images(calibration, most_pixels), traced)])
+    if not verify:
         return None
-    samples = [(os.path.basename(x), as_bgr(x, predictor.cfg.INPUT.MAX_IMAGE_PIXELS)) for x in paths] or generated()
-    return verify_file(predictor, path, samples, metadata.input)
+    samples = read_images(paths or calibration[:NUM_GENERATED], most_pixels) or generated()
+    found = verify_file(predictor, traced, temporary, samples)
+    if not found.faults:
+        for verified, final in reversed(list(zip(files_of(temporary), files_of(path), strict=True))):
+            os.replace(verified, final)
+    return found
 
 
-def verify_file(predictor: Predictor, path: str, samples: Sequence[tuple[str, Pixels]], rule: Input) -> Verification:
+def read_images(paths: Sequence[str], most_pixels: int) -> list[tuple[str, Pixels]]:
+    """Return the names and pixels of image files, (H, W, 3) uint8 in BGR order."""
+    return [(os.path.basename(x), as_bgr(x, most_pixels)) for x in paths]
+
+
+def verify_file(
+    predictor: Predictor, traced: Traced, path: str, samples: Sequence[tuple[str, Pixels]]
+) -> Verification | RawVerification:
     """Return the comparison of an exported file with the predictor that it was made from.
 
     Args:
         predictor: The predictor.
+        traced: Its traced model.
         path: The file.
         samples: Names and images, (H, W, 3) uint8 in BGR order.
-        rule: What the file takes.
     """
-    prepared = [(name, _fit(image, rule)) for name, image in samples]
-    return verify(instance_part(predictor.model), ExportedPredictor(path), prepared)
+    images = fit(samples, traced)
+    if traced.options.variant == "raw":
+        return verify_raw(traced.graph, path, images)
+    return verify(find_references(instance_part(predictor.model), images), ExportedPredictor(path), images)
+
+
+def fit(samples: Sequence[tuple[str, Pixels]], traced: Traced) -> list[tuple[str, Pixels]]:
+    """Return named images in BGR order as a traced model takes them."""
+    rule: Input = traced.about["input"]
+    return [(name, _fit(image, rule)) for name, image in samples]
 
 
 def generated() -> list[tuple[str, Pixels]]:
@@ -115,7 +145,7 @@ def _fit(image: Pixels, rule: Input) -> Pixels:
     return resize(image, rule)
 
 
-def _on_the_cpu(cfg: CfgNode) -> CfgNode:
+def on_the_cpu(cfg: CfgNode) -> CfgNode:
     """Return a config whose model computes as the graph does: on the CPU, in float32, as it was built."""
     cfg.MODEL.DEVICE, cfg.MODEL.CHANNELS_LAST, cfg.TEST.DTYPE = "cpu", False, "float32"
     cfg.TEST.COMPILE = cfg.TEST.CUDA_GRAPHS = False

@@ -21,6 +21,7 @@ from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
+from .parts_of_batch import pad_as_whole
 from .semantic import SemanticAuxiliary
 from .slots import Inputs, Output, Size, detect_in_slots, keep, paste_all
 from .training_picture import put_training_picture
@@ -194,9 +195,9 @@ class InstanceSegmentor(nn.Module):
             images = [self._normalize(x["image"], self.input_size) for x in batched_inputs]
             return ImageList(torch.stack(images), [self.input_size] * len(images))
         images = [self._normalize(x["image"]) for x in batched_inputs]
-        return ImageList.from_tensors(
-            images, self.backbone.size_divisibility, padding_constraints=self.backbone.padding_constraints
-        )
+        constraints = self.backbone.padding_constraints
+        padded = ImageList.from_tensors(images, self.backbone.size_divisibility, padding_constraints=constraints)
+        return pad_as_whole(padded)
 
     def _normalize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Return an image (C, h, w), normalized, resized before to ``size`` unless that is None or its size."""

@@ -27,6 +27,21 @@ def check_parts(cfg: CfgNode) -> None:
         if value_of(cfg, key) not in registry:
             known = sorted(name for name, _ in registry)
             raise ConfigError(f"{key} '{value_of(cfg, key)}' is not one of {', '.join(known)}")
+    check_channels(cfg)
+
+
+def check_channels(cfg: CfgNode) -> None:
+    """Raise ConfigError unless there are a mean and a deviation for each channel of the images."""
+    channels = cfg.INPUT.get("CHANNELS")
+    lengths = len(cfg.MODEL.PIXEL_MEAN), len(cfg.MODEL.PIXEL_STD)
+    if channels is None or lengths == (channels, channels):
+        return
+    mean, std = (sum(x) / len(x) for x in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD))
+    fix = [f"{key} '[{', '.join([f'{x:g}'] * channels)}]'" for key, x in (("MEAN", mean), ("STD", std))]
+    raise ConfigError(
+        f"INPUT.CHANNELS is {channels}, but MODEL.PIXEL_MEAN has {lengths[0]} values and MODEL.PIXEL_STD {lengths[1]}: "
+        f"set MODEL.PIXEL_{fix[0]} MODEL.PIXEL_{fix[1]}, or what your images have, from 0 to 255"
+    )
 
 
 @contextmanager

@@ -20,17 +20,25 @@ SAMPLED = 100_000  # numbers of a feature map that its range is estimated from
 OUTLIERS = 1e-4  # share of a map's numbers that may lie beyond its range, and are cut
 LEVELS = 255  # steps of the input, an unsigned byte
 WEIGHT_LEVELS = 127  # steps of the weights on each side of 0
-FORMAT = "centermask_solo int8 ranges, version 1"  # of files
+FORMAT = "centermask_solo int8 ranges, version 2"  # of files
+SAME_WEIGHTS = 1e-4  # relative difference of sums of weights that fusing norms on another machine explains
 QUANTIZED_CONVOLUTION = "qconv2d_pointwise"  # of torch.ops.onednn, which not every build has
 TINY = 1e-12  # least range, against division by 0
 MIN_CHANNELS = 16  # of a convolution's input and output; narrower ones gain nothing
 
 
 class Range(NamedTuple):
-    """The numbers that a feature map of a convolution's input takes."""
+    """The numbers that a feature map of a convolution's input takes.
+
+    Attributes:
+        low: Smallest number, at most 0.
+        high: Largest number, at least 0.
+        weights: Sum of the absolute weights of the convolution, which tells others apart; None fits any.
+    """
 
     low: float
     high: float
+    weights: float | None = None
 
 
 def quantizable(model: nn.Module) -> dict[str, nn.Conv2d]:
@@ -62,9 +70,9 @@ def calibrate(model: nn.Module, batches: Iterable[list[dict[str, Any]]]) -> dict
 
     def observe(name: str, x: Tensor) -> None:
         if x.numel():
-            low, high = _range_of(x)
-            known = ranges.get(name, Range(low, high))
-            ranges[name] = Range(min(low, known.low), max(high, known.high))
+            found = _range_of(x)
+            known = ranges.get(name, found)
+            ranges[name] = Range(min(found.low, known.low), max(found.high, known.high))
 
     hooks = [
         module.register_forward_pre_hook(lambda _, inputs, name=name: observe(name, inputs[0]))
@@ -76,7 +84,12 @@ def calibrate(model: nn.Module, batches: Iterable[list[dict[str, Any]]]) -> dict
     finally:
         for hook in hooks:
             hook.remove()
-    return ranges
+    convs = quantizable(model)
+    return {name: x._replace(weights=_sum_of_weights(convs[name])) for name, x in ranges.items()}
+
+
+def _sum_of_weights(conv: nn.Conv2d) -> float:
+    return float(conv.weight.detach().double().abs().sum())
 
 
 def _range_of(x: Tensor) -> Range:
@@ -110,8 +123,10 @@ def read_ranges(path: str) -> dict[str, Range]:
         content = json.loads(text)
         if content["format"] != FORMAT:
             raise ValueError
-        ranges = {str(name): Range(float(low), float(high)) for name, (low, high) in content["ranges"].items()}
-        if not ranges or not all(-math.inf < x.low <= 0 <= x.high < math.inf for x in ranges.values()):
+        ranges = {str(name): Range(*map(float, numbers)) for name, numbers in content["ranges"].items()}
+        if not ranges or not all(
+            -math.inf < x.low <= 0 <= x.high < math.inf and x.weights is not None for x in ranges.values()
+        ):
             raise ValueError
         return ranges
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -123,10 +138,10 @@ def quantize(model: nn.Module, ranges: Mapping[str, Range]) -> int:
 
     Args:
         model: Model in evaluation mode on a CPU, with its norms fused.
-        ranges: Result of :func:`calibrate` for a model of the same config.
+        ranges: Result of :func:`calibrate` for a model of the same config and weights.
 
     Raises:
-        ConfigError: The ranges are of a model with other convolutions.
+        ConfigError: The ranges are of a model with other convolutions or weights.
     """
     convs = quantizable(model)
     unknown = sorted(ranges.keys() - convs.keys())
@@ -136,6 +151,14 @@ def quantize(model: nn.Module, ranges: Mapping[str, Range]) -> int:
             if unknown
             else "there are no ranges to quantize with: calibrate the model on some images first"
         )
+    for name, found in ranges.items():
+        if found.weights is not None and not math.isclose(
+            found.weights, _sum_of_weights(convs[name]), rel_tol=SAME_WEIGHTS
+        ):
+            raise ConfigError(
+                f"the ranges were calibrated for other weights, as those of {name} show: write them again with "
+                "centermask-solo calibrate"
+            )
     for name, found in ranges.items():
         _convert(convs[name], found)
     return len(ranges)

@@ -7,39 +7,17 @@ system. :func:`register_system` adds a record, also for a meta-architecture of y
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from .class_layers import ClassOutputs, ClassRows
 
-@dataclass(frozen=True)
-class ClassOutputs:
-    """A layer whose shape gives the number of classes.
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
-    Attributes:
-        weight: Name of a weight with rows for each class.
-        boxes: Name of a weight with four rows for each anchor, where ``weight`` repeats the classes for each anchor.
-        background: Rows of ``weight`` (of each anchor) that stand for the background.
-    """
-
-    weight: str
-    boxes: str = ""
-    background: int = 0
-
-
-@dataclass(frozen=True)
-class ClassRows:
-    """How the rows of a layer belong to classes: for each anchor, the rows of each class in turn.
-
-    Attributes:
-        layer: Name of the layer, as a regular expression.
-        each: Rows of each class.
-        background: Where the background has rows of its own: "first", "last", or "" if it has none.
-    """
-
-    layer: str
-    each: int = 1
-    background: str = ""
+    from .suggestions import InputObjects, Suggestion
 
 
 @dataclass(frozen=True)
@@ -61,6 +39,8 @@ class System:
         parts: Options that choose parts, such as RoI heads, which read more; with the only one that fits, or "".
         instead: Own options to name when one is refused, by the last word of its name.
         score_threshold: Minimum score of detections that are worth drawing.
+        input_size_key: Option with the side of the square that it resizes every image to; "" if it takes any size.
+        suggest: Returns options that fit the objects of a dataset, from a config and the objects at its input.
     """
 
     name: str
@@ -74,6 +54,8 @@ class System:
     parts: Mapping[str, str] = field(default_factory=dict)
     instead: Mapping[str, str] = field(default_factory=dict)
     score_threshold: float = 0.3
+    input_size_key: str = ""
+    suggest: Callable[[CfgNode, InputObjects], list[Suggestion]] | None = None
 
     def matches(self, values: Mapping[str, Any]) -> bool:
         """Return whether a state dict (names to values) has the parameters of :attr:`signature`."""
@@ -162,6 +144,11 @@ def _instead(node: str, nms: str, **more: str) -> dict[str, str]:
     return {name: f"MODEL.{node}.{own}" for name, own in names.items()}
 
 
+def _suggest(package: str, *more: str) -> Callable[[CfgNode, InputObjects], list[Suggestion]]:
+    """Return the function ``suggest`` of a system, which is imported when it is called."""
+    return lambda cfg, objects: import_module(f"{__package__}.{package}.suggestions").suggest(cfg, objects, *more)
+
+
 _SOLOV2_SIGNATURE = ("ins_head.cate_pred.weight", "mask_head.conv_pred.0.weight")
 _TOPK = {"TOPK_CANDIDATES_TEST": "PRE_NMS_TOPK_TEST"}
 _FCOS_INSTEAD = _instead("FCOS", "NMS.IOU_THRESH", DETECTIONS_PER_IMAGE="POST_NMS_TOPK_TEST", **_TOPK)
@@ -184,6 +171,7 @@ for _system in (
             "MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH",
         ),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
+        suggest=_suggest("solov2"),
     ),
     System(
         name="SOLOv2",
@@ -195,6 +183,7 @@ for _system in (
         optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
+        suggest=_suggest("solov2"),
     ),
     System(
         name="SOLO",
@@ -206,6 +195,7 @@ for _system in (
         optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.SOLO", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLO", "NMS", **_TOPK),
+        suggest=_suggest("solov2", "SOLO"),
     ),
     System(
         name="YOLACT",
@@ -223,6 +213,8 @@ for _system in (
             "TEST.DETECTIONS_PER_IMAGE",
         ),
         instead=_instead("YOLACT", "NMS.IOU_THRESH", **_TOPK),
+        input_size_key="MODEL.YOLACT.INPUT_SIZE",
+        suggest=_suggest("yolact"),
     ),
     System(
         name="PanopticFPN",
@@ -247,6 +239,7 @@ for _system in (
         reads=(),
         parts=_TWO_STAGES | _CENTERMASK_PARTS,
         instead=_CENTERMASK_INSTEAD,
+        suggest=_suggest("fcos"),
         score_threshold=0.5,  # its scores are square roots of probabilities, and so higher
     ),
     System(
@@ -259,6 +252,7 @@ for _system in (
         optional_heads=_SEMANTIC_HEAD,
         reads=("MODEL.FCOS",),
         instead=_FCOS_INSTEAD,
+        suggest=_suggest("fcos"),
         score_threshold=0.5,
     ),
     System(

@@ -10,6 +10,7 @@ from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage
 from detectron2.utils.visualizer import Visualizer
+from torch import Tensor
 
 MAX_VISUALIZED = 20  # predicted instances in a picture, as in Detectron2's dense detectors
 
@@ -31,7 +32,7 @@ def put_training_picture(
     model: PicturedModel, batched_inputs: list[dict[str, Any]], predictions: Any, image_sizes: list[tuple[int, int]]
 ) -> None:
     """Put a picture of the first image into the event storage: ground truth above, best detections below."""
-    image = convert_image_to_rgb(batched_inputs[0]["image"].permute(1, 2, 0), model.input_format)
+    image = rgb_picture(batched_inputs[0]["image"], model.input_format)
     instances = batched_inputs[0]["instances"]
     drawn_gt = Visualizer(image).overlay_instances(
         boxes=instances.gt_boxes, masks=instances.gt_masks if instances.has("gt_masks") and len(instances) else None
@@ -44,3 +45,11 @@ def put_training_picture(
     kind = next(iter(shapes))
     name = f"Top: GT {kind}; Bottom: {MAX_VISUALIZED} Highest Scoring Results"
     get_event_storage().put_image(name, picture)
+
+
+def rgb_picture(image: Tensor, input_format: str) -> Any:
+    """Return an image of any number of channels, (C, H, W), as (H, W, 3) in RGB order: its first three, or gray."""
+    if len(image) == 3:
+        return convert_image_to_rgb(image.permute(1, 2, 0), input_format)
+    shown = image[:3] if len(image) > 3 else image[:1].expand(3, -1, -1)
+    return convert_image_to_rgb(shown.permute(1, 2, 0), "RGB")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .chunks import rows_per_chunk
 from .host_reads import avoids_host_reads
+from .precision import in_float32
 
 TILE = 256  # output rows and columns interpolated together: few source pixels, so a cheap matrix product
 
@@ -39,7 +40,7 @@ def _shared_pixels(pixels: Tensor) -> Tensor:
         integers = pixels.to(torch.int8)
         return torch._int_mm(integers, integers.T).float()
     shared = torch.zeros(len(pixels), len(pixels), device=pixels.device)
-    with torch.autocast(pixels.device.type, enabled=False):
+    with in_float32(pixels):
         for chunk in pixels.split(rows_per_chunk(4 * len(pixels)), dim=1):
             values = chunk.float()
             shared.addmm_(values, values.T)
@@ -76,7 +77,7 @@ def batch_mask_iou(masks: Tensor, at_once: int = 128) -> Tensor:
     """
     groups = masks.flatten(2).split(at_once, dim=1)
     blocks: list[list[Tensor]] = []
-    with torch.autocast(masks.device.type, enabled=False):
+    with in_float32(masks):
         for i, group in enumerate(groups):
             values = group.float()
             above = [row[i].transpose(1, 2) for row in blocks]  # the same pairs in the other order
@@ -163,7 +164,7 @@ def reduce_masks(masks: Tensor, size: tuple[int, int]) -> Tensor:
     reduced = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
     rows, columns = (axis_resize(n, out, masks.device) for n, out in zip(masks.shape[1:], size, strict=True))
     step = rows_per_chunk(4 * masks.shape[1] * masks.shape[2])
-    with torch.autocast(masks.device.type, enabled=False):
+    with in_float32(masks):
         for chunk, out in zip(masks.split(step), reduced.split(step), strict=True):
             resize_and_threshold_(out, chunk, rows, columns, 0.5)
     return reduced

@@ -154,15 +154,15 @@ def _fast_nms_chunks(
 
     Arguments as in :func:`fast_nms_slots`.
     """
-    num_boxes, num_classes = boxes.shape[1], class_scores.shape[1]
+    num_boxes = boxes.shape[1]
     k = min(topk, num_boxes)
     step = rows_per_chunk(24 * max(k * k, num_boxes))  # overlaps and their areas, or keys of the ranking
-    for start in range(0, num_classes, step):
-        scores, rows = stable_topk(class_scores[:, start : start + step].float(), k)
+    for i, chunk in enumerate(class_scores.split(step, dim=1)):  # slices instead would be lost by OpenVINO
+        scores, rows = stable_topk(chunk.float(), k)
         ranked = boxes.gather(1, rows.flatten(1)[..., None].expand(-1, -1, 4)).unflatten(1, rows.shape[1:])
         overlaps = pairwise_iou(ranked, ranked).triu_(diagonal=1)
         keep = (scores > score_thresh) & (overlaps <= iou_thresh).all(dim=2)
-        yield start, torch.where(keep, scores, 0.0), rows
+        yield i * step, torch.where(keep, scores, 0.0), rows
 
 
 def greedy_box_nms(boxes: Tensor, classes: Tensor | None, scores: Tensor, iou_thresh: float) -> Tensor:

@@ -49,6 +49,7 @@ class Format:
         session: Module and class that run a file, below this package.
         variants: Which of :data:`VARIANTS` it supports.
         half: Whether weights can be stored as float16.
+        to_quantize: Packages that 8-bit integers need beside ``to_write``; None if the format does not have them.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Format:
     session: str
     variants: tuple[str, ...] = tuple(VARIANTS)
     half: bool = False
+    to_quantize: tuple[Package, ...] | None = None
 
 
 FORMATS = {
@@ -74,6 +76,7 @@ FORMATS = {
             writer="export.onnx_file:write",
             session="runtime.onnx_session:OnnxSession",
             half=True,
+            to_quantize=(),
         ),
         Format(
             name="openvino",
@@ -84,6 +87,7 @@ FORMATS = {
             writer="export.openvino_file:write",
             session="runtime.openvino_session:OpenVINOSession",
             half=True,
+            to_quantize=(ONNX, ONNXSCRIPT, ONNXRUNTIME),
         ),
         Format(
             name="pt2",
@@ -123,6 +127,12 @@ def files_of(path: str) -> list[str]:
     return [path, f"{base}.bin"] if suffix.lower() == FORMATS["openvino"].suffix else [path]
 
 
+def unverified_name(path: str) -> str:
+    """Return the name of an exported file until it has been compared with PyTorch, such as "model.unverified.onnx"."""
+    base, suffix = os.path.splitext(path)
+    return f"{base}.unverified{suffix}"
+
+
 def choose_format(name: str, path: str) -> Format:
     """Return the format of a file to write.
 
@@ -143,8 +153,8 @@ def choose_format(name: str, path: str) -> Format:
     return form
 
 
-def check_choice(form: Format, variant: str, half: bool) -> None:
-    """Raise ConfigError unless a format supports a variant and, if ``half``, weights in float16."""
+def check_choice(form: Format, variant: str, half: bool, int8: bool = False) -> None:
+    """Raise ConfigError unless a format supports a variant and, if asked for, weights in float16 or 8-bit integers."""
     if variant not in VARIANTS:
         raise ConfigError(f"the variant {variant!r} is unknown{nearest_hint(variant, VARIANTS)}: {', '.join(VARIANTS)}")
     if variant not in form.variants:
@@ -152,6 +162,11 @@ def check_choice(form: Format, variant: str, half: bool) -> None:
     if half and not form.half:
         able = ", ".join(x.name for x in FORMATS.values() if x.half)
         raise ConfigError(f"{form.title} cannot store weights as float16: use {able}, or leave out --half")
+    if int8 and form.to_quantize is None:
+        able = ", ".join(x.name for x in FORMATS.values() if x.to_quantize is not None)
+        raise ConfigError(f"{form.title} has no 8-bit integers: use {able}, or leave out --int8")
+    if int8 and half:
+        raise ConfigError("weights are float16 or 8-bit integers, not both: leave out --half or --int8")
 
 
 def check_packages(packages: tuple[Package, ...], purpose: str) -> None:

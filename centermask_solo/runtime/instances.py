@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..structures.rle_codes import EMPTY, Code, Window, encode_window
+from ..structures.rle_codes import EMPTY, Code, Window, decode_window, encode_window
+from ..structures.supervision import detections
 from ..utils.errors import ConfigError
 from .pasting import mask_box
 
@@ -70,8 +71,27 @@ class ExportedInstances:
         fields = {k: [x[i] for i in rows] if isinstance(x, list) else x[rows] for k, x in self._fields.items()}
         return ExportedInstances(self.image_size, self.exact, **fields)
 
+    def to_supervision(self, class_names: Sequence[str] = ()) -> Any:
+        """Return the ``Detections`` of the package supervision, which must be installed.
+
+        Args:
+            class_names: Names of the classes, in order; they become ``data["class_name"]``.
+
+        Raises:
+            ConfigError: The masks are polygons.
+            MissingPackageError: supervision is not installed.
+        """
+        windows = [_window(mask) for mask in self.pred_masks] if self.has("pred_masks") else None
+        return detections(self.pred_boxes, self.scores, self.pred_classes, windows, self.image_size, class_names)
+
     def __repr__(self) -> str:
         return f"ExportedInstances({len(self)}, image_size={self.image_size}, fields={list(self._fields)})"
+
+
+def _window(mask: Mask | Code | Polygons) -> Window:
+    if isinstance(mask, list):
+        raise ConfigError('supervision takes masks, not polygons: predict with masks="dense" or masks="rle"')
+    return decode_window(mask) if isinstance(mask, dict) else Window(0, 0, mask)
 
 
 def to_code(mask: Mask) -> Code:

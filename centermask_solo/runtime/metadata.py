@@ -84,6 +84,7 @@ class Metadata:
         variant: "detections", "full-masks" or "raw".
         format: Name of the file's format.
         half: Whether weights are stored as float16.
+        int8: Whether convolutions multiply 8-bit integers.
         config: The model's config as YAML.
         class_names: In the order of the classes; None if they are unknown.
         num_classes: Number of classes.
@@ -102,6 +103,7 @@ class Metadata:
     variant: str
     format: str
     half: bool
+    int8: bool
     config: str
     class_names: tuple[str, ...] | None
     num_classes: int

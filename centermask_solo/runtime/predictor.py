@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.images import MAX_PIXELS
-from ..data.input_images import as_bgr, read_images
+from ..data.input_images import Item, as_bgr, read_images
 from ..data.pixels import Pixels
 from ..utils.errors import ConfigError, DataError, WeightsError
 from .instances import MASK_FORMS, ExportedInstances, check_mask_form
@@ -100,16 +100,16 @@ class ExportedPredictor:
 
     def predict_files(
         self,
-        paths: Iterable[str],
+        paths: Iterable[Item],
         batch_size: int = 1,
         failures: list[DataError] | None = None,
         *,
         masks: str = "rle",
-    ) -> Iterator[tuple[str, Pixels, dict[str, ExportedInstances]]]:
+    ) -> Iterator[tuple[Item, Pixels, dict[str, ExportedInstances]]]:
         """Yield the path, the image (BGR) and the output of each file; see :meth:`Predictor.predict_files`.
 
         Args:
-            paths: Image files.
+            paths: Image files, or frames of videos.
             batch_size: Images that are read together.
             failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
                 such error is raised.

@@ -14,7 +14,7 @@ from pycocotools import mask as rle
 from torch import Tensor
 
 from ..ops.masks import masks_to_boxes
-from .rle_codes import EMPTY, Code, Window, encode_window
+from .rle_codes import Code, Window, decode_window, encode_window, shared_pixels
 
 Form = TypeVar("Form", bound="CompactMasks")
 
@@ -84,8 +84,12 @@ class CompactMasks(ABC):
             other: Masks of any form.
         """
         ours, theirs = list(self.windows()), list(other.windows())
-        shared = torch.tensor([[_shared(a, b) for b in theirs] for a in ours], dtype=torch.float64)
-        shared = shared.reshape(len(ours), len(theirs))
+        shared = torch.zeros(len(ours), len(theirs), dtype=torch.float64)
+        first, second = self.boxes()[:, None], other.boxes()[None]
+        corners = torch.maximum(first[..., :2], second[..., :2]), torch.minimum(first[..., 2:], second[..., 2:])
+        close = (corners[0] < corners[1]).all(dim=2)  # boxes that overlap
+        for i, j in close.nonzero().tolist():
+            shared[i, j] = shared_pixels(ours[i], theirs[j])
         union = self.areas()[:, None] + other.areas()[None] - shared
         return (shared / union.clamp(min=1)).float()
 
@@ -161,10 +165,13 @@ class RLEMasks(CompactMasks):
 
     def windows(self) -> Iterator[Window]:
         """See :meth:`CompactMasks.windows`."""
-        for code in self._items:
-            x, y, w, h = (int(n) for n in rle.toBbox(code))
-            pixels = rle.decode(code)[y : y + h, x : x + w]
-            yield Window(x, y, np.ascontiguousarray(pixels).view(np.bool_)) if w else EMPTY
+        return map(decode_window, self._items)
+
+    def boxes(self) -> Tensor:
+        """See :meth:`CompactMasks.boxes`; nothing is decoded."""
+        boxes = torch.tensor([rle.toBbox(code).tolist() for code in self._items], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        return boxes * (boxes[:, 2:3] > boxes[:, :1])
 
     def areas(self) -> Tensor:
         """See :meth:`CompactMasks.areas`; nothing is decoded."""
@@ -195,14 +202,3 @@ def _on_host(crops: Sequence[Tensor]) -> NDArray[np.bool_]:
 def _paste(mask: Tensor, window: Window) -> None:
     height, width = window.pixels.shape
     mask.numpy()[window.top : window.top + height, window.left : window.left + width] = window.pixels
-
-
-def _shared(a: Window, b: Window) -> int:
-    """Return the number of pixels that two masks share."""
-    left, top = max(a.left, b.left), max(a.top, b.top)
-    right = min(a.left + a.pixels.shape[1], b.left + b.pixels.shape[1])
-    bottom = min(a.top + a.pixels.shape[0], b.top + b.pixels.shape[0])
-    if right <= left or bottom <= top:
-        return 0
-    parts = (x.pixels[top - x.top : bottom - x.top, left - x.left : right - x.left] for x in (a, b))
-    return int(np.count_nonzero(np.logical_and(*parts)))

@@ -29,6 +29,32 @@ class Window(NamedTuple):
 EMPTY = Window(0, 0, np.zeros((0, 0), np.bool_))
 
 
+def tight(window: Window) -> Window:
+    """Return a mask without the rows and columns around its pixels."""
+    rows, columns = (np.flatnonzero(window.pixels.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return EMPTY
+    y, x = int(rows[0]), int(columns[0])
+    return Window(window.left + x, window.top + y, window.pixels[y : rows[-1] + 1, x : columns[-1] + 1])
+
+
+def paste(picture: NDArray[Any], window: Window, value: Any) -> None:
+    """Set the pixels (H, W) that are in a mask to a value."""
+    height, width = window.pixels.shape
+    picture[window.top : window.top + height, window.left : window.left + width][window.pixels] = value
+
+
+def shared_pixels(a: Window, b: Window) -> int:
+    """Return the number of pixels that two masks share."""
+    left, top = max(a.left, b.left), max(a.top, b.top)
+    right = min(a.left + a.pixels.shape[1], b.left + b.pixels.shape[1])
+    bottom = min(a.top + a.pixels.shape[0], b.top + b.pixels.shape[0])
+    if right <= left or bottom <= top:
+        return 0
+    parts = (x.pixels[top - x.top : bottom - x.top, left - x.left : right - x.left] for x in (a, b))
+    return int(np.count_nonzero(np.logical_and(*parts)))
+
+
 def encode_window(window: Window, size: tuple[int, int]) -> Code:
     """Return the code of a mask of ``size``."""
     (height, width), (h, w) = size, window.pixels.shape
@@ -46,3 +72,39 @@ def encode_window(window: Window, size: tuple[int, int]) -> Code:
         counts = counts[:-1]
     code: Code = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)
     return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+
+
+def decode_window(code: Code) -> Window:
+    """Return the mask of a code, in memory for its box only.
+
+    Args:
+        code: Of a mask, its "counts" str or bytes.
+    """
+    left, top, width, height = (int(n) for n in rle.toBbox(code))
+    if not width:
+        return EMPTY
+    ends = np.cumsum(_counts(code["counts"]))
+    starts, ends = ends[0:-1:2], ends[1::2]  # of the runs inside of the mask
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    # Runs that go on in the next column are those of boxes as high as the image, in which nothing lies between.
+    (first_column, first_row), (last_column, last_row) = (np.divmod(x, code["size"][0]) for x in (starts, ends - 1))
+    changes = np.zeros(width * height + 1, np.int8)
+    changes[(first_column - left) * height + first_row - top] += 1
+    np.subtract.at(changes, (last_column - left) * height + last_row - top + 1, 1)
+    pixels = np.cumsum(changes[:-1], dtype=np.int8).reshape(width, height)
+    return Window(left, top, np.ascontiguousarray(pixels.T).view(np.bool_))
+
+
+def _counts(text: str | bytes) -> NDArray[np.int64]:
+    """Return the lengths of a code's runs, which COCO writes as differences from the last but one, 5 bits a letter."""
+    letters = np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int64) - 48
+    is_last = (letters & 0x20) == 0
+    number = np.cumsum(is_last) - is_last  # which one a letter belongs to
+    begins = np.flatnonzero(np.concatenate([[True], is_last[:-1]]))
+    place = np.arange(len(letters)) - begins[number]
+    values = np.zeros(len(begins), np.int64)
+    np.add.at(values, number, (letters & 0x1F) << (5 * place))
+    ends = np.flatnonzero(is_last)
+    values -= np.where(letters[ends] & 0x10, np.int64(1) << (5 * (place[ends] + 1)), 0)
+    values[1::2], values[2::2] = np.cumsum(values[1::2]), np.cumsum(values[2::2])
+    return values

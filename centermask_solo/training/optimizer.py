@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from ..modeling.batch_norms import check_pattern
 from ..modeling.option_checks import check_choice
 from ..utils.errors import ConfigError, WeightsError
 
@@ -56,12 +57,8 @@ def parameter_groups(cfg: CfgNode, model: nn.Module) -> list[dict[str, Any]]:
     """
     solver, factors = cfg.SOLVER, cfg.SOLVER.LR_FACTORS
     names = [name for name, _ in model.named_parameters()]
-    unknown = next((pattern for pattern, _ in factors if not fnmatch.filter(names, pattern)), None)
-    if unknown is not None:
-        raise ConfigError(
-            f"SOLVER.LR_FACTORS: no parameter of the model matches {unknown!r}: they have names such as '{names[0]}' "
-            f"and '{names[-1]}', and * stands for anything"
-        )
+    for pattern, _ in factors:
+        check_pattern("SOLVER.LR_FACTORS", pattern, names)
     if factors and solver.BIAS_LR_FACTOR != 1:
         raise ConfigError(
             "SOLVER.BIAS_LR_FACTOR must be 1 with SOLVER.LR_FACTORS: give a pattern such as '*.bias' there"

@@ -13,11 +13,20 @@ from ..checkpoint.files import AVERAGE_KEY, without_query
 from ..checkpoint.folder import LAST_CHECKPOINT, checkpoints_in
 from ..utils.errors import ConfigError
 from ..utils.files import is_same, make_folder, remove_temporary_files
+from .bad_batch import NAME
 from .best import BEST
 
 METRICS = "metrics.json"  # Detectron2's, a line per iteration that is logged
 EVALUATIONS = ("evaluation.json", "evaluation.txt", f"{AVERAGE_KEY}/evaluation.json", f"{AVERAGE_KEY}/evaluation.txt")
-OF_A_RUN = (LAST_CHECKPOINT, METRICS, "events.out.tfevents.*", f"{BEST}.pth", *EVALUATIONS)
+OF_A_RUN = (
+    LAST_CHECKPOINT,
+    METRICS,
+    "report.html",
+    "events.out.tfevents.*",
+    f"{BEST}.pth",
+    f"{NAME}*.pth",
+    *EVALUATIONS,
+)
 
 
 def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:

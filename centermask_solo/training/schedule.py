@@ -10,6 +10,8 @@ from detectron2.engine import DefaultTrainer
 
 logger = logging.getLogger(__name__)
 
+WARM_UP_SHARE = 0.1  # of a training in epochs
+
 
 def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
     """Return the config for this number of processes, and log by which rule it was scaled, in one line.
@@ -32,9 +34,45 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
         f"{processes}, SOLVER.REFERENCE_WORLD_SIZE {reference}: {rule}: {solver.IMS_PER_BATCH} images per iteration, "
         f"learning rate {solver.BASE_LR:g}, {solver.MAX_ITER} iterations"
     )
-    if solver.WARMUP_ITERS >= solver.MAX_ITER:
+    if solver.WARMUP_ITERS >= solver.MAX_ITER and not solver.EPOCHS:
         logger.warning(
             f"SOLVER.WARMUP_ITERS {solver.WARMUP_ITERS} is not less than SOLVER.MAX_ITER {solver.MAX_ITER}: the "
             f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}; set fewer warm-up iterations"
         )
+    return cfg
+
+
+def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
+    """Return the config with iterations in place of what it states in epochs, and log them.
+
+    The steps of the schedule keep their share of the training. The warm-up keeps its iterations, but is at most
+    ``WARM_UP_SHARE`` of the training.
+
+    Args:
+        cfg: Config of all processes together.
+        num_images: Images of an epoch.
+    """
+    epochs, every, saved = cfg.SOLVER.EPOCHS, cfg.TEST.EVAL_EPOCHS, cfg.SOLVER.CHECKPOINT_EPOCHS
+    if not (epochs or every or saved):
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    solver, batch = cfg.SOLVER, cfg.SOLVER.IMS_PER_BATCH
+
+    def iterations(number: float) -> int:
+        return max(1, round(number * num_images / batch))
+
+    if epochs:
+        before, solver.MAX_ITER = solver.MAX_ITER, iterations(epochs)
+        solver.STEPS = tuple(round(step * solver.MAX_ITER / before) for step in solver.STEPS)
+        solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, int(solver.MAX_ITER * WARM_UP_SHARE))
+    cfg.TEST.EVAL_PERIOD = iterations(every) if every else cfg.TEST.EVAL_PERIOD
+    solver.CHECKPOINT_PERIOD = iterations(saved) if saved else solver.CHECKPOINT_PERIOD
+    logger.info(
+        f"An epoch is {num_images / batch:.4g} iterations, {num_images} images in batches of {batch}: "
+        f"{solver.MAX_ITER} iterations, steps at {', '.join(map(str, solver.STEPS)) or 'none'}, a warm-up of "
+        f"{solver.WARMUP_ITERS}, evaluation every {cfg.TEST.EVAL_PERIOD or solver.MAX_ITER}, a checkpoint every "
+        f"{solver.CHECKPOINT_PERIOD}"
+    )
+    cfg.freeze()
     return cfg

@@ -34,19 +34,23 @@ from ..runtime.session import open_file
 from ..utils.class_names import class_order, list_names
 from ..utils.errors import ConfigError, DataError
 from ..utils.text import name_some, printable
+from .auto import configure_for_data
 from .logs import Screen, set_up_run, start_log
 from .output_folder import open_output_folder
+from .own_data import use_own_data
 
 logger = logging.getLogger(__name__)
 
 
-def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNode:
+def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary", config: CfgNode | None = None) -> CfgNode:
     """Return the config of a command line, checked and frozen; set up the log and the random seeds.
 
     Args:
         args: ``config_file``, ``opts``, ``resume`` and ``eval_only`` of Detectron2's ``default_argument_parser``. It
-            may have ``overwrite``, which replaces the training in ``OUTPUT_DIR``.
+            may have ``overwrite``, which replaces the training in ``OUTPUT_DIR``, ``auto``, which sets options that fit
+            the data, and the flags of :func:`~centermask_solo.training.own_data.use_own_data`.
         screen: What of the log is also printed, not only written to ``OUTPUT_DIR``.
+        config: Options instead of those of a config file, which ``args`` then lacks.
 
     Raises:
         UserError: Something in it is wrong.
@@ -54,11 +58,15 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary") -> CfgNod
     memory = start_log(screen)  # first, because what follows may warn
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
-    merge_config(cfg, args.config_file or _exported_config(args), args.opts)
+    merge_config(cfg, args.config_file or config or _exported_config(args), args.opts)
+    use_own_data(cfg, args)
     register_datasets(cfg)
-    note = check_config(cfg, not args.eval_only, given_options(args.config_file, args.opts))
+    given = given_options(args.config_file, args.opts)
+    note = check_config(cfg, not args.eval_only, given)
     if note:
         logger.info(note)
+    if getattr(args, "auto", False) and not args.eval_only:
+        configure_for_data(cfg, given)
     resumes = args.resume and has_checkpoints(cfg.OUTPUT_DIR)
     if cfg.MODEL.WEIGHTS and not resumes:
         check_weights_file(cfg.MODEL.WEIGHTS, "MODEL.WEIGHTS", required=args.eval_only)

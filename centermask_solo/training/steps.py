@@ -1,75 +1,154 @@
-"""Training steps in float32, float16 and bfloat16, which stop at a loss that is not finite."""
+"""A step of the training: in any precision, with the whole batch or in parts; it stops at a loss that is not finite."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.config import CfgNode
+from detectron2.engine import SimpleTrainer
+from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from ..utils.errors import NonFiniteLossError
+from ..modeling.batch_norms import running_statistics_kept
+from ..modeling.parts_of_batch import PartsOfBatch
+from ..utils.errors import ConfigError, NonFiniteLossError
 
-
-def step_type(device: str, amp: bool) -> type[SimpleTrainer]:
-    """Return the kind of step for a device; mixed precision if ``amp``."""
-    if not amp:
-        return _Step
-    return _BFloat16Step if torch.device(device).type == "cpu" else _HalfStep
+Batch = list[dict[str, Any]]
 
 
-class _StopsAtNonFiniteLoss:
-    """Raises NonFiniteLossError with the names of the images."""
+def amp_dtype(cfg: CfgNode) -> torch.dtype | None:
+    """Return the type of mixed precision that ``SOLVER.AMP`` asks for; None for float32.
 
-    model: nn.Module
-    data_loader: Any
-    iter: int
-    _data_loader_iter_obj: Iterator[list[dict[str, Any]]] | None
+    Raises:
+        ConfigError: It is float16 on a CPU.
+    """
+    if not cfg.SOLVER.AMP.ENABLED:
+        return None
+    name, on_cpu = cfg.SOLVER.AMP.DTYPE, torch.device(cfg.MODEL.DEVICE).type == "cpu"
+    if name == "float16" and on_cpu:
+        raise ConfigError("SOLVER.AMP.DTYPE float16 needs a GPU: set SOLVER.AMP.DTYPE bfloat16")
+    return torch.bfloat16 if name == "bfloat16" or (name == "auto" and on_cpu) else torch.float16
+
+
+class TrainingStep(SimpleTrainer):
+    """Detectron2's training step, with mixed precision and gradient accumulation.
+
+    float16 scales the loss, so that small gradients do not vanish; the range of bfloat16 is that of float32.
+    """
+
+    _data_loader_iter_obj: Iterator[Batch] | None
+
+    def __init__(
+        self, model: nn.Module, data_loader: Any, optimizer: Any, *, dtype: torch.dtype | None = None, parts: int = 1
+    ) -> None:
+        """
+        Args:
+            model: Model in one process or several.
+            data_loader: Endless iterable of batches.
+            optimizer: Optimizer of the model's parameters.
+            dtype: Type of mixed precision, or None.
+            parts: Number of parts that a batch is computed in, one after another.
+        """
+        super().__init__(model, data_loader, optimizer)
+        self.dtype, self.parts = dtype, parts
+        self.own_model = model.module if isinstance(model, DistributedDataParallel) else model
+        self.device_type = next(model.parameters()).device.type
+        self.grad_scaler = torch.amp.GradScaler("cuda", enabled=dtype == torch.float16)
+        self._counts = True  # whether the losses of the model count what they are divided by
+
+    def run_step(self) -> None:
+        """Run one iteration."""
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        losses = self._backward(batch) if self.parts == 1 else self._backward_in_parts(batch)
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _backward(self, batch: Batch, scale: float = 1.0, zero: bool = True) -> dict[str, Tensor]:
+        """Add the gradients of a batch, times ``scale``, to those that are there unless ``zero``; return its losses."""
+        with self._autocast():
+            losses = self.model(batch)
+            losses = {"total_loss": losses} if isinstance(losses, Tensor) else losses
+            weighted = torch.stack(list(losses.values())).sum() * scale
+        if zero:
+            self.optimizer.zero_grad()
+        self.grad_scaler.scale(weighted).backward()
+        return losses
+
+    def _backward_in_parts(self, batch: Batch) -> dict[str, Tensor]:
+        """Compute the gradients of a batch from its parts; return its losses."""
+        whole = PartsOfBatch(batch, self.parts, self.own_model)
+        means: dict[str, Tensor] = {}
+        if self._counts:
+            self._count(whole)
+        with whole.dividing():
+            for i, part in enumerate(whole.parts):
+                is_last = i == len(whole.parts) - 1
+                with nullcontext() if is_last else self._not_synchronized():
+                    losses = self._backward(part, 1 / len(whole.parts), zero=i == 0)
+                for name, loss in losses.items():
+                    means[name] = means.get(name, torch.zeros_like(loss)) + loss.detach() / len(whole.parts)
+        return means
+
+    @torch.no_grad()
+    def _count(self, whole: PartsOfBatch) -> None:
+        """Count what the losses of a batch are divided by; random numbers and running statistics stay as they are."""
+        devices = [torch.cuda.current_device()] if self.device_type == "cuda" else []
+        with (
+            torch.random.fork_rng(devices),
+            running_statistics_kept(self.own_model),
+            EventStorage(self.iter),
+            whole.counting(),
+            self._autocast(),
+        ):
+            for part in whole.parts:
+                self.own_model(part)
+        self._counts = whole.counted
+
+    def _autocast(self) -> AbstractContextManager:
+        return torch.autocast(self.device_type, self.dtype) if self.dtype else nullcontext()
+
+    def _not_synchronized(self) -> AbstractContextManager:
+        """Return a context in which several processes do not add their gradients."""
+        return self.model.no_sync() if isinstance(self.model, DistributedDataParallel) else nullcontext()
 
     @property
-    def _data_loader_iter(self) -> Iterator[list[dict[str, Any]]]:
+    def _data_loader_iter(self) -> Iterator[Batch]:
         if self._data_loader_iter_obj is None:
-            self._data_loader_iter_obj = self._store_file_names(iter(self.data_loader))
+            self._data_loader_iter_obj = self._keep_current(iter(self.data_loader))
         return self._data_loader_iter_obj
 
-    def _store_file_names(self, batches: Iterator[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
-        """Yield the batches, and store the file names of the current one."""
-        for batch in batches:
-            self._file_names = [str(x.get("file_name", "an image without file name")) for x in batch]
-            yield batch
+    def _keep_current(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and keep the current one."""
+        for self.batch in batches:
+            yield self.batch
 
     def _write_metrics(self, loss_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:
         losses = {name: loss.item() for name, loss in loss_dict.items()}
         if not all(map(math.isfinite, losses.values())):
+            names = [str(x.get("file_name", "an image without file name")) for x in self.batch]
             raise NonFiniteLossError(
-                f"the loss became infinite or NaN at iteration {self.iter}: {losses}, images {self._file_names}; "
+                f"the loss became infinite or NaN at iteration {self.iter}: {losses}, images {names}; "
                 "inspect these images, lower SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
             )
-        super()._write_metrics(loss_dict, *args, **kwargs)  # type: ignore[misc]
+        super()._write_metrics(loss_dict, *args, **kwargs)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what resuming needs."""
+        state = super().state_dict()
+        return {**state, "grad_scaler": self.grad_scaler.state_dict()} if self.grad_scaler.is_enabled() else state
 
-class _Step(_StopsAtNonFiniteLoss, SimpleTrainer):
-    """A step in float32."""
-
-
-class _HalfStep(_StopsAtNonFiniteLoss, AMPTrainer):
-    """A step in float16 with loss scaling, on a GPU."""
-
-
-class _BFloat16Step(_Step):
-    """A step in bfloat16 on the CPU. Its range is that of float32, so the loss needs no scaling."""
-
-    def run_step(self) -> None:
-        start = time.perf_counter()
-        data = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        with torch.autocast("cpu", torch.bfloat16):
-            loss_dict = self.model(data)
-        self.optimizer.zero_grad()
-        torch.stack(list(loss_dict.values())).sum().backward()
-        self.after_backward()
-        self._write_metrics(loss_dict, data_time)
-        self.optimizer.step()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        super().load_state_dict(state_dict)
+        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -15,6 +15,7 @@ from torch import nn
 from ..checkpoint.backbones import name_backbone
 from ..data.loader import TrainLoader
 from ..utils.text import name_some
+from .steps import amp_dtype
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -93,6 +94,8 @@ def _schedule(cfg: CfgNode, loader: object) -> str:
     text = f"{iterations} iterations of {batch} images"
     if processes > 1:
         text += f", {batch // processes} in each of {processes} processes"
+    if cfg.SOLVER.ACCUMULATE > 1:
+        text += f", {batch // processes // cfg.SOLVER.ACCUMULATE} at a time"
     if isinstance(loader, TrainLoader):
         epochs = f"{iterations * batch / loader.num_images:.3g}"
         text += f": {epochs} {'epoch' if epochs == '1' else 'epochs'}"
@@ -114,13 +117,13 @@ def _device(cfg: CfgNode, training: bool) -> str:
     device = torch.device(cfg.MODEL.DEVICE)
     if device.type == "cuda":
         name = f"{cfg.MODEL.DEVICE} ({torch.cuda.get_device_name(device)}), "
-        half = "float16"
     else:
         threads = torch.get_num_threads()
-        name, half = f"{device.type}, {threads} thread{'' if threads == 1 else 's'}, ", "bfloat16"
+        name = f"{device.type}, {threads} thread{'' if threads == 1 else 's'}, "
     if not training:
         return name + cfg.TEST.DTYPE
-    return name + (f"mixed precision with {half}" if cfg.SOLVER.AMP.ENABLED else "float32")
+    dtype = amp_dtype(cfg)
+    return name + (f"mixed precision with {str(dtype).removeprefix('torch.')}" if dtype else "float32")
 
 
 def _files(cfg: CfgNode) -> dict[str, str]:

@@ -6,6 +6,7 @@ import logging
 import os
 import weakref
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from detectron2.engine import hooks as detectron2_hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -25,19 +27,28 @@ from ..checkpoint.checkpointer import ANOTHER_FOLDER
 from ..data.loader import TrainLoader, build_test_loader, build_train_loader, mix_seeds
 from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
-from ..evaluation.by_name import ByName, class_names_of, order_in_dataset, set_class_names
+from ..evaluation.by_name import evaluators_by_name, set_class_names
+from ..modeling.batch_norms import freeze, synchronize_batch_norms
 from ..modeling.channels_last import to_channels_last
+from ..modeling.gradient_checkpointing import checkpoint_backbone
 from ..modeling.parts import unknown_parts_explained
-from ..utils.errors import UserErrorFilter, WeightsError
+from ..utils.errors import NonFiniteLossError, UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
-from .best import BestWeights
+from .bad_batch import with_evidence
+from .best import BestWeights, EnoughTraining, check_early_stopping
+from .first_iterations import FirstIterations
 from .fitting import FitHook
 from .logs import prints_in_log
 from .optimizer import build_optimizer, check_optimizer_state
-from .schedule import scale_to_processes
-from .steps import step_type
+from .pictures import put_pictures
+from .schedule import epochs_to_iterations, scale_to_processes
+from .steps import TrainingStep, amp_dtype
+from .validation import ValidationLoss
+from .writers import build_trackers
 
 logger = logging.getLogger(__name__)
+
+VALIDATION = "validation"  # what the losses of evaluations are under in the results
 
 
 def training_data_of(model: nn.Module) -> dict[str, Any]:
@@ -71,15 +82,18 @@ class Trainer(DefaultTrainer):
         """
         TrainerBase.__init__(self)  # DefaultTrainer's own would build the parts that differ
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
-        model = self.build_model(cfg)
+        model = self.prepare_training(cfg, self.build_model(cfg))
         self._training_data = training_data_of(model)
         data_loader = self.build_train_loader(cfg)
         thing_classes = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).get("thing_classes")
         set_class_names(model, thing_classes)
+        if isinstance(data_loader, TrainLoader):
+            cfg = epochs_to_iterations(cfg, data_loader.num_images)
+        self.validation = ValidationLoss(cfg, self._training_data) if cfg.TEST.LOSS else None
         optimizer = self.build_optimizer(cfg, model)
         on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=None if on_cpu else [comm.get_local_rank()])
-        self._trainer = step_type(cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED)(model, data_loader, optimizer)
+        self._trainer = TrainingStep(model, data_loader, optimizer, dtype=amp_dtype(cfg), parts=cfg.SOLVER.ACCUMULATE)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer(
             model,
@@ -92,6 +106,7 @@ class Trainer(DefaultTrainer):
         if cfg.MODEL.EMA.ENABLED:
             self.average = WeightAverage(self.checkpointer.model, cfg.MODEL.EMA.DECAY, cfg.MODEL.EMA.WARM_UP)
             self.checkpointer.add_checkpointable(AVERAGE_KEY, self.average)
+        check_early_stopping(cfg)
         self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -119,6 +134,9 @@ class Trainer(DefaultTrainer):
         loop_logger.addFilter(user_errors)
         try:
             super().train()
+        except EnoughTraining:
+            if comm.is_main_process():
+                self.checkpointer.save("model_final", iteration=self.iter)
         finally:
             loop_logger.removeFilter(user_errors)
         return getattr(self, "_last_eval_results", None) or {}
@@ -128,13 +146,19 @@ class Trainer(DefaultTrainer):
         made = super().build_hooks()
         place = next(i for i, hook in enumerate(made) if isinstance(hook, detectron2_hooks.EvalHook))
         made[place] = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        if self.cfg.SOLVER.REPORT_ITERATIONS:
+            made.insert(0, FirstIterations(self.cfg.SOLVER.REPORT_ITERATIONS))
         return made if self.average is None else [AverageWeights(self.average), *made]
+
+    def build_writers(self) -> list[EventWriter]:
+        """Return Detectron2's writers, and those of ``SOLVER.TRACKERS``."""
+        return [*super().build_writers(), *build_trackers(self.cfg)]
 
     def _evaluate(self) -> dict[str, Any]:
         """Evaluate, and keep the weights if they are the best; the results of their average are under "ema"."""
-        results = self.test(self.cfg, self.model)
+        results, done = self._results(self.cfg), min(self.iter + 1, self.max_iter)  # after the end, iter is max_iter
         if self.best is not None:
-            self.best.offer(results, self.iter + 1, "raw")
+            self.best.offer(results, done, "raw")
         if self.average is not None:
             cfg = self.cfg.clone()
             cfg.defrost()
@@ -142,18 +166,46 @@ class Trainer(DefaultTrainer):
             os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
             logger.info("Evaluating the average of the weights")
             with self.average.in_model():
-                averaged = self.test(cfg, self.model)
+                averaged = self._results(cfg)
                 if self.best is not None:
-                    self.best.offer(averaged, self.iter + 1, "averaged")
+                    self.best.offer(averaged, done, "averaged")
             results = {**results, AVERAGE_KEY: averaged} if averaged else results
         self._last_eval_results = results
         return results
+
+    def _results(self, cfg: CfgNode) -> dict[str, Any]:
+        """Return the metrics of the weights that the model has now, with their losses if ``TEST.LOSS``."""
+        results = self.test(cfg, self.model)
+        if cfg.TEST.PICTURES and cfg.DATASETS.TEST and comm.is_main_process():
+            put_pictures(cfg, self.checkpointer.model, "pictures" if cfg is self.cfg else f"{AVERAGE_KEY}/pictures")
+        if self.validation is None:
+            return results
+        losses = self.validation.compute(self.checkpointer.model)
+        logger.info("Validation loss: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+        return {**results, VALIDATION: losses} if comm.is_main_process() else {}
+
+    def after_step(self) -> None:
+        """Run the hooks; end the training if the evaluations of ``TEST.PATIENCE`` were no better than the best."""
+        super().after_step()
+        test, done = self.cfg.TEST, self.iter + 1
+        if self.best is None or not test.PATIENCE or done % test.EVAL_PERIOD or done >= self.max_iter:
+            return
+        stale = done - self.best.iteration >= test.PATIENCE * test.EVAL_PERIOD
+        if comm.all_gather(stale and comm.is_main_process())[0]:
+            logger.info(
+                f"{self.best.metric} has not improved in {test.PATIENCE} evaluations, since iteration "
+                f"{self.best.iteration}: the training ends."
+            )
+            raise EnoughTraining
 
     def run_step(self) -> None:
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""
         if isinstance(self.data_loader, TrainLoader):
             torch.manual_seed(mix_seeds(self.data_loader.seed, self.iter, comm.get_rank()))
-        super().run_step()
+        try:
+            super().run_step()
+        except NonFiniteLossError as error:
+            raise with_evidence(error, self._trainer.batch, self.iter, self.checkpointer) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resuming needs besides the parameters."""
@@ -188,6 +240,17 @@ class Trainer(DefaultTrainer):
         with unknown_parts_explained():
             model = super().build_model(cfg)
         return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
+
+    @staticmethod
+    def prepare_training(cfg: CfgNode, model: nn.Module) -> nn.Module:
+        """Return the model with what only its training changes: frozen parts, batch norms, gradient checkpointing."""
+        if cfg.MODEL.FREEZE:
+            freeze(model, cfg.MODEL.FREEZE)
+        if cfg.MODEL.SYNC_BN and comm.get_world_size() > 1:
+            model = synchronize_batch_norms(model)
+        if cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING:
+            checkpoint_backbone(model)
+        return model
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -224,24 +287,10 @@ class Trainer(DefaultTrainer):
         Raises:
             DataError: A dataset has other classes than the model.
         """
-        evaluators = cls._evaluators_by_name(cfg, model, evaluators)
+        evaluators = evaluators_by_name(cfg.DATASETS.TEST, model, evaluators, partial(cls.build_evaluator, cfg))
         with prints_in_log(logging.getLogger("detectron2.evaluation")):
             results = super().test(cfg, model, evaluators)
         if comm.is_main_process() and results:
             path = write_results(results, cfg.OUTPUT_DIR)
             logger.info(f"Evaluation results, also in {path}:\n{format_results(results)}")
         return results
-
-    @classmethod
-    def _evaluators_by_name(
-        cls, cfg: CfgNode, model: nn.Module, evaluators: DatasetEvaluator | list[DatasetEvaluator] | None
-    ) -> DatasetEvaluator | list[DatasetEvaluator] | None:
-        """Return evaluators that reorder classes where a dataset has another order than the model."""
-        names = class_names_of(model)
-        orders = [order_in_dataset(names, name) for name in cfg.DATASETS.TEST]
-        if not any(orders):
-            return evaluators
-        logger.info("The classes of the dataset are in another order than those of the model: matched by name.")
-        given = [evaluators] if isinstance(evaluators, DatasetEvaluator) else evaluators
-        given = given or [cls.build_evaluator(cfg, name) for name in cfg.DATASETS.TEST]
-        return [ByName(x, order) if order else x for x, order in zip(given, orders, strict=True)]

@@ -9,6 +9,11 @@ from .text import name_some
 MAX_LISTED = 100  # names of a list in one message
 
 
+def class_name(names: Sequence[str], class_index: int) -> str:
+    """Return the name of a class; "class 3", for one, if there is none."""
+    return names[class_index] if class_index < len(names) else f"class {class_index}"
+
+
 def class_order(model: Sequence[str], data: Sequence[str]) -> list[int] | None:
     """Return the index in ``data`` of each class of ``model``; None unless both have the same names.
 

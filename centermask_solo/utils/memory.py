@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")  # of Linux
+_STATUS, _MEMORY = Path("/proc/self/status"), Path("/proc/meminfo")  # of Linux
+_GROUPS = Path("/sys/fs/cgroup")
+_LIMITS = (  # of containers, of both versions: how much they may use, and do
+    (_GROUPS / "memory.max", _GROUPS / "memory.current"),
+    (_GROUPS / "memory/memory.limit_in_bytes", _GROUPS / "memory/memory.usage_in_bytes"),
+)
 
 
 @contextmanager
@@ -45,6 +51,29 @@ def forget_highest() -> None:
     """Let the present memory be the highest; without effect where the system cannot do that."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+
+
+def available_bytes() -> int:
+    """Return the memory that programs can still get without swapping, within the limit of their container.
+
+    Where the system does not say, it is half of the machine's memory.
+    """
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _read(_MEMORY), re.MULTILINE)
+    if not found:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else 0
+    available = int(found[1]) * 1024
+    for limit, used in _LIMITS:
+        bound, now = _read(limit).strip(), _read(used).strip()
+        if bound.isdigit() and now.isdigit():
+            available = min(available, max(0, int(bound) - int(now)))
+    return available
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _status(field: str) -> int:

@@ -11,6 +11,7 @@ from .errors import MissingPackageError
 # A wheel of Detectron2 on PyPI, which has none under the name detectron2, as in scripts/setup_env.sh. It is tagged for
 # Python 3.10, but runs on later versions, because its compiled part is not needed; pip must be told so.
 DETECTRON2 = "sal-detectron2==0.7.2"
+AV = "av>=14,<19"  # PyAV, which brings FFmpeg; of the extra "video", too
 
 # lvis requires opencv-python, which would overwrite opencv-python-headless; everything else that it needs is installed
 _COMMANDS = {"lvis": "pip install lvis --no-deps"}
@@ -26,6 +27,17 @@ def missing_package(package: str, dataset_name: str) -> MissingPackageError:
     """Return the error for a package that a dataset needs and that is not installed."""
     command = _COMMANDS.get(package, f"pip install {package}")
     return MissingPackageError(f"the dataset '{dataset_name}' needs the package {package}: run '{command}'")
+
+
+def require_av(what: str) -> None:
+    """Raise MissingPackageError, with the command to run, unless PyAV is installed, which ``what`` needs."""
+    if importlib.util.find_spec("av") is None:
+        raise MissingPackageError(f"{what} needs the package av: run 'pip install \"{AV}\"'")
+
+
+def missing_supervision() -> MissingPackageError:
+    """Return the error for supervision, which users of it install, because it brings another OpenCV."""
+    return MissingPackageError("supervision is not installed: run 'pip install supervision'")
 
 
 def missing_detectron2() -> MissingPackageError:

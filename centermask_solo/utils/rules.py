@@ -109,7 +109,7 @@ THRESHOLD = Rule("at least 0 and less than 1", lambda value: is_number(value) an
 
 
 def argument(rule: Rule, kind: type[int] | type[float] = int) -> Callable[[str], Any]:
-    """Return a ``type`` for ``ArgumentParser.add_argument``: a number that obeys ``rule``.
+    """Return a ``type`` for ``ArgumentParser.add_argument``: a number, or a word, that obeys ``rule``.
 
     Args:
         rule: What the argument allows.
@@ -117,10 +117,11 @@ def argument(rule: Rule, kind: type[int] | type[float] = int) -> Callable[[str],
     """
 
     def parse(text: str) -> Any:
+        value: Any
         try:
             value = kind(text)
         except ValueError:
-            value = None
+            value = text  # which a rule may allow
         if not rule.allows(value):
             raise argparse.ArgumentTypeError(f"must be {rule.text}, not {text!r}")
         return value

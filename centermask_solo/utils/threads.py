@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -10,6 +11,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 MAX_THREADS = 4  # beside the main one, for one kind of work; more wait for Python's lock
+
+MAX_WAIT = 5.0  # seconds for a thread that reads a camera to end
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -63,6 +66,62 @@ def in_threads(
     finally:
         pool.shutdown(cancel_futures=True)
     if failure is not None and not isinstance(failure, StopIteration):
+        raise failure
+
+
+def read_ahead(
+    items: Generator[Item, None, None], limit: int, *, drop_old: bool = False
+) -> Generator[Item, None, None]:
+    """Yield the items of a generator, which runs in a thread of its own ahead of the consumer.
+
+    An error of the generator is raised after its last item. Close the result to end the thread.
+
+    Args:
+        items: Closed in the thread.
+        limit: Most items that the consumer does not have yet.
+        drop_old: Whether the oldest item is dropped where there would be more; otherwise the generator waits.
+    """
+    ready: deque[Item] = deque()
+    changed, failures = threading.Condition(), list[BaseException]()
+    is_over = is_closed = False
+
+    def run() -> None:
+        nonlocal is_over
+        try:
+            for item in items:
+                with changed:
+                    changed.wait_for(lambda: drop_old or len(ready) < limit or is_closed)
+                    if is_closed:
+                        return
+                    ready.append(item)
+                    if len(ready) > limit:
+                        ready.popleft()
+                    changed.notify_all()
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            items.close()
+            with changed:
+                is_over = True
+                changed.notify_all()
+
+    thread = threading.Thread(target=run, daemon=True)  # which may wait for a camera when the program ends
+    thread.start()
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: bool(ready) or is_over)
+                if not ready:
+                    break
+                item = ready.popleft()
+                changed.notify_all()
+            yield item
+    finally:
+        with changed:
+            is_closed = True
+            changed.notify_all()
+        thread.join(MAX_WAIT)
+    for failure in failures:
         raise failure
 
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ..data.images import read_image
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
-from .drawing import MAX_LABELED, ColorBy, annotated_masks, draw_ground_truth, draw_predictions
+from .drawing import MAX_LABELED, ColorBy, Style, annotated_masks, draw_ground_truth, draw_predictions
 from .labels import Picture, load_font
 
 # All in pixels
@@ -36,32 +36,39 @@ class Layout:
         panel: Longer side of each panel in pixels.
         columns: Samples per row.
         heights: Height of the panels in each row.
+        panels: Panels of each sample.
     """
 
     panel: int
     columns: int
     heights: tuple[int, ...]
+    panels: int = PANELS
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) of the sheet."""
-        width = MARGIN + self.columns * (PANELS * self.panel + (PANELS - 1) * GAP + MARGIN)
+        width = MARGIN + self.columns * self._sample_width
         return width, HEADER + sum(self.heights) + len(self.heights) * CAPTION + MARGIN
+
+    @property
+    def _sample_width(self) -> int:
+        return self.panels * self.panel + (self.panels - 1) * GAP + MARGIN
 
     def corner(self, sample: int, panel: int) -> tuple[int, int]:
         """Return (left, top) of a panel (0..2) of a sample."""
         row, column = divmod(sample, self.columns)
-        left = MARGIN + column * (PANELS * self.panel + (PANELS - 1) * GAP + MARGIN) + panel * (self.panel + GAP)
+        left = MARGIN + column * self._sample_width + panel * (self.panel + GAP)
         return left, HEADER + sum(self.heights[:row]) + row * CAPTION
 
 
-def plan(sizes: Sequence[tuple[int, int]]) -> Layout:
+def plan(sizes: Sequence[tuple[int, int]], panels: int = PANELS) -> Layout:
     """Return the layout with the largest panels that fit ``MAX_WIDTH`` x ``MAX_HEIGHT``.
 
     Args:
         sizes: (width, height) of each image.
+        panels: Panels of each sample.
     """
-    smallest = [_arrange(sizes, columns, MIN_PANEL) for columns in range(1, len(sizes) + 1)]
+    smallest = [_arrange(sizes, columns, MIN_PANEL, panels) for columns in range(1, len(sizes) + 1)]
     possible = [x for x in smallest if x.size[0] <= MAX_WIDTH]
     fitting = [_enlarge(sizes, x) for x in possible if x.size[1] <= MAX_HEIGHT]
     return max(fitting, key=lambda x: x.panel) if fitting else possible[-1]
@@ -70,20 +77,21 @@ def plan(sizes: Sequence[tuple[int, int]]) -> Layout:
 def _enlarge(sizes: Sequence[tuple[int, int]], layout: Layout) -> Layout:
     """Return the layout with the same number of columns and the largest panels that fit."""
     while layout.panel < MAX_PANEL:
-        larger = _arrange(sizes, layout.columns, layout.panel + 1)
+        larger = _arrange(sizes, layout.columns, layout.panel + 1, layout.panels)
         if larger.size[0] > MAX_WIDTH or larger.size[1] > MAX_HEIGHT:
             break
         layout = larger
     return layout
 
 
-def _arrange(sizes: Sequence[tuple[int, int]], columns: int, panel: int) -> Layout:
+def _arrange(sizes: Sequence[tuple[int, int]], columns: int, panel: int, panels: int) -> Layout:
     """Return the layout with ``columns`` samples per row and panels of ``panel`` pixels."""
-    heights = [_fit(size, panel)[1] for size in sizes]
-    return Layout(panel, columns, tuple(max(heights[i : i + columns]) for i in range(0, len(sizes), columns)))
+    heights = [fit(size, panel)[1] for size in sizes]
+    rows = tuple(max(heights[i : i + columns]) for i in range(0, len(sizes), columns))
+    return Layout(panel, columns, rows, panels)
 
 
-def _fit(size: tuple[int, int], panel: int) -> tuple[int, int]:
+def fit(size: tuple[int, int], panel: int) -> tuple[int, int]:
     """Return (width, height) of an image whose longer side becomes ``panel``."""
     scale = panel / max(size)
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
@@ -112,9 +120,7 @@ def contact_sheet(
     Raises:
         ConfigError: There are no images, or the extension is not that of a picture.
     """
-    file_format = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
-    if file_format not in Image.SAVE:
-        raise ConfigError(f"{path} has not the extension of a picture: choose a name that ends with .png or .jpg")
+    check_picture_name(path)
     if not dataset_dicts:
         raise ConfigError(f"there is nothing to draw in {path}: choose a dataset that has images")
     images = [Image.fromarray(read_image(record["file_name"], "RGB", max_pixels=0)) for record in dataset_dicts]
@@ -122,7 +128,7 @@ def contact_sheet(
     sheet = Image.new("RGB", layout.size, "white")
     _draw_titles(sheet, layout, score_threshold, min(layout.columns, len(images)))
     for i, (record, image, instances) in enumerate(zip(dataset_dicts, images, predictions, strict=True)):
-        resized = np.asarray(image.resize(_fit(image.size, layout.panel), Image.Resampling.LANCZOS))
+        resized = np.asarray(image.resize(fit(image.size, layout.panel), Image.Resampling.LANCZOS))
         found = instances[instances.scores >= score_threshold]
         panels = (
             (resized, os.path.basename(record["file_name"])),
@@ -130,13 +136,50 @@ def contact_sheet(
                 draw_ground_truth(resized, record, metadata, color_by=color_by),
                 _count(len(annotated_masks(record)), "object"),
             ),
-            (draw_predictions(resized, found, metadata, color_by=color_by), _count(len(found), "detection")),
+            (draw_predictions(resized, found, metadata, Style(color_by)), _count(len(found), "detection")),
         )
         for j, (picture, caption) in enumerate(panels):
             _paste(sheet, layout, layout.corner(i, j), picture, caption)
+    _save(sheet, path)
+    return path
+
+
+def picture_sheet(pictures: Sequence[Picture], captions: Sequence[str], path: str) -> None:
+    """Write one sheet of pictures with captions, as large as fits, in rows.
+
+    Args:
+        pictures: (H, W, 3) uint8, RGB; at least one.
+        captions: Text below each.
+        path: File to write; its extension determines the format. Its folder is created if missing.
+
+    Raises:
+        ConfigError: The extension is not that of a picture.
+    """
+    layout = plan([(x.shape[1], x.shape[0]) for x in pictures], panels=1)
+    sheet = Image.new("RGB", layout.size, "white")
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        image = Image.fromarray(picture)
+        resized = np.asarray(image.resize(fit(image.size, layout.panel), Image.Resampling.LANCZOS))
+        _paste(sheet, layout, layout.corner(i, 0), resized, caption)
+    _save(sheet, path)
+
+
+def check_picture_name(path: str) -> str:
+    """Return the format that the extension of a file name says.
+
+    Raises:
+        ConfigError: It is not that of a picture.
+    """
+    file_format = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
+    if file_format is None or file_format not in Image.SAVE:
+        raise ConfigError(f"{path} has not the extension of a picture: choose a name that ends with .png or .jpg")
+    return file_format
+
+
+def _save(sheet: Image.Image, path: str) -> None:
+    file_format = check_picture_name(path)
     with atomic_write(path, "wb") as file:
         sheet.save(file, format=file_format)
-    return path
 
 
 def _draw_titles(sheet: Image.Image, layout: Layout, score_threshold: float, columns: int) -> None:

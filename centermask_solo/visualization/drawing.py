@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import torch
 from detectron2.data.catalog import Metadata
-from detectron2.structures import Instances, polygons_to_bitmask
+from detectron2.structures import Instances, PolygonMasks, polygons_to_bitmask
 from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from ..structures.compact_masks import CompactMasks
-from .colors import CROWD_COLOR, Color, class_color, instance_colors, stuff_color
+from ..utils.class_names import class_name
+from .colors import CROWD_COLOR, NUM_COLORS, Color, class_color, instance_colors, stuff_color
 from .labels import Picture, Rectangle, choose_labeled, draw_label, place_label
 
 MAX_LABELED = 25  # objects; more are drawn without names, which would hide them
@@ -23,6 +24,25 @@ BOX_WIDTH = 1 / 400  # the same of a box
 
 Mask = NDArray[np.bool_]  # (H, W)
 ColorBy = Literal["instance", "class"]
+Part = Literal["masks", "outlines", "boxes", "names", "scores"]
+PARTS: tuple[Part, ...] = ("masks", "outlines", "boxes", "names", "scores")
+
+
+class Style(NamedTuple):
+    """How predictions are drawn.
+
+    Attributes:
+        color_by: What has a color of its own: each instance, or each class; instances that are tracked keep theirs.
+        parts: What of each instance is drawn; boxes in place of masks where a model finds boxes only.
+        line_width: Width of outlines and boxes in pixels; by default one that fits the image.
+    """
+
+    color_by: ColorBy = "instance"
+    parts: tuple[Part, ...] = ("masks", "outlines", "names", "scores")
+    line_width: int | None = None
+
+
+DEFAULT_STYLE = Style()
 
 
 class Shape(NamedTuple):
@@ -61,26 +81,32 @@ class Shape(NamedTuple):
         return self.left + x, self.top + y
 
 
-def draw_predictions(
-    image: Picture, instances: Instances, metadata: Metadata, *, color_by: ColorBy = "instance"
-) -> Picture:
+def draw_predictions(image: Picture, instances: Instances, metadata: Metadata, style: Style = DEFAULT_STYLE) -> Picture:
     """Return the image with the masks (or else boxes), class names and scores of ``instances`` over it.
 
     Args:
         image: (H, W, 3) uint8, RGB. It may be a resized version of the image that was predicted.
-        instances: Predictions: ``scores``, ``pred_classes``, and ``pred_masks``, of any form, or ``pred_boxes``.
+        instances: Predictions: ``scores``, ``pred_classes``, and ``pred_masks``, of any form, or ``pred_boxes``; maybe
+            ``track_ids``, which are drawn before the names.
         metadata: Its ``thing_classes`` are the class names.
-        color_by: What has a color of its own: each instance, or each class.
+        style: How they are drawn.
     """
     names = _class_names(metadata)
     classes, scores = instances.pred_classes.tolist(), instances.scores.tolist()
-    labels = [f"{_name(names, c)} {score:.2f}" for c, score in zip(classes, scores, strict=True)]
+    tracks = instances.track_ids.tolist() if instances.has("track_ids") else None
+    labels = [f"#{i}" for i in tracks] if tracks else [""] * len(classes)
+    if "names" in style.parts:
+        labels = [f"{label} {class_name(names, c)}" for label, c in zip(labels, classes, strict=True)]
+    if "scores" in style.parts:
+        labels = [f"{label} {score:.2f}" for label, score in zip(labels, scores, strict=True)]
     if instances.has("pred_masks"):
         shapes = _shapes(instances.pred_masks.cpu(), image)
     else:
         shapes = [_box(box, instances.image_size, image) for box in instances.pred_boxes.tensor.tolist()]
-    colors = _colors(shapes, classes, color_by)
-    return _overlay(image, shapes, labels, colors)
+    colors = _colors(shapes, classes, style.color_by)
+    if tracks and style.color_by == "instance":
+        colors = [class_color(i % NUM_COLORS) for i in tracks]
+    return _overlay(image, shapes, [x.strip() for x in labels], colors, style)
 
 
 def draw_panoptic(
@@ -90,7 +116,7 @@ def draw_panoptic(
     metadata: Metadata,
     *,
     score_threshold: float = 0.0,
-    color_by: ColorBy = "instance",
+    style: Style = DEFAULT_STYLE,
 ) -> Picture:
     """Return the image with the segments of a panoptic segmentation over it, stuff in pale colors.
 
@@ -100,7 +126,7 @@ def draw_panoptic(
         segments: Detectron2's ``segments_info``: "id", "isthing" and "category_id" of each, and maybe its "score".
         metadata: Its ``thing_classes`` and ``stuff_classes`` are the names.
         score_threshold: Things with lower scores are left out.
-        color_by: What has a color of its own: each thing, or each class of things.
+        style: How they are drawn; its ``color_by`` is that of things.
     """
     shown = [x for x in segments if x.get("score", 1.0) >= score_threshold]
     shown.sort(key=lambda x: bool(x["isthing"]))  # outlines of things over those of stuff
@@ -108,11 +134,12 @@ def draw_panoptic(
     shapes = [_shape(ids == x["id"], image, copy=True) for x in shown]
     num_stuff, labels = sum(not x["isthing"] for x in shown), []
     for x in shown:
-        name = _name(names[bool(x["isthing"])], x["category_id"])
+        name = class_name(names[bool(x["isthing"])], x["category_id"])
         labels.append(f"{name} {x['score']:.2f}" if "score" in x else name)
     classes = [x["category_id"] for x in shown]
     colors = [stuff_color(c) for c in classes[:num_stuff]]
-    return _overlay(image, shapes, labels, colors + _colors(shapes[num_stuff:], classes[num_stuff:], color_by))
+    colors += _colors(shapes[num_stuff:], classes[num_stuff:], style.color_by)
+    return _overlay(image, shapes, labels, colors, style)
 
 
 def draw_ground_truth(
@@ -129,7 +156,32 @@ def draw_ground_truth(
     names, annotations = _class_names(metadata), annotated_masks(record)
     shapes = [_shape(_decode(x["segmentation"], record, image), image) for x in annotations]
     classes, crowds = [x["category_id"] for x in annotations], [bool(x.get("iscrowd")) for x in annotations]
-    labels = [_name(names, c) + (" (crowd)" if crowd else "") for c, crowd in zip(classes, crowds, strict=True)]
+    labels = [class_name(names, c) + (" (crowd)" if crowd else "") for c, crowd in zip(classes, crowds, strict=True)]
+    colors = _colors(shapes, classes, color_by)
+    return _overlay(image, shapes, labels, [CROWD_COLOR if x else c for x, c in zip(crowds, colors, strict=True)])
+
+
+def draw_training_sample(
+    image: Picture, instances: Instances, metadata: Metadata, *, color_by: ColorBy = "instance"
+) -> Picture:
+    """Return the image with the ground truth of a mapped sample over it, crowds in gray.
+
+    Args:
+        image: (H, W, 3) uint8, RGB. It may be a resized version of the mapped image.
+        instances: Ground truth: ``gt_classes``, and ``gt_masks`` of any form, or ``gt_boxes``.
+        metadata: Its ``thing_classes`` are the class names.
+        color_by: What has a color of its own: each instance, or each class.
+    """
+    names, classes = _class_names(metadata), instances.gt_classes.tolist()
+    crowds = instances.gt_is_crowd.tolist() if instances.has("gt_is_crowd") else [False] * len(classes)
+    if not instances.has("gt_masks"):
+        shapes = [_box(box, instances.image_size, image) for box in instances.gt_boxes.tensor.tolist()]
+    elif isinstance(instances.gt_masks, PolygonMasks):
+        polygons = instances.gt_masks.polygons
+        shapes = [_shape(polygons_to_bitmask(x, *instances.image_size), image) for x in polygons]
+    else:
+        shapes = _shapes(instances.gt_masks.tensor, image)
+    labels = [class_name(names, c) + (" (crowd)" if crowd else "") for c, crowd in zip(classes, crowds, strict=True)]
     colors = _colors(shapes, classes, color_by)
     return _overlay(image, shapes, labels, [CROWD_COLOR if x else c for x, c in zip(crowds, colors, strict=True)])
 
@@ -176,22 +228,31 @@ def _box(box: Sequence[float], image_size: tuple[int, int], image: Picture) -> S
     return Shape(x0, y0, x1 - x0, y1 - y0, None)
 
 
-def _overlay(image: Picture, shapes: Sequence[Shape], labels: Sequence[str], colors: Sequence[Color]) -> Picture:
+def _overlay(
+    image: Picture,
+    shapes: Sequence[Shape],
+    labels: Sequence[str],
+    colors: Sequence[Color],
+    style: Style = DEFAULT_STYLE,
+) -> Picture:
     """Return the image with objects over it, holes left open, each with its outline and its name."""
     picture = np.array(image, order="C")
     height, width = image.shape[:2]
     values = [tuple(round(255 * x) for x in color) for color in colors]
     for shape, value in zip(shapes, values, strict=True):
-        if shape.mask is not None and shape.area:
+        if shape.mask is not None and shape.area and "masks" in style.parts:
             patch = picture[shape.top : shape.top + shape.height, shape.left : shape.left + shape.width]
             mixed = np.rint((np.arange(256)[:, None] + value) / 2).astype(np.uint8)  # of each channel's values
             cv2.copyTo(cv2.LUT(patch, mixed[None]), shape.mask, patch)
     # Outlines and names follow, because masks would hide them; small objects have fewer places for theirs.
     areas = [shape.area for shape in shapes]
     for shape, value in zip(shapes, values, strict=True):
-        _draw_outline(picture, shape, value)
+        if shape.mask is None or (shape.area and "boxes" in style.parts):
+            _draw_box(picture, shape, value, style.line_width)
+        if shape.mask is not None and "outlines" in style.parts:
+            _draw_outline(picture, shape, value, style.line_width)
     taken: list[Rectangle] = []
-    for i in choose_labeled(labels, areas, (height, width)) if len(shapes) <= MAX_LABELED else []:
+    for i in choose_labeled(labels, areas, (height, width)) if any(labels) and len(shapes) <= MAX_LABELED else []:
         place = place_label(labels[i], shapes[i].box, shapes[i].center(), taken, (height, width))
         if place is not None:
             taken.append(place)
@@ -199,16 +260,18 @@ def _overlay(image: Picture, shapes: Sequence[Shape], labels: Sequence[str], col
     return picture
 
 
-def _draw_outline(picture: Picture, shape: Shape, value: tuple[int, ...]) -> None:
-    side = max(picture.shape[:2])
-    if shape.mask is None:
-        right, bottom = shape.left + shape.width, shape.top + shape.height
-        cv2.rectangle(picture, (shape.left, shape.top), (right, bottom), value, max(1, round(side * BOX_WIDTH)))
+def _draw_box(picture: Picture, shape: Shape, value: tuple[int, ...], line_width: int | None) -> None:
+    width = line_width or max(1, round(max(picture.shape[:2]) * BOX_WIDTH))
+    right, bottom = shape.left + shape.width, shape.top + shape.height
+    cv2.rectangle(picture, (shape.left, shape.top), (right, bottom), value, width)
+
+
+def _draw_outline(picture: Picture, shape: Shape, value: tuple[int, ...], line_width: int | None) -> None:
+    if shape.mask is None or not shape.mask.size:
         return
-    if not shape.mask.size:
-        return
+    width = line_width or max(1, round(max(picture.shape[:2]) * LINE_WIDTH))
     contours, _ = cv2.findContours(shape.mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(shape.left, shape.top))
-    cv2.drawContours(picture, contours, -1, value, max(1, round(side * LINE_WIDTH)), cv2.LINE_AA)
+    cv2.drawContours(picture, contours, -1, value, width, cv2.LINE_AA)
 
 
 def _decode(segmentation: Any, record: Mapping[str, Any], image: Picture) -> Mask:
@@ -223,7 +286,3 @@ def _decode(segmentation: Any, record: Mapping[str, Any], image: Picture) -> Mas
 
 def _class_names(metadata: Metadata) -> Sequence[str]:
     return metadata.get("thing_classes") or ()
-
-
-def _name(names: Sequence[str], class_index: int) -> str:
-    return names[class_index] if class_index < len(names) else f"class {class_index}"

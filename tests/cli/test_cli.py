@@ -63,7 +63,7 @@ def test_predict(tmp_path, capsys):
     assert code == 1
     assert "0 instances in 1 image" in text and text.splitlines()[-1].startswith("error: ") and "1.png" in text
     code, text = fails(capsys, *again[:3], "--input", "0", *again[5:])
-    assert code == 2 and "0 is a camera" in text
+    assert code == 2 and "there is no camera 0" in text
 
 
 def test_compare(tmp_path, capsys):
@@ -163,6 +163,9 @@ def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
     assert text == f"error: there is no demo of 'solov3'; choose one of: {', '.join(demo_configs())}\n"
 
 
+OWN_DATA = [f"{split}_{what}" for split in ("train", "val") for what in ("json", "images", "dir")] + ["class_names"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -174,17 +177,19 @@ def test_demo_of_an_unknown_model_lists_the_known_ones(capsys):
 def test_train_parses_like_detectron2(words):
     ours = vars(build_parser().parse_args(["train", *words]))
     assert ours.pop("run") is train.run
-    assert ours.pop("verbose") is ours.pop("overwrite") is False
+    assert ours.pop("verbose") is ours.pop("overwrite") is ours.pop("auto") is False and ours.pop("batch_size") is None
+    assert {ours.pop(x) for x in OWN_DATA} == {None}
     assert ours == vars(default_argument_parser().parse_args(words))
 
 
-def test_train_has_the_flags_of_detectron2_and_two_more():
+def test_train_has_the_flags_of_detectron2_and_more():
     def flags(parser):
         return {(*x.option_strings, x.dest, x.nargs, x.type and type(x.type("1")), x.default) for x in parser._actions}
 
     parser = argparse.ArgumentParser()
     train.add_arguments(parser)
-    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {"verbose", "overwrite"}
+    more = {"verbose", "overwrite", "batch_size", "auto"}
+    assert {x[1] for x in flags(parser) - flags(default_argument_parser())} == {*OWN_DATA, *more}
     assert not flags(default_argument_parser()) - flags(parser)
 
 

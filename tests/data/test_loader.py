@@ -5,12 +5,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.utils import comm
 
+from centermask_solo.config import default_config
 from centermask_solo.data.coco_samples import CocoSamples
 from centermask_solo.data.formats.coco import read_coco_json
 from centermask_solo.data.loader import TrainLoader, build_train_loader, mix_seeds
@@ -100,7 +100,7 @@ def cfg():
     name = "loader_test"
     annotation = {"category_id": 0, "iscrowd": 0, "bbox": [0, 0, 5, 5], "bbox_mode": 1}
     DatasetCatalog.register(name, lambda: [sample | {"annotations": [annotation]} for sample in DATASET])
-    cfg = get_cfg()
+    cfg = default_config()
     cfg.DATASETS.TRAIN = (name,)
     cfg.SOLVER.IMS_PER_BATCH = 3
     cfg.SEED = 1
@@ -166,7 +166,7 @@ def test_defects_while_loading_keep_their_traceback(cfg, monkeypatch):
 def test_a_json_is_read_once_for_checks_and_training_and_never_listed(tmp_path, monkeypatch):
     """A list of its samples would take several times the memory."""
     json_file, images = write(tmp_path)
-    cfg = get_cfg()
+    cfg = default_config()
     cfg.DATASETS.TRAIN = ("read_once",)
     register_coco_instances("read_once", {}, json_file, images)
     reads = []
@@ -174,7 +174,7 @@ def test_a_json_is_read_once_for_checks_and_training_and_never_listed(tmp_path, 
     try:
         check_datasets(["read_once"], None, "")
         loader = build_train_loader(cfg, lambda sample: sample)
-        samples = loader._samples._dataset
+        samples = loader._samples.dataset
         assert reads == [json_file]
         assert isinstance(samples, CocoSamples)
         assert list(samples) == filter_images_with_only_crowd_annotations(

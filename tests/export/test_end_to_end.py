@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,12 +15,21 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 import onnx
+import torch
 
-from centermask_solo import ExportedPredictor, export_model
+from centermask_solo import ExportedPredictor, export_model, predict
 from centermask_solo.cli import main
+from centermask_solo.export.exporter import ExportOptions, Traced, trace_predictor, write_traced
+from centermask_solo.export.graph import ExportedGraph
 from centermask_solo.export.lint import lint
-from centermask_solo.export.verification import compare
+from centermask_solo.export.verification import Verification, compare
+from centermask_solo.inference.filters import Filters
+from centermask_solo.inference.predictor import Predictor
+from centermask_solo.inference.tiling import Tiles
+from centermask_solo.model_zoo.exporting import generated, verify_file
+from centermask_solo.runtime.formats import FORMATS
 from centermask_solo.runtime.instances import ExportedInstances
+from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.export.models import CONFIGS, eager, photographs, save_weights
 
@@ -28,13 +39,26 @@ MAX_NODES = {"SOLOv2": 2500, "SOLO": 2500, "YOLACT": 900, "CenterMask": 1500}  #
 pytestmark = pytest.mark.slow
 
 
+class Exported(NamedTuple):
+    system: str
+    weights: str
+    path: str
+    predictor: Predictor
+    traced: Traced
+    verification: Verification
+
+
 @pytest.fixture(scope="module", params=CONFIGS)
 def exported(request, tmp_path_factory):
+    """Traced once for all formats, which is half of the time of an export."""
     folder = tmp_path_factory.mktemp(request.param)
     weights = save_weights(folder / "weights.pth", request.param)
     path = str(folder / "model.onnx")
-    verification = export_model(weights, path)
-    return request.param, weights, path, verification
+    predictor = eager(weights)
+    traced = trace_predictor(predictor, ExportOptions())
+    write_traced(traced, FORMATS["onnx"], path)
+    verification = verify_file(predictor, traced, path, generated())
+    return Exported(request.param, weights, path, predictor, traced, verification)
 
 
 def as_arrays(instances):
@@ -46,16 +70,42 @@ FIELDS = ("scores", "pred_classes", "pred_masks", "mask_scores")
 
 
 def test_the_verification_passes_and_compares_something(exported):
-    *_, verification = exported
+    verification = exported.verification
     assert verification.faults == []
     assert verification.num_compared > 20
     assert verification.table().count("\n") == 4
 
 
+def test_files_of_pytorch_find_the_same(exported, tmp_path):
+    if exported.system not in ("SOLOv2", "CenterMask"):
+        return  # decoded by the same functions as one of these, or by fewer of them
+    path = str(tmp_path / "model.pt2")
+    write_traced(exported.traced, FORMATS["pt2"], path)
+    verification = verify_file(exported.predictor, exported.traced, path, generated()[:2])
+    assert verification.faults == []
+    assert verification.num_compared > 10
+
+
+def test_files_of_openvino_find_the_same(exported, tmp_path):
+    if exported.system not in ("YOLACT", "CenterMask"):
+        return  # the conversion of the others takes half a minute; benchmarks/export_matrix.py has them
+    pytest.importorskip("openvino")
+    path = str(tmp_path / "model.xml")
+    write_traced(exported.traced, FORMATS["openvino"], path)
+    verification = verify_file(exported.predictor, exported.traced, path, generated()[:2])
+    assert verification.faults == []
+    assert verification.num_compared > 10
+
+
+def test_sizes_without_a_picture_are_refused(exported):
+    for size in ((1, 1), (256, 31)):
+        with pytest.raises(ConfigError, match=rf"images of {size[0]} x {size[1]} pixels are too small .* at least 32"):
+            trace_predictor(exported.predictor, ExportOptions(size=size))
+
+
 def test_detections_are_those_of_the_predictor_in_batches_of_mixed_sizes(exported):
-    _, weights, path, _ = exported
-    predictor, images = ExportedPredictor(path, threads=1), photographs()
-    expected = eager(weights).predict_batch(images)
+    predictor, images = ExportedPredictor(exported.path, threads=1), photographs()
+    expected = exported.predictor.predict_batch(images)
     found = predictor.predict_batch(images)
     alone = [predictor(image) for image in images]
     for x, y, z in zip(expected, found, alone, strict=True):
@@ -72,20 +122,18 @@ def test_detections_are_those_of_the_predictor_in_batches_of_mixed_sizes(exporte
 
 
 def test_the_graph_has_nothing_that_runtimes_get_wrong(exported):
-    system, _, path, _ = exported
-    model = onnx.load(path)
+    model = onnx.load(exported.path)
     assert lint(model, free_sizes=True) == []
     assert [x.version for x in model.opset_import if x.domain == ""] == [20]
     assert {x.domain for x in model.opset_import} <= {"", "pkg.onnxscript.torch_lib.common"}
-    assert len(model.graph.node) <= MAX_NODES[system]
+    assert len(model.graph.node) <= MAX_NODES[exported.system]
     assert str(ROOT).encode() not in model.SerializeToString()
     sizes = [d.dim_param for d in model.graph.input[0].type.tensor_type.shape.dim[:3]]
     assert sizes == ["N", "H", "W"]
 
 
 def test_an_image_without_detections_gives_empty_results(exported):
-    _, _, path, _ = exported
-    predictor = ExportedPredictor(path)
+    predictor = ExportedPredictor(exported.path)
     outputs = predictor._session.run
 
     def nothing(feeds):
@@ -102,8 +150,7 @@ def test_an_image_without_detections_gives_empty_results(exported):
 def test_masks_in_other_forms(exported):
     from pycocotools import mask as rle
 
-    _, _, path, _ = exported
-    predictor, image = ExportedPredictor(path), photographs()[0]
+    predictor, image = ExportedPredictor(exported.path), photographs()[0]
     dense = predictor(image)["instances"]
     codes = predictor(image, masks="rle")["instances"].pred_masks
     np.testing.assert_array_equal(np.stack([rle.decode(x) for x in codes]).astype(bool), dense.pred_masks)
@@ -115,22 +162,36 @@ def test_masks_in_other_forms(exported):
     assert x[:, 0].min() == box[1].min() + 0.5 and x[:, 1].max() == box[0].max() + 0.5
 
 
+def test_files_can_be_filtered_tiled_and_given_to_other_programs(exported, tmp_path):
+    path = exported.path
+    image = photographs()[0]
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    filters = Filters(score_threshold=0.0, max_detections=5)
+    (whole,) = predict(path, [str(tmp_path / "a.png")], filters=filters)
+    assert 0 < len(whole.instances) <= 5 and isinstance(whole.instances.pred_masks, RLEMasks)
+    best = ExportedPredictor(path)(image)["instances"].scores[: len(whole.instances)]
+    np.testing.assert_allclose(whole.instances.scores, best, atol=1e-5)
+    (tiled,) = predict(path, [str(tmp_path / "a.png")], filters=filters, tiles=Tiles(48, 0.5))
+    assert 0 < len(tiled.instances) <= 5 and tiled.instances.image_size == image.shape[:2]
+
+
 def test_fewer_slots_keep_the_best(exported):
-    system, weights, path, _ = exported
-    if system not in ("YOLACT", "CenterMask"):
-        return  # exporting the others takes most of a minute, and the slots are filled by the same function
-    few = path.replace("model.onnx", "few.onnx")
-    export_model(weights, few, max_detections=3, verify=False)
-    found = ExportedPredictor(few)(photographs()[0])["instances"]
-    assert 0 < len(found) <= 3  # without those whose boxes lie outside of the image
-    best = ExportedPredictor(path)(photographs()[0])["instances"][: len(found)]
-    np.testing.assert_allclose(found.scores, best.scores, atol=1e-5)
-    np.testing.assert_array_equal(found.pred_classes, best.pred_classes)
+    """The graph itself, as PyTorch runs it: exporting it again for this would take half a minute."""
+    full = exported.traced.graph
+    few = ExportedGraph(full.model, full._frame, full._source, "detections", 3).eval()
+    image = torch.from_numpy(photographs()[0].copy())[None]
+    sizes = torch.tensor([image.shape[1:3]]) if exported.traced.about["input"].image_sizes else None
+    with torch.no_grad():
+        found, best = few(image, sizes), full(image, sizes)
+    assert list(found) == list(best)
+    for name in ("boxes", "scores", "classes", "masks"):
+        assert found[name].shape[1] == 3
+        torch.testing.assert_close(found[name], best[name][:, :3], atol=1e-4, rtol=1e-4)
+    assert found["num_detections"].item() == min(best["num_detections"].item(), 3)
 
 
 def test_neither_pytorch_nor_detectron2_is_imported(exported):
-    _, _, path, _ = exported
-    image = photographs()[0]
+    path, image = exported.path, photographs()[0]
     expected = ExportedPredictor(path, threads=1)(image)["instances"]
     np.save(f"{path}.npy", image)
     program = """
@@ -157,7 +218,7 @@ print(found.pred_masks.sum(axis=(1, 2)).tolist())
 def test_the_command_predicts_with_the_file(exported, tmp_path, capsys):
     import cv2
 
-    _, weights, path, _ = exported
+    weights, path = exported.weights, exported.path
     (tmp_path / "images").mkdir()
     cv2.imwrite(str(tmp_path / "images" / "a.png"), photographs()[0])
     counts = []
@@ -183,3 +244,12 @@ def test_neither_the_weights_nor_other_files_are_lost(tmp_path):
         with pytest.raises(ConfigError, match=r"model\.bin is an input, which would be lost"):
             export_model(tmp_path / weights, tmp_path / "model.xml", overwrite=True)
     assert (tmp_path / "model.bin").read_text() == "mine"
+
+
+def test_the_command_exports_what_networks_compute(tmp_path, capsys):
+    weights, path = save_weights(tmp_path / "weights.pth", "YOLACT"), tmp_path / "raw.onnx"
+    main(["export", "--weights", weights, "--output", str(path), "--variant", "raw"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [x.split()[0] for x in lines[1:6]] == ["loc", "conf", "coefficients", "priors", "prototypes"]
+    assert lines[-1] == f"wrote {path}"
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["raw.onnx", "weights.pth"]

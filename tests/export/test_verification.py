@@ -1,11 +1,19 @@
 """Which detections of two results are taken for the same."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
+import torch
 
-from centermask_solo.export.verification import compare
+from centermask_solo.cli import main
+from centermask_solo.export import raw_verification
+from centermask_solo.export.raw_verification import verify_raw
+from centermask_solo.export.verification import Verification, compare
+from centermask_solo.model_zoo import exporting
 from centermask_solo.runtime.instances import ExportedInstances
+from centermask_solo.runtime.metadata import Input, Resize
 
 METADATA = SimpleNamespace(score_tolerance=1e-3, score_threshold=0.05, max_detections=100)
 
@@ -50,3 +58,49 @@ def test_results_without_detections():
         difference = compare("", reference, found, METADATA)
         assert (difference.reference, difference.found) == (len(reference), len(found))
         assert (difference.matched, difference.box, difference.score, difference.mask_iou) == (0, 0, 0, 1)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_a_file_gets_its_name_once_it_is_verified(is_right, tmp_path, monkeypatch, capsys):
+    """What is out of bounds is kept under a name that says so, and an earlier file stays."""
+    path, kept = tmp_path / "model.xml", tmp_path / "model.unverified.xml"
+    for name in ("model.xml", "model.bin"):
+        (tmp_path / name).write_text("earlier")
+
+    def write(traced, form, name):
+        for suffix in (".xml", ".bin"):
+            Path(name).with_suffix(suffix).write_text("new")
+
+    difference = compare("image", result([0, 1]), result([0, 1] if is_right else [0, 0]), METADATA)
+    monkeypatch.setattr(exporting, "load_cfg", lambda *args: SimpleNamespace())
+    monkeypatch.setattr(exporting, "on_the_cpu", lambda cfg: cfg)
+    monkeypatch.setattr(exporting, "Predictor", lambda *args: None)
+    monkeypatch.setattr(exporting, "trace_predictor", lambda *args: None)
+    monkeypatch.setattr(exporting, "write_traced", write)
+    monkeypatch.setattr(exporting, "verify_file", lambda *args: Verification([difference], 1e-3, 1, 0.99))
+    command = ["export", "--weights", "w.pth", "--output", str(path), "--overwrite"]
+    if is_right:
+        main(command)
+        assert (path.read_text(), path.with_suffix(".bin").read_text()) == ("new", "new")
+        assert not kept.exists()
+        return
+    with pytest.raises(SystemExit) as exit:
+        main(command)
+    assert exit.value.code == 1
+    assert (path.read_text(), path.with_suffix(".bin").read_text()) == ("earlier", "earlier")
+    assert kept.read_text() == "new"
+    captured = capsys.readouterr()
+    assert captured.err == f"error: {kept} differs from PyTorch: image: 2 detections have no partner\n"
+    assert f"{path} was not written; what was compared is kept as {kept}" in captured.out
+
+
+@pytest.mark.parametrize(("factor", "faults"), [(1.0, 0), (1.01, 1)])
+def test_raw_outputs_are_compared_relative_to_their_largest_value(factor, faults, monkeypatch):
+    rule = Input("RGB", (0.0,) * 3, (1.0,) * 3, 1, Resize(0, 0, True), None, (1, 1), False)
+    metadata = SimpleNamespace(input=rule, half=False, outputs={"sums": "sums"})
+    session = SimpleNamespace(run=lambda feeds: {"sums": factor * feeds["images"].sum(axis=(1, 2), dtype=np.float32)})
+    monkeypatch.setattr(raw_verification, "open_file", lambda path: (session, metadata))
+    image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    found = verify_raw(lambda images: {"sums": images.sum(dim=(1, 2), dtype=torch.float32)}, "", [("image", image)])
+    assert (len(found.faults), found.num_compared) == (faults, 1)
+    assert found.table().splitlines()[1].split()[:4] == ["sums", "1", "x", "3"]

@@ -107,6 +107,7 @@ OUTPUTS: list[tuple[str, str, Callable[[World, str], Any]]] = [
     ("train", "", lambda w, p: commands.train(w, out=p)),
     ("predict", "", lambda w, p: commands.predict(w, out=p)),
     ("compare", ".png", lambda w, p: commands.compare(w, out=p)),
+    ("data browse", ".html", lambda w, p: commands.browse(w, out=p)),
     ("weights convert", ".pth", lambda w, p: commands.convert(w, out=p)),
     ("config convert", ".yaml", lambda w, p: commands.convert_config(w, out=p)),
     ("prepare_subset", ".json", lambda w, p: commands.subset(w, out=p)),
@@ -155,7 +156,8 @@ OUTPUT_TRIES = [
     )
     for command, suffix, use in OUTPUTS
     for name, place, expected in PLACES
-    if name != "empty" or command not in ("compare", "weights convert", "config convert", "prepare_subset")
+    if name != "empty"
+    or command not in ("compare", "data browse", "weights convert", "config convert", "prepare_subset")
 ]
 
 _ZEROS = np.zeros((8, 9, 3), np.uint8)

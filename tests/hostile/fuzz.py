@@ -36,7 +36,7 @@ from centermask_solo.data.datasets import load_dataset, load_through_gate, regis
 from centermask_solo.data.input_images import as_bgr
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.validation.checks import check_datasets
-from centermask_solo.data.validation.report import check_coco_files
+from centermask_solo.data.validation.report import Scope, check_dataset
 from centermask_solo.evaluation import build_evaluator
 from centermask_solo.model_zoo.inspection import inspect_weights
 from centermask_solo.model_zoo.lookup import load_cfg
@@ -77,7 +77,7 @@ def annotations(root: Path) -> Use:
         path.write_bytes(mutations.mutate_json(rng, {**valid, "annotations": copies} if rng.random() < 0.4 else valid))
         lvis = rng.random() < 0.2
         with contextlib.suppress(UserError):  # whose report need not be clean for the gate to pass
-            str(check_coco_files(str(path), str(root / "data"), lvis=lvis))
+            str(check_dataset(str(path), str(root / "data"), Scope(lvis=lvis)))
         name = next(_names)
         register_coco_instances(name, {}, str(path), str(root / "data"))
         cfg.INPUT.MASK_FORMAT = rng.choice(("bitmask", "polygon"))

@@ -100,7 +100,7 @@ class Input(NamedTuple):
 JSON, CONFIG, WEIGHTS = ".json", ".yaml", ".pth"
 HALF_A_CONFIG = ("2 %", "50 %", "95 %", "Latin-1")
 RENAMED = ("line break", "bytes that are not UTF-8")  # which may be refused for weights
-_TRAILING = ("link to a terabyte of zeros",)  # after the end of an image or a pickle
+_TRAILING = ("link to a terabyte of zeros",)  # after the end of an image, a pickle or a video
 
 
 def _in_dataset(use: Callable[..., Any]) -> Callable[[World, str], Any]:
@@ -124,6 +124,26 @@ INPUTS = [
         "compare", JSON, "data/instances.json", lambda w, p: commands.compare(w, *w.data(p)), wrote("sheet.png"), True
     ),
     Input("check-dataset", JSON, "data/instances.json", commands.check_dataset, is_text=True),
+    Input("data browse", JSON, "data/instances.json", commands.browse, wrote("page.html"), True),
+    Input("data convert", JSON, "data/instances.json", commands.convert_data, wrote("labels.txt"), True),
+    Input("data split", JSON, "data/instances.json", commands.split, wrote("b.json"), True),
+    Input("data merge", JSON, "data/instances.json", commands.merge, wrote("all.json"), True),
+    Input("data subset", JSON, "data/instances.json", commands.part, wrote("part.json"), True),
+    *(
+        Input(command, JSON, "data/instances.json", use, wrote("numbers.json"), True)
+        for command, use in (
+            ("evaluate", lambda w, p: commands.of_results(w, "evaluate", "", p)),
+            ("analyze", lambda w, p: commands.of_results(w, "analyze", "", p)),
+        )
+    ),
+    # Results
+    *(
+        Input(command, JSON, "results.json", use, wrote("numbers.json"), True)
+        for command, use in (
+            ("evaluate", lambda w, p: commands.of_results(w, "evaluate", p)),
+            ("analyze", lambda w, p: commands.of_results(w, "analyze", p)),
+        )
+    ),
     Input("prepare_subset", JSON, "data/instances.json", commands.subset, wrote("subset.json"), True),
     Input("prepare_panoptic_fpn", JSON, "panoptic.json", commands.panoptic, wrote("a.png"), True),
     Input("Trainer", JSON, "data/instances.json", lambda w, p: commands.use_trainer(w, *w.data(p)), is_text=True),
@@ -177,6 +197,7 @@ INPUTS = [
     ),
     # Images
     Input("predict", ".png", "data/1.png", lambda w, p: commands.predict(w, inputs=p), wrote("predictions.json")),
+    Input("predict video", ".mp4", "clip.mp4", lambda w, p: commands.predict(w, "--save-video", inputs=p)),
     Input("Predictor", ".png", "data/1.png", commands.use_predictor),
     Input("train", ".png", "data/1.png", _in_dataset(lambda w, p: commands.train(w, *w.data("", p, True)))),
     Input("eval-only", ".png", "data/1.png", _in_dataset(lambda w, p: commands.evaluate(w, *w.data("", p, True)))),
@@ -205,7 +226,7 @@ def _try_file(given: Input, hostile: Hostile) -> Try:
         return given.use(w, hostile.make(folder, given.suffix, w.bytes_of(given.valid)))
 
     expected = ACCEPTED if hostile.works else CLEAR
-    if hostile.name in given.either or (given.suffix in (".png", ".pkl") and hostile.name in _TRAILING):
+    if hostile.name in given.either or (given.suffix in (".png", ".pkl", ".mp4") and hostile.name in _TRAILING):
         expected = EITHER
     if (given.otherwise_invalid and hostile.works) or (given.valid.startswith("weights") and hostile.name in RENAMED):
         expected = EITHER

@@ -27,6 +27,7 @@ from centermask_solo.cli import main
 from centermask_solo.config import default_config, merge_config
 from centermask_solo.data.datasets import register_datasets
 from centermask_solo.modeling.systems import ClassOutputs, System
+from tests.inference.videos import write_video
 from tests.test_new_system import WholeImageDetector
 from tests.training.tiny import CLASSES, write_dataset
 
@@ -54,6 +55,7 @@ def script(name: str) -> ModuleType:
 def build_files(root: Path) -> None:
     """Write a dataset, weights, a config and panoptic annotations."""
     write_dataset(root / "data", num_images=2)
+    write_video(root / "clip.mp4", num_frames=2, sound=None)
     config = {
         "VERSION": 2,
         "MODEL": {"META_ARCHITECTURE": RECORD.name, "DEVICE": "cpu", "WEIGHTS": "", "ROI_HEADS": {"NUM_CLASSES": 2}},
@@ -76,6 +78,8 @@ def build_files(root: Path) -> None:
     (root / "panoptic").mkdir()
     Image.fromarray(ids).save(root / "panoptic" / "a.png")
     segments = [{"id": i, "category_id": i} for i in (1, 2)]
+    found = {"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 28, 20]}
+    (root / "results.json").write_text(json.dumps([found]))
     annotations = [{"image_id": 1, "file_name": "a.png", "segments_info": segments}]
     categories = [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}]
     (root / "panoptic.json").write_text(json.dumps({"annotations": annotations, "categories": categories}))
@@ -161,8 +165,31 @@ def compare(w: World, *opts: str, weights: str = "", out: str = "", config: str 
     main(["compare", "--weights", weights or w.weights, *where, *known])
 
 
+def of_results(w: World, command: str, results: str = "", json_file: str = "") -> None:
+    """Run ``evaluate`` or ``analyze`` on results."""
+    given = results or str(w.files / "results.json")
+    words = [given, "--boxes"] if command == "analyze" else ["--results", given]
+    main([command, *words, "--ground-truth", json_file or w.json, "--json", f"{w.out}/numbers.json"])
+
+
 def check_dataset(w: World, json_file: str = "", images: str = "", *flags: str) -> None:
     main(["check-dataset", json_file or w.json, images or w.images, *flags])
+
+
+def browse(w: World, json_file: str = "", images: str = "", out: str = "", config: str = "") -> None:
+    where = ["--output", out or f"{w.out}/page.html", *(["--config-file", config] if config else [])]
+    main(
+        [
+            "data",
+            "browse",
+            json_file or w.json,
+            images or w.images,
+            *where,
+            "--options",
+            "INPUT.MIN_SIZE_TRAIN",
+            "(40,)",
+        ]
+    )
 
 
 def inspect(w: World, weights: str) -> None:
@@ -193,6 +220,24 @@ def run_script(name: str, *arguments: str) -> None:
 
 def subset(w: World, json_file: str = "", out: str = "", count: str = "1") -> None:
     run_script("prepare_subset", json_file or w.json, "--count", count, "--output", out or f"{w.out}/subset.json")
+
+
+def convert_data(w: World, json_file: str) -> None:
+    main(["data", "convert", "--from", "coco", json_file, "--images", w.images, "--to", "labelme", w.out])
+
+
+def split(w: World, json_file: str) -> None:
+    main(["data", "split", json_file, "--output", w.out, "--ratios", "a=1", "b=1"])
+
+
+def merge(w: World, json_file: str) -> None:
+    main(
+        ["data", "merge", json_file, w.json, "--images", w.images, w.images, "--join", "--output", f"{w.out}/all.json"]
+    )
+
+
+def part(w: World, json_file: str) -> None:
+    main(["data", "subset", json_file, "--count", "1", "--output", f"{w.out}/part.json"])
 
 
 def panoptic(w: World, json_file: str = "", images: str = "", out: str = "", workers: str = "1") -> None:

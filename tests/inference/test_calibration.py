@@ -62,7 +62,7 @@ def test_calibrate_then_predict(folder, capsys):
     text = capsys.readouterr().out
     assert f"{ranges} written. Detections: " in text and "agree (mean IoU " in text
     found = json.loads((folder / "int8.json").read_text())["ranges"]
-    assert "backbone.bottom_up.res2.0.conv2" in found and all(low <= 0 <= high for low, high in found.values())
+    assert "backbone.bottom_up.res2.0.conv2" in found and all(low <= 0 <= high for low, high, _ in found.values())
     int8 = ["--dtype", "int8", "MODEL.DEVICE", "cpu", "TEST.INT8_RANGES"]
     main(command(folder, "predict", str(folder / "out"), "--score-threshold", "0.01", *int8, ranges))
     assert "in 3 images" in capsys.readouterr().out

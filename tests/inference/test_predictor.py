@@ -14,10 +14,11 @@ from pycocotools.coco import COCO
 
 from centermask_solo.data.input_images import as_bgr
 from centermask_solo.inference.comparison import compare_with_ground_truth
+from centermask_solo.inference.filters import Filters
+from centermask_solo.inference.outputs import Outputs
 from centermask_solo.inference.predictor import Predictor, default_score_threshold
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.inference.sources import find_images
-from centermask_solo.inference.streams import refuse_streams
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
 from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
@@ -26,6 +27,8 @@ from tests.modeling.detections import assert_same
 from tests.modeling.models import SYSTEMS
 from tests.training.tiny import CLASSES, TinyModel, tiny_cfg, write_dataset
 from tests.utils.waiting import wait_for
+
+NO_PICTURES = Outputs(pictures=False)
 
 
 @pytest.fixture
@@ -180,7 +183,7 @@ def test_strips(name, size, tmp_path):
 
 def test_predictions_are_written_in_coco_format_and_drawn(cfg, folder, capfd):
     output = folder / "predictions"
-    assert predict_to_folder(cfg, [str(folder / "data")], str(output), batch_size=2) == (3, 3, [])
+    assert predict_to_folder(cfg, [str(folder / "data")], str(output), batch_size=2)[:4] == (3, 3, [], 0)
     assert not (output / "predictions.jsonl").exists()
     coco = COCO(str(output / "predictions.json"))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["cow", "horse"]
@@ -203,7 +206,9 @@ def test_predictions_are_written_in_coco_format_and_drawn(cfg, folder, capfd):
 
 def test_a_high_threshold_leaves_nothing(cfg, folder):
     output = folder / "predictions"
-    done = predict_to_folder(cfg, [str(folder / "data")], str(output), score_threshold=0.95, with_pictures=False)
+    done = predict_to_folder(
+        cfg, [str(folder / "data")], str(output), filters=Filters(score_threshold=0.95), outputs=NO_PICTURES
+    )
     assert (done.num_images, done.num_instances) == (3, 0)
     assert json.loads((output / "predictions.json").read_text())["annotations"] == []
     assert not list(output.glob("*.jpg"))
@@ -213,12 +218,14 @@ def test_threshold_is_that_of_the_system(cfg, folder, monkeypatch):
     """Without an explicit threshold, instances are kept by the record of the system, or by its default."""
     assert default_score_threshold(cfg) == systems.System.score_threshold == 0.3
     images, output = [str(folder / "data")], str(folder / "predictions")
-    assert predict_to_folder(cfg, images, output, with_pictures=False).num_instances == 3
+    assert predict_to_folder(cfg, images, output, outputs=NO_PICTURES).num_instances == 3
     record = systems.System("TinyModel", "MODEL.RETINANET.NUM_CLASSES", (), (), (), score_threshold=0.95)
     monkeypatch.setitem(systems._SYSTEMS, "TinyModel", record)
     assert default_score_threshold(cfg) == 0.95
-    assert predict_to_folder(cfg, images, output, with_pictures=False, overwrite=True).num_instances == 0
-    done = predict_to_folder(cfg, images, output, score_threshold=0.0, with_pictures=False, overwrite=True)
+    assert predict_to_folder(cfg, images, output, outputs=NO_PICTURES, overwrite=True).num_instances == 0
+    done = predict_to_folder(
+        cfg, images, output, filters=Filters(score_threshold=0.0), outputs=NO_PICTURES, overwrite=True
+    )
     assert done.num_instances == 3
 
 
@@ -268,29 +275,6 @@ def test_results_are_kept_whatever_ends_the_prediction(cfg, folder, monkeypatch,
     assert [x.name for x in output.glob("*.jpg")] == ["0001_1.jpg"]
     content = json.loads((output / "predictions.json").read_text())
     assert [x["file_name"][-5:] for x in content["images"]] == ["1.png"] and len(content["annotations"]) == 1
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("film.MP4", "film.MP4 is a video, but only images can be predicted: save its frames, such as with 'mkdir"),
-        ("rtsp://host/stream", "is a stream, but only images .* ffmpeg -i rtsp://host/stream frames/%06d.jpg"),
-        ("0", "0 is a camera, but only images .* -i /dev/video0 "),
-        ("https://host/x.jpg", "is a URL, but only files can be predicted: download it"),
-        ("https://host/x.mp4", "is a video"),
-    ],
-)
-def test_videos_cameras_and_addresses_are_refused(name, message):
-    with pytest.raises(ConfigError, match=message):
-        refuse_streams(["x.jpg", name])
-
-
-def test_files_and_folders_whose_names_look_like_streams(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("0", "a.mp4"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "1").touch()
-    assert refuse_streams(["0", "1", "a.mp4", "*.jpg"]) is None  # these exist, or are patterns
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

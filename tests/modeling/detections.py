@@ -52,6 +52,7 @@ def assert_well_formed(found, size, num_classes=3):
     assert (boxes[:, 2:] > boxes[:, :2]).all()
     assert ((found.pred_classes >= 0) & (found.pred_classes < num_classes)).all()
     assert found.scores.isfinite().all() and (found.scores.diff() <= 0).all()
+    assert not found.has("mask_scores") or found.mask_scores.isfinite().all()
 
 
 def assert_finds(found, x):

@@ -127,13 +127,16 @@ def test_a_system_in_integers(system):
 
 
 def test_files_of_ranges(tmp_path):
-    ranges = {"a.conv": Range(-1.0, 2.5)}
+    ranges = {"a.conv": Range(-1.0, 2.5, 7.0)}
     path = str(tmp_path / "ranges.json")
     write_ranges(ranges, path)
     assert read_ranges(path) == ranges
     with pytest.raises(ConfigError, match=r"there is no .*: write it with centermask-solo calibrate"):
         read_ranges(str(tmp_path / "absent.json"))
-    impossible = [json.dumps({"format": FORMAT, "ranges": {"a": x}}) for x in ([math.nan, 1], [0, math.inf], [1, 2])]
+    impossible = [
+        json.dumps({"format": FORMAT, "ranges": {"a": x}})
+        for x in ([math.nan, 1, 1], [0, math.inf, 1], [1, 2, 1], [0, 1])
+    ]
     with pytest.raises(ConfigError, match=r"cannot be read \(it is a folder\)"):
         read_ranges(str(tmp_path))
     impossible.append(json.dumps({"format": FORMAT, "ranges": {}}))
@@ -141,6 +144,18 @@ def test_files_of_ranges(tmp_path):
         (tmp_path / "other.json").write_text(content)
         with pytest.raises(ConfigError, match=r"other\.json holds no ranges"):
             read_ranges(str(tmp_path / "other.json"))
+
+
+def test_ranges_of_other_weights():
+    model = nn.Sequential(convolution(kernel_size=1)).eval()
+    ranges = {"0": Range(0.0, 1.0, float(model[0].weight.double().abs().sum()))}
+    with torch.no_grad():
+        model[0].weight[0, 0] += 1.0
+    with pytest.raises(ConfigError, match="calibrated for other weights, as those of 0 show: write them again"):
+        quantize(model, ranges)
+    with torch.no_grad():
+        model[0].weight[0, 0] -= 1.0
+    assert quantize(model, ranges) == 1
 
 
 def test_ranges_of_another_model():

@@ -48,6 +48,10 @@ def test_impossible_choices_are_refused():
         check_choice(FORMATS["onnx"], "full", False)
     with pytest.raises(ConfigError, match=r"torch.export cannot store weights as float16: use onnx, openvino"):
         check_choice(FORMATS["pt2"], "detections", True)
+    with pytest.raises(ConfigError, match=r"torch.export has no 8-bit integers: use onnx, openvino"):
+        check_choice(FORMATS["pt2"], "detections", False, int8=True)
+    with pytest.raises(ConfigError, match=r"leave out --half or --int8"):
+        check_choice(FORMATS["onnx"], "detections", True, int8=True)
     limited = Format("x", ".x", "X", (), (), "", "", variants=("raw",))
     with pytest.raises(ConfigError, match=r"X does not support the variant detections: use raw"):
         check_choice(limited, "detections", False)

@@ -22,6 +22,7 @@ METADATA = Metadata(
     variant="detections",
     format="onnx",
     half=False,
+    int8=False,
     config="VERSION: 2\n",
     class_names=("a", "b"),
     num_classes=2,

@@ -155,14 +155,14 @@ def test_json_that_is_not_coco(folder, capfd, text):
 
 @pytest.mark.parametrize("arguments", [[], ["--eval-only"]])
 def test_faults_of_annotations(folder, capfd, arguments):
-    """Training and evaluation refuse what check-dataset lists, before anything is built."""
+    """Training and evaluation refuse what data check lists, before anything is built."""
     json_file = folder / "data" / "instances.json"
     json_file.write_text(json_file.read_text().replace("[0, 0, 28, 20]", "[0, 0, NaN, 20]"))
     message = run(folder, capfd, *arguments)
     assert (
         "instances.json: 2 x box with NaN or infinity, such as annotation 1 (1.png): [0.0, 0.0, NaN, 20.0]" in message
     )
-    assert f"'centermask-solo check-dataset {json_file} {folder / 'data'}' lists every fault" in message
+    assert f"'centermask-solo data check {json_file} {folder / 'data'}' lists every fault" in message
     assert not (folder / "output").exists()
 
 

@@ -20,9 +20,11 @@ def test_durations(seconds, text):
 
 
 def test_line():
-    line = progress_line(20, 400, 3.5239, elapsed=75.2, per_iteration=3.76)
-    assert line == "iteration  20 of 400   loss  3.524   1 min 15 s elapsed, 23 min 48 s left"
-    assert progress_line(2, 2, 2.5, elapsed=0, per_iteration=1) == "iteration 2 of 2   loss  2.500   0 min 00 s elapsed"
+    line = progress_line(20, 400, 3.5239, elapsed=75.2, left=1428.8, speed="2.1 images/s, 1.3 GB")
+    expected = "iteration  20 of 400   loss  3.524   2.1 images/s, 1.3 GB   1 min 15 s elapsed, 23 min 48 s left"
+    assert line == expected
+    last = progress_line(2, 2, 2.5, elapsed=0, left=0, speed="1 images/s, 1.3 GB")
+    assert last == "iteration 2 of 2   loss  2.500   1 images/s, 1.3 GB   0 min 00 s elapsed"
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_without_evaluation(cfg):
     assert printed(cfg, period=3) == ["iteration 1 of 5", "iteration 3 of 5", "iteration 5 of 5"]
 
 
-def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0):
+def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0, test_images=0):
     """The lines of a training whose iterations take ``seconds`` each, by a clock of its own."""
     now, file = [0.0], io.StringIO()
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
@@ -66,10 +68,14 @@ def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0):
     history = SimpleNamespace(history=lambda name: SimpleNamespace(median=lambda window: 1.0))
     solver, test = SimpleNamespace(EVAL_PERIOD=eval_period), SimpleNamespace(TEST=("val",))
     printer.trainer = SimpleNamespace(start_iter=0, iter=0, max_iter=len(seconds), storage=history)
-    printer.trainer.cfg = SimpleNamespace(TEST=solver, DATASETS=test)
+    printer.trainer.cfg = SimpleNamespace(TEST=solver, DATASETS=test, SOLVER=SimpleNamespace(IMS_PER_BATCH=6))
+    printer.trainer.cfg.MODEL = SimpleNamespace(EMA=SimpleNamespace(ENABLED=False))
+    monkeypatch.setattr(progress, "count_test_images", lambda cfg: test_images)
+    monkeypatch.setattr(progress, "_memory", lambda: 1.5e9)
     printer.before_train()
     for i, duration in enumerate(seconds):
         printer.trainer.iter = i
+        printer.before_step()
         now[0] += duration
         printer.after_step()
         if eval_period and (i + 1) % eval_period == 0:
@@ -78,12 +84,24 @@ def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0):
 
 
 def test_the_time_left_follows_the_recent_iterations(monkeypatch):
-    """Neither a slow start, nor evaluations, nor how fast the machine was long ago counts."""
+    """Neither a slow start, nor how fast the machine was long ago counts; evaluations that will come do."""
     lines = lines_of([60.0] + [1.0] * 49 + [3.0] * 150 + [3.0] * 100, monkeypatch, evaluation=500.0, eval_period=100)
-    assert lines[0] == "  iteration   1 of 300   loss  1.000   1 min 00 s elapsed, 4 h 59 min left"
+    speed = "0.1 images/s, 1.5 GB"
+    assert lines[0] == f"  iteration   1 of 300   loss  1.000   {speed}   1 min 00 s elapsed, 4 h 59 min left"
     left = {line.split()[1]: line.rpartition(", ")[2] for line in lines}
     assert left["50"] == "4 min 10 s left"  # 250 iterations of 1 second
-    assert left["200"] == "5 min 00 s left"  # 100 iterations of 3 seconds
+    assert left["190"] == "22 min 10 s left"  # 110 iterations of 3 seconds, and two evaluations of 500
+    assert left["210"] == "12 min 50 s left"  # 90, and one
+    assert left["300"] == "8 min 20 s left"
+
+
+def test_before_the_first_evaluation_its_time_is_that_of_training(monkeypatch):
+    """60 images in batches of 6, in iterations of 2 seconds: 20 seconds for each of the two evaluations."""
+    lines = lines_of([2.0] * 40, monkeypatch, evaluation=1.0, eval_period=20, test_images=60)
+    left = {line.split()[1]: line.rpartition(", ")[2] for line in lines}
+    assert left["10"] == "1 min 40 s left"  # 30 x 2 + 2 x 20
+    assert left["30"] == "0 min 21 s left"  # 10 x 2 + 1
+    assert "3 images/s" in lines[1]
 
 
 def test_no_silence_during_slow_iterations(monkeypatch):

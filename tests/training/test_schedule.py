@@ -3,13 +3,13 @@
 import logging
 
 import pytest
-from detectron2.config import get_cfg
 
+from centermask_solo.config import default_config
 from centermask_solo.training.trainer import Trainer
 
 
 def messages(caplog, num_processes, **solver):
-    cfg = get_cfg()
+    cfg = default_config()
     for key, value in solver.items():
         cfg.SOLVER[key] = value
     with caplog.at_level(logging.INFO, "centermask_solo"):

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from centermask_solo.utils import threads
-from centermask_solo.utils.threads import Behind, in_threads, threads_beside
+from centermask_solo.utils.threads import Behind, in_threads, read_ahead, threads_beside
 from tests.utils.waiting import wait_for
 
 
@@ -213,3 +213,59 @@ def test_number_of_threads(cores, device, count, monkeypatch):
     assert threads_beside(device) == count
     monkeypatch.undo()
     assert threads.available_cores() >= 1
+
+
+def test_items_are_read_ahead_in_order_and_bounded():
+    made = []
+
+    def make():
+        for i in range(10):
+            made.append(i)
+            yield i
+
+    items = read_ahead(make(), 3)
+    assert next(items) == 0
+    time.sleep(0.1)
+    assert len(made) <= 1 + 3 + 1  # given, waiting, and one that waits to wait
+    assert list(items) == list(range(1, 10)) and made == list(range(10))
+
+
+def test_old_items_are_dropped_if_asked():
+    ready = threading.Event()
+
+    def make():
+        yield from range(10)
+        ready.set()
+
+    items = read_ahead(make(), 2, drop_old=True)
+    first = next(items)
+    assert ready.wait(5)
+    wait_for(lambda: threading.active_count() == 1)
+    assert [first, *items] in ([0, 8, 9], [8, 9])
+
+
+def test_an_error_of_the_generator_comes_after_its_items():
+    def make():
+        yield 1
+        raise ValueError("broken")
+
+    items = read_ahead(make(), 5)
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(items)
+
+
+def test_closing_ends_the_generator_and_its_thread():
+    closed = threading.Event()
+
+    def make():
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    items = read_ahead(make(), 2)
+    next(items)
+    items.close()
+    assert closed.is_set()

@@ -11,7 +11,7 @@ from detectron2.structures import Instances
 from centermask_solo.structures.compact_masks import CroppedMasks, RLEMasks
 from centermask_solo.visualization import drawing, labels
 from centermask_solo.visualization.colors import CROWD_COLOR, class_color, instance_colors, stuff_color
-from centermask_solo.visualization.drawing import draw_ground_truth, draw_panoptic, draw_predictions
+from centermask_solo.visualization.drawing import Style, draw_ground_truth, draw_panoptic, draw_predictions
 from centermask_solo.visualization.labels import choose_labeled, font_size, label_size, overlap, place_label
 
 METADATA = Metadata(name="test", thing_classes=["cat", "dog"])
@@ -102,7 +102,7 @@ def test_each_instance_or_each_class_has_its_color():
     centers = [(290, 10 + 100 * i) for i in range(3)]
     by_instance = draw_predictions(image(), found, METADATA)
     assert len({tuple(by_instance[c]) for c in centers}) == 3
-    by_class = draw_predictions(image(), found, METADATA, color_by="class")
+    by_class = draw_predictions(image(), found, METADATA, Style("class"))
     assert [tuple(by_class[c]) for c in centers] == [tuple(mixed(class_color(c))) for c in (0, 0, 1)]
 
 
@@ -140,7 +140,7 @@ def test_panoptic_segments_are_drawn_over_their_pixels(scale):
     """In a picture of another size, too. Stuff is pale; things below the threshold leave the image as it is."""
     metadata = Metadata(name="panoptic", thing_classes=["cat", "dog"], stuff_classes=["things", "grass"])
     picture = draw_panoptic(
-        image(300 * scale, 400 * scale), *panoptic_case(), metadata, score_threshold=0.5, color_by="class"
+        image(300 * scale, 400 * scale), *panoptic_case(), metadata, score_threshold=0.5, style=Style("class")
     )
     at = {
         name: picture[y * scale, x * scale]

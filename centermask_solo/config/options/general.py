@@ -18,6 +18,40 @@ def add_options(cfg: CfgNode) -> None:
     # anything, and the first pattern that matches counts: [["backbone.bottom_up.*", 0.1]]
     cfg.SOLVER.LR_FACTORS = []
 
+    # epochs to train for, in place of SOLVER.MAX_ITER, with the steps at the same shares of the training; 0: MAX_ITER
+    cfg.SOLVER.EPOCHS = 0
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 0  # epochs between two checkpoints; 0: SOLVER.CHECKPOINT_PERIOD
+    cfg.TEST.EVAL_EPOCHS = 0  # epochs between two evaluations; 0: TEST.EVAL_PERIOD
+    # also compute the losses of DATASETS.TEST in each evaluation in training: the metrics validation/total_loss, ...
+    cfg.TEST.LOSS = False
+    # images of DATASETS.TEST that each evaluation in training draws for TensorBoard, with ground truth and detections
+    cfg.TEST.PICTURES = 0
+    # write report.html at the end of the training: curves, metrics, pictures, options and data
+    cfg.TEST.REPORT = False
+    # experiment trackers that follow the training, "wandb" and "mlflow"; their packages are extras
+    cfg.SOLVER.TRACKERS = []
+    # end the training after this many evaluations that are not better in TEST.KEEP_BEST; 0: never
+    cfg.TEST.PATIENCE = 0
+
+    # iterations at whose end the log says how many objects each level learns, and warns of those that are lost; 0: none
+    cfg.SOLVER.REPORT_ITERATIONS = 20
+
+    # parameters that are not trained, by patterns of their names, with the statistics of their batch norms:
+    # ["backbone.bottom_up.*"]; see also MODEL.BACKBONE.FREEZE_AT, which freezes the first stages
+    cfg.MODEL.FREEZE = []
+    # let all batch norms that are trained use the statistics of all processes
+    cfg.MODEL.SYNC_BN = False
+
+    # parts that a batch is computed in, one after another, before one step with the gradients of the whole batch: for
+    # batches that do not fit in memory; a divisor of the images of a process
+    cfg.SOLVER.ACCUMULATE = 1
+    # mixed precision of SOLVER.AMP.ENABLED: "bfloat16", "float16" (GPU only), or "auto": the first on a CPU, the second
+    # on a GPU
+    cfg.SOLVER.AMP.DTYPE = "auto"
+    # compute the blocks of the backbone again in the backward pass instead of keeping what they computed: less memory,
+    # the same gradients
+    cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING = False
+
     node = cfg.MODEL.EMA = CfgNode()
     # train with an exponential moving average of the weights, evaluated and saved beside them; a checkpoint followed by
     # "?ema=True" stands for its average
@@ -49,6 +83,9 @@ def add_options(cfg: CfgNode) -> None:
     cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
 
     # --- Input ---
+    # number of channels of the images: 3 for colors in the order of INPUT.FORMAT; 1, 2, 4 or more for gray, alpha and
+    # other bands in the order of the files, of which MODEL.PIXEL_MEAN and MODEL.PIXEL_STD then need one value each
+    cfg.INPUT.CHANNELS = 3
     # refuse images of more pixels, which are mistakes or would take gigabytes of memory; 0 for no limit
     cfg.INPUT.MAX_IMAGE_PIXELS = 178_956_970
     # "default" (Detectron2's resizing, flipping and cropping) or "ssd" (for YOLACT only: SSD-style augmentation as in
@@ -60,3 +97,19 @@ def add_options(cfg: CfgNode) -> None:
     node.PHOTOMETRIC = True  # randomly change brightness, contrast, saturation and hue
     node.MAX_EXPAND = 4.0  # every second image is placed on a canvas of up to this many times its side; 1 disables it
     node.MIN_CROP = 0.3  # shortest side of a random crop relative to the canvas; 1 disables cropping
+
+    node = cfg.INPUT.LSJ = CfgNode()
+    # large-scale jitter in place of MIN_SIZE_TRAIN: resize to a random scale of a square, then crop or pad to it
+    node.ENABLED = False
+    node.SCALES = (0.1, 2.0)  # smallest and largest scale, relative to SIZE
+    node.SIZE = 1024  # pixels; side of the square
+    cfg.INPUT.COLOR = "none"  # random changes of brightness, contrast, saturation, hue: "weak", "medium" or "strong"
+    node = cfg.INPUT.ERASE = CfgNode()
+    node.PROB = 0.0  # share of the images in which a rectangle is filled with noise; masks lose what is below
+    node.AREA = (0.02, 0.2)  # smallest and largest area of the rectangle relative to the image's
+    node = cfg.INPUT.COPY_PASTE = CfgNode()
+    node.PROB = 0.0  # share of the images that get objects of another image
+    node.MAX_OBJECTS = 10  # most objects that are pasted into an image
+    node = cfg.INPUT.MOSAIC = CfgNode()
+    node.PROB = 0.0  # share of the images that become windows of four images
+    node.OFF = 0.1  # share of the training, at its end, without mosaics

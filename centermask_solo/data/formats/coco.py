@@ -5,8 +5,8 @@ from __future__ import annotations
 import codecs
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, NamedTuple
 
 from detectron2.utils.file_io import PathManager
 
@@ -25,6 +25,7 @@ class CocoData(NamedTuple):
     categories: list[Record]  # sorted by id, the order of the model's classes
     byte_order_mark: bool = False  # whether the file begins with one
     num_named_by_url: int = 0  # images whose file_name was taken from their coco_url
+    others: Mapping[str, Any] = {}  # entries such as "info" and "licenses"
 
     @property
     def classes(self) -> list[str]:
@@ -47,14 +48,20 @@ def read_coco_json(path: str) -> CocoData:
         DataError: The file is missing, is not JSON in UTF-8, or is not in this format.
     """
     if not PathManager.isfile(path):
-        raise DataError(f"the annotation file {path} is missing: correct the path")
+        raise missing(path)
     content = _read_in_pieces(path) or _read_at_once(path)  # the latter finds out what is wrong
     images, categories, annotations = (_list(path, content, x) for x in ("images", "categories", "annotations"))
     categories = sorted(categories, key=lambda x: (0, x["id"]) if isinstance(x.get("id"), int) else (1, 0))
     unnamed = [x for x in images if "file_name" not in x and url_file_name(x)]
     for x in unnamed:
         x["file_name"] = url_file_name(x)
-    return CocoData(images, annotations, categories, _has_byte_order_mark(path), len(unnamed))
+    others = {key: x for key, x in content.items() if key not in ("images", "annotations", "categories")}
+    return CocoData(images, annotations, categories, _has_byte_order_mark(path), len(unnamed), others)
+
+
+def missing(path: str) -> DataError:
+    """Return the error for an annotation file that is missing."""
+    return DataError(f"the annotation file {path} is missing: correct the path")
 
 
 def _has_byte_order_mark(path: str) -> bool:
@@ -115,7 +122,7 @@ def image_entries(data: CocoData, lvis: bool) -> list[Record]:
     return [{**x, "file_name": url_file_name(x) or x.get("file_name")} for x in data.images] if lvis else data.images
 
 
-def write_coco_json(content: Record, file: TextIO) -> None:
+def write_coco_json(content: Record, file: IO[str]) -> None:
     """Write a COCO json entry by entry, a third of the time of ``json.dump``."""
     encode = json.JSONEncoder(default=plain_numbers).encode
     for i, (key, value) in enumerate(content.items()):

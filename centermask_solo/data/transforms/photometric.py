@@ -86,7 +86,10 @@ class PhotometricDistortion(T.Augmentation):
         """
         super().__init__()
         if image_format not in ("RGB", "BGR"):
-            raise ConfigError(f"INPUT.SSD.PHOTOMETRIC needs images in RGB or BGR, not INPUT.FORMAT {image_format!r}")
+            raise ConfigError(
+                "INPUT.SSD.PHOTOMETRIC or INPUT.COLOR needs images in RGB or BGR, not INPUT.FORMAT "
+                f"{image_format!r}: set INPUT.SSD.PHOTOMETRIC False and INPUT.COLOR none"
+            )
         self.image_format = image_format
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import detectron2.data.transforms as T
+import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+
+
+class _ResizeBands(T.ResizeTransform):
+    """Detectron2's transform, which for float32 skips pixels when it shrinks; here each band is resized as uint8 is."""
+
+    def apply_image(self, img: NDArray[Any], interp: Any = None) -> NDArray[Any]:
+        """Return the resized image."""
+        if img.dtype != np.float32 or img.ndim != 3:
+            return np.asarray(super().apply_image(img, interp))
+        size, how = (self.new_w, self.new_h), self.interp if interp is None else interp
+        bands = [Image.fromarray(np.ascontiguousarray(x)).resize(size, how) for x in np.moveaxis(img, -1, 0)]
+        return np.stack([np.asarray(x) for x in bands], axis=-1)
 
 
 class ResizeShortestEdge(T.ResizeShortestEdge):
@@ -14,10 +28,12 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
     def get_transform(self, image: NDArray[Any]) -> T.Transform:
         """Return the transform of an image (H, W, ...)."""
         transform = super().get_transform(image)
-        if isinstance(transform, T.ResizeTransform) and min(transform.new_h, transform.new_w) < 1:
-            size = max(transform.new_h, 1), max(transform.new_w, 1)
-            return T.ResizeTransform(*image.shape[:2], *size, transform.interp)
-        return transform
+        if not isinstance(transform, T.ResizeTransform):
+            return transform
+        size = max(transform.new_h, 1), max(transform.new_w, 1)
+        if image.ndim == 3 and image.dtype == np.float32:
+            return _ResizeBands(*image.shape[:2], *size, transform.interp)
+        return T.ResizeTransform(*image.shape[:2], *size, transform.interp)
 
 
 def keep_a_pixel(augmentation: T.Augmentation) -> T.Augmentation:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..formats.coco import Record
 from . import rules
+from .closer import CloserLook, Measured
 from .fields import read_integer
 from .findings import Findings, Inspection, Rule, shorten
 from .geometry import Bools, Floats, box_iou, is_number, measure_polygons, measure_runs
@@ -26,12 +27,13 @@ _FLAT = (array, list)  # of numbers, and of anything else
 class Batch:
     """Annotations whose boxes and masks are collected by :meth:`add` and checked by :meth:`measure`."""
 
-    def __init__(self, result: Inspection) -> None:
+    def __init__(self, result: Inspection, closer: CloserLook | None = None) -> None:
         """
         Args:
             result: What findings and repairs are added to.
+            closer: Is shown what was measured.
         """
-        self._result = result
+        self._result, self._closer = result, closer
         self._indices: list[int] = []
         self._annotations: list[Record] = []
         self._images: list[Record] = []
@@ -79,7 +81,8 @@ class Batch:
             if not {"size", "counts"} <= set(mask):
                 self._fault(rules.SEGMENTATION_TYPE, row, mask)
             elif mask["size"] != [image["height"], image["width"]]:
-                self._fault(rules.RLE_SIZE, row, note=f"{mask['size']}, not {[image['height'], image['width']]}")
+                rule = rules.RLE_TRANSPOSED if mask["size"] == [image["width"], image["height"]] else rules.RLE_SIZE
+                self._fault(rule, row, note=f"{mask['size']}, not {[image['height'], image['width']]}")
             else:
                 self._runs.append(mask["counts"])
                 self._run_owners.append(row)
@@ -125,12 +128,19 @@ class Batch:
         self._result.counts["measured"] += len(self)
         sizes = np.array([(x["width"], x["height"]) for x in self._images], dtype=np.float64)
         masks = np.full((len(self), 4), np.nan)  # x0 y0 x1 y1 of the masks that have no fault
-        self._measure_polygons(masks, sizes)
-        self._measure_runs(masks)
+        areas = np.zeros(len(self))
+        self._measure_polygons(masks, areas, sizes)
+        self._measure_runs(masks, areas)
         masks[sorted(self._faulty_masks)] = np.nan
-        self._check_boxes(masks, sizes)
+        good = self._check_boxes(masks, sizes)
+        if self._closer is not None:
+            polygons = [(row, self._polygons[i]) for i, (row, _) in enumerate(self._polygon_owners)]
+            polygons = [(row, x) for row, x in polygons if row not in self._faulty_masks]
+            areas[sorted(self._faulty_masks)] = np.nan
+            measured = Measured(self._annotations, self._images, np.array(self._boxes), good, areas, polygons)
+            self._closer.look(measured, self._report)
 
-    def _measure_polygons(self, masks: Floats, sizes: Floats) -> None:
+    def _measure_polygons(self, masks: Floats, mask_areas: Floats, sizes: Floats) -> None:
         numbers, finite, bounds, areas = measure_polygons(self._polygons)
         owners = np.array([row for row, _ in self._polygon_owners], dtype=np.int64)
         beyond = _any(bounds < -TOLERANCE) | _any(bounds[:, 2:] > sizes[owners] + TOLERANCE)
@@ -155,6 +165,7 @@ class Batch:
                     if outside[i]:
                         self._remove_polygons(row, {number})
         if len(owners):
+            np.add.at(mask_areas, owners, areas)
             rows, first = np.unique(owners, return_index=True)
             masks[rows, :2] = np.minimum.reduceat(bounds[:, :2], first)
             masks[rows, 2:] = np.maximum.reduceat(bounds[:, 2:], first)
@@ -162,7 +173,7 @@ class Batch:
             for row in set(rows[normalized].tolist()) - self._faulty_masks:
                 self._report(rules.NORMALIZED, row, self._annotations[row]["segmentation"])
 
-    def _measure_runs(self, masks: Floats) -> None:
+    def _measure_runs(self, masks: Floats, mask_areas: Floats) -> None:
         images = [self._images[row] for row in self._run_owners]
         decodable, totals, bounds, areas = measure_runs(self._runs, [x["height"] for x in images])
         for i, row in enumerate(self._run_owners):
@@ -175,9 +186,10 @@ class Batch:
                 self._fault(rules.RLE_EMPTY, row, self._runs[i])
                 self._result.unmasked.add(self._indices[row])
             else:
-                masks[row] = bounds[i]
+                masks[row], mask_areas[row] = bounds[i], areas[i]
 
-    def _check_boxes(self, masks: Floats, sizes: Floats) -> None:
+    def _check_boxes(self, masks: Floats, sizes: Floats) -> Bools:
+        """Return which boxes are inside their images and not normalized."""
         boxes = np.array(self._boxes, dtype=np.float64)
         good = np.array(self._good_box)
         has_mask = _all(np.isfinite(masks))
@@ -194,7 +206,9 @@ class Batch:
         left &= ~self._report_where(rules.CORNER_BOX, left & as_corners, boxes)
         no_area = left & _any(boxes[:, 2:] <= 0)
         outside = left & ~no_area & _any((corners[:, :2] >= sizes) | (corners[:, 2:] <= 0))
-        self._report_where(rules.BOX_NO_AREA, no_area, boxes)
+        inverted = no_area & _any(boxes[:, 2:] < 0)
+        self._report_where(rules.BOX_INVERTED, inverted, boxes)
+        self._report_where(rules.BOX_NO_AREA, no_area & ~inverted, boxes)
         self._report_where(rules.BOX_OUTSIDE, outside, boxes)
         self._replace(no_area | outside, masks, has_mask)
         left &= ~no_area & ~outside
@@ -202,14 +216,28 @@ class Batch:
         normalized = left & (abs(boxes).max(axis=1) <= NORMALIZED_LIMIT) & (sizes.min(axis=1) > 4)
         self._report_where(rules.NORMALIZED, normalized, boxes)
         left &= ~self._report_where(rules.BOX_BEYOND, left & beyond, boxes)
+        usable = left & ~normalized
         left &= single
         agree = _all(abs(corners - masks) <= SLACK)
         contained = _all((masks - corners)[:, :2] >= -SLACK) & _all((corners - masks)[:, 2:] >= -SLACK)
         candidates = np.flatnonzero(left & ~agree)
         apart = np.zeros_like(left)
         apart[candidates] = box_iou(corners[candidates], masks[candidates]) < MIN_IOU
+        apart &= ~self._report_where(rules.RLE_BY_ROWS, apart & self._agree_by_rows(apart, corners), boxes)
         self._report_where(rules.BOX_MASK_DISAGREE, apart & ~contained, boxes)
         self._report_where(rules.BOX_LARGE, apart & contained, boxes)
+        return usable
+
+    def _agree_by_rows(self, rows: Bools, corners: Floats) -> Bools:
+        """Return which of the rows have an RLE that agrees with its box if its runs go row by row."""
+        agree = np.zeros_like(rows)
+        chosen = [i for i, row in enumerate(self._run_owners) if rows[row]]
+        images = [self._images[self._run_owners[i]] for i in chosen]
+        bounds = measure_runs([self._runs[i] for i in chosen], [x["width"] for x in images]).bounds
+        for i, found in zip(chosen, bounds[:, [1, 0, 3, 2]], strict=True):
+            row = self._run_owners[i]
+            agree[row] = abs(corners[row] - found).max() <= SLACK
+        return agree
 
     def _replace(self, rows: Bools, masks: Floats, has_mask: Bools) -> None:
         """Take boxes from their masks, or drop the objects that have none."""

@@ -15,10 +15,11 @@ from ...utils.text import name_some
 from ..datasets import find_files, has_instances_json, is_lvis, is_read_here, load_through_gate
 from ..formats.coco import CocoData, NotAnnotatedError, Record, image_entries
 from ..images import MAX_PIXELS, check_image
-from . import rules
-from .files import check_files, check_orientation, image_path
+from .files import check_orientation, find_files_of, image_path
 from .findings import Findings
 from .gate import FileKey, admit, clean_files, inspect_file, mark_clean
+from .image_rules import OUTSIDE_PATH
+from .rules import IMAGE_FIELDS, IMAGE_SIZE
 
 NUM_SAMPLES = 8  # images that are opened before training
 
@@ -42,7 +43,7 @@ def check_datasets(
 ) -> Classes:
     """Check that datasets can be used with a model, and return the class names of each.
 
-    Each json is checked completely by the rules of ``check-dataset``, but only a few images are opened. From then on,
+    Each json is checked completely by the rules of ``data check``, but only a few images are opened. From then on,
     annotation files that need a repair are loaded from a repaired copy. Generated datasets are generated. All processes
     must call this together: one per machine checks, and all return or raise the same.
 
@@ -136,8 +137,8 @@ def _check_json(metadata: Metadata, masks: bool, max_pixels: int, keep: bool) ->
     data, found = inspect_file(metadata.json_file, lvis, keep=keep and not lvis)
     images = image_entries(data, lvis)
     outside = metadata.get("allow_outside_paths", False)
-    check_files(images, root, found.findings, decode=False, allow_outside=outside)
-    if not any(x in found.findings for x in (rules.IMAGE_FIELDS, rules.IMAGE_SIZE, rules.OUTSIDE_PATH)):
+    find_files_of(images, root, found.findings, allow_outside=outside)
+    if not any(x in found.findings for x in (IMAGE_FIELDS, IMAGE_SIZE, OUTSIDE_PATH)):
         # Before its annotations are judged, because an image of another size explains many of their faults
         _open_samples(images, root, found.findings, max_pixels)
     admit(found, metadata.json_file, root, masks=masks)

@@ -47,9 +47,20 @@ def check_categories(categories: list[Record], findings: Findings) -> None:
             findings.add(rules.CATEGORY_FIELDS, shorten(x))
     _check_unique(rules.CATEGORY_ID_TWICE, (x.get("id") for x in categories), findings)
     names = Counter(x["name"] for x in categories if is_named(x))
+    alike = Counter(" ".join(name.casefold().split()) for name in names)
     for name, count in names.items():
         if count > 1:
             findings.add(rules.CATEGORY_NAME_TWICE, str(name))
+        elif alike[" ".join(name.casefold().split())] > 1:
+            findings.add(rules.CATEGORY_NAMES_ALIKE, shorten(name))
+    _check_numbering(sorted({x["id"] for x in categories if is_integer(x.get("id"))}), findings)
+
+
+def _check_numbering(ids: list[int], findings: Findings) -> None:
+    if 0 in ids:
+        findings.add(rules.CATEGORY_ID_ZERO, "category 0")
+    if ids and (ids[0] not in (0, 1) or ids[-1] - ids[0] >= len(ids)):
+        findings.add(rules.CATEGORY_ID_GAPS, f"{len(ids)} ids from {ids[0]} to {ids[-1]}")
 
 
 def is_named(category: Record) -> bool:

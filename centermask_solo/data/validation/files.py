@@ -1,4 +1,4 @@
-"""Check that the image files of a dataset exist, can be decoded and have the size that the json states."""
+"""Find the image files of a dataset: those that exist, in their folder."""
 
 from __future__ import annotations
 
@@ -6,48 +6,41 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 
 from detectron2.utils.file_io import PathManager
+from PIL import Image
 
 from ...utils.errors import DataError
 from ..formats.coco import Record
-from ..images import MAX_PIXELS, check_image, exif_orientation
-from . import rules
-from .fields import has_file_name, has_size
+from ..images import exif_orientation
+from . import image_rules
+from .fields import has_file_name
 from .findings import Findings
 from .repair import repair_file_name
 
 
-def check_files(
-    images: Iterable[Record],
-    image_root: str,
-    findings: Findings,
-    *,
-    decode: bool,
-    max_pixels: int = MAX_PIXELS,
-    allow_outside: bool = False,
-) -> None:
-    """Find missing images and, if they are decoded, those that are damaged, of another size, or turned by EXIF data.
+def find_files_of(
+    images: Iterable[Record], image_root: str, findings: Findings, *, allow_outside: bool = False
+) -> list[tuple[Record, str]]:
+    """Find missing images and those out of their folder; return the others with their paths.
 
     Args:
         images: Entries of the json.
         image_root: Folder of the images.
         findings: What is added to.
-        decode: Whether images are decoded.
-        max_pixels: Most pixels of an image; 0 for no limit.
         allow_outside: Whether names may lead out of the folder.
     """
     is_outside = outside_test(image_root)
+    found, seen = [], set()
     for x, path, exists in _find(images, image_root):
+        if path in seen:
+            findings.add(image_rules.FILE_NAME_TWICE, path)
+        seen.add(path)
         if not allow_outside and is_outside(path):
-            findings.add(rules.OUTSIDE_PATH, path)
+            findings.add(image_rules.OUTSIDE_PATH, path)
         elif not exists:
-            findings.add(rules.MISSING_IMAGE, path)
-        elif decode and has_size(x):
-            try:
-                check_image(path, (x["width"], x["height"]), max_pixels)
-            except DataError as error:
-                findings.add(rules.UNUSABLE_IMAGE, str(error))
-            else:
-                check_orientation(path, findings)
+            findings.add(image_rules.MISSING_IMAGE, path)
+        else:
+            found.append((x, path))
+    return found
 
 
 def outside_test(image_root: str) -> Callable[[str], bool]:
@@ -73,19 +66,31 @@ def refuse_outside(paths: Iterable[str], image_root: str) -> None:
     """Raise DataError if the path of an image leads out of its folder."""
     outside = next(filter(outside_test(image_root), paths), None)
     if outside is not None:
-        raise DataError(f"the image {outside} is outside of {image_root}: {rules.OUTSIDE_PATH.fix}")
+        raise DataError(f"the image {outside} is outside of {image_root}: {image_rules.OUTSIDE_PATH.fix}")
 
 
 def check_orientation(path: str, findings: Findings) -> None:
     """Find an image that is mirrored or turned upside down, so that its size does not show how it was annotated."""
     orientation = exif_orientation(path)
     if 2 <= orientation <= 4:
-        findings.add(rules.TURNED_IMAGE, f"{path} (orientation {orientation})")
+        findings.add(image_rules.TURNED_IMAGE, f"{path} (orientation {orientation})")
 
 
 def image_path(x: Record, image_root: str) -> str:
     """Return the path of an image's file on this machine."""
     return PathManager.get_local_path(os.path.join(image_root, repair_file_name(x["file_name"], image_root)))
+
+
+def find_unlisted(images: Iterable[Record], image_root: str, findings: Findings) -> None:
+    """Find image files in the folders of the listed ones that are not listed themselves."""
+    listed: dict[str, set[str]] = {}
+    for _, path, _ in _find(images, image_root):
+        folder, name = os.path.split(path)
+        listed.setdefault(folder, set()).add(name)
+    for folder, names in listed.items():
+        for name in sorted(set(os.listdir(folder or ".")) - names) if os.path.isdir(folder or ".") else ():
+            if os.path.splitext(name)[1].lower() in Image.registered_extensions() and not name.startswith("."):
+                findings.add(image_rules.UNLISTED_IMAGE, os.path.join(folder, name))
 
 
 def _find(images: Iterable[Record], image_root: str) -> Iterator[tuple[Record, str, bool]]:

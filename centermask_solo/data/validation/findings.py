@@ -23,6 +23,7 @@ class Severity(Enum):
     NO_MASK = "no mask"  # TOLERATED where masks are needed, a warning where only boxes are
     EMPTY = "empty"  # refused for training and evaluation, but no obstacle to reading the file
     WARNING = "warning"  # reported; what needs a repair is repaired in memory
+    NOTE = "note"  # worth knowing, and often meant; only a full report has it
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,14 @@ class Findings:
         return [x for x in self if self._is_error(x, masks, allow_empty)]
 
     def warnings(self, masks: bool = True) -> list[Finding]:
-        """Return what is reported but not refused."""
+        """Return what is reported but not refused, except notes."""
         found = [x for x in self if not self._is_error(x, masks, allow_empty=False)]
+        found = [x for x in found if x.rule.severity is not Severity.NOTE]
         return [x if masks or x.rule.severity is not Severity.NO_MASK else _without_need(x) for x in found]
+
+    def notes(self) -> list[Finding]:
+        """Return what is merely worth knowing."""
+        return [x for x in self if x.rule.severity is Severity.NOTE]
 
     def _is_error(self, finding: Finding, masks: bool, allow_empty: bool) -> bool:
         severity = finding.rule.severity
@@ -111,6 +117,7 @@ class Inspection:
     findings: Findings
     counts: Counter[str] = field(default_factory=Counter)  # statistics
     objects_of_category: Counter[int] = field(default_factory=Counter)  # without crowds
+    crowds_of_category: Counter[int] = field(default_factory=Counter)
     new_boxes: dict[int, list[float]] = field(default_factory=dict)  # boxes to take from the masks
     dropped: set[int] = field(default_factory=set)  # objects without a usable box
     unmasked: set[int] = field(default_factory=set)  # objects without a usable mask

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import DataError
-from ..formats.coco import CocoData, NotAnnotatedError, read_coco_json, write_coco_json
+from ..formats.coco import CocoData, NotAnnotatedError, missing, read_coco_json, write_coco_json
+from .catalog import RULES
+from .closer import CloserLook
 from .fields import check_lvis_fields
 from .findings import Finding, Inspection
 from .inspection import inspect
 from .repair import repair
-from .rules import NO_FILE_NAME, NO_ISCROWD, RULES
+from .rules import NO_FILE_NAME, NO_ISCROWD
 
 logger = logging.getLogger(__name__)
 
@@ -27,19 +29,22 @@ _announced: set[FileKey] = set()  # files whose repair was logged
 _kept: dict[FileKey, CocoData] = {}  # what was read of files that are read again soon
 
 
-def inspect_file(json_file: str, lvis: bool = False, *, keep: bool = False) -> tuple[CocoData, Inspection]:
+def inspect_file(
+    json_file: str, lvis: bool = False, *, keep: bool = False, closer: CloserLook | None = None
+) -> tuple[CocoData, Inspection]:
     """Return the content of an annotation file and what validation finds in it.
 
     Args:
         json_file: Annotations in COCO format.
         lvis: Whether they are read as LVIS's, which have neither ``iscrowd`` nor ``file_name``.
         keep: Whether to keep the content, if it needs no repair, for :func:`read_once`.
+        closer: Looks for what only a full report has, too.
 
     Raises:
         DataError: it is not COCO at all.
     """
     data = read_coco_json(json_file)
-    found = inspect(data)
+    found = inspect(data, closer)
     if lvis:
         check_lvis_fields(data, found.findings)
         found.findings.remove(NO_ISCROWD)
@@ -109,7 +114,7 @@ def refuse_errors(
     worst = min(errors, key=lambda x: RULES.index(x.rule))
     others = len(errors) - 1
     more = f"; {others} more {'kind of fault' if others == 1 else 'kinds of faults'}" if others else ""
-    command = f"centermask-solo check-dataset {json_file} {image_root}".rstrip()
+    command = f"centermask-solo data check {json_file} {image_root}".rstrip()
     raise DataError(
         f"{json_file}: {worst.count} x {worst.rule.title}, such as {worst.examples[0]}: {worst.rule.fix}{more} "
         f"('{command}' lists every fault)"
@@ -175,7 +180,14 @@ def mark_clean(key: FileKey) -> None:
 
 
 def file_key(json_file: str, lvis: bool = False) -> FileKey:
-    """Return what identifies the present content of an annotation file and how it is read."""
+    """Return what identifies the present content of an annotation file and how it is read.
+
+    Raises:
+        DataError: It is missing.
+    """
     path = os.path.abspath(PathManager.get_local_path(json_file))
-    status = os.stat(path)
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise missing(json_file) from None
     return path, status.st_mtime_ns, status.st_size, lvis

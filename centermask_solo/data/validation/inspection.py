@@ -8,6 +8,7 @@ from ...utils.memory import without_garbage_collection
 from ..formats.coco import CocoData, Record, url_file_name
 from . import rules
 from .batch import Batch, describe
+from .closer import CloserLook
 from .fields import (
     check_annotation,
     check_categories,
@@ -20,12 +21,18 @@ from .fields import (
 )
 from .findings import Findings, Inspection, shorten
 
+RARE = 10  # objects; fewer are few for a class
 BATCH_SIZE = 512  # annotations whose geometry is measured at once
 
 
 @without_garbage_collection()
-def inspect(data: CocoData) -> Inspection:
-    """Return everything that a pass over an annotation file finds."""
+def inspect(data: CocoData, closer: CloserLook | None = None) -> Inspection:
+    """Return everything that a pass over an annotation file finds.
+
+    Args:
+        data: Content of the file.
+        closer: Looks for what only a full report has, too.
+    """
     result = Inspection(Findings(len(data.annotations)))
     findings, counts = result.findings, result.counts
     if data.byte_order_mark:
@@ -39,7 +46,7 @@ def inspect(data: CocoData) -> Inspection:
     seen: set[int] = set()
     used: set[Any] = set()
     sized = {id(x) for x in images.values() if has_size(x)}
-    batch = Batch(result)
+    batch = Batch(result, closer)
     for i, x in enumerate(data.annotations):
         # Most annotations take the short way
         annotation_id, crowd = x.get("id"), x.get("iscrowd")
@@ -52,8 +59,8 @@ def inspect(data: CocoData) -> Inspection:
                 findings.add(rules.ANNOTATION_ID_TWICE, describe(x, image))
             seen.add(annotation_id)
         counts["crowds"] += bool(crowd)
-        if not crowd and is_integer(x.get("category_id")):
-            result.objects_of_category[x["category_id"]] += 1
+        if is_integer(x.get("category_id")):
+            (result.crowds_of_category if crowd else result.objects_of_category)[x["category_id"]] += 1
         if image is None:
             if "image_id" in x:
                 findings.add(rules.ORPHAN, f"{describe(x, None)} (image {shorten(x['image_id'])})")
@@ -65,9 +72,12 @@ def inspect(data: CocoData) -> Inspection:
             batch.add(i, x, image)
             if len(batch) >= BATCH_SIZE:
                 batch.measure()
-                batch = Batch(result)
+                batch = Batch(result, closer)
     batch.measure()
     counts["empty_images"] = len(images) - len(used)
+    for x in images.values():
+        if x["id"] not in used:
+            findings.add(rules.IMAGE_NO_OBJECTS, str(x.get("file_name")))
     _check_whole(data, result)
     return result
 
@@ -92,6 +102,30 @@ def _is_plain(x: Record, category_ids: set[int]) -> bool:
     )
 
 
+def _check_shift(categories: list[Record], result: Inspection) -> None:
+    """Find that the category ids of all annotations are off by one, which explains the unknown ones."""
+    findings = result.findings
+    known = {x["id"] for x in categories if is_integer(x.get("id"))}
+    used = set(result.objects_of_category)
+    if rules.UNKNOWN_CATEGORY in findings and any({x + shift for x in used} <= known for shift in (-1, 1)):
+        count = sum(result.objects_of_category.values())
+        findings.remove(rules.UNKNOWN_CATEGORY)
+        findings.add(
+            rules.CATEGORY_IDS_SHIFTED,
+            f"the annotations have {min(used)} to {max(used)}, 'categories' {min(known)} to {max(known)}",
+            count,
+        )
+
+
+def _check_number(category: Record, result: Inspection) -> None:
+    """Find a class of which there are few objects or none."""
+    number, crowds = (x[category["id"]] for x in (result.objects_of_category, result.crowds_of_category))
+    if number == 0:
+        result.findings.add(rules.CLASS_ONLY_CROWDS if crowds else rules.CLASS_NO_OBJECTS, str(category["name"]))
+    elif number < RARE:
+        result.findings.add(rules.CLASS_RARE, f"{category['name']} ({number})")
+
+
 def _check_whole(data: CocoData, result: Inspection) -> None:
     """Find what only the whole file shows."""
     findings, counts = result.findings, result.counts
@@ -108,10 +142,13 @@ def _check_whole(data: CocoData, result: Inspection) -> None:
         findings.add(rules.ALL_CROWDS, f"{counts['crowds']} crowds")
     elif len(result.dropped) >= num - counts["orphans"]:
         findings.add(rules.ALL_VANISH, f"{num} annotations")
+    _check_shift(data.categories, result)
     groups = {x.get("supercategory") for x in data.categories if isinstance(x.get("supercategory"), str)}
     for x in data.categories:
         if is_named(x) and x["name"] in groups and not result.objects_of_category[x["id"]]:
             findings.add(rules.ROOT_CLASS, str(x["name"]))
+        elif is_named(x):
+            _check_number(x, result)
     for x in data.images:
         if isinstance(x.get("file_name"), str) and "\\" in x["file_name"]:
             findings.add(rules.BACKSLASH, x["file_name"])

@@ -1,10 +1,10 @@
-"""Every rule that a dataset in COCO format must meet; the worst come first."""
+"""The rules for annotation files in COCO format; the worst come first. Those for images are :mod:`.image_rules`."""
 
 from __future__ import annotations
 
 from .findings import Rule, Severity
 
-_E, _T, _W = Severity.ERROR, Severity.TOLERATED, Severity.WARNING
+_E, _T, _W, _N = Severity.ERROR, Severity.TOLERATED, Severity.WARNING, Severity.NOTE
 _FLATTEN = (
     "write each polygon as a flat list of numbers [x1, y1, x2, y2, ...] and the segmentation as a list of polygons"
 )
@@ -67,6 +67,12 @@ UNKNOWN_CATEGORY = Rule(
     "annotation with a category id that 'categories' lacks",
     "add it to 'categories', or correct the annotations",
 )
+CATEGORY_IDS_SHIFTED = Rule(
+    "category-ids-shifted",
+    _E,
+    "annotation whose category id is off by one, as those of all annotations are",
+    "count the category ids of annotations from the same number as those of 'categories'",
+)
 IGNORE = Rule("ignore", _E, "annotation with 'ignore', which is not part of COCO", "use 'iscrowd', or remove it")
 ISCROWD = Rule("iscrowd", _E, "iscrowd that is neither 0 nor 1", "write 0 or 1")
 AREA = Rule("area", _E, "area that is not a finite number", "write the area in pixels, or leave it out")
@@ -87,6 +93,9 @@ POLYGON_NUMBERS = Rule("polygon-numbers", _E, "polygon that holds something othe
 POLYGON_NOT_FINITE = Rule("polygon-not-finite", _E, "polygon with NaN or infinity", "write finite numbers")
 RLE_IN_LIST = Rule(
     "rle-in-list", _E, "RLE inside a list, where polygons are expected", "write the RLE itself as 'segmentation'"
+)
+RLE_TRANSPOSED = Rule(
+    "rle-transposed", _E, "RLE whose size is [width, height] of its image", "write [height, width], and runs by columns"
 )
 RLE_SIZE = Rule(
     "rle-size",
@@ -112,6 +121,7 @@ CORNER_BOX = Rule(
     "write [x, y, width, height]",
 )
 BOX_MASK_DISAGREE = Rule("box-mask-disagree", _T, "box that disagrees with its mask", "correct whichever is wrong")
+RLE_BY_ROWS = Rule("rle-by-rows", _T, "RLE that agrees with its box only if its runs go row by row", _RLE)
 
 # Objects that training or evaluation would lose or distort
 ORPHAN = Rule(
@@ -119,6 +129,13 @@ ORPHAN = Rule(
     _T,
     "annotation of an image that is not in the json",
     "add the image, or remove the annotations",
+    repaired=True,
+)
+BOX_INVERTED = Rule(
+    "box-inverted",
+    _T,
+    "box of negative width or height",
+    "write [x, y, width, height] from the upper left corner",
     repaired=True,
 )
 BOX_NO_AREA = Rule("box-no-area", _T, "box without area", "write [x, y, width, height] in pixels", repaired=True)
@@ -159,23 +176,46 @@ NO_ISCROWD = Rule("no-iscrowd", _W, "missing iscrowd", "taken as 0", repaired=Tr
 TEXT_ISCROWD = Rule("iscrowd-text", _W, "iscrowd that is text or a Boolean", "read as a number", repaired=True)
 BACKSLASH = Rule("backslash", _W, "file name with backslashes", "read with slashes", repaired=True)
 
-# Image files
-OUTSIDE_PATH = Rule(
-    "outside-path",
-    _E,
-    "image outside of the image folder",
-    "name files below it, or allow others by DATASETS.ALLOW_OUTSIDE_PATHS True (for check-dataset: "
-    "--allow-outside-paths)",
+# What only a full report looks for
+INSTANCE_TWICE = Rule(
+    "instance-twice", _W, "object with the box and the mask of another of its class", "remove one of the two"
 )
-MISSING_IMAGE = Rule(
-    "missing-image", _E, "missing image", "correct the folder or its 'file_name', or remove it from the json"
+INSTANCE_OF_TWO_CLASSES = Rule(
+    "instance-of-two-classes", _W, "object with the box and the mask of one of another class", "decide for one class"
 )
-UNUSABLE_IMAGE = Rule("unusable-image", _E, "unusable image", "replace the file, correct the json, or allow its size")
-TURNED_IMAGE = Rule(
-    "turned-image",
-    _W,
-    "image that its EXIF orientation turns or mirrors without changing its size",
-    "make sure that it was annotated as turned",
+POLYGON_CROSSES_ITSELF = Rule(
+    "polygon-crosses-itself", _W, "polygon that crosses itself, so that programs fill it differently", "draw it anew"
 )
-
-RULES = tuple(x for x in list(globals().values()) if isinstance(x, Rule))  # the worst first
+AREA_DIFFERS = Rule(
+    "area-differs", _W, "area of less than half or more than twice the mask's", "write the area of the mask in pixels"
+)
+CROWD_POLYGONS = Rule(
+    "crowd-polygons", _W, "crowd with polygons", "set iscrowd 0 for a single object; write true crowds as RLE"
+)
+CLASS_ONLY_CROWDS = Rule(
+    "class-only-crowds", _W, "class whose objects all have iscrowd 1", "set iscrowd 0 for single objects"
+)
+CATEGORY_NAMES_ALIKE = Rule(
+    "category-names-alike", _W, "class name that differs from another only in case or spaces", "merge the categories"
+)
+BOX_TINY = Rule("box-tiny", _N, "box with a side below 2 pixels", "look whether it is a slip of the mouse")
+OBJECTS_MANY = Rule(
+    "objects-many", _N, "image with more than 100 objects", "raise TEST.DETECTIONS_PER_IMAGE, or tile the images"
+)
+IMAGE_NO_OBJECTS = Rule(
+    "image-without-objects",
+    _N,
+    "image without annotations",
+    "left out of training by DATALOADER.FILTER_EMPTY_ANNOTATIONS True",
+)
+CLASS_NO_OBJECTS = Rule("class-without-objects", _N, "class without objects", "annotate some, or remove the class")
+CLASS_RARE = Rule("class-rare", _N, "class with fewer than 10 objects", "annotate more, or merge classes")
+CATEGORY_ID_ZERO = Rule(
+    "category-id-zero", _N, "category id 0", "nothing here; programs that keep 0 for the background would drop it"
+)
+CATEGORY_ID_GAPS = Rule(
+    "category-id-gaps",
+    _N,
+    "category ids that do not count from 0 or 1 without gaps",
+    "nothing here, where classes are numbered in the order of their ids",
+)

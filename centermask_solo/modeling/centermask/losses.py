@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...ops.precision import at_least_float32
+from ..parts_of_batch import per_part, total
 
 
 def mask_loss(mask_logits: Tensor, target_masks: Tensor) -> Tensor:
@@ -17,7 +18,7 @@ def mask_loss(mask_logits: Tensor, target_masks: Tensor) -> Tensor:
     """
     logits = at_least_float32(mask_logits)
     loss = F.binary_cross_entropy_with_logits(logits, target_masks.to(logits), reduction="sum")
-    return loss / max(1, logits.numel())
+    return loss / per_part(max(1, total("mask cells", logits.numel())))
 
 
 def mask_iou_loss(pred_ious: Tensor, target_ious: Tensor) -> Tensor:
@@ -31,4 +32,4 @@ def mask_iou_loss(pred_ious: Tensor, target_ious: Tensor) -> Tensor:
     """
     counted = (target_ious > 0).float()
     errors = at_least_float32(pred_ious) - target_ious
-    return (0.5 * errors**2 * counted).sum() / counted.sum().clamp(min=1)
+    return (0.5 * errors**2 * counted).sum() / per_part(total("masks", counted.sum()).clamp(min=1))

@@ -22,6 +22,7 @@ from ..ground_truth import check_ground_truth
 from ..image_checks import check_images
 from ..mask_frame import MaskFrame
 from ..option_scope import check_options_are_read
+from ..parts_of_batch import pad_as_whole
 from ..pasting import paste_instances, paste_into_whole_boxes
 from ..semantic import SemanticAuxiliary
 from ..slots import Output, detect_in_slots, paste_all
@@ -124,11 +125,10 @@ class CenterMask(GeneralizedRCNN):
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized, padded images as one batch; see ``GeneralizedRCNN.preprocess_image``.
 
-        Raises:
-            DataError: As :meth:`InstanceSegmentor.preprocess_image`.
+        Raises: As :meth:`InstanceSegmentor.preprocess_image`.
         """
         check_images(batched_inputs, self)
-        return super().preprocess_image(batched_inputs)
+        return pad_as_whole(super().preprocess_image(batched_inputs))
 
     def predict(self, images: Tensor) -> CenterMaskPredictions:
         """Return FCOS's outputs and the backbone's features for a normalized, padded batch (N, C, T_h, T_w)."""
@@ -194,7 +194,7 @@ class CenterMask(GeneralizedRCNN):
 
         def infer(indices: list[int]) -> list[Instances]:
             inputs = [batched_inputs[i] for i in indices]
-            predictions, image_sizes = None, None
+            predictions = image_sizes = None
             if detected_instances is None:
                 images = self.preprocess_image(inputs)
                 predictions, image_sizes = self.predict(images.tensor), images.image_sizes

@@ -14,7 +14,7 @@ from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visibl
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from ...ops.precision import at_least_float32
+from ...ops.precision import at_least_float32, finite_scores
 from ...utils.errors import ConfigError, DataError
 from ..detections import Detections
 from .config_checks import check_config
@@ -165,7 +165,7 @@ class CenterROIHeads(ROIHeads):
         masks = logits.float().sigmoid()[:, None].unflatten(0, shape)
         fields = {"pred_masks": torch.where(is_used[:, :, None, None, None], masks, 0.0)}
         if ious is not None:
-            fields["mask_scores"] = detections.scores * ious.float().unflatten(0, shape)
+            fields["mask_scores"] = detections.scores * finite_scores(ious).unflatten(0, shape)
         return detections._replace(fields=detections.fields | fields)
 
     def predict(
@@ -289,7 +289,7 @@ class CenterROIHeads(ROIHeads):
         for x, masks_of_image in zip(instances, logits.float().sigmoid().split(counts), strict=True):
             x.pred_masks = masks_of_image[:, None]
         if ious is not None:
-            for x, ious_of_image in zip(instances, ious.float().split(counts), strict=True):
+            for x, ious_of_image in zip(instances, finite_scores(ious).split(counts), strict=True):
                 x.mask_scores = x.scores * ious_of_image if x.has("scores") else ious_of_image
 
     def _pool_keypoints(self, features: dict[str, Tensor], boxes: list[Boxes], instances: list[Instances]) -> Tensor:

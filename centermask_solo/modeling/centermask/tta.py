@@ -12,6 +12,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ...structures.mask_formats import in_parts
 from ...utils.errors import ConfigError
 from ..batches import run_by_padded_size
 from ..instance_nms import InstanceNMS, NMSOptions
@@ -75,7 +76,7 @@ class CenterMaskWithTTA(GeneralizedRCNNWithTTA):
         merged.pred_masks = self._reduce_pred_masks(outputs, transforms)
         if outputs[0].has("mask_scores"):
             merged.mask_scores = torch.stack([x.mask_scores for x in outputs]).mean(dim=0)
-        return {"instances": detector_postprocess(merged, *original_size)}
+        return {"instances": in_parts(lambda x: detector_postprocess(x, *original_size), merged, original_size, input)}
 
     def _merge_detections(
         self, all_boxes: Tensor, all_scores: list[Tensor], all_classes: list[Tensor], shape_hw: tuple[int, int]

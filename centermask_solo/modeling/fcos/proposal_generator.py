@@ -19,6 +19,7 @@ from ..fixed_nms import fixed_nms
 from ..ground_truth import check_classes
 from ..instance_nms import InstanceNMS, build_instance_nms
 from ..option_checks import check_choice, select_shapes
+from ..parts_of_batch import per_part, total
 from .decode import decode_batch
 from .fixed_decode import decode_fixed
 from .heads import FCOSHead, FCOSPredictions
@@ -193,12 +194,12 @@ class FCOSProposalGenerator(nn.Module):
         """Return ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr``, normalized over all processes."""
         positive = targets.classes < self.num_classes
         local = torch.stack([positive.sum().float(), targets.centerness.sum()])
-        num_positive, centerness_sum = average_over_processes(local).unbind()
+        num_positive, centerness_sum = average_over_processes(total("locations", local)).unbind()
         return fcos_losses(
             *predictions,
             targets,
-            num_positive=num_positive.clamp(min=1),
-            centerness_sum=centerness_sum.clamp(min=_MIN_CENTERNESS_SUM),
+            num_positive=per_part(num_positive.clamp(min=1)),
+            centerness_sum=per_part(centerness_sum.clamp(min=_MIN_CENTERNESS_SUM)),
             focal_alpha=self.focal_alpha,
             focal_gamma=self.focal_gamma,
             box_loss_type=self.box_loss_type,

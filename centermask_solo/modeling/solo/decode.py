@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...ops.host_reads import avoids_host_reads
+from ...ops.precision import in_float32
 from ..solov2.decode import best_pairs, candidate_scores, cell_strides
 from ..solov2.fixed_decode import BatchMaskScores
-from ..solov2.full_masks import MaskScores, in_float32
+from ..solov2.full_masks import MaskScores
 from .predictions import CellMasks, Predictions
 
 

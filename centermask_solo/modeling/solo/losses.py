@@ -14,7 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ...ops.chunks import rows_per_chunk
 from ...ops.losses import dice_loss
-from ..solov2.full_masks import in_float32
+from ...ops.precision import in_float32
+from ..parts_of_batch import per_part, total
 from .predictions import CellMasks, Predictions
 from .targets import SOLOTargets
 
@@ -57,4 +58,7 @@ def mask_loss(predictions: Predictions, targets: SOLOTargets) -> Tensor:
     """
     unused = [x for i, counts in enumerate(targets.counts) if not any(counts) for x in predictions.mask_inputs(i)]
     nothing = 0.0 * torch.stack([x.float().sum() for x in unused]).sum() if unused else 0.0
-    return dice_terms(predictions, targets).mean() + nothing if targets.num_positive else torch.as_tensor(nothing)
+    num_terms = total("dice terms", targets.num_positive)
+    if not targets.num_positive:
+        return torch.as_tensor(nothing)
+    return dice_terms(predictions, targets).sum() / per_part(num_terms) + nothing

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ...ops.chunks import rows_per_chunk
 from ...ops.levels import flatten_levels
-from .full_masks import MaskScores, in_float32, mask_probabilities
+from ...ops.precision import in_float32
+from .full_masks import MaskScores, mask_probabilities
 
 
 class Candidates(NamedTuple):

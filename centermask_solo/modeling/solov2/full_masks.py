@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from ...ops.chunks import rows_per_chunk
 from ...ops.masks import axis_resize, resize_and_threshold_
+from ...ops.precision import in_float32
 
 # From cells (R,) int64, or what else describes objects, to their mask probabilities (R, P) float32, and to which of
 # these are finite, (R,) bool.
@@ -97,8 +97,3 @@ def mask_probabilities(kernels: Tensor, features: Tensor) -> tuple[Tensor, Tenso
     logits = kernels @ features
     finite = logits.sum(dim=-1).isfinite()
     return logits.sigmoid_(), finite
-
-
-def in_float32(x: Tensor) -> AbstractContextManager[None]:
-    """Return a context in which matrix products on the device of ``x`` stay in float32 under autocast."""
-    return torch.autocast(x.device.type, enabled=False)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...ops.levels import flatten_levels
 from ...ops.losses import dynamic_mask_dice_loss, sigmoid_focal_loss_sum
+from ..parts_of_batch import per_part, total
 from .targets import SOLOv2Targets
 
 
@@ -35,7 +36,8 @@ def class_loss(class_logits: Sequence[Tensor], targets: ClassTargets, *, alpha: 
         A float32 scalar.
     """
     classes = flatten_levels([x[:, None] for x in targets.classes])[..., 0]
-    return sigmoid_focal_loss_sum(flatten_levels(class_logits), classes, alpha, gamma) / (targets.num_positive + 1)
+    loss = sigmoid_focal_loss_sum(flatten_levels(class_logits), classes, alpha, gamma)
+    return loss / per_part(total("positive cells", targets.num_positive) + 1)
 
 
 def dice_terms(kernels: Sequence[Tensor], mask_features: Tensor, targets: SOLOv2Targets) -> Tensor:
@@ -64,6 +66,7 @@ def mask_loss(kernels: Sequence[Tensor], mask_features: Tensor, targets: SOLOv2T
     Differs: the published code fails on a batch without terms. Here kernels and mask features get zero gradients, which
         distributed training needs.
     """
+    num_terms = total("dice terms", len(targets.term_cells))
     if len(targets.term_cells) == 0:
         return 0.0 * (mask_features.float().sum() + torch.stack([x.float().sum() for x in kernels]).sum())
-    return dice_terms(kernels, mask_features, targets).mean()
+    return dice_terms(kernels, mask_features, targets).sum() / per_part(num_terms)

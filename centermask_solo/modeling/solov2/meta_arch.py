@@ -13,13 +13,14 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
 from ...ops.levels import flatten_levels
+from ...ops.precision import in_float32
 from ..detections import Detections
 from ..instance_nms import build_instance_nms
 from ..option_checks import select_shapes
 from ..semantic import build_semantic_auxiliary
 from .decode import decode_batch
 from .fixed_decode import detect_cells
-from .full_masks import decode_full_masks, in_float32, mask_probabilities
+from .full_masks import decode_full_masks, mask_probabilities
 from .grid_segmentor import NMS_INPUTS, GridSegmentor
 from .ground_truth import MASK_STRIDE, convert_ground_truth
 from .heads import KEY, SOLOv2InstanceHead, SOLOv2MaskHead, SOLOv2Predictions

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES
 from ...utils.errors import ConfigError, DataError
 from ..option_checks import check_groups, select_shapes
+from ..parts_of_batch import pad_as_whole
 from .heads import SOLOv2Predictions
 from .meta_arch import SOLOv2
 from .sem_seg import sem_seg_loss, sem_seg_map
@@ -126,9 +127,9 @@ class PanopticSOLOv2(SOLOv2):
             self._check_labels(x)
         labels = [x["sem_seg"].to(self.device) for x in batched_inputs]
         divisibility, constraints = self.backbone.size_divisibility, self.backbone.padding_constraints
-        return gt_instances, ImageList.from_tensors(
-            labels, divisibility, self.sem_seg_head.ignore_value, constraints
-        ).tensor
+        ignored = self.sem_seg_head.ignore_value
+        padded = pad_as_whole(ImageList.from_tensors(labels, divisibility, ignored, constraints), ignored)
+        return gt_instances, padded.tensor
 
     def _check_labels(self, x: dict[str, Any]) -> None:
         name, head = x.get("file_name", "an image"), self.sem_seg_head

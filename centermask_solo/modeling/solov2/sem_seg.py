@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...ops.chunks import rows_per_chunk
 from ...structures.label_map import LabelMap
+from ..parts_of_batch import per_part, total
 
 
 def sem_seg_loss(logits: Tensor, labels: Tensor, stride: int, ignore_value: int) -> Tensor:
@@ -25,8 +26,8 @@ def sem_seg_loss(logits: Tensor, labels: Tensor, stride: int, ignore_value: int)
     Differs: the latter is NaN for a batch without labeled pixels.
     """
     upsampled = F.interpolate(logits.float(), scale_factor=stride, mode="bilinear", align_corners=False)
-    total = F.cross_entropy(upsampled, labels, reduction="sum", ignore_index=ignore_value)
-    return total / (labels != ignore_value).sum().clamp(min=1)
+    loss = F.cross_entropy(upsampled, labels, reduction="sum", ignore_index=ignore_value)
+    return loss / per_part(total("labeled pixels", (labels != ignore_value).sum()).clamp(min=1))
 
 
 @torch.no_grad()

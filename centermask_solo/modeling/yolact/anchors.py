@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,3 +79,19 @@ def grid_anchors(level_sizes: Sequence[tuple[int, int]], shapes: Tensor) -> Tens
         centers = torch.stack([x.repeat(rows), y.repeat_interleave(columns)], dim=1)[:, None]  # (cells, 1, 2)
         levels.append(torch.cat([centers - half, centers + half], dim=2).flatten(0, 1))
     return torch.cat(levels)
+
+
+@contextmanager
+def resizing_to(model: Any, side: int) -> Iterator[None]:
+    """Let a YOLACT resize images to a square of another side; its anchors keep their sizes in pixels.
+
+    Args:
+        model: The model.
+        side: In pixels.
+    """
+    before, shapes = model.input_size, model.anchor_shapes
+    model.input_size, model.anchor_shapes = (side, side), shapes * (before[0] / side)
+    try:
+        yield
+    finally:
+        model.input_size, model.anchor_shapes = before, shapes

@@ -15,6 +15,7 @@ from torch import Tensor
 from ...ops.boxes import inside_boxes
 from ...ops.chunks import rows_per_chunk
 from ...ops.masks import axis_resize, resize_and_threshold_
+from ...ops.precision import in_float32
 
 MAX_COORDINATE = 1e6  # of a box, fractions of the input; beyond, its size in pixels or its area can overflow
 MASK_PADDING = 1.0  # border of a box that still belongs to its mask, prototype pixels
@@ -100,7 +101,7 @@ def mask_probabilities(coefficients: Tensor, prototypes: Tensor, boxes: Tensor) 
     Source: YOLACT (arXiv 1904.02689), equation 1; the border of one pixel as in the published code.
     """
     size = (prototypes.shape[-2], prototypes.shape[-1])
-    with torch.autocast(prototypes.device.type, enabled=False):
+    with in_float32(prototypes):
         logits = coefficients.float() @ prototypes.float().flatten(-2)
     inside = inside_boxes(boxes, size, MASK_PADDING)
     return torch.where(inside, logits.sigmoid().unflatten(-1, size), 0.0)
@@ -129,7 +130,7 @@ def decode_full_masks(
     step = rows_per_chunk(4 * size.numel())
     for chunk, chunk_boxes, out in zip(coefficients.split(step), boxes.split(step), masks.split(step), strict=True):
         probabilities = mask_probabilities(chunk, prototypes, chunk_boxes)
-        with torch.autocast(device.type, enabled=False):
+        with in_float32(prototypes):
             resize_and_threshold_(out, probabilities, rows, columns, MASK_THRESH)
     return masks
 

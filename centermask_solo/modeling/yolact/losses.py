@@ -14,6 +14,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from torch import Tensor
 
 from ...ops.boxes import inside_boxes
+from ..parts_of_batch import per_part, total
 from .decode import MASK_PADDING, MASK_THRESH, mask_probabilities
 from .targets import YOLACTTargets
 
@@ -40,7 +41,7 @@ def box_loss(box_deltas: Tensor, anchors: Tensor, targets: YOLACTTargets, box_tr
     """
     target_deltas = box_transform.get_deltas(anchors[targets.anchors], targets.boxes[targets.instances])
     pred_deltas = box_deltas[targets.images, targets.anchors].float()
-    return _per_positive(F.smooth_l1_loss(pred_deltas, target_deltas, reduction="sum"), targets)
+    return _per_positive(F.smooth_l1_loss(pred_deltas, target_deltas, reduction="sum"), targets, "box")
 
 
 def class_loss(class_logits: Tensor, targets: YOLACTTargets) -> Tensor:
@@ -52,7 +53,7 @@ def class_loss(class_logits: Tensor, targets: YOLACTTargets) -> Tensor:
     """
     used = targets.negatives | (targets.labels > 0)
     loss = F.cross_entropy(class_logits[used].float(), targets.labels[used], reduction="sum")
-    return _per_positive(loss, targets)
+    return _per_positive(loss, targets, "class")
 
 
 def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTargets) -> Tensor:
@@ -71,7 +72,7 @@ def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTarg
         Pixels outside of the border do not count, where the published code adds 100 for those of the object's mask.
     """
     size = (prototypes.shape[2], prototypes.shape[3])
-    total = prototypes.new_zeros((), dtype=torch.float32)
+    loss = prototypes.new_zeros((), dtype=torch.float32)
     with torch.autocast(prototypes.device.type, enabled=False):
         for i, (rows, weights) in enumerate(_terms(targets)):
             instances = targets.instances[rows]
@@ -83,8 +84,8 @@ def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTarg
             gt_pixels = targets.masks[instances].flatten(1)[inside]
             pixel_weights = (weights / areas)[:, None].expand_as(inside)[inside]
             losses = F.binary_cross_entropy_with_logits(logits[inside], gt_pixels.float(), reduction="none")
-            total = total + (losses * pixel_weights).sum()
-    return _per_positive(total, targets)
+            loss = loss + (losses * pixel_weights).sum()
+    return _per_positive(loss, targets, "mask")
 
 
 class MaskIoUTerms(NamedTuple):
@@ -134,12 +135,12 @@ def mask_iou_loss(pred_ious: Tensor, terms: MaskIoUTerms, targets: YOLACTTargets
         found, gt_masks = (terms.masks > MASK_THRESH).flatten(1), targets.masks[terms.instances].flatten(1)
         unions = (found | gt_masks).sum(dim=1)
         target_ious = (found & gt_masks).sum(dim=1) / unions.clamp(min=1)
-    return _per_positive(F.smooth_l1_loss(pred_ious.float(), target_ious, reduction="sum"), targets)
+    return _per_positive(F.smooth_l1_loss(pred_ious.float(), target_ious, reduction="sum"), targets, "mask IoU")
 
 
-def _per_positive(total: Tensor, targets: YOLACTTargets) -> Tensor:
-    """Return ``total`` divided by the number of positive anchors in the batch, or by 1 if there are none."""
-    return total / max(len(targets.anchors), 1)
+def _per_positive(loss: Tensor, targets: YOLACTTargets, name: str) -> Tensor:
+    """Return the loss ``name`` divided by the number of positive anchors in the batch, or by 1 if there are none."""
+    return loss / per_part(max(total(f"positive anchors: {name}", len(targets.anchors)), 1))
 
 
 def _terms(targets: YOLACTTargets) -> list[tuple[Tensor, Tensor]]:

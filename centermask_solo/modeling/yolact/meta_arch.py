@@ -14,13 +14,14 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from ...ops.precision import finite_scores
 from ...utils.errors import ConfigError
 from ..detections import Detections
 from ..instance_segmentor import InstanceSegmentor
 from ..mask_frame import MaskFrame
 from ..option_checks import check_at_least
 from ..semantic import SemanticHead, semantic_loss
-from .anchors import grid_anchors
+from .anchors import grid_anchors, resizing_to
 from .arguments import arguments_from_config
 from .decode import MASK_THRESH, Candidates, decode_batch, decode_full_masks, frame_of, mask_probabilities
 from .ground_truth import convert_ground_truth
@@ -40,6 +41,7 @@ class YOLACT(InstanceSegmentor):
     """
 
     input_size: tuple[int, int]
+    resizing_to = resizing_to
     anchor_shapes: Tensor
 
     @configurable
@@ -88,8 +90,7 @@ class YOLACT(InstanceSegmentor):
                 f"{KEY}.INPUT_SIZE {input_size} gives masks of {proto_size[0]} pixels per side, but the mask IoU head "
                 f"needs {mask_iou_head.smallest_mask}: increase it or set {KEY}.MASK_IOU.ENABLED False"
             )
-        self.protonet, self.head, self.sem_seg_head = protonet, head, sem_seg_head
-        self.mask_iou_head = mask_iou_head
+        self.protonet, self.head, self.sem_seg_head, self.mask_iou_head = protonet, head, sem_seg_head, mask_iou_head
         self.head_in_features, self.proto_in_feature = list(head_in_features), proto_in_feature
         self.input_size = (input_size, input_size)
         self.gt_mask_sizes = {"gt_prototype_masks": proto_size, "gt_sem_seg_masks": sem_seg_size}
@@ -208,9 +209,7 @@ class YOLACT(InstanceSegmentor):
         With ``mask_coefficients`` (N, K, E) float32 and, with the mask IoU head, ``mask_scores`` (N, K) float32.
         """
         if self.test_nms.name != "FastNMS":
-            raise ConfigError(
-                f"{KEY}.NMS.NAME {self.test_nms.name} has no fixed shape in YOLACT: to export, choose FastNMS"
-            )
+            raise ConfigError(f"{KEY}.NMS.NAME {self.test_nms.name} has no fixed shape: to export, choose FastNMS")
         frames = frames_of(image_sizes)
         found = detect_slots(
             predictions,
@@ -224,7 +223,7 @@ class YOLACT(InstanceSegmentor):
         )
         if self.mask_iou_head is not None:
             masks = mask_slots(found, predictions.prototypes, found.boxes / frames).flatten(0, 1)
-            ious = self.mask_iou_head(masks, found.classes.flatten()).float()
+            ious = finite_scores(self.mask_iou_head(masks, found.classes.flatten()))
             found.fields["mask_scores"] = found.scores * ious.view_as(found.scores)
         return found
 
@@ -270,7 +269,7 @@ class YOLACT(InstanceSegmentor):
         if self.mask_iou_head is not None:
             boxes = found.pred_boxes.tensor / frame_of(image_size, candidates.boxes)
             masks = mask_probabilities(found.mask_coefficients, prototypes, boxes)
-            found.mask_scores = found.scores * self.mask_iou_head(masks, found.pred_classes).float()
+            found.mask_scores = found.scores * finite_scores(self.mask_iou_head(masks, found.pred_classes))
         return found
 
     @torch.no_grad()

@@ -142,7 +142,7 @@ FAULTS = [
     (
         "annotations",
         {"segmentation": {"size": [40, 30], "counts": [1200]}},
-        "RLE whose size is not [height, width] of its image, such as annotation 1 (1.png): [40, 30], not [30, 40]",
+        "RLE whose size is [width, height] of its image, such as annotation 1 (1.png): [40, 30], not [30, 40]",
     ),
 ]
 
@@ -174,7 +174,7 @@ def test_missing_image(tmp_path):
     message = message_of(tmp_path, data)
     assert message == (
         f"{tmp_path}/data.json: 1 x missing image, such as {tmp_path}/images/gone.png: correct the folder or its "
-        f"'file_name', or remove it from the json ('centermask-solo check-dataset "
+        f"'file_name', or remove it from the json ('centermask-solo data check "
         f"{tmp_path}/data.json {tmp_path}/images' lists every fault)"
     )
 

@@ -13,7 +13,7 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.datasets import load_dataset
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.validation.checks import check_datasets
-from centermask_solo.data.validation.report import check_coco_files
+from centermask_solo.data.validation.report import check_dataset
 from centermask_solo.evaluation import build_evaluator
 from centermask_solo.utils.errors import DataError
 from tests.data.validation.test_rules import HEIGHT, WIDTH, dataset, write
@@ -53,7 +53,7 @@ def test_report_and_refusal_agree_and_what_passes_works(tmp_path, seed):
     data = mutate(dataset(), rng)
     (tmp_path / "data.json").write_text(json.dumps(data))
     register_coco_instances("mine", {}, *valid)
-    ok = check_coco_files(*valid).ok
+    ok = check_dataset(*valid).ok
     if not ok:
         with pytest.raises(DataError):
             check_datasets(["mine"], None, "KEY")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as rle
 
+from centermask_solo.data.validation.closer import crosses_itself
 from centermask_solo.data.validation.geometry import measure_polygons, measure_runs
 
 
@@ -100,3 +101,27 @@ def test_polygons_of_other_things_than_numbers(value):
     assert found.numbers.tolist() == [True, False, True]
     assert found.areas[0] == 6
     assert found.finite.tolist()[::2] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([[0, 0], [20, 24], [20, 0], [0, 16]], True),  # a bow tie
+        ([[0, 0], [20, 0], [20, 20], [0, 20]], False),
+        ([[0, 0], [20, 0], [20, 20], [10, 0.01], [0, 20]], False),  # touches nothing
+        ([[0, 0], [20, 0], [20, 20], [10, -0.01], [0, 20]], False),  # crosses by a hair's breadth
+        ([[0, 0], [20, 0], [20, 1], [0, 1]], False),  # thin
+        ([[0, 0], [20, 20], [20, 20.5], [0, 0.5]], False),
+        ([[0, 0], [20, 0]], False),
+    ],
+)
+def test_polygons_that_cross_themselves(points, expected):
+    assert crosses_itself(np.array(points, dtype=float)) == expected
+
+
+def test_long_polygons_are_checked_in_pieces(monkeypatch):
+    angles = np.linspace(0, 4 * np.pi, 801)[:-1]  # a figure of eight, of unequal parts
+    eight = np.stack([np.sin(angles / 2) * (1 + (np.sin(angles / 2) > 0)), np.sin(angles)], axis=1) * 50
+    circle = np.stack([np.cos(angles / 2), np.sin(angles / 2)], axis=1) * 50
+    monkeypatch.setattr("centermask_solo.data.validation.closer.MAX_PAIRS", 5000)
+    assert crosses_itself(eight) and not crosses_itself(circle)

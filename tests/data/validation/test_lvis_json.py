@@ -3,6 +3,7 @@
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -15,7 +16,7 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.datasets import load_dataset
 from centermask_solo.data.formats.coco import read_coco_json
 from centermask_solo.data.validation.checks import check_datasets
-from centermask_solo.data.validation.report import check_coco_files, check_dataset
+from centermask_solo.data.validation.report import check_dataset
 from centermask_solo.evaluation import build_evaluator
 from centermask_solo.utils.errors import DataError
 from tests.data.validation.test_rules import BOXES, HEIGHT, WIDTH, dataset
@@ -38,8 +39,9 @@ def lvis_json():
 
 def write(folder, data):
     (folder / "val2017").mkdir(exist_ok=True)
+    noise = np.random.default_rng(0)
     for i in range(1, 5):
-        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / "val2017" / f"{i}.png")
+        Image.fromarray(noise.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)).save(folder / "val2017" / f"{i}.png")
     (folder / "data.json").write_text(json.dumps(data))
     return str(folder / "data.json"), str(folder)
 
@@ -68,7 +70,7 @@ def paths_of(folder):
 
 def test_as_coco_data(tmp_path):
     files = write(tmp_path, lvis_json())
-    report = check_coco_files(*files)
+    report = check_dataset(*files)
     assert report.ok
     warnings = {"image without 'file_name'": 4, "missing iscrowd": 8}
     assert {x.rule.title: x.count for x in report.warnings.values()} == warnings
@@ -119,7 +121,7 @@ def test_images_without_any_name_stay_a_fault(tmp_path, image):
     data["images"][1] = {"id": 2, "width": WIDTH, "height": HEIGHT, **image}
     assert (
         "image without an 'id' (number or string) and a string 'file_name'"
-        in check_coco_files(*write(tmp_path, data)).faults
+        in check_dataset(*write(tmp_path, data)).faults
     )
 
 

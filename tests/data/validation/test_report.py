@@ -8,14 +8,14 @@ from detectron2.data.datasets import register_coco_instances
 from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.data.validation import report as report_module
 from centermask_solo.data.validation.findings import MAX_EXAMPLES
-from centermask_solo.data.validation.report import check_coco_files, check_dataset
+from centermask_solo.data.validation.report import Scope, check_dataset
 from centermask_solo.utils.errors import DataError
 from tests.data import coco_files
 
 
-def report_on(folder, data=coco_files.VALID, **options):
+def report_on(folder, data=coco_files.VALID):
     register_coco_instances("mine", {}, *coco_files.write(folder, data))
-    return check_dataset("mine", **options)
+    return check_dataset("mine")
 
 
 def test_valid_data(tmp_path):
@@ -25,15 +25,15 @@ def test_valid_data(tmp_path):
     assert (report.num_annotations, report.num_crowds) == (3, 1)
     assert (report.num_polygons, report.num_rles, report.num_without_mask) == (2, 1, 0)
     assert report.objects_of_class == {"dog": 1, "cat": 1, "emu": 0}  # the crowd is not an object
-    assert report.unused_classes == ["emu"]
+    assert report.objects_of_size == {"small": 2, "medium": 0, "large": 0}
     text = str(report)
-    assert "classes without objects: emu" in text
+    assert "NOTE: 1 x class without objects, such as emu: " in text
     assert text.endswith("no faults found")
 
 
 def test_shapes_have_no_faults(tmp_path):
     folder = generate_shapes(tmp_path, "train", 12)
-    report = check_coco_files(str(folder / "annotations.json"), str(folder / "images"))
+    report = check_dataset(str(folder / "annotations.json"), str(folder / "images"))
     assert report.ok
     assert report.num_rles == report.num_annotations > 60
     assert report.num_crowds == 1
@@ -93,13 +93,14 @@ def test_images(tmp_path):
     (tmp_path / "images" / "2.png").unlink()
     path = tmp_path / "images" / "3.png"
     path.write_bytes(path.read_bytes()[:300])
-    report = check_coco_files(json_file, images)
+    report = check_dataset(json_file, images)
     assert report.faults["missing image"].examples == [f"{images}/2.png"]
-    wrong, damaged = report.faults["unusable image"].examples
+    (wrong,) = report.faults["image of another size than the json says"].examples
+    (damaged,) = report.faults["damaged image"].examples
     assert "1.png has 40x30 pixels, but the json says 41x30" in wrong
     assert "3.png is damaged" in damaged
     assert str(report).endswith("3 faults found")
-    assert list(check_coco_files(json_file, images, open_images=False).faults) == ["missing image"]
+    assert list(check_dataset(json_file, images, Scope(open_images=False)).faults) == ["missing image"]
 
 
 def test_many_faults_are_counted_and_abbreviated(tmp_path):

@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from centermask_solo.checkpoint import Checkpointer, read_weight_file
+from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.modeling.solov2 import panoptic, sem_seg
 from centermask_solo.structures.compact_masks import RLEMasks
@@ -194,7 +195,9 @@ def test_predict_draws_stuff_and_names_it(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(drawing, "draw_label", lambda picture, text, place, color: drawn.append(text))
     try:
-        predict_to_folder(cfg, [str(tmp_path / "a.png")], str(tmp_path / "found"), score_threshold=0.99)
+        predict_to_folder(
+            cfg, [str(tmp_path / "a.png")], str(tmp_path / "found"), filters=Filters(score_threshold=0.99)
+        )
     finally:
         MetadataCatalog.remove(metadata.name)
     assert drawn == ["road"]

@@ -1,0 +1,1 @@
+"""What ``centermask-solo data`` does to datasets: convert, split, merge and reduce them."""

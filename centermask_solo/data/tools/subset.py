@@ -1,0 +1,70 @@
+"""Take a part of a dataset: some classes, some images."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from ...utils.errors import ConfigError
+from ...utils.files import claim_file
+from ...utils.text import nearest_hint
+from .coco_files import read_whole, write_part
+from .split import Part
+
+
+def subset_dataset(
+    json_file: str,
+    output: str,
+    *,
+    classes: Sequence[str] = (),
+    pattern: str = "",
+    min_objects: int = 0,
+    count: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Part:
+    """Write a json with a part of a dataset; ids and entries of what remains are unchanged.
+
+    Args:
+        json_file: Annotations in COCO's format.
+        output: The json to write.
+        classes: Names of the classes that remain, in the order of the file; all if empty.
+        pattern: Which images may remain, by their paths, such as "night/*.jpg"; all if empty.
+        min_objects: Images with fewer objects of these classes, crowds not counted, are left out.
+        count: Number of images, chosen at random; all if None.
+        seed: The same seed chooses the same images.
+        overwrite: Whether the output may exist.
+
+    Returns:
+        What remains.
+
+    Raises:
+        UserError: The input cannot be read, there is no such class, too few images remain, or the output exists.
+    """
+    claim_file(output, [json_file], overwrite=overwrite)
+    data = read_whole(json_file)
+    names = {x["id"]: x["name"] for x in data.categories}
+    unknown = [x for x in classes if x not in names.values()]
+    if unknown:
+        raise ConfigError(f"{json_file} has no class '{unknown[0]}'{nearest_hint(unknown[0], names.values())}")
+    kept = {i: name for i, name in names.items() if not classes or name in classes}
+    objects = Counter(x["image_id"] for x in data.annotations if x["category_id"] in kept and not x.get("iscrowd", 0))
+    images = [
+        x
+        for x in data.images
+        if objects[x["id"]] >= min_objects and (not pattern or fnmatchcase(x["file_name"], pattern))
+    ]
+    if not images or len(images) < (count or 1):
+        raise ConfigError(f"only {len(images)} images fit, fewer than {count or 1}: lower --count, or ask for less")
+    if count is not None:
+        chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
+        images = [images[i] for i in sorted(chosen.tolist())]
+    ids = {x["id"] for x in images}
+    annotations = [x for x in data.annotations if x["image_id"] in ids and x["category_id"] in kept]
+    whole = data._replace(categories=[x for x in data.categories if x["id"] in kept])
+    write_part(output, whole, images, annotations)
+    per_class = Counter(kept[x["category_id"]] for x in annotations)
+    return Part(output, len(images), len(annotations), {name: per_class[name] for name in kept.values()})

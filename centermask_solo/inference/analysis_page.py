@@ -1,0 +1,286 @@
+"""The page of an analysis: tables, charts and pictures in one HTML file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..evaluation.analysis import Analysis, Comparison
+from ..evaluation.analysis.bootstrap import Interval
+from ..evaluation.analysis.errors import MEANINGS as ERROR_MEANINGS
+from ..evaluation.analysis.matching import THRESHOLDS
+from ..evaluation.analysis.oracles import MEANINGS as ORACLE_MEANINGS
+from ..evaluation.analysis.precision import RECALLS
+from ..evaluation.analysis.summary import AP50, AP75
+from ..visualization import charts
+from ..visualization.html_page import Figure, HTMLPage
+from ..visualization.labels import Picture
+from .analysis_pictures import Painter, differences, mistakes, worst_images
+
+PAIR_WIDTH = 34  # of two images side by side
+MAX_CLASS_CURVES = 24  # classes, those with the most objects
+MAX_MATRIX = 24  # classes of the matrix, those that are confused most
+MAX_CONFUSIONS = 20  # rows of the table of confusions
+Cell = float | int | str
+
+
+def make_page(analysis: Analysis, name: str, painter: Painter | None, pictures: int) -> HTMLPage:
+    """Return the page of one model.
+
+    Args:
+        analysis: Its analysis.
+        name: Its name in the title.
+        painter: Draws pictures; None leaves them out.
+        pictures: How many of the worst images and of the mistakes there are.
+    """
+    page = HTMLPage(f"Analysis of {name}")
+    page.text(about(analysis))
+    _add_precision(page, analysis)
+    _add_classes(page, analysis)
+    _add_errors(page, analysis)
+    _add_scores(page, analysis)
+    _add_confusion(page, analysis)
+    if painter is not None:
+        page.heading("Worst images")
+        page.text(
+            "Ground truth on the left; on the right, detections with a score of at least "
+            f"{analysis.score_threshold:.2f}. Quality is the sum of the IoUs of the objects found, divided by their "
+            "number plus half of the wrong detections and half of the missed objects."
+        )
+        page.figures(worst_images(analysis, painter, pictures), filters=True, width=PAIR_WIDTH)
+        page.heading("Most confident mistakes")
+        page.text("Ground truth on the left, the detection on the right, at most two of an image.")
+        page.figures(mistakes(analysis, painter, pictures), filters=True, width=PAIR_WIDTH)
+    return page
+
+
+def make_comparison_page(
+    comparison: Comparison, names: tuple[str, str], painter: Painter | None, pictures: int
+) -> HTMLPage:
+    """Return the page of two models; see :func:`make_page`."""
+    page = HTMLPage(f"{names[0]} and {names[1]}")
+    both = (comparison.first, comparison.second)
+    page.text(about(*both))
+    page.heading("Difference")
+    difference, samples = comparison.difference, comparison.samples[:, 1] - comparison.samples[:, 0]
+    page.text(
+        f"AP of the second minus the first: {number_text(difference.value, '+.1f')} points, "
+        f"{interval_text(difference)}. The second is better in {100 * (samples > 0).mean():.1f} % of {len(samples)} "
+        "samples of the images, drawn with replacement."
+    )
+    marks = (difference.low, difference.high)
+    page.charts([_plot(charts.histogram(samples, "difference in AP", marks), "Samples; 95 % between the dotted lines")])
+    page.heading("Average precision")
+    page.table(("", "objects", *names, "difference"), comparison_rows(comparison))
+    page.charts([_both_bars(comparison, names, "groups")])
+    _add_class_differences(page, comparison, names)
+    page.heading("Errors")
+    page.text("Points of AP at IoU 0.5 that each kind of error costs.")
+    page.table(("kind", *names), [_rounded([x, *(y.costs[x] for y in both)]) for x in both[0].costs])
+    page.charts([_both_bars(comparison, names, "costs")])
+    page.heading("What perfect parts would give")
+    page.table(("AP", *names), [_rounded([x, *(y.oracles[x] for y in both)]) for x in both[0].oracles])
+    if painter is not None:
+        page.heading("Images that differ most")
+        page.text(f"Ground truth, {names[0]} and {names[1]}, from left to right.")
+        page.figures(differences(comparison, painter, pictures), filters=True, width=3 * PAIR_WIDTH // 2)
+    return page
+
+
+def about(*analyses: Analysis) -> str:
+    """Return a sentence on what was analyzed, of one or two models."""
+    evaluated = analyses[0].evaluated
+    annotated, of = evaluated.annotated, "an image and class"
+    kind = {"segm": "masks", "bbox": "boxes"}[evaluated.detected.iou_type]
+    detections = " and ".join(str(len(x.evaluated.detected)) for x in analyses)
+    if annotated.federation is not None:
+        of = "an image, of classes that it is annotated for"
+    return (
+        f"{len(annotated.records)} images with {int((~annotated.crowds).sum())} objects; {detections} detections, "
+        f"by their {kind}. Up to {analyses[0].max_detections} detections of {of} count."
+    )
+
+
+def interval_text(x: Interval) -> str:
+    """Return an interval in words."""
+    if math.isnan(x.value):
+        return "which does not exist without objects"
+    return f"95 % interval {x.low:.1f} to {x.high:.1f}"
+
+
+def group_rows(analysis: Analysis) -> list[list[Cell]]:
+    """Return the rows of the table of groups: name, objects, AP, AP50, AP75, recall."""
+    rows = [_rounded((x.name, x.objects, x.ap, x.ap50, x.ap75, x.recall)) for x in analysis.groups]
+    if analysis.boundary is not None:
+        boundary, objects = analysis.boundary, analysis.groups[0].objects
+        rows.insert(
+            1, _rounded(("all, by boundaries", objects, boundary.ap(), boundary.ap(AP50), boundary.ap(AP75), ""))
+        )
+    return rows
+
+
+def comparison_rows(comparison: Comparison) -> list[list[Cell]]:
+    """Return the rows of the table of groups of two models: name, objects, AP of both, and the difference."""
+    pairs = zip(comparison.first.groups, comparison.second.groups, strict=True)
+    rows = [(a.name, a.objects, a.ap, b.ap, b.ap - a.ap) for a, b in pairs]
+    first, second = comparison.first.boundary, comparison.second.boundary
+    if first is not None and second is not None:
+        rows.insert(1, ("all, by boundaries", rows[0][1], first.ap(), second.ap(), second.ap() - first.ap()))
+    return [_rounded(x) for x in rows]
+
+
+def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
+    page.heading("Average precision")
+    page.text(f"AP {number_text(analysis.ap.value)}, {interval_text(analysis.ap)} (images drawn with replacement).")
+    page.table(("group", "objects", "AP", "AP50", "AP75", "recall"), group_rows(analysis))
+    page.text(
+        "By size as in COCO. Neighbors are the other objects whose box overlaps the object's box, and overlap is the "
+        "highest IoU of these boxes. Recall is the mean of all thresholds, from 0.5 to 0.95."
+    )
+    precision = analysis.curves.precision
+    present = ~np.isnan(precision[0, 0])
+    some = range(0, len(THRESHOLDS) if present.any() else 0, 2)
+    lines = {f"IoU {THRESHOLDS[i]:.2f}": (RECALLS, precision[i][:, present].mean(axis=1)) for i in some}
+    groups = [x for x in analysis.groups if not math.isnan(x.ap)]
+    page.charts(
+        [
+            _plot(
+                charts.curves(lines, ("recall", "precision"), limits=(0, 1.02)), "Precision and recall, mean of classes"
+            ),
+            _plot(charts.bars([x.name for x in groups], {"AP": [x.ap for x in groups]}, "AP"), "AP by group"),
+        ]
+    )
+
+
+def _add_classes(page: HTMLPage, analysis: Analysis) -> None:
+    page.heading("Classes")
+    header = ("class", "objects", "detections", "AP", "AP50", "AP75", "boundary AP", "recall", "best F1", "at score")
+    rows = sorted(analysis.classes, key=lambda x: (math.isnan(x.ap), x.ap))
+    page.table(
+        header,
+        [
+            [
+                *_rounded((x.name, x.objects, x.detections, x.ap, x.ap50, x.ap75, x.boundary_ap, x.recall, x.best_f1)),
+                "" if math.isnan(x.best_score) else round(x.best_score, 2),
+            ]
+            for x in rows
+        ],
+    )
+    chosen = sorted(
+        (i for i, x in enumerate(analysis.classes) if x.objects), key=lambda i: -analysis.classes[i].objects
+    )
+    precision = analysis.curves.precision
+    lines = {
+        analysis.classes[k].name: {
+            "IoU 0.5": (RECALLS, precision[AP50, :, k]),
+            "IoU 0.75": (RECALLS, precision[AP75, :, k]),
+            "mean of 0.5 to 0.95": (RECALLS, precision[:, :, k].mean(axis=0)),
+        }
+        for k in chosen[:MAX_CLASS_CURVES]
+    }
+    if lines:
+        page.charts([_plot(charts.small_curves(lines, ("recall", "precision")), "Classes with the most objects")])
+
+
+def _add_errors(page: HTMLPage, analysis: Analysis) -> None:
+    page.heading("Errors")
+    page.text("Errors at IoU 0.5, and the points of AP at IoU 0.5 that are won if only this kind is fixed (TIDE).")
+    counts = analysis.errors.counts()
+    kinds = [_rounded((x, ERROR_MEANINGS[x], counts.get(x, ""), cost)) for x, cost in analysis.costs.items()]
+    page.table(("kind", "meaning", "number", "AP50 lost"), kinds)
+    page.heading("What perfect parts would give")
+    before = analysis.ap.value
+    assumed = [_rounded((x, ORACLE_MEANINGS[x], ap, ap - before)) for x, ap in analysis.oracles.items()]
+    page.table(("assumption", "meaning", "AP", "won"), assumed)
+    page.charts(
+        [
+            _plot(charts.bars(list(analysis.costs), {"AP50": list(analysis.costs.values())}, "AP50 lost"), "Errors"),
+            _plot(
+                charts.bars(["as it is", *analysis.oracles], {"AP": [before, *analysis.oracles.values()]}, "AP"),
+                "What perfect parts would give",
+            ),
+        ]
+    )
+
+
+def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
+    page.heading("Scores")
+    thresholds, calibration = analysis.thresholds, analysis.calibration
+    page.text(
+        f"The highest F1 of all classes together is {100 * float(thresholds.f1().max(initial=0)):.1f} %, at a score of "
+        f"{thresholds.best_score():.2f}. Scores and precision differ by "
+        f"{number_text(calibration.error, '.3f')} on average (expected calibration error at IoU 0.5)."
+    )
+    columns = {"precision": thresholds.precision, "recall": thresholds.recall, "F1": thresholds.f1()}
+    lines = {name: (thresholds.scores, y) for name, y in columns.items()}
+    chart = charts.curves(lines, ("score threshold", "at IoU 0.5"), limits=(0, 1.02), mark=analysis.score_threshold)
+    bins = charts.reliability(calibration.score, calibration.precision, calibration.counts, ("score", "precision"))
+    page.charts([_plot(chart, "By score threshold"), _plot(bins, "Reliability of scores")])
+
+
+def _add_confusion(page: HTMLPage, analysis: Analysis) -> None:
+    page.heading("Confusion of classes")
+    page.text(
+        f"Detections with a score of {analysis.score_threshold:.2f} or more, assigned to objects at IoU 0.5: first "
+        "those of the right class, then the others by IoU."
+    )
+    matrix, names = analysis.confusion.matrix, [*analysis.evaluated.annotated.names, "background"]
+    last = len(names) - 1
+    between = (matrix * (1 - np.eye(len(names), dtype=np.int64)))[:last, :last]
+    order = np.argsort(-between.ravel(), kind="stable")[:MAX_CONFUSIONS].tolist()
+    pairs = [divmod(i, last) for i in order if between.flat[i]]
+    totals = matrix.sum(axis=1)
+    page.table(
+        ("object", "detected as", "number", "share of these objects, %"),
+        [(names[i], names[j], int(matrix[i, j]), round(100 * float(matrix[i, j] / totals[i]), 1)) for i, j in pairs],
+    )
+    confused = between.sum(axis=0) + between.sum(axis=1)
+    present = np.flatnonzero(matrix[:last].sum(axis=1) + matrix[:, :last].sum(axis=0))
+    chosen = sorted(present[np.argsort(-confused[present], kind="stable")][:MAX_MATRIX].tolist())
+    shown = [*chosen, last]
+    picture = charts.matrix(matrix[np.ix_(shown, shown)], [names[i] for i in shown], ("detected as", "object"))
+    some = f" (the {MAX_MATRIX} classes confused most)" if len(present) > MAX_MATRIX else ""
+    caption = f"Share of the objects of each row{some}; the last column is missed, the last row background"
+    page.charts([_plot(picture, caption)])
+
+
+def _add_class_differences(page: HTMLPage, comparison: Comparison, names: tuple[str, str]) -> None:
+    page.heading("Classes")
+    pairs = list(zip(comparison.first.classes, comparison.second.classes, strict=True))
+    pairs = sorted((x for x in pairs if x[0].objects), key=lambda x: -abs(x[1].ap - x[0].ap))
+    rows = [(a.name, a.objects, a.ap, b.ap, b.ap - a.ap) for a, b in pairs]
+    page.table(("class", "objects", *names, "difference"), map(_rounded, rows))
+
+
+def _both_bars(comparison: Comparison, names: tuple[str, str], what: str) -> Figure:
+    both = (comparison.first, comparison.second)
+    if what == "costs":
+        rows, values, label = list(both[0].costs), [list(x.costs.values()) for x in both], "AP50 lost"
+    else:
+        rows, values, label = [x.name for x in both[0].groups], [[y.ap for y in x.groups] for x in both], "AP"
+    series: Mapping[str, Sequence[float]] = dict(zip(names, values, strict=True))
+    return _plot(charts.bars(rows, series, label), label)
+
+
+def _plot(picture: Picture, caption: str) -> Figure:
+    return Figure(picture, caption, lossless=True)
+
+
+def _rounded(cells: Sequence[Cell]) -> list[Cell]:
+    """Return a row with one digit after the point; "" for what does not exist."""
+    return [("" if math.isnan(x) else round(x, 1)) if isinstance(x, float) else x for x in cells]
+
+
+def number_text(value: float, form: str = ".1f") -> str:
+    """Return a number in this form; "-" for one that does not exist."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def short_table(rows: Sequence[Sequence[Cell]], header: Sequence[str]) -> str:
+    """Return a table for a terminal."""
+    from tabulate import tabulate
+
+    texts = [[f"{x:.1f}" if isinstance(x, float) else x for x in row] for row in rows]
+    return tabulate(texts, header, disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))

@@ -1,0 +1,171 @@
+"""Numbers of instances that stay the same over the frames of a video: which mask of a frame continues which track.
+
+Source: the two rounds by score are those of ByteTrack (Zhang et al., 2022, section 3), here with the IoU of masks in
+place of that of boxes, and with the masks moved at a constant velocity in place of a Kalman filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from detectron2.structures import Instances
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..structures.compact_masks import CroppedMasks
+from ..structures.mask_formats import packed
+from ..structures.rle_codes import Window, shared_pixels
+
+LOW_SCORE = 1 / 3  # of the threshold: instances from there on continue tracks, but begin none
+MIN_IOU = 0.2  # between a mask and the one that a track expects
+MIN_INSIDE = 0.5  # of a mask, in the one that a track expects, from which on it is the part that is not hidden
+HIDDEN_AREA = 0.95  # of the area that a track expects; a smaller mask is a part of the object if it lies in that area
+HIDDEN_INSIDE = 0.9  # share of a mask that does so
+MAX_AGE = 30  # frames without a mask after which a track ends
+MOMENTUM = 0.5  # of the velocity, over one frame
+Point = NDArray[np.float64]  # x, y
+
+
+@dataclass
+class _Track:
+    """An object that has been seen.
+
+    Attributes:
+        id: Its number.
+        class_index: Its class, which never changes.
+        window: Its last mask.
+        center: Center of the mask's box, in pixels.
+        velocity: How the center moves, in pixels a frame.
+        age: Frames since it was seen.
+        hidden: Frames since it was seen as a whole.
+    """
+
+    id: int
+    class_index: int
+    window: Window
+    center: Point
+    velocity: Point
+    age: int = 0
+    hidden: int = 0
+
+    def expected(self) -> Window:
+        """Return its last mask where it should be in the next frame."""
+        x, y = np.rint(self.velocity * (self.age + 1)).astype(int).tolist()
+        return self.window._replace(left=self.window.left + x, top=self.window.top + y)
+
+    def see(self, window: Window, max_hidden: int) -> None:
+        """Continue with a mask; one that lacks a part moves on as it did, unless it has lacked it for long."""
+        expected = self.expected()
+        area, whole = (int(np.count_nonzero(w.pixels)) for w in (window, expected))
+        is_inside = shared_pixels(window, expected) >= HIDDEN_INSIDE * area
+        if self.hidden < max_hidden and is_inside and area < HIDDEN_AREA * whole:
+            self.window, self.center = expected, _center(expected)
+            self.age, self.hidden = 0, self.hidden + 1
+            return
+        center = _center(window)
+        velocity = (center - self.center) / (self.age + 1)
+        self.velocity = velocity if not self.velocity.any() else MOMENTUM * self.velocity + (1 - MOMENTUM) * velocity
+        self.window, self.center, self.age, self.hidden = window, center, 0, 0
+
+
+class Tracker:
+    """Gives the instances of a video's frames numbers, from 1: those of one object are the same.
+
+    In each frame the instances with scores from the threshold on continue the tracks of their class whose expected
+    masks they overlap most; then the tracks that are left take what is below the threshold, as it often is of objects
+    that are half hidden; and then any instance that lies in an expected mask, as the visible part of an object does.
+    What is left from the threshold on begins tracks; what is left below is dropped.
+    """
+
+    def __init__(self, score_threshold: float, *, min_iou: float = MIN_IOU, max_age: int = MAX_AGE) -> None:
+        """
+        Args:
+            score_threshold: Score from which on an instance begins a track.
+            min_iou: IoU of a mask with the one that a track expects, from which on it continues the track.
+            max_age: Frames without a mask after which a track ends.
+        """
+        self._score_threshold, self._min_iou, self._max_age = score_threshold, min_iou, max_age
+        self._tracks: list[_Track] = []
+        self._next = 1
+
+    def update(self, instances: Instances) -> Instances:
+        """Return the instances of the next frame that belong to a track, with ``track_ids``, (M,) int64.
+
+        Args:
+            instances: On the CPU, with those of low scores, too; with masks, or else with boxes.
+        """
+        windows = list(packed(instances.pred_masks).windows()) if instances.has("pred_masks") else _boxes(instances)
+        classes, is_high = instances.pred_classes.tolist(), (instances.scores >= self._score_threshold).tolist()
+        found: dict[int, _Track] = {}
+        free = list(self._tracks)
+        rounds = (({True}, self._min_iou, False), ({False}, self._min_iou, False), ({True, False}, MIN_INSIDE, True))
+        for wanted, minimum, is_part in rounds:
+            rows = [i for i, high in enumerate(is_high) if high in wanted and i not in found]
+            similar = _similarity(free, rows, windows, classes, instances.image_size, is_part=is_part)
+            found |= {rows[j]: free[i] for i, j in _pairs(similar, minimum)}
+            free = [track for track in free if all(track is not x for x in found.values())]
+        for track in free:
+            track.age += 1
+        for row, track in found.items():
+            track.see(windows[row], self._max_age)
+        for row, high in enumerate(is_high):
+            if high and row not in found:
+                found[row] = _Track(self._next, classes[row], windows[row], _center(windows[row]), np.zeros(2))
+                self._next += 1
+                self._tracks.append(found[row])
+        self._tracks = [track for track in self._tracks if track.age <= self._max_age]
+        kept = sorted(found)
+        result = instances[torch.tensor(kept, dtype=torch.int64)]
+        result.track_ids = torch.tensor([found[row].id for row in kept], dtype=torch.int64)
+        return result
+
+
+def _similarity(
+    tracks: Sequence[_Track],
+    rows: Sequence[int],
+    windows: Sequence[Window],
+    classes: Sequence[int],
+    size: tuple[int, int],
+    *,
+    is_part: bool,
+) -> Tensor:
+    """Return how well each row continues each track, (T, R) float32: the IoU of its mask with the one expected.
+
+    It is 0 for another class. With ``is_part``, it is the share of the row's mask that lies in the one expected.
+    """
+    expected = CroppedMasks([track.expected() for track in tracks], size)
+    masks = CroppedMasks([windows[row] for row in rows], size)
+    ious = expected.iou(masks)
+    if is_part:
+        shared = ious / (1 + ious) * (expected.areas()[:, None] + masks.areas()[None])
+        ious = shared / masks.areas()[None].clamp(min=1)
+    same = torch.tensor([[t.class_index == classes[row] for row in rows] for t in tracks], dtype=torch.bool)
+    return ious * same.reshape(ious.shape)
+
+
+def _pairs(similar: Tensor, minimum: float) -> Iterator[tuple[int, int]]:
+    """Yield rows and columns of a matrix, each once, from the largest value down to the minimum.
+
+    Masks of one frame hardly overlap each other, so that taking the largest IoU first is the best assignment.
+    """
+    similar = similar.clone()
+    for _ in range(min(similar.shape)):
+        row, column = divmod(int(similar.argmax()), similar.shape[1])
+        if similar[row, column] < minimum:
+            return
+        yield row, column
+        similar[row], similar[:, column] = -1, -1
+
+
+def _center(window: Window) -> Point:
+    height, width = window.pixels.shape
+    return np.array([window.left + width / 2, window.top + height / 2])
+
+
+def _boxes(instances: Instances) -> list[Window]:
+    """Return the boxes of instances as masks."""
+    corners = instances.pred_boxes.tensor.round().int().tolist()
+    return [Window(x0, y0, np.ones((max(y1 - y0, 1), max(x1 - x0, 1)), np.bool_)) for x0, y0, x1, y1 in corners]

@@ -1,0 +1,203 @@
+"""The largest batch that fits in memory, with the learning rate and schedule that belong to it."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import logging
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+
+from ..data.loader import TrainLoader
+from ..modeling.batches import padded_size
+from ..utils.errors import ConfigError
+from ..utils.memory import available_bytes, forget_highest, highest_resident_bytes, resident_bytes
+from .averaging import WeightAverage
+from .schedule import scale_to_processes
+from .steps import TrainingStep, amp_dtype
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+AUTO = "auto"
+PROBED = (1, 3)  # images of the steps that are measured
+STEPS = 2  # of each; the first one makes the state of the optimizer
+SHARE = 0.8  # of the memory that is available; the rest is for loading images and for fragmentation
+MOST = 64  # images of a process; larger batches are no faster
+GIGA = 1e9
+
+
+def set_batch_size(cfg: CfgNode, batch_size: str, resume: bool = False, trainer: type[Trainer] = Trainer) -> CfgNode:
+    """Return the config for a batch size, with the learning rate in proportion and as many epochs; log what changed.
+
+    Args:
+        cfg: Config for ``SOLVER.REFERENCE_WORLD_SIZE`` processes.
+        batch_size: Images of an iteration, in all processes; "auto" for as many as fit in memory; "" for the config's.
+        resume: Whether a training is continued.
+        trainer: Class that builds the model.
+
+    Raises:
+        ConfigError: A resumed training would change its batch size, or not even one image fits.
+    """
+    if not batch_size:
+        return cfg
+    if batch_size == AUTO and resume:
+        raise ConfigError(
+            "--batch-size auto may choose another batch size than the training that --resume continues: give the "
+            "--batch-size that its log.txt names"
+        )
+    cfg = scale_to_processes(cfg, comm.get_world_size())
+    size = find_batch_size(cfg, trainer) if batch_size == AUTO else int(batch_size)
+    before, rate = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR
+    scaled = cfg.clone()
+    scaled.defrost()
+    scaled.SOLVER.REFERENCE_WORLD_SIZE = before  # Detectron2's rule, with batch sizes in place of processes
+    scaled = DefaultTrainer.auto_scale_workers(scaled, size)
+    scaled.defrost()
+    scaled.SOLVER.REFERENCE_WORLD_SIZE = 0
+    scaled.freeze()
+    solver = scaled.SOLVER
+    logger.info(
+        f"--batch-size {size}: learning rate {rate:g} x {size} / {before} = {solver.BASE_LR:g}, {solver.MAX_ITER} "
+        f"iterations with a warm-up of {solver.WARMUP_ITERS}"
+    )
+    return scaled
+
+
+def find_batch_size(cfg: CfgNode, trainer: type[Trainer] = Trainer) -> int:
+    """Return how many images fit in memory in a training step of all processes; see :func:`set_batch_size`."""
+    parts, processes = cfg.SOLVER.ACCUMULATE, comm.get_world_size()
+    probe = _Probe(cfg, trainer)
+    fixed, per_image = probe.measure()
+    budget = probe.budget()
+    fits = min(comm.all_gather(int((budget - fixed) / max(per_image, 1))))
+    most = min(MOST, max(1, probe.num_images // (parts * processes)))
+    images = min(fits, most)
+    while images > 1 and not probe.fits(images):
+        images -= max(1, images // 10)
+    probe.close()
+    if images < 1:
+        raise ConfigError(
+            f"--batch-size auto: a step with one image takes {(fixed + per_image) / GIGA:.1f} GB, but "
+            f"{budget / GIGA:.1f} GB are available: lower INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN, or set "
+            "MODEL.BACKBONE.GRADIENT_CHECKPOINTING True"
+        )
+    size = images * parts * processes
+    logger.info(
+        f"--batch-size auto: a training step takes {fixed / GIGA:.2f} GB, with optimizer"
+        f"{' and average of the weights' if cfg.MODEL.EMA.ENABLED else ''}, and {per_image / GIGA:.2f} GB per image; "
+        f"{SHARE:.0%} of what is available are {budget / GIGA:.2f} GB: {images} images"
+        f"{f', of at most {most}' if images == most else ''}, {size} in an iteration"
+    )
+    return size
+
+
+class _ProbedStep(TrainingStep):
+    """A step whose loss, of weights that are not loaded, may be anything."""
+
+    def _write_metrics(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+class _Probe:
+    """Training steps with the image that has the most objects, at the largest size of the training."""
+
+    def __init__(self, cfg: CfgNode, trainer: type[Trainer]) -> None:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = (max(cfg.INPUT.MIN_SIZE_TRAIN),), "choice"
+        cfg.INPUT.CROP.ENABLED, cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.ACCUMULATE = False, 0, 1
+        cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.EPOCHS = comm.get_world_size(), 0
+        cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.TRACKERS, cfg.TEST.LOSS = 0, [], False
+        self.cfg, self.on_cpu = cfg, torch.device(cfg.MODEL.DEVICE).type == "cpu"
+        self.before = self._now()
+        logging.disable(logging.INFO)  # of what the training itself will log
+        try:
+            self.trainer: Trainer | None = trainer(cfg)
+        finally:
+            logging.disable(logging.NOTSET)
+        loader = self.trainer.data_loader
+        assert isinstance(loader, TrainLoader)
+        self.num_images = loader.num_images
+        self.sample = loader.sample_with_most_objects()
+        self.scale = self._worst_area() / self._area(self.sample)
+
+    def measure(self) -> tuple[float, float]:
+        """Return the bytes of a step without images, and those of each image: the most of any process."""
+        few, many = (self._peak(images) for images in PROBED)
+        per_image = max(0.0, (many - few) / (PROBED[1] - PROBED[0]))
+        fixed = few - per_image * PROBED[0]
+        largest = comm.all_gather((fixed, per_image * max(1.0, self.scale)))
+        return max(x[0] for x in largest), max(x[1] for x in largest)
+
+    def budget(self) -> float:
+        """Return the bytes that a step may take, those that it takes now included."""
+        if self.on_cpu:
+            return SHARE * (available_bytes() / comm.get_local_size() + self._now() - self.before)
+        free, _ = torch.cuda.mem_get_info()
+        return SHARE * (free + torch.cuda.memory_reserved())
+
+    def fits(self, images: int) -> bool:
+        """Return whether a step runs; on a CPU, where it would end this process, it is not tried."""
+        if self.on_cpu:
+            return True
+        try:
+            self._peak(images)
+            failed = False
+        except torch.cuda.OutOfMemoryError:
+            failed = True
+        torch.cuda.empty_cache()
+        return not any(comm.all_gather(failed))
+
+    def close(self) -> None:
+        """Free the memory."""
+        self.trainer = None
+        gc.collect()
+        if not self.on_cpu:
+            torch.cuda.empty_cache()
+
+    def _peak(self, images: int) -> float:
+        """Return the highest memory of steps with a number of images, in bytes."""
+        assert self.trainer is not None
+        trainer, ema = self.trainer, self.cfg.MODEL.EMA
+        average = WeightAverage(trainer.checkpointer.model, ema.DECAY) if ema.ENABLED else None
+        if average is not None:
+            average.start()
+        self._forget()
+        loader = itertools.repeat([self.sample] * images)
+        step = _ProbedStep(trainer.model, loader, trainer.optimizer, dtype=amp_dtype(self.cfg))
+        with EventStorage(1):
+            for step.iter in range(STEPS):
+                step.run_step()
+                if average is not None:
+                    average.update()
+        return self._highest() - self.before
+
+    def _area(self, sample: dict[str, Any]) -> int:
+        assert self.trainer is not None
+        height, width = padded_size(sample["image"].shape, self.trainer.checkpointer.model)[-2:]
+        return height * width
+
+    def _worst_area(self) -> int:
+        """Return the pixels of the largest image that the options of ``INPUT`` allow."""
+        short, long = max(self.cfg.INPUT.MIN_SIZE_TRAIN), self.cfg.INPUT.MAX_SIZE_TRAIN
+        return self._area({"image": torch.empty(3, min(short, long) or long, long, device="meta")})
+
+    def _now(self) -> int:
+        return resident_bytes() if self.on_cpu else torch.cuda.memory_allocated()
+
+    def _forget(self) -> None:
+        gc.collect()
+        if self.on_cpu:
+            forget_highest()
+        else:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def _highest(self) -> int:
+        return highest_resident_bytes() if self.on_cpu else torch.cuda.max_memory_reserved()

@@ -1,0 +1,105 @@
+"""The report of a training: one HTML file with curves, metrics, pictures, options and data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.evaluation.testing import flatten_results_dict
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Plot
+
+from ..config import default_config
+from ..config.trees import flatten
+from ..visualization.html_page import Figure, HTMLPage
+from ..visualization.labels import Picture
+from .output_folder import METRICS
+from .pictures import draw_test_images
+from .summary import training_summary
+from .trainer import Trainer
+
+REPORT = "report.html"
+PICTURES = 8  # unless TEST.PICTURES says otherwise
+SIZE = (6.4, 3.6)  # inches of a plot
+History = dict[str, tuple[list[int], list[float]]]
+
+
+def write_report(trainer: Trainer, results: Mapping[str, Any]) -> str:
+    """Write ``report.html`` to ``OUTPUT_DIR`` and return its path.
+
+    Args:
+        trainer: Its training is over.
+        results: Those of the last evaluation.
+    """
+    cfg = trainer.cfg
+    page = HTMLPage(f"Training of {type(trainer.checkpointer.model).__name__} in {cfg.OUTPUT_DIR}")
+    page.heading("Summary")
+    lines = [line.split(None, 1) for line in training_summary(trainer).splitlines()]
+    page.table(["", ""], [line for line in lines if line[0] != "weights"])
+    page.heading("Results")
+    flat = flatten_results_dict(dict(results))
+    page.table(["metric", "value"], [(name, round(float(value), 3)) for name, value in flat.items()])
+    page.heading("Curves")
+    history = read_history(os.path.join(cfg.OUTPUT_DIR, METRICS))
+    page.figures(Figure(plot(title, curves), title, lossless=True) for title, curves in groups_of(history).items())
+    if cfg.DATASETS.TEST:
+        page.heading("Ground truth and detections")
+        pairs = draw_test_images(cfg, trainer.checkpointer.model, cfg.TEST.PICTURES or PICTURES)
+        page.figures(Figure(x.picture, f"{x.file_name}: {x.number} detections", x.file_name) for x in pairs)
+    page.heading("Options that are not at their defaults")
+    page.table(["option", "value"], list(changed_options(cfg).items()))
+    path = os.path.join(cfg.OUTPUT_DIR, REPORT)
+    page.write(path)
+    return path
+
+
+def read_history(path: str) -> History:
+    """Return iterations and values of each metric in a ``metrics.json``, by name; empty if there is no such file."""
+    history: History = {}
+    for line in Path(path).read_text().splitlines() if os.path.isfile(path) else ():
+        entry = json.loads(line)
+        for name, value in entry.items():
+            if isinstance(value, (int, float)) and name != "iteration":
+                iterations, values = history.setdefault(name, ([], []))
+                iterations.append(entry["iteration"])
+                values.append(value)
+    return history
+
+
+def groups_of(history: History) -> dict[str, History]:
+    """Return the curves that belong together, by title: losses, learning rate, and the metrics of each task."""
+    groups: dict[str, History] = {}
+    for name, curve in history.items():
+        task, _, metric = name.rpartition("/")
+        if "loss" in metric:
+            groups.setdefault(f"losses of {task}" if task else "losses", {})[name] = curve
+        elif name == "lr":
+            groups["learning rate"] = {name: curve}
+        elif task and metric.startswith(("AP", "mIoU", "PQ")) and "-" not in metric:
+            groups.setdefault(task, {})[metric] = curve
+    return groups
+
+
+def plot(title: str, curves: History) -> Picture:
+    """Return a plot of curves over iterations, (H, W, 3) uint8."""
+    figure = Plot(figsize=SIZE, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for name, (iterations, values) in curves.items():
+        axes.plot(iterations, values, marker="." if len(values) < 20 else "", label=name)
+    axes.set(title=title, xlabel="iteration")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def changed_options(cfg: CfgNode) -> dict[str, str]:
+    """Return the options of a config that differ from the defaults, as texts."""
+    defaults = flatten(default_config())
+    return {name: str(value) for name, value in flatten(cfg).items() if defaults.get(name) != value}

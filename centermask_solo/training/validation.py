@@ -1,0 +1,101 @@
+"""The losses of a model on the images that it is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MapDataset
+from detectron2.data.build import trivial_batch_collator
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import DataLoader
+
+from ..data.datasets import load_dataset
+from ..data.mapper import InstanceMapper
+from ..modeling.layers import DropBlock
+
+SEED = 0  # of what a model draws at random for its losses
+PLAIN = (  # options that change images
+    *("INPUT.LSJ.ENABLED", False, "INPUT.COLOR", "none", "INPUT.ERASE.PROB", 0.0),
+    *("INPUT.RANDOM_FLIP", "none", "INPUT.CROP.ENABLED", False, "INPUT.MIN_SIZE_TRAIN_SAMPLING", "choice"),
+    *("INPUT.SSD.PHOTOMETRIC", False, "INPUT.SSD.MAX_EXPAND", 1.0, "INPUT.SSD.MIN_CROP", 1.0),
+)
+
+
+class ValidationLoss:
+    """The mean training losses over ``DATASETS.TEST``, without augmentation, at the size of evaluation."""
+
+    def __init__(self, cfg: CfgNode, training_data: Mapping[str, Any]) -> None:
+        """
+        Args:
+            cfg: Config of the training.
+            training_data: What the model needs, as arguments of :class:`InstanceMapper`.
+        """
+        plain = cfg.clone()
+        plain.defrost()
+        plain.merge_from_list(list(PLAIN))
+        plain.INPUT.MIN_SIZE_TRAIN, plain.INPUT.MAX_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
+        samples = [sample for name in cfg.DATASETS.TEST for sample in load_dataset(name)]
+        self._data = MapDataset(samples, InstanceMapper(plain, is_train=True, **training_data))
+        size = max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size() // cfg.SOLVER.ACCUMULATE)
+        self._batches, self._weights = batches_of_process(len(samples), size, comm.get_rank(), comm.get_world_size())
+        self._num_workers = cfg.DATALOADER.NUM_WORKERS
+
+    def compute(self, model: nn.Module) -> dict[str, float]:
+        """Return the mean of each loss over all images, and their sum as ``total_loss``; the same in all processes.
+
+        Args:
+            model: Model in any mode, in which it remains.
+        """
+        loader = DataLoader(
+            self._data,
+            batch_sampler=self._batches,
+            num_workers=self._num_workers,
+            collate_fn=trivial_batch_collator,
+            generator=torch.Generator(),
+        )
+        sums: dict[str, float] = {}
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.no_grad(), torch.random.fork_rng(devices), EventStorage(1), as_in_evaluation(model):
+            torch.manual_seed(SEED)
+            for batch, weight in zip(loader, self._weights, strict=True):
+                for name, loss in model(batch).items():
+                    sums[name] = sums.get(name, 0.0) + weight * loss.item()
+        parts = comm.all_gather((sums, sum(self._weights)))
+        count = sum(part[1] for part in parts)
+        losses = {name: sum(part[0][name] for part in parts) / count for name in sums}
+        return {"total_loss": sum(losses.values()), **losses}
+
+
+def batches_of_process(num_images: int, size: int, rank: int, processes: int) -> tuple[list[list[int]], list[int]]:
+    """Return the batches of indices of one process, and how much each counts: as much as it has images.
+
+    All processes have the same number of batches, because losses may communicate; what fills it up does not count.
+    """
+    indices = range(rank, num_images, processes)
+    batches: list[list[int]] = [list(indices[i : i + size]) for i in range(0, len(indices), size)]
+    largest = -(-num_images // processes)
+    missing = -(-largest // size) - len(batches)
+    return [*batches, *[[0]] * missing], [*map(len, batches), *[0] * missing]
+
+
+@contextmanager
+def as_in_evaluation(model: nn.Module) -> Iterator[None]:
+    """Let the model compute losses inside the context, with the layers that change in training as in evaluation."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train()
+    for module, _ in before:
+        if isinstance(module, (_BatchNorm, _DropoutNd, DropBlock)):
+            module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode

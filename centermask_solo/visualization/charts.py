@@ -1,0 +1,193 @@
+"""Charts as pictures: curves, bars, and the counts of a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .labels import Picture
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH, HEIGHT = 6.0, 4.2  # inches, of most charts
+DPI = 110
+MAX_NUMBERED = 16  # rows of a matrix whose counts are written into it
+
+Line = tuple[ArrayLike, ArrayLike]  # x and y
+
+
+def curves(
+    lines: Mapping[str, Line],
+    labels: tuple[str, str],
+    *,
+    limits: tuple[float, float] = (0.0, 1.0),
+    mark: float | None = None,
+    title: str = "",
+) -> Picture:
+    """Return a chart of lines over values from 0 to 1.
+
+    Args:
+        lines: Their names, x and y; nan is left out.
+        labels: What x and y are.
+        limits: Of y.
+        mark: Where to draw a vertical line.
+        title: Above it.
+    """
+    figure, axes = _figure(WIDTH, HEIGHT)
+    shades = _shades(len(lines))
+    for color, (name, (x, y)) in zip(shades, lines.items(), strict=True):
+        axes.plot(x, y, label=name, color=color, linewidth=1.5)
+    if mark is not None:
+        axes.axvline(mark, color="gray", linestyle=":", linewidth=1)
+    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=limits, title=title)
+    axes.grid(alpha=0.3)
+    if len(lines) > 1:
+        axes.legend(fontsize="small")
+    return _draw(figure)
+
+
+def small_curves(lines: Mapping[str, Mapping[str, Line]], labels: tuple[str, str], columns: int = 6) -> Picture:
+    """Return many small charts of lines side by side, all from 0 to 1.
+
+    Args:
+        lines: Title of each chart, with its lines by name, whose legend is that of the first chart.
+        labels: What x and y are.
+        columns: Charts side by side.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(lines) // columns)
+    figure = Figure(figsize=(2.0 * columns, 1.9 * rows + 0.5), dpi=DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, (title, some) in zip(grid, lines.items(), strict=False):
+        for color, (name, (x, y)) in zip(_shades(len(some)), some.items(), strict=True):
+            axes.plot(x, y, label=name, color=color, linewidth=1.2)
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.3)
+    for axes in grid[len(lines) :]:
+        axes.set_axis_off()
+    figure.supxlabel(labels[0], fontsize=10)
+    figure.supylabel(labels[1], fontsize=10)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=4, fontsize="small")
+    return _draw(figure)
+
+
+def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str, *, title: str = "") -> Picture:
+    """Return a chart of horizontal bars, with their values.
+
+    Args:
+        names: Of the rows, from the top.
+        series: One value per row, for each of them; several stand below each other.
+        label: What the values are.
+        title: Above it.
+    """
+    count = len(series)
+    figure, axes = _figure(WIDTH, 1.1 + len(names) * (0.18 + 0.17 * count))
+    places = np.arange(len(names))
+    for i, (name, values) in enumerate(series.items()):
+        numbers: NDArray[Any] = np.nan_to_num(np.asarray(values, dtype=np.float64))
+        drawn = axes.barh(places + (i - (count - 1) / 2) * 0.8 / count, numbers, 0.8 / count, label=name)
+        texts = ["–" if np.isnan(x) else f"{x:.1f}" for x in np.asarray(values, dtype=np.float64)]
+        axes.bar_label(drawn, texts, padding=3, fontsize=8)
+    axes.set_yticks(places, names)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set(xlabel=label, title=title)
+    axes.axvline(0, color="black", linewidth=0.6)
+    if count > 1:
+        figure.legend(loc="outside upper right", ncols=2, fontsize="small")
+    return _draw(figure)
+
+
+def matrix(counts: NDArray[Any], names: Sequence[str], labels: tuple[str, str], *, title: str = "") -> Picture:
+    """Return a picture of the shares of each row of a square matrix, darker for larger ones.
+
+    Args:
+        counts: (N, N), at least 0.
+        names: Of rows and columns.
+        labels: What columns and rows are.
+        title: Above it.
+    """
+    side = min(3.0 + 0.3 * len(names), 12.0)
+    figure, axes = _figure(side + 0.8, side)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
+    if len(names) <= MAX_NUMBERED:
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                color = "white" if shares[row, column] > 0.6 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=color)
+    return _draw(figure)
+
+
+def reliability(score: ArrayLike, precision: ArrayLike, count: ArrayLike, labels: tuple[str, str]) -> Picture:
+    """Return a chart of the precision in bins of scores over the line where both are equal, and of the bins' sizes.
+
+    Args:
+        score: (B,) mean score of each bin; nan for empty ones.
+        precision: (B,)
+        count: (B,) size of each bin.
+        labels: What x and y are.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, HEIGHT + 1), dpi=DPI, layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    numbers = np.asarray(count)
+    edges = np.linspace(0, 1, len(numbers) + 1)[:-1]
+    axes.bar(edges, np.nan_to_num(np.asarray(precision)), 0.96 / len(numbers), align="edge", color="tab:blue")
+    axes.plot([0, 1], [0, 1], color="gray", linestyle="--", linewidth=1)
+    axes.plot(score, precision, "o", color="tab:orange", markersize=4, label="mean score of the bin")
+    axes.set(ylabel=labels[1], xlim=(0, 1), ylim=(0, 1))
+    axes.legend(fontsize="small")
+    below.bar(edges, numbers, 0.96 / len(numbers), align="edge", color="tab:gray")
+    below.set(xlabel=labels[0], ylabel="detections")
+    if numbers.max(initial=0) > 0:
+        below.set_yscale("log")
+    return _draw(figure)
+
+
+def histogram(values: ArrayLike, label: str, marks: Sequence[float] = (), *, title: str = "") -> Picture:
+    """Return a histogram, without what is not finite, with a line at zero and dotted ones at ``marks``."""
+    figure, axes = _figure(WIDTH, HEIGHT - 1)
+    numbers = np.asarray(values, dtype=np.float64)
+    axes.hist(numbers[np.isfinite(numbers)], bins=40, color="tab:blue")
+    axes.axvline(0, color="black", linewidth=1)
+    for x in filter(np.isfinite, marks):
+        axes.axvline(x, color="tab:orange", linestyle=":")
+    axes.set(xlabel=label, ylabel="samples", title=title)
+    return _draw(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _shades(count: int) -> list[Any]:
+    """Return a color for each line: distinct ones of few, the shades of a scale of many."""
+    from matplotlib import colormaps
+
+    if count <= 4:
+        return [f"C{i}" for i in range(count)]
+    return [colormaps["viridis"](x) for x in np.linspace(0, 0.9, count)]
+
+
+def _draw(figure: Figure) -> Picture:
+    """Return the picture of a figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

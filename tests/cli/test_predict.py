@@ -1,0 +1,113 @@
+"""``centermask-solo predict``: what each group of flags does, and what it says."""
+
+import io
+import json
+import sys
+
+import pytest
+import torch
+import yaml
+
+from centermask_solo.cli import main, predict
+from centermask_solo.inference.outputs import Outputs
+from centermask_solo.visualization.drawing import PARTS
+from tests.inference.videos import write_video
+from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Runs the command on two images with these arguments; returns the exit code and what it printed."""
+    write_dataset(tmp_path / "data", num_images=2)
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "model")
+    weights = tmp_path / "model" / "weights.pth"
+    torch.save({"model": TinyModel(cfg).state_dict(), "thing_classes": ["cow", "horse"]}, weights)
+    config = {"VERSION": 2, "MODEL": {"META_ARCHITECTURE": "TinyModel"}, "INPUT": {"MIN_SIZE_TEST": 32}}
+    (tmp_path / "model" / "config.yaml").write_text(yaml.safe_dump(config))
+
+    def run(*arguments, inputs=None):
+        where = ["--input", *(inputs or [str(tmp_path / "data")]), "--output", str(tmp_path / "found")]
+        code = 0
+        try:
+            main(["predict", "--weights", str(weights), *where, "--device", "cpu", *arguments])
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.splitlines()[-1:]
+
+    run.folder = tmp_path / "found"
+    return run
+
+
+def found(run):
+    return json.loads((run.folder / "predictions.json").read_text())
+
+
+def test_the_flags_of_outputs_are_those_of_the_function():
+    names = {name.replace("-", "_") for name in predict.SAVES} | {"pictures", "polygons", "style"}
+    assert names == set(Outputs.__dataclass_fields__) and predict.PARTS == PARTS
+
+
+def test_all_outputs_at_once(run):
+    saves = [f"--save-{name}" for name in predict.SAVES if name != "video"]
+    assert run(*saves, "--polygons", "--draw", "boxes,names", "--line-width", "3", "--color-by", "class")[0] == 0
+    names = {str(x.relative_to(run.folder)) for x in run.folder.rglob("*") if x.is_file()}
+    assert names == {
+        *("predictions.json", "results.json", "instances.csv", "classes.txt", "0001_1.jpg", "0002_2.jpg"),
+        *(f"labelme/{i}.json" for i in (1, 2)),
+        *(f"labels/{i}.txt" for i in (1, 2)),
+        *(f"{kind}/000{i}_{i}_1.png" for kind in ("masks", "cutouts") for i in (1, 2)),
+        *(f"id_maps/000{i}_{i}.png" for i in (1, 2)),
+    }
+    assert all(isinstance(x["segmentation"], list) for x in found(run)["annotations"])
+
+
+def test_filters_and_tiles(run):
+    assert run("--classes", "horse", "--no-pictures")[0] == 0
+    assert found(run)["annotations"] == []
+    code, _, error = run("--classes", "hors", "--overwrite")
+    assert code == 2 and "no class 'hors'; the nearest one is horse" in error[0]
+    assert run("--min-area", "561", "--overwrite")[0] == 0 and found(run)["annotations"] == []
+    more = ("--class-agnostic-nms", "--split-components", "--max-detections", "1", "--batch-size", "2")
+    assert run("--tile", "32", "--overlap", "0.4", "--overwrite", *more)[0] == 0
+    assert len(found(run)["annotations"]) == 2
+
+
+def test_the_summary_as_json(run, tmp_path):
+    (tmp_path / "data" / "3.png").write_bytes(b"damaged")
+    code, out, _ = run("--json", "--no-pictures")
+    summary = json.loads(out)
+    assert code == 1 and (summary["num_images"], summary["num_instances"], summary["num_dropped"]) == (2, 2, 0)
+    assert "3.png" in summary["failures"][0] and summary["predictions"] == f"{run.folder}/predictions.json"
+    assert summary["seconds"] > 0
+
+
+def test_a_list_on_standard_input_and_an_end(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{tmp_path}/data/2.png\n{tmp_path}/data/1.png\n"))
+    assert run("--max-images", "1", "--no-pictures", inputs=["-"])[0] == 0
+    assert [x["file_name"][-5:] for x in found(run)["images"]] == ["2.png"]
+
+
+def test_a_video_is_tracked_and_written(run, tmp_path):
+    write_video(tmp_path / "clip.mp4", num_frames=3)
+    code, out, _ = run("--track", "--save-video", "--save-csv", inputs=[str(tmp_path / "clip.mp4")])
+    assert code == 0 and "3 instances in 3 images" in out
+    assert [x["track_id"] for x in found(run)["annotations"]] == [1, 1, 1]
+    assert sorted(x.name for x in run.folder.iterdir()) == ["clip.mp4", "instances.csv", "predictions.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--draw", "masks,halos"], "'halos' is unknown: choose from masks,outlines"),
+        (["--overlap", "1"], "must be greater than 0 and less than 1"),
+        (["--tile", "0"], "must be an integer of at least 1"),
+        (["--min-area", "-1"], "must be at least 0"),
+        (["--save-video"], "there is no video among the inputs"),
+        (["--tta"], "test-time augmentation does not support TinyModel"),
+    ],
+)
+def test_mistakes_are_one_line(run, arguments, message):
+    code, _, error = run(*arguments)
+    assert code == 2 and message in error[0]
+    assert not run.folder.exists()

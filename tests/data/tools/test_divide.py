@@ -1,0 +1,126 @@
+import json
+
+import pytest
+
+from centermask_solo.data.tools.merge import merge_datasets
+from centermask_solo.data.tools.split import split_dataset, stratify
+from centermask_solo.data.tools.subset import subset_dataset
+from centermask_solo.utils.errors import ConfigError, DataError
+from tests.data.tools import sets
+
+
+def many(folder, count=100, name="data.json", first=0):
+    """A json without image files: ten images a folder, a rare class in every tenth and a common one in every second."""
+    images = [
+        {"id": 7 * i, "file_name": f"video{i // 10}/{i}.jpg", "width": 32, "height": 24} for i in range(first, count)
+    ]
+    annotations = []
+    for x in images:
+        classes = [5] * (x["id"] % 2) + [2] * 2 * (x["id"] // 7 % 10 == 0)
+        for category in classes:
+            entry = {"id": len(annotations) + 1, "image_id": x["id"], "category_id": category, "note": "kept"}
+            entry |= {"bbox": [1, 1, 4, 4], "segmentation": [[1, 1, 5.25, 1, 5, 5]], "area": 8, "iscrowd": 0}
+            annotations.append(entry)
+    categories = [{"id": 5, "name": "common"}, {"id": 2, "name": "rare"}]
+    content = {"info": {"year": 2}, "images": images, "annotations": annotations, "categories": categories}
+    path = folder / name
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def load(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def test_parts_have_the_same_share_of_each_class_and_nothing_is_lost(tmp_path):
+    source = many(tmp_path)
+    parts = split_dataset(source, str(tmp_path / "out"), {"train": 0.7, "val": 0.2, "test": 0.1})
+    assert {name: (x.images, x.objects_of_class) for name, x in parts.items()} == {
+        "train": (70, {"rare": 14, "common": 35}),
+        "val": (20, {"rare": 4, "common": 10}),
+        "test": (10, {"rare": 2, "common": 5}),
+    }
+    whole, found = load(source), [load(x.file) for x in parts.values()]
+    for key in ("images", "annotations"):
+        assert sorted((x for part in found for x in part[key]), key=lambda x: x["id"]) == whole[key]
+    assert all(x["info"] == {"year": 2} and len(x["categories"]) == 2 for x in found)
+
+
+def test_the_seed_decides(tmp_path):
+    source = many(tmp_path)
+    ratios = {"a": 1, "b": 1}
+    first = [split_dataset(source, str(tmp_path / str(i)), ratios, seed=s)["a"].file for i, s in enumerate((0, 0, 1))]
+    assert load(first[0]) == load(first[1]) != load(first[2])
+
+
+@pytest.mark.parametrize("group_by", ["folder", r"(video\d+)/", r"video\d"])
+def test_groups_stay_together(tmp_path, group_by):
+    parts = split_dataset(many(tmp_path), str(tmp_path / "out"), {"train": 0.8, "val": 0.2}, group_by=group_by)
+    folders = [{x["file_name"].split("/")[0] for x in load(part.file)["images"]} for part in parts.values()]
+    assert not folders[0] & folders[1] and [len(x) for x in folders] == [8, 2]
+
+
+def test_a_rare_class_reaches_both_parts():
+    part_of = stratify([1] * 20, [{"common", "rare"}] * 2 + [{"common"}] * 18, [0.5, 0.5], 0)
+    assert sorted(part_of[:2]) == [0, 1] and part_of.count(0) == 10
+
+
+def test_nothing_is_overwritten(tmp_path):
+    source = many(tmp_path)
+    with pytest.raises(ConfigError, match="is an input"):
+        split_dataset(source, str(tmp_path), {"data": 1, "b": 1}, overwrite=True)
+    split_dataset(source, str(tmp_path), {"a": 1, "b": 1})
+    with pytest.raises(ConfigError, match="--overwrite"):
+        split_dataset(source, str(tmp_path), {"a": 1, "b": 1})
+    with pytest.raises(ConfigError, match="would have no image"):
+        split_dataset(source, str(tmp_path / "c"), {"a": 1, "b": 1}, group_by="video")
+
+
+def test_merge_by_names(tmp_path):
+    sets.write(tmp_path / "may")
+    data = sets.content(names=["person", "elk", "猫"])
+    data["categories"][1]["supercategory"] = "animal"
+    sets.write(tmp_path / "june", data)
+    files, roots = ([str(tmp_path / x / y) for x in ("may", "june")] for y in ("data.json", "images"))
+    found = merge_datasets(files, str(tmp_path / "all.json"), roots)
+    assert found.classes == [*sets.NAMES, "elk"] and (found.images, found.objects) == (6, 10)
+    whole = load(found.file)
+    assert [x["id"] for x in whole["annotations"]] == list(range(1, 11))
+    assert whole["categories"][3] == {"id": 4, "name": "elk", "supercategory": "animal"}
+    expected = {}
+    for name, part in (("may", sets.content()), ("june", data)):
+        expected |= {f"{name}/images/{key}": x for key, x in sets.objects(part).items()}
+    assert sets.objects(whole) == expected
+    assert all((tmp_path / x["file_name"]).is_file() for x in whole["images"]) and found.image_root == str(tmp_path)
+
+
+def test_clashes_of_names_are_refused_or_joined(tmp_path):
+    files = [many(tmp_path), many(tmp_path, 110, "more.json", first=95)]
+    with pytest.raises(DataError, match=r"have the image video9/95\.jpg.*--join"):
+        merge_datasets(files, str(tmp_path / "all.json"))
+    found = merge_datasets(files, str(tmp_path / "all.json"), join=True)
+    assert (found.images, found.joined) == (110, 5)
+
+
+def test_subset(tmp_path):
+    source = many(tmp_path)
+    found = subset_dataset(source, str(tmp_path / "rare.json"), classes=["rare"], min_objects=1)
+    assert (found.images, found.objects_of_class) == (10, {"rare": 20})
+    assert [x["name"] for x in load(found.file)["categories"]] == ["rare"]
+    found = subset_dataset(source, str(tmp_path / "few.json"), pattern="video3/*", count=4)
+    assert found.images == 4 and all(x["file_name"].startswith("video3/") for x in load(found.file)["images"])
+    with pytest.raises(ConfigError, match="only 10 images fit, fewer than 11"):
+        subset_dataset(source, str(tmp_path / "x.json"), pattern="video3/*", count=11)
+    with pytest.raises(ConfigError, match="no class 'rar'; the nearest one is rare"):
+        subset_dataset(source, str(tmp_path / "x.json"), classes=["rar"])
+
+
+def test_faulty_files_are_refused(tmp_path):
+    data = sets.content()
+    data["annotations"][0]["category_id"] = 99
+    source, _ = sets.write(tmp_path, data)
+    with pytest.raises(DataError, match="category 99, one of which is not listed"):
+        split_dataset(source, str(tmp_path / "out"), {"a": 1, "b": 1})
+    with pytest.raises(DataError, match="is a folder"):
+        subset_dataset(str(tmp_path), str(tmp_path / "x.json"))

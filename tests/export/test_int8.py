@@ -1,0 +1,84 @@
+"""Convolutions in 8-bit integers: which ones, and how far they are from float32."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from centermask_solo.export.int8 import Calibration, quantize
+from centermask_solo.export.verification import compare, verify
+from centermask_solo.runtime.metadata import Input, Resize
+from centermask_solo.utils.errors import ConfigError
+from tests.export.test_verification import METADATA, result
+
+RULE = Input("RGB", (0.0,) * 3, (1.0,) * 3, 1, Resize(0, 0, True), None, (1, 1), False)
+RNG = np.random.default_rng(0)
+IMAGES = [RNG.integers(0, 256, (24, 20, 3), np.uint8) for _ in range(3)]
+
+
+def two_convolutions():
+    """A graph of images, a convolution "first" and another one "second"."""
+    shapes = {"first": (16, 3, 3, 3), "second": (4, 16, 3, 3)}
+    weights = [numpy_helper.from_array(RNG.standard_normal(s).astype(np.float32) / 9, n) for n, s in shapes.items()]
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "first"], ["features"], "conv1"),
+        helper.make_node("Conv", ["features", "second"], ["maps"], "conv2"),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", "H", "W", 3])
+    maps = helper.make_tensor_value_info("maps", TensorProto.FLOAT, ["N", 4, None, None])
+    graph = helper.make_graph(nodes, "graph", [images], [maps], weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def run(model, image):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": image[None]})[0]
+
+
+def test_only_the_chosen_convolutions_are_rounded_and_little(capfd):
+    model = two_convolutions()
+    expected = run(model, IMAGES[0])
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "about", "text"
+    found = quantize(model, Calibration(IMAGES, frozenset({"first"})), RULE)
+    weights = {x.input[0]: x for x in found.graph.node if x.op_type == "DequantizeLinear"}
+    convolutions = {x.name: x for x in found.graph.node if x.op_type == "Conv"}
+    assert any(x.startswith("first") for x in weights)
+    assert convolutions["conv2"].input[1] == "second"
+    (rounded,) = (x for x in found.graph.initializer if x.name.startswith("first_quant"))
+    assert rounded.data_type == TensorProto.INT8
+    assert [x.value for x in found.metadata_props if x.key == "about"] == ["text"]
+    error = np.abs(run(found, IMAGES[0]) - expected)
+    assert 0 < error.max() < 0.05 * np.abs(expected).max()
+    assert "pre-processing" not in capfd.readouterr().err
+
+
+def test_a_model_without_such_convolutions_is_refused():
+    with pytest.raises(ConfigError, match="no convolution of this model gains"):
+        quantize(two_convolutions(), Calibration(IMAGES, frozenset({"other"})), RULE)
+
+
+class Found:
+    """An exported file of 8-bit integers that finds one of two objects."""
+
+    metadata = type("Metadata", (), {**vars(METADATA), "half": False, "int8": True, "display_threshold": 0.4})
+
+    def run(self, images, sizes):
+        return [result([0, 1])[:1] for _ in images]
+
+
+def test_the_loss_is_stated_instead_of_bounds():
+    image = ("image", np.zeros((6, 6, 3), np.uint8))
+    found = verify([result([0, 1])], Found(), [image])
+    assert found.faults == []
+    assert found.loss() == (
+        "8-bit integers: 1 of 2 detections of PyTorch are found, and 0 others "
+        "(mean difference of scores 0.000, mean mask IoU 1.000)"
+    )
+    assert compare("", result([0, 1]), result([0, 1]), METADATA).mean_mask_iou == 1.0

@@ -1,0 +1,47 @@
+"""Charts are pictures in which what they show can be seen."""
+
+import numpy as np
+
+from centermask_solo.visualization import charts
+
+X = np.linspace(0, 1, 11)
+
+
+def differs(a, b):
+    return a.shape != b.shape or (a != b).any()
+
+
+def test_curves_show_their_lines():
+    one = charts.curves({"a": (X, X)}, ("x", "y"))
+    assert one.dtype == np.uint8 and one.ndim == 3 and one.shape[2] == 3 and min(one.shape[:2]) > 300
+    assert differs(one, charts.curves({"a": (X, 1 - X)}, ("x", "y")))
+    assert differs(one, charts.curves({"a": (X, X)}, ("x", "y"), mark=0.5))
+    many = charts.curves({f"{i}": (X, X / (i + 1)) for i in range(6)}, ("x", "y"), title="t")
+    assert differs(one, many)
+    charts.curves({"none": (X[:0], X[:0])}, ("x", "y"))
+
+
+def test_small_curves_grow_with_their_number():
+    few, many = (charts.small_curves({f"{i}": {"a": (X, X)} for i in range(n)}, ("x", "y")) for n in (2, 14))
+    assert few.shape[1] == many.shape[1] and few.shape[0] < many.shape[0]
+
+
+def test_bars_show_missing_values():
+    values = [1.0, float("nan"), -3.0]
+    picture = charts.bars(["a", "b", "c"], {"one": values, "two": [2.0, 2.0, 2.0]}, "points", title="t")
+    assert differs(picture, charts.bars(["a", "b", "c"], {"one": [1.0, 5.0, -3.0], "two": [2.0, 2.0, 2.0]}, "points"))
+
+
+def test_a_matrix_is_darker_where_more_is():
+    counts = np.array([[9, 1], [0, 0]])
+    picture = charts.matrix(counts, ["a", "b"], ("x", "y"))
+    assert differs(picture, charts.matrix(counts.T, ["a", "b"], ("x", "y")))
+    large = charts.matrix(np.eye(30, dtype=int), [str(i) for i in range(30)], ("x", "y"))
+    assert large.shape[0] > picture.shape[0]
+
+
+def test_reliability_of_empty_bins_and_histograms():
+    nan = float("nan")
+    charts.reliability([nan, 0.7], [nan, 0.5], [0, 3], ("score", "precision"))
+    charts.reliability([nan, nan], [nan, nan], [0, 0], ("score", "precision"))
+    assert differs(charts.histogram([0, 1, 2], "x"), charts.histogram([0, 1, 2], "x", (0.5,)))
