@@ -92,10 +92,8 @@ def predict_in_stages(predictor: Predictor, paths: Sequence[str], clock: Clock) 
         inputs = [predictor.model_input(image) for image in images]
     model = predictor.model
     has_stages = hasattr(model, "predict")
-    methods = [
-        (model, name, stage) for name, stage in _STAGES_OF_METHODS.items() if has_stages and hasattr(model, name)
-    ]
-    with methods_measured(methods, clock), clock.stage(DECODE if has_stages else MODEL):
+    methods = [(model, name, stage) for name, stage in _STAGES_OF_METHODS.items() if hasattr(model, name)]
+    with methods_measured(methods if has_stages else [], clock), clock.stage(DECODE if has_stages else MODEL):
         outputs = predictor._predict(inputs)
     with clock.stage(RLE):
         return [coco_results(output["instances"].to("cpu"), i) for i, output in enumerate(outputs)]

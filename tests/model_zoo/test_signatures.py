@@ -26,6 +26,7 @@ SAMPLE = (  # of every system
     "FCOS/fcos_R_50_FPN_1x.yaml",
     "YOLACT/yolact_plus_resnet50.yaml",
     "baselines/mask_rcnn_R_50_FPN_1x.yaml",
+    "baselines/rcnn_R_50_1x.yaml",
     "baselines/retinanet_R_50_FPN_1x.yaml",
 )
 
