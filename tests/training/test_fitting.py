@@ -9,7 +9,7 @@ from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.inference.predictor import Predictor
 from centermask_solo.training.fitting import FitHook
 from centermask_solo.utils.errors import ConfigError, MissingPackageError, WeightsError
-from tests.modeling.region_cnn.tiny import tiny_cfg
+from tests.modeling.rcnn.tiny import tiny_cfg
 
 pytest.importorskip("sklearn")
 pytest.importorskip("skimage")

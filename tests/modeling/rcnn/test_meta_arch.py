@@ -7,10 +7,10 @@ import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 
-from centermask_solo.modeling.region_cnn import fitting, meta_arch
+from centermask_solo.modeling.rcnn import fitting, meta_arch
 from centermask_solo.ops.boxes import pairwise_iou
 from centermask_solo.utils.errors import ConfigError, DataError
-from tests.modeling.region_cnn.tiny import K, color_model, scene, tiny_cfg, tiny_model
+from tests.modeling.rcnn.tiny import K, color_model, scene, tiny_cfg, tiny_model
 
 
 def losses(model, inputs):

@@ -12,11 +12,11 @@ from detectron2.modeling import Backbone, build_model
 from detectron2.structures import Boxes, Instances
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.modeling.region_cnn import RCNN
-from centermask_solo.modeling.region_cnn.fitting import FitOptions
-from centermask_solo.modeling.region_cnn.meta_arch import RegionOptions
-from centermask_solo.modeling.region_cnn.svm import SVMOptions
-from centermask_solo.modeling.region_cnn.targets import SamplingOptions
+from centermask_solo.modeling.rcnn import RCNN
+from centermask_solo.modeling.rcnn.fitting import FitOptions
+from centermask_solo.modeling.rcnn.meta_arch import RegionOptions
+from centermask_solo.modeling.rcnn.svm import SVMOptions
+from centermask_solo.modeling.rcnn.targets import SamplingOptions
 
 CONFIG = Path(__file__).parents[3] / "configs" / "shapes" / "rcnn_shapes.yaml"
 K = 2

@@ -2,7 +2,7 @@
 
 import torch
 
-from centermask_solo.modeling.region_cnn.warp import warp_regions
+from centermask_solo.modeling.rcnn.warp import warp_regions
 
 # Pixel (y, x) of the only channel is 10 y + x + 1
 IMAGE = (torch.arange(6.0)[:, None] * 10 + torch.arange(8.0) + 1)[None]

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("sklearn")
 
-from centermask_solo.modeling.region_cnn.svm import EASY, NEVER, MinedSVM, SVMOptions, fit_ridge
+from centermask_solo.modeling.rcnn.svm import EASY, NEVER, MinedSVM, SVMOptions, fit_ridge
 
 OPTIONS = SVMOptions(c=1.0, positive_weight=2.0, max_negatives=1000, retrain_after=50)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from centermask_solo.modeling.region_cnn import meta_arch
-from centermask_solo.modeling.region_cnn.fitting import FitOptions
+from centermask_solo.modeling.rcnn import meta_arch
+from centermask_solo.modeling.rcnn.fitting import FitOptions
 from centermask_solo.training.trainer import Trainer
-from tests.modeling.region_cnn.tiny import color_model, scene, tiny_cfg, tiny_model
+from tests.modeling.rcnn.tiny import color_model, scene, tiny_cfg, tiny_model
 
 BOXES = scene(0)["proposals"].proposal_boxes.tensor
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from centermask_solo.modeling.region_cnn.targets import SamplingOptions, class_overlaps, sample_regions
+from centermask_solo.modeling.rcnn.targets import SamplingOptions, class_overlaps, sample_regions
 
 GT = torch.tensor([[0.0, 0, 10, 10], [20.0, 0, 30, 10]])
 CLASSES = torch.tensor([2, 0])
