@@ -13,7 +13,7 @@ from pycocotools import mask as rle
 
 from ..structures.compact_masks import RLEMasks
 from ..structures.mask_formats import without_masks
-from ..structures.rle_codes import EMPTY, Code, Window, decode_window, shared_pixels
+from ..structures.rle_codes import EMPTY, Code, Window, decode_window, window_iou
 
 JOIN_IOU = 0.5  # of two masks in the overlap of their tiles, from which on they are one instance
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
@@ -66,7 +66,7 @@ def _same(instances: Instances, rows: range, others: range, overlap: Rectangle) 
     theirs = _parts(instances, others, overlap)
     for ours in _parts(instances, rows, overlap) if theirs else ():
         for part in theirs:
-            if ours.class_index == part.class_index and _iou(ours.window, part.window) >= JOIN_IOU:
+            if ours.class_index == part.class_index and window_iou(ours.window, part.window) >= JOIN_IOU:
                 yield ours.row, part.row
 
 
@@ -96,12 +96,6 @@ def _cut(window: Window, rectangle: Rectangle) -> Window:
     rows = slice(top - window.top, max(y1 - window.top, 0))
     columns = slice(left - window.left, max(x1 - window.left, 0))
     return Window(left, top, window.pixels[rows, columns]) if left < x1 and top < y1 else EMPTY
-
-
-def _iou(a: Window, b: Window) -> float:
-    shared = shared_pixels(a, b)
-    union = int(np.count_nonzero(a.pixels) + np.count_nonzero(b.pixels)) - shared
-    return shared / max(union, 1)
 
 
 def _neighbors(rectangles: Sequence[Rectangle]) -> Iterator[tuple[int, int, Rectangle]]:

@@ -55,6 +55,14 @@ def shared_pixels(a: Window, b: Window) -> int:
     return int(np.count_nonzero(np.logical_and(*parts)))
 
 
+def window_iou(a: Window, b: Window, crowd: bool = False) -> float:
+    """Return the IoU of two masks of the same image; the share of ``a`` in ``b`` if that is a crowd."""
+    shared = shared_pixels(a, b)
+    sizes = [int(np.count_nonzero(x.pixels)) for x in (a, b)]
+    union = sizes[0] if crowd else sum(sizes) - shared
+    return shared / max(union, 1)
+
+
 def encode_window(window: Window, size: tuple[int, int]) -> Code:
     """Return the code of a mask of ``size``."""
     (height, width), (h, w) = size, window.pixels.shape

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ...structures.outlines import trace_outlines
 from ...utils.errors import DataError
-from .objects import BOXES, CROWDS, AnnotatedImage, Lost, Object, codes_of_map, mask_of
+from .objects import BOXES, AnnotatedImage, Lost, Object, codes_of_map, mask_of
 
 VOID = 255  # in VOC's masks: neither object nor background
 MAX_VOC_OBJECTS = 254
@@ -52,12 +52,8 @@ def indexed_png(numbers: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
     image = Image.fromarray(numbers)
     image.putpalette([x for number in range(256) for x in voc_color(number)])
-    _save(image, file)
-    return file.getvalue()
-
-
-def _save(image: Image.Image, file: io.BytesIO) -> None:
     image.save(file, format="PNG")
+    return file.getvalue()
 
 
 def voc_color(number: int) -> list[int]:
@@ -65,32 +61,27 @@ def voc_color(number: int) -> list[int]:
     return [sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
 
 
-def paint(image: AnnotatedImage, lost: Lost, *, crowd_value: int | None = None) -> tuple[Map, list[Object]]:
+def paint(image: AnnotatedImage, lost: Lost, *, crowds_are_void: bool = False) -> tuple[Map, list[Object]]:
     """Return a map of the objects' numbers, from 1, and the objects in the order of these numbers.
 
-    Smaller objects are on top of larger ones, and crowds below all others.
+    Smaller objects are on top of larger ones.
 
     Args:
         image: Image with its objects.
         lost: Counts what the map cannot hold.
-        crowd_value: What crowds become; None to leave them out. Each then counts as an object.
+        crowds_are_void: Whether crowds are -1 in the map, below all objects, instead of objects like others.
     """
     found: Map = np.zeros((image.height, image.width), np.int32)
     masked: list[tuple[Object, NDArray[np.bool_]]] = []
-    crowds: list[NDArray[np.bool_]] = []
     for x in image.objects:
         if not x.segmentation:
             lost[BOXES] += 1
-        elif x.crowd and crowd_value is None:
-            lost[CROWDS] += 1
+            continue
+        mask = mask_of(x.segmentation, image.height, image.width)
+        if x.crowd and crowds_are_void:
+            found[mask] = -1
         else:
-            mask = mask_of(x.segmentation, image.height, image.width)
-            if x.crowd:
-                crowds.append(mask)
-            else:
-                masked.append((x, mask))
-    for mask in crowds:
-        found[mask] = crowd_value or 0
+            masked.append((x, mask))
     masked.sort(key=lambda pair: -int(pair[1].sum()))
     for i, (_, mask) in enumerate(masked, 1):
         found[mask] = i
@@ -113,7 +104,7 @@ def voc_of_image(image: AnnotatedImage, class_numbers: Mapping[str, int], lost: 
         DataError: It has more than 254 objects.
     """
     lost["crowd regions (void)"] += sum(x.crowd for x in image.objects)
-    ids, objects = paint(image, lost, crowd_value=-1)
+    ids, objects = paint(image, lost, crowds_are_void=True)
     _check_count(image, objects, MAX_VOC_OBJECTS, "VOC's masks")
     numbers = np.array([0, *(class_numbers[x.name] for x in objects), VOID], np.uint8)  # -1 is the last
     return indexed_png(numbers[ids]), indexed_png(np.where(ids < 0, VOID, ids).astype(np.uint8))
@@ -150,11 +141,9 @@ def map_of_image(image: AnnotatedImage, lost: Lost) -> tuple[bytes, list[dict[st
     Raises:
         DataError: It has more than 65,535 objects.
     """
-    single = [x._replace(crowd=False) for x in image.objects]  # crowds are marked in the json
-    crowd_of = {id(x): y.crowd for x, y in zip(single, image.objects, strict=True)}
-    ids, objects = paint(image._replace(objects=single), lost)
+    ids, objects = paint(image, lost)
     _check_count(image, objects, MAX_MAP_OBJECTS, "a map of 16 bits")
-    entries = [{"id": i, "class": x.name, "iscrowd": int(crowd_of[id(x)])} for i, x in enumerate(objects, 1)]
+    entries = [{"id": i, "class": x.name, "iscrowd": int(x.crowd)} for i, x in enumerate(objects, 1)]
     return png(ids.astype(np.uint16)), entries
 
 
@@ -186,21 +175,19 @@ def cityscapes_of_image(image: AnnotatedImage, lost: Lost) -> tuple[bytes, bytes
     Raises:
         DataError: An image has more than 1,000 objects of a class.
     """
-    single = [x._replace(crowd=False) for x in image.objects]
-    crowd_of = {id(x): y.crowd for x, y in zip(single, image.objects, strict=True)}
-    ids, objects = paint(image._replace(objects=single), lost)
+    ids, objects = paint(image, lost)
     counts = dict.fromkeys(CITYSCAPES_CLASSES, 0)
     values, labels, polygons = [0], [0], []
     for i, x in enumerate(objects, 1):
-        number, crowd = CITYSCAPES_CLASSES[x.name], crowd_of[id(x)]
-        values.append(number if crowd else number * IDS_PER_CLASS + counts[x.name])
+        number = CITYSCAPES_CLASSES[x.name]
+        values.append(number if x.crowd else number * IDS_PER_CLASS + counts[x.name])
         labels.append(number)
-        counts[x.name] += not crowd
+        counts[x.name] += not x.crowd
         found = trace_outlines(ids == i)
         lost["holes in Cityscapes's polygons (kept in instanceIds)"] += len(found.holes)
         for part in found.parts:
             points = np.reshape(part, (-1, 2)).astype(int).tolist()
-            polygons.append({"label": x.name + "group" * crowd, "polygon": points})
+            polygons.append({"label": x.name + "group" * x.crowd, "polygon": points})
     for name, count in counts.items():
         if count > IDS_PER_CLASS:
             raise DataError(f"{image.file_name} has {count} objects of {name}, but Cityscapes holds 1,000 of a class")

@@ -10,7 +10,7 @@ from pycocotools import mask as rle
 from tqdm import tqdm
 
 from ...structures.compact_masks import RLEMasks
-from ...structures.rle_codes import Window
+from ...structures.rle_codes import Window, window_iou
 from .objects import Annotated, Bools, Code, Detected, Floats, Ints, Objects
 
 MIN_IOU = 0.1  # of a pair that is kept; less is background, as in TIDE
@@ -107,17 +107,3 @@ def boundary(code: Code, width: int) -> Window:
     # Of the chessboard metric, in which a square of 2 width + 1 pixels is a disk
     distance = cv2.distanceTransform(pixels, cv2.DIST_C, 3)[1:-1, 1:-1]
     return window._replace(pixels=window.pixels & (distance <= width))
-
-
-def window_iou(a: Window, b: Window, crowd: bool = False) -> float:
-    """Return the IoU of two masks of the same image; the share of ``a`` in ``b`` if that is a crowd."""
-    left, top = max(a.left, b.left), max(a.top, b.top)
-    right = min(a.left + a.pixels.shape[1], b.left + b.pixels.shape[1])
-    bottom = min(a.top + a.pixels.shape[0], b.top + b.pixels.shape[0])
-    if right <= left or bottom <= top:
-        return 0.0
-    parts = (x.pixels[top - x.top : bottom - x.top, left - x.left : right - x.left] for x in (a, b))
-    shared = np.count_nonzero(np.logical_and(*parts))
-    sizes = [np.count_nonzero(x.pixels) for x in (a, b)]
-    union = sizes[0] if crowd else sum(sizes) - shared
-    return float(shared / union) if union else 0.0

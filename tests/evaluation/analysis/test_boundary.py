@@ -6,13 +6,8 @@ from pycocotools import mask as rle
 
 from centermask_solo.evaluation.analysis import overlaps
 from centermask_solo.evaluation.analysis.evaluated import by_boundaries, evaluate_detections
-from centermask_solo.evaluation.analysis.overlaps import (
-    boundary,
-    boundary_overlaps,
-    boundary_width,
-    find_overlaps,
-    window_iou,
-)
+from centermask_solo.evaluation.analysis.overlaps import boundary, boundary_overlaps, boundary_width, find_overlaps
+from centermask_solo.structures.rle_codes import window_iou
 from tests.evaluation.scenes import Scene, code, random_scene
 
 
