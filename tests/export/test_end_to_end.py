@@ -16,6 +16,8 @@ pytest.importorskip("onnxruntime")
 import onnx
 import torch
 
+from benchmarks.export_memory import measure, shifted
+from benchmarks.processes import in_own_process
 from centermask_solo import ExportedPredictor, export_model
 from centermask_solo.cli import main
 from centermask_solo.export.exporter import ExportOptions, Traced, trace_predictor, write_traced
@@ -126,6 +128,14 @@ def test_the_graph_has_nothing_that_runtimes_get_wrong(exported):
     assert str(ROOT).encode() not in model.SerializeToString()
     sizes = [d.dim_param for d in model.graph.input[0].type.tensor_type.shape.dim[:3]]
     assert sizes == ["N", "H", "W"]
+
+
+def test_memory_does_not_depend_on_the_number_of_detections(exported):
+    if exported.system != "SOLOv2":
+        return  # the one with masks of the size of the image in the graph
+    none, many = (in_own_process(measure, shifted(exported.path, x), (320, 416)) for x in (-30.0, 6.0))
+    assert (none["found"], many["found"]) == (0, exported.traced.about["max_detections"])
+    assert many["added_mb"] <= 1.1 * none["added_mb"] + 20
 
 
 def test_an_image_without_detections_gives_empty_results(exported):
