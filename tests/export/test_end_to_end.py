@@ -227,6 +227,26 @@ def test_the_command_predicts_with_the_file(exported, tmp_path, capsys):
     assert "is an exported model, whose options are fixed: leave out MODEL.DEVICE" in capsys.readouterr().err
 
 
+def test_the_command_measures_the_file_beside_its_weights(exported, tmp_path, capsys):
+    if exported.system != "YOLACT":
+        return  # nothing depends on the system
+    weights, path, record = exported.weights, exported.path, tmp_path / "times.json"
+    common = ["--runs", "1", "--threads", "1", "--size", "96", "128", "--cpu-time", "--json", str(record)]
+    main(["benchmark", "--weights", weights, "--device", "cpu", "--compare", path, *common])
+    eager_row, exported_row = json.loads(record.read_text())["measured"]
+    assert (eager_row["name"], exported_row["name"]) == (weights, path)
+    assert list(exported_row["seconds"]) == ["read", "resize", "masks", "network, decoding and masks", "end to end"]
+    assert exported_row["detections"] == pytest.approx(eager_row["detections"], abs=1)
+    assert (exported_row["input_sizes"], exported_row["parameters"]) == ([[96, 128]], None)
+    assert "network, decoding and masks" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--weights", path, "--dtype", "bfloat16"])
+    assert "is an exported model, whose options are fixed: leave out TEST.DTYPE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--weights", path, "--flops"])
+    assert "--flops counts the parts of configs and weights" in capsys.readouterr().err
+
+
 def test_neither_the_weights_nor_other_files_are_lost(tmp_path):
     """Also those that are named with a query, and a .bin that is not the one of an earlier .xml."""
     pytest.importorskip("openvino")
