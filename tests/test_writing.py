@@ -42,7 +42,8 @@ def written(text: str) -> list[str]:
     """The calls of a program that open a file for writing, or save to something else than a file of atomic_write."""
     nodes = list(ast.walk(ast.parse(text)))
     items = [item for node in nodes if isinstance(node, ast.With) for item in node.items if item.optional_vars]
-    atomic = {ast.unparse(x.optional_vars) for x in items if ast.unparse(x.context_expr).startswith("atomic_write(")}
+    kinds = ("atomic_write(", "io.BytesIO(")  # the latter is in memory
+    atomic = {ast.unparse(x.optional_vars) for x in items if ast.unparse(x.context_expr).startswith(kinds)}
     atomic |= {"", *({"file"} & {node.arg for node in nodes if isinstance(node, ast.arg)})}  # that of a function
     found = []
     for call in (node for node in nodes if isinstance(node, ast.Call)):

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tabulate import tabulate
 from torch import nn
 
 from ..data.pixels import Pixels
+from ..evaluation.pairing import pair_detections
 from ..runtime.instances import ExportedInstances
 from ..runtime.metadata import Metadata
 from ..runtime.predictor import ExportedPredictor
@@ -120,17 +122,13 @@ class Verification:
 
     def table(self) -> str:
         """Return the differences as a table for people."""
-        rows = [("image", "PyTorch", "exported", "matched", "limited", "box px", "score", "mask IoU")]
+        headers = ("image", "PyTorch", "exported", "matched", "limited", "box px", "score", "mask IoU")
+        rows = []
         for x in self.differences:
             numbers = (f"{x.box:.1e}", f"{x.score:.1e}", f"{x.mask_iou:.4f}") if x.matched else ("-", "-", "-")
-            limited = "" if x.exact else "yes"
-            rows.append((x.name, str(x.reference), str(x.found), str(x.matched), limited, *numbers))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = (
-            "  ".join(x.rjust(n) if i else x.ljust(n) for i, (x, n) in enumerate(zip(row, widths, strict=True)))
-            for row in rows
-        )
-        return "\n".join(lines)
+            rows.append((x.name, x.reference, x.found, x.matched, "" if x.exact else "yes", *numbers))
+        align = ("left", *["right"] * (len(headers) - 1))
+        return tabulate(rows, headers, tablefmt="plain", disable_numparse=True, colalign=align)
 
 
 def verify(
@@ -192,13 +190,7 @@ def compare(name: str, reference: ExportedInstances, found: ExportedInstances, m
     One without a partner is borderline if rounding alone explains it: its score is at the threshold of the model or
     next to that of the worst detection of a full result.
     """
-    similarities = _similarities(reference, found)
-    pairs: list[tuple[int, int]] = []
-    for i in range(len(reference)):
-        if len(found) and similarities[i].max() > -np.inf:
-            j = int(similarities[i].argmax())
-            pairs.append((i, j))
-            similarities[:, j] = -np.inf
+    pairs = pair_detections(_similarities(reference, found))
     rows, columns = (np.array([pair[k] for pair in pairs], np.int64) for k in (0, 1))
     boxes = np.abs(reference.pred_boxes[rows] - found.pred_boxes[columns])
     names = [x for x in ("scores", "mask_scores") if reference.has(x) and found.has(x)]

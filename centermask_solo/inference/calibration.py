@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.structures import Instances
+from detectron2.structures import BoxMode, Instances
 from pycocotools import mask as rle
 from tqdm import tqdm
 
 from ..checkpoint.files import without_query
+from ..evaluation.pairing import pair_detections
 from ..modeling.quantization import calibrate, write_ranges
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
@@ -98,12 +99,9 @@ def _compare(exact: Predictor, fast: Predictor, paths: Sequence[str], threshold:
         pair = [_found(predictor, path, threshold) for predictor in (exact, fast)]
         counts += [len(x) for x in pair]
         overlaps = _overlaps(*pair)
-        for i in range(len(pair[0])):
-            if len(pair[1]) and overlaps[i].max() >= MATCH_IOU:
-                j = int(overlaps[i].argmax())
-                ious.append(overlaps[i, j])
-                scores.append(abs(float(pair[0].scores[i] - pair[1].scores[j])))
-                overlaps[:, j] = 0
+        for i, j in pair_detections(np.where(overlaps >= MATCH_IOU, overlaps, -np.inf)):
+            ious.append(overlaps[i, j])
+            scores.append(abs(float(pair[0].scores[i] - pair[1].scores[j])))
     mean_iou, score = (float(np.mean(x)) if x else 0.0 for x in (ious, scores))
     return Agreement(int(counts[0]), int(counts[1]), len(ious), mean_iou, score)
 
@@ -121,12 +119,8 @@ def _overlaps(a: Instances, b: Instances) -> np.ndarray:
     if a.has("pred_masks"):
         shapes = [x.pred_masks.codes for x in (a, b)]
     else:
-        shapes = [_widths(x.pred_boxes.tensor.double().numpy()) for x in (a, b)]
+        boxes = (x.pred_boxes.tensor.double() for x in (a, b))
+        shapes = [BoxMode.convert(x, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).numpy() for x in boxes]
     ious = np.asarray(rle.iou(*shapes, [0] * len(b)))
     ious[a.pred_classes.numpy()[:, None] != b.pred_classes.numpy()] = 0
     return ious
-
-
-def _widths(boxes: np.ndarray) -> np.ndarray:
-    """Return boxes x0, y0, x1, y1 as x, y, width, height."""
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)

@@ -60,7 +60,8 @@ def test_one_model(folder, tmp_path, capsys):
     assert not re.search(r'(src|href)=(?!"data:)', text)  # nothing else is loaded
     code, text = fails(capsys, *argv)
     assert (code, text.count("\n")) == (2, 1) and "exists already" in text
-    main([*argv, "--overwrite", "--boxes", "--score-threshold", "0.5"])
+    again = [*words(folder, "results.json"), "--json", str(numbers), "--overwrite"]
+    main([*again, "--boxes", "--score-threshold", "0.5"])
     boxes = json.loads(numbers.read_text())
     assert boxes["iou_type"] == "bbox" and boxes["boundary_AP"] is None and boxes["score_threshold"] == 0.5
 

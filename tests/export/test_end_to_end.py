@@ -23,7 +23,6 @@ from centermask_solo import ExportedPredictor, export_model, predict
 from centermask_solo.cli import main
 from centermask_solo.export.exporter import ExportOptions, Traced, trace_predictor, write_traced
 from centermask_solo.export.graph import ExportedGraph
-from centermask_solo.export.lint import lint
 from centermask_solo.export.verification import Verification, compare
 from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.predictor import Predictor
@@ -34,6 +33,7 @@ from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.export.models import CONFIGS, eager, photographs, save_weights
+from tests.export.onnx_lint import lint
 
 ROOT = Path(__file__).parents[2]
 MAX_NODES = {"SOLOv2": 2500, "SOLO": 2500, "YOLACT": 900, "CenterMask": 1500}  # larger ones were unrolled by mistake
@@ -80,7 +80,7 @@ def test_the_verification_passes_and_compares_something(exported):
 
 def test_files_of_pytorch_find_the_same(exported, tmp_path):
     if exported.system not in ("SOLOv2", "CenterMask"):
-        return  # decoded by the same functions as one of these, or by fewer of them
+        pytest.skip("decoded by the same functions as one of these, or by fewer of them")
     path = str(tmp_path / "model.pt2")
     write_traced(exported.traced, FORMATS["pt2"], path)
     verification = verify_file(exported.predictor, exported.traced, path, generated()[:2])
@@ -90,7 +90,7 @@ def test_files_of_pytorch_find_the_same(exported, tmp_path):
 
 def test_files_of_openvino_find_the_same(exported, tmp_path):
     if exported.system not in ("YOLACT", "CenterMask"):
-        return  # the conversion of the others takes half a minute; benchmarks/export_matrix.py has them
+        pytest.skip("the conversion takes half a minute; benchmarks/export_matrix.py has it")
     pytest.importorskip("openvino")
     path = str(tmp_path / "model.xml")
     write_traced(exported.traced, FORMATS["openvino"], path)

@@ -112,7 +112,7 @@ def test_detections_above_the_score_are_compared(folder, capsys):
         assert ("Detections: 0 in float32" not in capsys.readouterr().out) is expected
 
 
-@pytest.mark.parametrize("name", ["calibrate", "benchmark", "export"])
+@pytest.mark.parametrize("name", ["calibrate", "export"])
 def test_exported_models_are_no_weights(name, folder, capsys):
     output = {"calibrate": ["--output", "x.json", "--input", str(folder / "images")], "export": ["--output", "x.pt2"]}
     (folder / "model.onnx").touch()

@@ -49,11 +49,11 @@ def png(pixels: NDArray[Any]) -> bytes:
 
 def indexed_png(numbers: NDArray[np.uint8]) -> bytes:
     """Return a map, (H, W), as the content of a PNG file with VOC's colors for the numbers."""
-    file = io.BytesIO()
     image = Image.fromarray(numbers)
     image.putpalette([x for number in range(256) for x in voc_color(number)])
-    image.save(file, format="PNG")
-    return file.getvalue()
+    with io.BytesIO() as file:
+        image.save(file, format="PNG")
+        return file.getvalue()
 
 
 def voc_color(number: int) -> list[int]:
