@@ -63,6 +63,12 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
 
 
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overwrite`` and ``--json``."""
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the output")
+    parser.add_argument("--json", action="store_true", help="print a summary in JSON")
+
+
 def check_no_options(exported: str, given: Iterable[str]) -> None:
     """Raise ConfigError if options are given, "" aside, that an exported file cannot obey."""
     names = [x for x in given if x]

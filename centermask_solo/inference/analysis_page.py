@@ -146,9 +146,7 @@ def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
     groups = [x for x in analysis.groups if not math.isnan(x.ap)]
     page.charts(
         [
-            _plot(
-                charts.curves(lines, ("recall", "precision"), limits=(0, 1.02)), "Precision and recall, mean of classes"
-            ),
+            _plot(charts.curves(lines, ("recall", "precision")), "Precision and recall, mean of classes"),
             _plot(charts.bars([x.name for x in groups], {"AP": [x.ap for x in groups]}, "AP"), "AP by group"),
         ]
     )
@@ -215,7 +213,7 @@ def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
     )
     columns = {"precision": thresholds.precision, "recall": thresholds.recall, "F1": thresholds.f1()}
     lines = {name: (thresholds.scores, y) for name, y in columns.items()}
-    chart = charts.curves(lines, ("score threshold", "at IoU 0.5"), limits=(0, 1.02), mark=analysis.score_threshold)
+    chart = charts.curves(lines, ("score threshold", "at IoU 0.5"), mark=analysis.score_threshold)
     bins = charts.reliability(calibration.score, calibration.precision, calibration.counts, ("score", "precision"))
     page.charts([_plot(chart, "By score threshold"), _plot(bins, "Reliability of scores")])
 

@@ -8,16 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 from detectron2.evaluation.testing import flatten_results_dict
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Plot
 
 from ..config import default_config
 from ..config.trees import flatten
+from ..visualization import charts
 from ..visualization.html_page import Figure, HTMLPage
-from ..visualization.labels import Picture
 from .output_folder import METRICS
 from .pictures import draw_test_images
 from .summary import training_summary
@@ -25,7 +22,6 @@ from .trainer import Trainer
 
 REPORT = "report.html"
 PICTURES = 8  # unless TEST.PICTURES says otherwise
-SIZE = (6.4, 3.6)  # inches of a plot
 History = dict[str, tuple[list[int], list[float]]]
 
 
@@ -46,7 +42,8 @@ def write_report(trainer: Trainer, results: Mapping[str, Any]) -> str:
     page.table(["metric", "value"], [(name, round(float(value), 3)) for name, value in flat.items()])
     page.heading("Curves")
     history = read_history(os.path.join(cfg.OUTPUT_DIR, METRICS))
-    page.figures(Figure(plot(title, curves), title, lossless=True) for title, curves in groups_of(history).items())
+    groups = groups_of(history).items()
+    page.figures(Figure(charts.history(curves, title), title, lossless=True) for title, curves in groups)
     if cfg.DATASETS.TEST:
         page.heading("Ground truth and detections")
         pairs = draw_test_images(cfg, trainer.checkpointer.model, cfg.TEST.PICTURES or PICTURES)
@@ -83,20 +80,6 @@ def groups_of(history: History) -> dict[str, History]:
         elif task and metric.startswith(("AP", "mIoU", "PQ")) and "-" not in metric:
             groups.setdefault(task, {})[metric] = curve
     return groups
-
-
-def plot(title: str, curves: History) -> Picture:
-    """Return a plot of curves over iterations, (H, W, 3) uint8."""
-    figure = Plot(figsize=SIZE, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, (iterations, values) in curves.items():
-        axes.plot(iterations, values, marker="." if len(values) < 20 else "", label=name)
-    axes.set(title=title, xlabel="iteration")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def changed_options(cfg: CfgNode) -> dict[str, str]:

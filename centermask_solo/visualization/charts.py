@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 6.0, 4.2  # inches, of most charts
 DPI = 110
+TOP = 1.02  # of an axis from 0 to 1, so that a line at 1 is seen
+FEW = 20  # points of a line, which are marked
 MAX_NUMBERED = 16  # rows of a matrix whose counts are written into it
 
 Line = tuple[ArrayLike, ArrayLike]  # x and y
@@ -25,18 +27,14 @@ def curves(
     lines: Mapping[str, Line],
     labels: tuple[str, str],
     *,
-    limits: tuple[float, float] = (0.0, 1.0),
     mark: float | None = None,
-    title: str = "",
 ) -> Picture:
-    """Return a chart of lines over values from 0 to 1.
+    """Return a chart of lines, both of whose coordinates are from 0 to 1.
 
     Args:
         lines: Their names, x and y; nan is left out.
         labels: What x and y are.
-        limits: Of y.
         mark: Where to draw a vertical line.
-        title: Above it.
     """
     figure, axes = _figure(WIDTH, HEIGHT)
     shades = _shades(len(lines))
@@ -44,10 +42,26 @@ def curves(
         axes.plot(x, y, label=name, color=color, linewidth=1.5)
     if mark is not None:
         axes.axvline(mark, color="gray", linestyle=":", linewidth=1)
-    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=limits, title=title)
+    axes.set(xlabel=labels[0], ylabel=labels[1], xlim=(0, 1), ylim=(0, TOP))
     axes.grid(alpha=0.3)
     if len(lines) > 1:
         axes.legend(fontsize="small")
+    return _draw(figure)
+
+
+def history(lines: Mapping[str, Line], title: str) -> Picture:
+    """Return a chart of values over the iterations of a training.
+
+    Args:
+        lines: Their names, iterations and values.
+        title: Above it.
+    """
+    figure, axes = _figure(WIDTH, HEIGHT - 0.8)
+    for name, (iterations, values) in lines.items():
+        axes.plot(iterations, values, marker="." if np.size(values) < FEW else "", label=name)
+    axes.set(title=title, xlabel="iteration")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
     return _draw(figure)
 
 
@@ -67,7 +81,7 @@ def small_curves(lines: Mapping[str, Mapping[str, Line]], labels: tuple[str, str
     for axes, (title, some) in zip(grid, lines.items(), strict=False):
         for color, (name, (x, y)) in zip(_shades(len(some)), some.items(), strict=True):
             axes.plot(x, y, label=name, color=color, linewidth=1.2)
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+        axes.set(xlim=(0, 1), ylim=(0, TOP), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.3)
     for axes in grid[len(lines) :]:
@@ -78,14 +92,13 @@ def small_curves(lines: Mapping[str, Mapping[str, Line]], labels: tuple[str, str
     return _draw(figure)
 
 
-def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str, *, title: str = "") -> Picture:
+def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str) -> Picture:
     """Return a chart of horizontal bars, with their values.
 
     Args:
         names: Of the rows, from the top.
         series: One value per row, for each of them; several stand below each other.
         label: What the values are.
-        title: Above it.
     """
     count = len(series)
     figure, axes = _figure(WIDTH, 1.1 + len(names) * (0.18 + 0.17 * count))
@@ -98,21 +111,20 @@ def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str, *, t
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.margins(x=0.12)
-    axes.set(xlabel=label, title=title)
+    axes.set(xlabel=label)
     axes.axvline(0, color="black", linewidth=0.6)
     if count > 1:
         figure.legend(loc="outside upper right", ncols=2, fontsize="small")
     return _draw(figure)
 
 
-def matrix(counts: NDArray[Any], names: Sequence[str], labels: tuple[str, str], *, title: str = "") -> Picture:
+def matrix(counts: NDArray[Any], names: Sequence[str], labels: tuple[str, str]) -> Picture:
     """Return a picture of the shares of each row of a square matrix, darker for larger ones.
 
     Args:
         counts: (N, N), at least 0.
         names: Of rows and columns.
         labels: What columns and rows are.
-        title: Above it.
     """
     side = min(3.0 + 0.3 * len(names), 12.0)
     figure, axes = _figure(side + 0.8, side)
@@ -120,7 +132,7 @@ def matrix(counts: NDArray[Any], names: Sequence[str], labels: tuple[str, str], 
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
-    axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
+    axes.set(xlabel=labels[0], ylabel=labels[1])
     if len(names) <= MAX_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -156,7 +168,7 @@ def reliability(score: ArrayLike, precision: ArrayLike, count: ArrayLike, labels
     return _draw(figure)
 
 
-def histogram(values: ArrayLike, label: str, marks: Sequence[float] = (), *, title: str = "") -> Picture:
+def histogram(values: ArrayLike, label: str, marks: Sequence[float] = ()) -> Picture:
     """Return a histogram, without what is not finite, with a line at zero and dotted ones at ``marks``."""
     figure, axes = _figure(WIDTH, HEIGHT - 1)
     numbers = np.asarray(values, dtype=np.float64)
@@ -164,7 +176,7 @@ def histogram(values: ArrayLike, label: str, marks: Sequence[float] = (), *, tit
     axes.axvline(0, color="black", linewidth=1)
     for x in filter(np.isfinite, marks):
         axes.axvline(x, color="tab:orange", linestyle=":")
-    axes.set(xlabel=label, ylabel="samples", title=title)
+    axes.set(xlabel=label, ylabel="samples")
     return _draw(figure)
 
 

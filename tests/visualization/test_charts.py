@@ -16,9 +16,16 @@ def test_curves_show_their_lines():
     assert one.dtype == np.uint8 and one.ndim == 3 and one.shape[2] == 3 and min(one.shape[:2]) > 300
     assert differs(one, charts.curves({"a": (X, 1 - X)}, ("x", "y")))
     assert differs(one, charts.curves({"a": (X, X)}, ("x", "y"), mark=0.5))
-    many = charts.curves({f"{i}": (X, X / (i + 1)) for i in range(6)}, ("x", "y"), title="t")
+    many = charts.curves({f"{i}": (X, X / (i + 1)) for i in range(6)}, ("x", "y"))
     assert differs(one, many)
     charts.curves({"none": (X[:0], X[:0])}, ("x", "y"))
+
+
+def test_the_history_of_a_training():
+    steps, falling = [20, 40, 60], [3.0, 2.0, 1.5]
+    picture = charts.history({"total_loss": (steps, falling)}, "losses")
+    assert differs(picture, charts.history({"total_loss": (steps, falling[::-1])}, "losses"))
+    assert differs(picture, charts.history({"total_loss": (steps, falling)}, "learning rate"))
 
 
 def test_small_curves_grow_with_their_number():
@@ -28,7 +35,7 @@ def test_small_curves_grow_with_their_number():
 
 def test_bars_show_missing_values():
     values = [1.0, float("nan"), -3.0]
-    picture = charts.bars(["a", "b", "c"], {"one": values, "two": [2.0, 2.0, 2.0]}, "points", title="t")
+    picture = charts.bars(["a", "b", "c"], {"one": values, "two": [2.0, 2.0, 2.0]}, "points")
     assert differs(picture, charts.bars(["a", "b", "c"], {"one": [1.0, 5.0, -3.0], "two": [2.0, 2.0, 2.0]}, "points"))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..options import add_output_arguments
+
 FORMATS = "coco, labelme, yolo, voc, maps, cityscapes"
 
 
@@ -28,16 +30,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--to", dest="target", nargs=2, required=True, metavar=("FORMAT", "FOLDER"), help="what to write, and where"
     )
-    add_source_arguments(parser)
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--copy-images", action="store_true", help="copy the images to where the format has them, too")
-    group.add_argument("--link-images", action="store_true", help="the same with symbolic links instead of copies")
-    add_output_arguments(parser)
-    return parser
-
-
-def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--images`` and ``--class-names``."""
     parser.add_argument(
         "--images", default="", metavar="FOLDER", help="folder of the images (default: as the format has it)"
     )
@@ -47,12 +39,11 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="names of the classes, in order, or a .txt or .json file with them, where the format has none",
     )
-
-
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--overwrite`` and ``--json``."""
-    parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the output")
-    parser.add_argument("--json", action="store_true", help="print a summary in JSON")
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--copy-images", action="store_true", help="copy the images to where the format has them, too")
+    group.add_argument("--link-images", action="store_true", help="the same with symbolic links instead of copies")
+    add_output_arguments(parser)
+    return parser
 
 
 def run(args: argparse.Namespace) -> None:
@@ -73,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     if args.json:
-        print(json.dumps(found._asdict(), ensure_ascii=False))
+        print(json.dumps(found._asdict()))
     else:
         print(
             f"{found.images} images, {found.objects} objects, {len(found.classes)} classes: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from .convert import add_output_arguments
+from ..options import add_output_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
 
     found = merge_datasets(args.json_files, args.output, args.images, join=args.join, overwrite=args.overwrite)
     if args.json:
-        print(json.dumps(found._asdict(), ensure_ascii=False))
+        print(json.dumps(found._asdict()))
         return
     print(f"{found.file}: {found.images} images, {found.objects} objects, {len(found.classes)} classes")
     if found.image_root:

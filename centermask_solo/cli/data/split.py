@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 
-from .convert import add_output_arguments
+from ..options import add_output_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     if args.json:
-        print(json.dumps({name: x._asdict() for name, x in parts.items()}, ensure_ascii=False))
+        print(json.dumps({name: x._asdict() for name, x in parts.items()}))
         return
     for x in parts.values():
         print(f"{x.file}: {x.images} images, {x.objects} objects")

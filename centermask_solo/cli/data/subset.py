@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ...utils.rules import COUNT, argument, integer
-from .convert import add_output_arguments
+from ..options import add_output_arguments
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -49,6 +49,6 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     if args.json:
-        print(json.dumps(found._asdict(), ensure_ascii=False))
+        print(json.dumps(found._asdict()))
     else:
         print(f"{found.file}: {found.images} images, {found.objects} objects")

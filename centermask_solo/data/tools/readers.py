@@ -1,4 +1,4 @@
-"""Read a dataset in any of the known formats, and find out which one it is."""
+"""Read a dataset in any of the known formats."""
 
 from __future__ import annotations
 
