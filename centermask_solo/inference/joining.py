@@ -9,11 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
-from pycocotools import mask as rle
 
 from ..structures.compact_masks import RLEMasks
 from ..structures.mask_formats import without_masks
-from ..structures.rle_codes import EMPTY, Code, Window, decode_window, window_iou
+from ..structures.rle_codes import EMPTY, Window, decode_window, merge_codes, window_iou
 
 JOIN_IOU = 0.5  # of two masks in the overlap of their tiles, from which on they are one instance
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
@@ -44,7 +43,9 @@ def join(found: Sequence[Instances], rectangles: Sequence[Rectangle]) -> Instanc
     best = without_masks(instances)[torch.tensor([rows[0] for rows in groups.values()])]
     if instances.has("pred_masks"):
         codes = instances.pred_masks.codes
-        best.pred_masks = RLEMasks([_union([codes[i] for i in rows]) for rows in groups.values()], instances.image_size)
+        best.pred_masks = RLEMasks(
+            [merge_codes([codes[i] for i in rows]) for rows in groups.values()], instances.image_size
+        )
         best.pred_boxes = Boxes(best.pred_masks.boxes())
     else:
         boxes = instances.pred_boxes.tensor
@@ -113,11 +114,3 @@ def _root(parents: list[int], row: int) -> int:
         parents[row] = parents[parents[row]]
         row = parents[row]
     return row
-
-
-def _union(codes: Sequence[Code]) -> Code:
-    """Return the code of all pixels of several masks, none of which is decoded."""
-    if len(codes) == 1:
-        return codes[0]
-    joined = rle.merge(list(codes))
-    return {"size": list(joined["size"]), "counts": joined["counts"].decode("ascii")}

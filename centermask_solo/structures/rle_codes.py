@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -63,6 +64,28 @@ def window_iou(a: Window, b: Window, crowd: bool = False) -> float:
     return shared / max(union, 1)
 
 
+def code_of(segmentation: Any, height: int, width: int) -> Code:
+    """Return the code of a mask (H, W) in any form that COCO's format has.
+
+    Args:
+        segmentation: Polygons, at least one, or run lengths, as a list or as a compressed str or bytes.
+        height: H.
+        width: W.
+    """
+    code = segmentation
+    if not isinstance(code, dict):
+        code = rle.merge(rle.frPyObjects([list(x) for x in segmentation], height, width))
+    elif isinstance(code["counts"], list):
+        code = rle.frPyObjects(code, height, width)
+    counts = code["counts"]
+    return {"size": [height, width], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
+
+
+def merge_codes(codes: Sequence[Code]) -> Code:
+    """Return the code of all pixels of several masks of one size, none of which is decoded."""
+    return codes[0] if len(codes) == 1 else code_of(rle.merge(list(codes)), *codes[0]["size"])
+
+
 def encode_window(window: Window, size: tuple[int, int]) -> Code:
     """Return the code of a mask of ``size``."""
     (height, width), (h, w) = size, window.pixels.shape
@@ -78,8 +101,7 @@ def encode_window(window: Window, size: tuple[int, int]) -> Code:
     counts = np.diff(changes, prepend=0, append=height * width)
     if len(changes) and changes[-1] == height * width:
         counts = counts[:-1]
-    code: Code = rle.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    return {"size": [height, width], "counts": code["counts"].decode("ascii")}
+    return code_of({"size": [height, width], "counts": counts.tolist()}, height, width)
 
 
 def decode_window(code: Code) -> Window:

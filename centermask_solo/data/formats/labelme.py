@@ -8,11 +8,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from pycocotools import mask as rle
 
-from ...structures.rle_codes import EMPTY, Code, Window, encode_window
+from ...structures.rle_codes import EMPTY, Code, Window, code_of, decode_window, encode_window, merge_codes
 from ...utils.errors import DataError
-from .objects import AnnotatedImage, Lost, Object, code_of
+from .objects import AnnotatedImage, Lost, Object
 
 VERSION = "5.5.0"  # of labelme, which wrote shapes of the type "mask" from 5.2 on
 CROWD, BOX_ONLY = "iscrowd", "box_only"  # flags of shapes
@@ -73,13 +72,12 @@ def labelme_shapes(
 
 def _mask(code: Code) -> Shape:
     """Return the corners of a mask's box, both of them pixels inside, and its pixels as a PNG in base64."""
-    pixels = rle.decode(code)
-    rows, columns = (np.flatnonzero(pixels.any(axis=axis)) for axis in (1, 0))
-    box = [0, 0, 0, 0] if not len(rows) else [int(x) for x in (columns[0], rows[0], columns[-1], rows[-1])]
-    left, top, right, bottom = box
-    png = cv2.imencode(".png", pixels[top : bottom + 1, left : right + 1] * np.uint8(255))[1]
+    left, top, pixels = decode_window(code)
+    pixels = pixels if pixels.size else np.zeros((1, 1), np.bool_)
+    height, width = pixels.shape
+    png = cv2.imencode(".png", pixels * np.uint8(255))[1]
     text = base64.b64encode(png.tobytes()).decode("ascii")
-    return {"shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": text}
+    return {"shape_type": "mask", "points": [[left, top], [left + width - 1, top + height - 1]], "mask": text}
 
 
 def labelme_of_image(image: AnnotatedImage, image_path: str) -> dict[str, Any]:
@@ -177,6 +175,6 @@ def _join(objects: list[Object], size: tuple[int, int]) -> Object:
         return first
     if any(isinstance(x.segmentation, dict) for x in objects):
         codes = [code_of(x.segmentation, *size) for x in objects if x.segmentation]
-        return first._replace(segmentation=code_of(rle.merge(codes), *size))
+        return first._replace(segmentation=merge_codes(codes))
     polygons = [x.segmentation for x in objects if isinstance(x.segmentation, list)]
     return first._replace(segmentation=[p for x in polygons for p in x])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as rle
 
 from ...structures.outlines import Polygon, join_polygons, trace_outlines
-from ...structures.rle_codes import Code
+from ...structures.rle_codes import Code, code_of
 from ...utils.errors import DataError
 from .coco import CocoData
 from .packing import Record
@@ -67,18 +67,6 @@ class AnnotatedImage(NamedTuple):
 def mask_of(segmentation: Segmentation, height: int, width: int) -> NDArray[np.bool_]:
     """Return the pixels of a segmentation, (H, W), by COCO's rules."""
     return np.asarray(rle.decode(code_of(segmentation, height, width)), dtype=bool)
-
-
-def code_of(segmentation: Any, height: int, width: int) -> Code:
-    """Return the compressed code of a segmentation with pixels of any form that COCO's format has."""
-    if isinstance(segmentation, dict):
-        code = segmentation
-        if isinstance(code["counts"], list):
-            code = rle.frPyObjects(code, height, width)
-    else:
-        code = rle.merge(rle.frPyObjects([list(x) for x in segmentation], height, width))
-    counts = code["counts"]
-    return {"size": [height, width], "counts": counts.decode("ascii") if isinstance(counts, bytes) else counts}
 
 
 def codes_of_map(ids: NDArray[Any]) -> dict[int, Code]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as rle
 
+from ...structures.rle_codes import code_of
 from ..formats.coco import CocoData, Record
 from .fields import find_image, read_integer, read_number
 from .findings import Inspection
@@ -61,12 +61,7 @@ def _repair_mask(x: Record, image: Record, bad_polygons: set[int], unmasked: boo
 
 def _measure_area(x: Record, image: Record) -> float:
     """Return the area of the mask, or of the box if the mask is empty."""
-    mask, size = x["segmentation"], (image["height"], image["width"])
-    if isinstance(mask, list):
-        mask = rle.merge(rle.frPyObjects(mask, *size))
-    elif isinstance(mask["counts"], list):
-        mask = rle.frPyObjects(mask, *size)
-    area = float(np.asarray(rle.area(mask)))
+    area = float(rle.area(code_of(x["segmentation"], image["height"], image["width"])))
     return area if area > 0 else float(x["bbox"][2] * x["bbox"][3])
 
 

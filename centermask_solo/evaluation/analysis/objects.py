@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as rle
 
 from ...data.validation.gate import read_usable
-from ...structures.rle_codes import Code
+from ...structures.rle_codes import Code, code_of
 from ..results_file import read_results
 from .federated import Bools, Federation, Ints, find_federation
 
@@ -98,7 +97,8 @@ def read_annotated(path: str, iou_type: IoUType = "segm") -> Annotated:
     classes = np.array([class_index[x["category_id"]] for x in objects], dtype=np.int64)
     codes = []
     if iou_type == "segm":
-        codes = [_encode(x["segmentation"], records[i]) for x, i in zip(objects, images.tolist(), strict=True)]
+        sizes = [(records[i]["height"], records[i]["width"]) for i in images.tolist()]
+        codes = [code_of(x["segmentation"], *size) for x, size in zip(objects, sizes, strict=True)]
     return Annotated(
         images=images,
         classes=classes,
@@ -111,14 +111,6 @@ def read_annotated(path: str, iou_type: IoUType = "segm") -> Annotated:
         category_ids=list(class_index),
         federation=find_federation(records, class_index, images, classes, path),
     )
-
-
-def _encode(segmentation: Any, record: Record) -> Code:
-    """Return the code of an annotated mask: polygons, run lengths, or a code."""
-    if isinstance(segmentation, dict) and not isinstance(segmentation["counts"], list):
-        return segmentation
-    code = rle.frPyObjects(segmentation, record["height"], record["width"])
-    return rle.merge(code) if isinstance(code, list) else code
 
 
 def read_detected(path: str, annotated: Annotated, iou_type: IoUType | None = None) -> Detected:
