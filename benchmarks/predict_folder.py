@@ -28,10 +28,11 @@ from detectron2.modeling import build_model
 
 from benchmarks.postprocessing import device_name
 from centermask_solo.inference.filters import Filters
-from centermask_solo.inference.predictor import Predictor, default_score_threshold
+from centermask_solo.inference.predictor import Predictor
 from centermask_solo.inference.results import write_predictions
 from centermask_solo.inference.sources import Sources, find_images
 from centermask_solo.model_zoo import get_config
+from centermask_solo.modeling.systems import default_score_threshold
 from centermask_solo.utils.rules import COUNT, argument
 from centermask_solo.utils.threads import available_cores
 

@@ -104,7 +104,7 @@ def _like_pycocotools(backend: str, ground_truth: COCO, results: Results, params
 
 
 def _by_hotcoco(backend: str, ground_truth: COCO, results: Results, params: Params) -> dict[str, Any]:
-    """Return precision and recall, computed image by image, so that neither truth nor detections exist twice."""
+    """Return precision and recall, image by image, so that neither ground truth nor detections exist twice."""
     import hotcoco
 
     del backend

@@ -15,11 +15,11 @@ from torch.export import ExportedProgram
 from .. import __version__
 from ..config import value_of
 from ..data.pixels import Pixels
-from ..inference.predictor import Predictor, default_score_threshold
+from ..inference.predictor import Predictor
 from ..modeling.instance_part import detection_limits, instance_part
 from ..modeling.mask_frame import MaskFrame
 from ..modeling.quantization import quantizable
-from ..modeling.systems import find_system
+from ..modeling.systems import default_score_threshold, find_system
 from ..runtime.formats import Format, check_choice, check_packages, package_version, resolve
 from ..runtime.metadata import Input, Masks, Metadata, Resize
 from ..utils.errors import ConfigError

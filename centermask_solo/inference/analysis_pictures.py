@@ -79,7 +79,7 @@ class Painter:
         size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         small: Picture = np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
-        panels = [draw_ground_truth(small, self._truth(index, part), self._metadata)]
+        panels = [draw_ground_truth(small, self._ground_truth(index, part), self._metadata)]
         panels += [
             draw_predictions(small, _instances(detected, list(chosen), part), self._metadata)
             for detected, chosen in shown
@@ -88,7 +88,7 @@ class Painter:
         joined = [x for panel in panels for x in (gap, panel)][1:]
         return np.concatenate(joined, axis=1)
 
-    def _truth(self, index: int, part: Part) -> dict[str, Any]:
+    def _ground_truth(self, index: int, part: Part) -> dict[str, Any]:
         """Return the part of an image in Detectron2's standard format."""
         annotated = self._annotated
         objects = np.flatnonzero(annotated.images == index).tolist()
@@ -157,12 +157,12 @@ def mistakes(analysis: Analysis, painter: Painter, count: int) -> Iterator[Figur
         gt, kind = int(errors.gt[det]), KINDS[errors.kind[det]]
         found = annotated.names[detected.classes[det]]
         name = annotated.records[detected.images[det]]["file_name"]
-        truth = annotated.names[annotated.classes[gt]] if gt >= 0 else "background"
+        expected = annotated.names[annotated.classes[gt]] if gt >= 0 else "background"
         yield Figure(
             painter.mistake(detected, det, gt),
-            f"{name}: {found} {detected.scores[det]:.2f}; {kind}; ground truth: {truth}",
+            f"{name}: {found} {detected.scores[det]:.2f}; {kind}; ground truth: {expected}",
             name=name,
-            objects=[{"kind": kind, "detected as": found, "ground truth": truth}],
+            objects=[{"kind": kind, "detected as": found, "ground truth": expected}],
         )
 
 

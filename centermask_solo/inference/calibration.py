@@ -14,9 +14,10 @@ from tqdm import tqdm
 from ..checkpoint.files import without_query
 from ..evaluation.pairing import pair_detections
 from ..modeling.quantization import calibrate, write_ranges
+from ..modeling.systems import default_score_threshold
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
-from .predictor import Predictor, default_score_threshold
+from .predictor import Predictor
 from .sources import find_images
 
 COMPARED = 16  # images on which the precisions are compared

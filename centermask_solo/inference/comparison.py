@@ -11,11 +11,12 @@ from ..checkpoint.files import without_query
 from ..data.loader import load_dataset
 from ..data.mapper import InstanceMapper
 from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
+from ..modeling.systems import default_score_threshold
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
 from ..visualization.contact_sheet import contact_sheet
 from ..visualization.drawing import ColorBy
-from .predictor import Predictor, default_score_threshold
+from .predictor import Predictor
 
 
 def compare_with_ground_truth(

@@ -25,16 +25,11 @@ from ..modeling.batches import run_by_padded_size
 from ..modeling.engine import prepare_as_configured
 from ..modeling.option_scope import check_options_are_read
 from ..modeling.parts import build_checked, check_device, needs_proposals
-from ..modeling.systems import System, find_system
+from ..modeling.systems import default_score_threshold, find_system
 from ..modeling.tta import with_augmentation
 from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
 from ..utils.errors import ConfigError, DataError
 from ..utils.threads import in_threads, threads_beside
-
-
-def default_score_threshold(cfg: CfgNode) -> float:
-    """Return the score from which on detections of the config's system are worth keeping."""
-    return (find_system(cfg.MODEL.META_ARCHITECTURE) or System).score_threshold
 
 
 class _Read(NamedTuple):

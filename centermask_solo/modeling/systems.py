@@ -89,6 +89,11 @@ def find_system(name: str) -> System | None:
     return _SYSTEMS.get(name)
 
 
+def default_score_threshold(cfg: CfgNode) -> float:
+    """Return the score from which on detections of the config's system are worth keeping."""
+    return (find_system(cfg.MODEL.META_ARCHITECTURE) or System).score_threshold
+
+
 def list_systems() -> tuple[System, ...]:
     """Return all records, in the order of registration."""
     return tuple(_SYSTEMS.values())

@@ -17,7 +17,8 @@ from ..data.datasets import load_dataset
 from ..data.images import read_image
 from ..data.mapper import InstanceMapper
 from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
-from ..modeling.systems import find_system
+from ..modeling.systems import default_score_threshold
+from ..visualization.contact_sheet import shrink
 from ..visualization.drawing import draw_ground_truth, draw_predictions
 from ..visualization.labels import Picture
 
@@ -44,16 +45,15 @@ def draw_test_images(cfg: CfgNode, model: nn.Module, number: int) -> Iterator[Pa
     name = cfg.DATASETS.TEST[0]
     dataset, metadata, mapper = load_dataset(name), MetadataCatalog.get(name), InstanceMapper(cfg, is_train=False)
     order = order_in_dataset(class_names_of(model), name)
-    system = find_system(cfg.MODEL.META_ARCHITECTURE)
-    threshold = system.score_threshold if system else 0.3
+    threshold = default_score_threshold(cfg)
     for index in range(0, len(dataset), max(1, len(dataset) // number))[:number]:
         record = dataset[index]
         with inference_context(model):
             output = model([mapper(record)])[0]
         output = reorder_classes(output, order) if order else output
         found = output["instances"].to("cpu")
-        found = found[found.scores > threshold]
-        image = _shrink(read_image(record["file_name"], "RGB"))
+        found = found[found.scores >= threshold]
+        image = shrink(read_image(record["file_name"], "RGB", cfg.INPUT.MAX_IMAGE_PIXELS), SIDE)
         pair = (draw_ground_truth(image, record, metadata), draw_predictions(image, found, metadata))
         yield Pair(np.hstack(pair), record["file_name"], len(found))
 
@@ -62,11 +62,3 @@ def put_pictures(cfg: CfgNode, model: nn.Module, prefix: str) -> None:
     """Put the pictures of ``TEST.PICTURES`` images into the event storage, from which TensorBoard shows them."""
     for i, pair in enumerate(draw_test_images(cfg, model, cfg.TEST.PICTURES)):
         get_event_storage().put_image(f"{prefix}/{i}", pair.picture.transpose(2, 0, 1))
-
-
-def _shrink(image: Picture) -> Picture:
-    from PIL import Image
-
-    made = Image.fromarray(image)
-    made.thumbnail((SIDE, SIDE))
-    return np.asarray(made)

@@ -13,7 +13,6 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
-from PIL import Image
 from tqdm import tqdm
 
 from ..data.coco_samples import Sample
@@ -27,7 +26,7 @@ from ..modeling.training_picture import rgb_picture
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
 from ..utils.rules import value_of
-from .contact_sheet import MAX_PANEL, check_picture_name, fit, picture_sheet
+from .contact_sheet import MAX_PANEL, check_picture_name, picture_sheet, shrink
 from .drawing import ColorBy, draw_ground_truth, draw_training_sample
 from .html_page import SUFFIXES, Figure, HTMLPage
 from .labels import Picture
@@ -103,14 +102,14 @@ def _draw(
     for i, sample in enumerate(chosen):
         if mapper is None:
             image = read_image(sample["file_name"], "RGB", cfg.INPUT.MAX_IMAGE_PIXELS)
-            picture = draw_ground_truth(_shrink(image, side), sample, metadata, color_by=view.color_by)
+            picture = draw_ground_truth(shrink(image, side), sample, metadata, color_by=view.color_by)
             annotations = sample.get("annotations", [])
             found = [(x["category_id"], x["bbox"][2] * x["bbox"][3]) for x in annotations]  # as COCO has them
         else:
             with seeded(mix_seeds(view.seed, i)):
                 mapped = mapper(sample)
             image, instances = _pixels(mapped["image"], cfg.INPUT.FORMAT), mapped["instances"]
-            picture = draw_training_sample(_shrink(image, side), instances, metadata, color_by=view.color_by)
+            picture = draw_training_sample(shrink(image, side), instances, metadata, color_by=view.color_by)
             found = list(zip(instances.gt_classes.tolist(), instances.gt_boxes.area().tolist(), strict=True))
         name, (height, width) = os.path.basename(sample["file_name"]), image.shape[:2]
         number = f"{len(found) or 'no'} object{'' if len(found) == 1 else 's'}"
@@ -122,13 +121,6 @@ def _pixels(image: Any, image_format: str) -> Picture:
     """Return a mapped image, (C, H, W), as a picture; changed brightness may exceed what a picture can show."""
     pixels = image.round().clamp(0, 255).to(torch.uint8)
     return np.ascontiguousarray(rgb_picture(pixels, image_format))
-
-
-def _shrink(image: Picture, side: int) -> Picture:
-    picture = Image.fromarray(image)
-    if max(picture.size) <= side:
-        return image
-    return np.asarray(picture.resize(fit(picture.size, side), Image.Resampling.LANCZOS))
 
 
 def _write_page(path: str, name: str, total: int, figures: list[Figure], mapper: InstanceMapper | None) -> None:

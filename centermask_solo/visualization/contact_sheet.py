@@ -97,6 +97,14 @@ def fit(size: tuple[int, int], panel: int) -> tuple[int, int]:
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
 
 
+def shrink(picture: Picture, side: int) -> Picture:
+    """Return a picture, (H, W, 3) uint8, whose longer side has at most ``side`` pixels."""
+    if max(picture.shape[:2]) <= side:
+        return picture
+    image = Image.fromarray(picture)
+    return np.asarray(image.resize(fit(image.size, side), Image.Resampling.LANCZOS))
+
+
 def contact_sheet(
     dataset_dicts: Sequence[Mapping[str, Any]],
     predictions: Sequence[Instances],

@@ -16,11 +16,12 @@ from centermask_solo.data.input_images import as_bgr
 from centermask_solo.inference.comparison import compare_with_ground_truth
 from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.outputs import Outputs
-from centermask_solo.inference.predictor import Predictor, default_score_threshold
+from centermask_solo.inference.predictor import Predictor
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.inference.sources import find_images
 from centermask_solo.model_zoo import find_config
 from centermask_solo.modeling import systems
+from centermask_solo.modeling.systems import default_score_threshold
 from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
 from tests.modeling.centermask.helpers import make_cfg, make_model
 from tests.modeling.detections import assert_same

@@ -139,7 +139,7 @@ def _check_json(metadata: Metadata, masks: bool, max_pixels: int, keep: bool) ->
     outside = metadata.get("allow_outside_paths", False)
     find_files_of(images, root, found.findings, allow_outside=outside)
     if not any(x in found.findings for x in (IMAGE_FIELDS, IMAGE_SIZE, OUTSIDE_PATH)):
-        # Before its annotations are judged, because an image of another size explains many of their faults
+        # Before its annotations are checked, because an image of another size explains many of their faults
         _open_samples(images, root, found.findings, max_pixels)
     admit(found, metadata.json_file, root, masks=masks)
     return data
