@@ -72,6 +72,7 @@ def paths_of(node: CfgNode, prefix: str = "") -> Iterator[str]:
 
 
 KEYS = set(paths_of(config()))
+WITH_OLD_OPTIONS = {"coming_from.md", "compatibility.md", "configuration.md"}
 OLD_KEYS = {*config().__dict__[CfgNode.RENAMED_KEYS], *config().__dict__[CfgNode.DEPRECATED_KEYS]}
 NAMES = {
     node.id if isinstance(node, ast.Name) else node.asname or node.name
@@ -90,11 +91,11 @@ def is_key(word: str, keys: set[str]) -> bool:
 
 @documents
 def test_options_exist(path):
-    """Only the page on compatibility and the reference of options may name old options."""
+    """Only some pages may name old options: those on other code, and the reference."""
     text = "\n".join([*code_spans(path), *(block for _, block in FENCE.findall(path.read_text(encoding="utf-8")))])
     words = set(re.findall(r"(?<![\w$/.{-])[A-Z][A-Z0-9*]*(?:[._][A-Z0-9*_]+)+(?![\w(])", text))
     words -= FOREIGN | NAMES
-    keys = KEYS | OLD_KEYS if path.name in ("compatibility.md", "configuration.md") else KEYS
+    keys = KEYS | OLD_KEYS if path.name in WITH_OLD_OPTIONS else KEYS
     assert [word for word in sorted(words) if not is_key(word, keys)] == []
 
 
