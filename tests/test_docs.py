@@ -174,6 +174,26 @@ def test_commands_can_be_given(path):
             check_script(words)
 
 
+def messages_of_the_code() -> list[str]:
+    """Every text in the package but docstrings, with … for what is filled in."""
+    nodes = [node for path in ROOT.glob("centermask_solo/**/*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    parts = [node.values for node in nodes if isinstance(node, ast.JoinedStr)]
+    parts += [[node] for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return ["".join(str(x.value) if isinstance(x, ast.Constant) else "…" for x in values) for values in parts]
+
+
+def test_the_errors_of_the_page_on_troubleshooting_are_those_of_the_code():
+    lines = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").splitlines()
+    symptoms = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+    quotes = [span for symptom in symptoms for span in re.findall(r"`([^`]+)`", symptom) if " " in span]
+    assert len(quotes) > 30
+    messages = messages_of_the_code()
+    for quote in quotes:
+        pattern = re.compile(".*".join(map(re.escape, quote.split("…"))), re.DOTALL)
+        assert any(map(pattern.search, messages)), quote
+
+
 @documents
 def test_examples_of_configs_and_of_python_are_valid(path):
     for block in code_blocks(path, "yaml"):
