@@ -72,6 +72,7 @@ def paths_of(node: CfgNode, prefix: str = "") -> Iterator[str]:
 
 
 KEYS = set(paths_of(config()))
+WITH_OLD_OPTIONS = {"coming_from.md", "compatibility.md", "configuration.md"}
 OLD_KEYS = {*config().__dict__[CfgNode.RENAMED_KEYS], *config().__dict__[CfgNode.DEPRECATED_KEYS]}
 NAMES = {
     node.id if isinstance(node, ast.Name) else node.asname or node.name
@@ -90,11 +91,11 @@ def is_key(word: str, keys: set[str]) -> bool:
 
 @documents
 def test_options_exist(path):
-    """Only the page on compatibility and the reference of options may name old options."""
+    """Only some pages may name old options: those on other code, and the reference."""
     text = "\n".join([*code_spans(path), *(block for _, block in FENCE.findall(path.read_text(encoding="utf-8")))])
     words = set(re.findall(r"(?<![\w$/.{-])[A-Z][A-Z0-9*]*(?:[._][A-Z0-9*_]+)+(?![\w(])", text))
     words -= FOREIGN | NAMES
-    keys = KEYS | OLD_KEYS if path.name in ("compatibility.md", "configuration.md") else KEYS
+    keys = KEYS | OLD_KEYS if path.name in WITH_OLD_OPTIONS else KEYS
     assert [word for word in sorted(words) if not is_key(word, keys)] == []
 
 
@@ -171,6 +172,26 @@ def test_commands_can_be_given(path):
             check_module(words[1], words[2:])
         elif words[0] != "-c":
             check_script(words)
+
+
+def messages_of_the_code() -> list[str]:
+    """Every text in the package but docstrings, with … for what is filled in."""
+    nodes = [node for path in ROOT.glob("centermask_solo/**/*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    parts = [node.values for node in nodes if isinstance(node, ast.JoinedStr)]
+    parts += [[node] for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return ["".join(str(x.value) if isinstance(x, ast.Constant) else "…" for x in values) for values in parts]
+
+
+def test_the_errors_of_the_page_on_troubleshooting_are_those_of_the_code():
+    lines = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8").splitlines()
+    symptoms = [line.split(" | ")[0] for line in lines if line.startswith("| ")]
+    quotes = [span for symptom in symptoms for span in re.findall(r"`([^`]+)`", symptom) if " " in span]
+    assert len(quotes) > 30
+    messages = messages_of_the_code()
+    for quote in quotes:
+        pattern = re.compile(".*".join(map(re.escape, quote.split("…"))), re.DOTALL)
+        assert any(map(pattern.search, messages)), quote
 
 
 @documents

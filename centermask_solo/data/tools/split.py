@@ -113,6 +113,7 @@ def stratify(sizes: Sequence[int], classes: Sequence[set[str]], ratios: Sequence
 
     Source: iterative stratification (Sechidis et al., ECML 2011): the rarest class first, each group to the part that
         still lacks the most of it, of those equal to the part that lacks the most images.
+    Differs: a part that has its share of the images gets no more, which images of many rare classes would fill.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(sizes)).tolist()
@@ -128,7 +129,10 @@ def stratify(sizes: Sequence[int], classes: Sequence[set[str]], ratios: Sequence
     part_of = [-1] * len(sizes)
 
     def assign(i: int, wanted: np.ndarray) -> None:
-        best = np.flatnonzero(np.isclose(wanted, wanted.max()))
+        room = lacking_images >= sizes[i] / 2  # a group that fits by less than half belongs to the next part
+        if not room.any():
+            room = lacking_images == lacking_images.max()
+        best = np.flatnonzero(room & np.isclose(wanted, wanted[room].max()))
         part = int(best[lacking_images[best].argmax()])
         part_of[i] = part
         lacking_images[part] -= sizes[i]

@@ -66,6 +66,12 @@ def test_a_rare_class_reaches_both_parts():
     assert sorted(part_of[:2]) == [0, 1] and part_of.count(0) == 10
 
 
+@pytest.mark.parametrize("count", [12, 40])
+def test_parts_have_their_share_although_every_image_has_a_rare_class(count):
+    part_of = stratify([1] * count, [{f"only in {i}", "common"} for i in range(count)], [0.8, 0.2], 0)
+    assert part_of.count(1) == round(0.2 * count)
+
+
 def test_nothing_is_overwritten(tmp_path):
     source = many(tmp_path)
     with pytest.raises(ConfigError, match="is an input"):
