@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -13,12 +13,15 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer, read_weights
+from ..checkpoint.files import AVERAGE_KEY
+from ..evaluation.metric_names import is_metric, metric_patterns
 from ..utils.errors import ConfigError, WeightsError
 from ..utils.text import name_some
 
 logger = logging.getLogger(__name__)
 
 BEST = "model_best"  # its file lacks the state of the optimizer, and is never resumed
+VALIDATION = "validation"  # what the losses of evaluations are under in the results
 _ENTRY = "best"  # of that file: what the weights are the best in
 
 
@@ -34,6 +37,46 @@ def check_early_stopping(cfg: CfgNode) -> None:
         raise ConfigError("TEST.PATIENCE counts evaluations in training: set TEST.EVAL_PERIOD or TEST.EVAL_EPOCHS")
 
 
+def check_best_metric(cfg: CfgNode) -> None:
+    """Raise ConfigError unless evaluations will have the metric of ``TEST.KEEP_BEST``; the parts of a loss may be any.
+
+    Args:
+        cfg: Config of a training whose evaluators are those of this package.
+    """
+    metric = cfg.TEST.KEEP_BEST
+    if not metric:
+        return
+    if not cfg.DATASETS.TEST:
+        raise ConfigError(
+            f"TEST.KEEP_BEST {metric} needs evaluations, but DATASETS.TEST is empty: name a dataset there"
+        )
+    if metric.startswith(f"{VALIDATION}/"):
+        if not cfg.TEST.LOSS:
+            raise ConfigError(f"TEST.KEEP_BEST {metric} needs the losses of DATASETS.TEST: set TEST.LOSS True")
+        return
+    patterns = metric_patterns(cfg)
+    if is_metric(metric.removeprefix(f"{AVERAGE_KEY}/"), patterns) and metric.startswith(f"{AVERAGE_KEY}/"):
+        raise ConfigError(
+            f"TEST.KEEP_BEST {metric}: both the weights and their average are compared in one metric: set "
+            f"TEST.KEEP_BEST {metric.removeprefix(f'{AVERAGE_KEY}/')}"
+        )
+    if not is_metric(metric, patterns):
+        raise ConfigError(f"TEST.KEEP_BEST {metric} is none of the metrics: choose one of {', '.join(patterns)}")
+
+
+def check_best_loss(metric: str, losses: Collection[str]) -> None:
+    """Raise ConfigError if a metric is a part of the validation loss that the model does not have.
+
+    Args:
+        metric: ``TEST.KEEP_BEST``.
+        losses: Names of what the model has returned in an iteration, with ``total_loss``.
+    """
+    task, _, name = metric.partition("/")
+    if task == VALIDATION and name not in losses:
+        known = ", ".join(f"{VALIDATION}/{x}" for x in sorted(losses))
+        raise ConfigError(f"TEST.KEEP_BEST {metric} is none of the losses: choose one of {known}")
+
+
 class BestWeights:
     """Keeps the weights with the best value of a metric, the lowest of a loss and else the highest, in a file."""
 
@@ -44,7 +87,8 @@ class BestWeights:
             metric: Name of the metric, such as "segm/AP".
         """
         self.checkpointer, self.metric = checkpointer, metric
-        self._sign = -1 if "loss" in metric.rpartition("/")[2] else 1
+        task, _, name = metric.rpartition("/")
+        self._sign = -1 if task == VALIDATION or "loss" in name else 1
         self.value, self.iteration = -math.inf * self._sign, 0
 
     def resume(self) -> None:
@@ -59,6 +103,27 @@ class BestWeights:
             return
         if isinstance(stored, dict) and stored.get("metric") == self.metric:
             self.value, self.iteration = float(stored["value"]), int(stored["iteration"])
+
+    def end_if_stale(self, cfg: CfgNode, done: int) -> None:
+        """End the training after an evaluation if ``TEST.PATIENCE`` of them were no better than the best.
+
+        Args:
+            cfg: Config of the training.
+            done: Number of iterations that are done.
+
+        Raises:
+            EnoughTraining: They were.
+        """
+        patience, period = cfg.TEST.PATIENCE, cfg.TEST.EVAL_PERIOD
+        if not patience or done % period or done >= cfg.SOLVER.MAX_ITER:
+            return
+        stale = done - self.iteration >= patience * period
+        if comm.all_gather(stale and comm.is_main_process())[0]:
+            logger.info(
+                f"{self.metric} has not improved in {patience} evaluations, since iteration {self.iteration}: the "
+                "training ends."
+            )
+            raise EnoughTraining
 
     def offer(self, results: Mapping[str, Any], iteration: int, weights: str) -> None:
         """Write the weights that the model has now, if they are better than all before.

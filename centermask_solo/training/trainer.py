@@ -35,7 +35,7 @@ from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import NonFiniteLossError, UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
 from .bad_batch import with_evidence
-from .best import BestWeights, EnoughTraining, check_early_stopping
+from .best import VALIDATION, BestWeights, EnoughTraining, check_best_loss, check_best_metric, check_early_stopping
 from .first_iterations import FirstIterations
 from .fitting import FitHook
 from .logs import prints_in_log
@@ -47,8 +47,6 @@ from .validation import ValidationLoss
 from .writers import build_trackers
 
 logger = logging.getLogger(__name__)
-
-VALIDATION = "validation"  # what the losses of evaluations are under in the results
 
 
 def training_data_of(model: nn.Module) -> dict[str, Any]:
@@ -107,6 +105,8 @@ class Trainer(DefaultTrainer):
             self.average = WeightAverage(self.checkpointer.model, cfg.MODEL.EMA.DECAY, cfg.MODEL.EMA.WARM_UP)
             self.checkpointer.add_checkpointable(AVERAGE_KEY, self.average)
         check_early_stopping(cfg)
+        if self.build_evaluator.__func__ is Trainer.build_evaluator.__func__:  # others may have any metrics
+            check_best_metric(cfg)
         self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -185,18 +185,10 @@ class Trainer(DefaultTrainer):
         return {**results, VALIDATION: losses} if comm.is_main_process() else {}
 
     def after_step(self) -> None:
-        """Run the hooks; end the training if the evaluations of ``TEST.PATIENCE`` were no better than the best."""
+        """Run the hooks; end the training if they say that it no longer improves."""
         super().after_step()
-        test, done = self.cfg.TEST, self.iter + 1
-        if self.best is None or not test.PATIENCE or done % test.EVAL_PERIOD or done >= self.max_iter:
-            return
-        stale = done - self.best.iteration >= test.PATIENCE * test.EVAL_PERIOD
-        if comm.all_gather(stale and comm.is_main_process())[0]:
-            logger.info(
-                f"{self.best.metric} has not improved in {test.PATIENCE} evaluations, since iteration "
-                f"{self.best.iteration}: the training ends."
-            )
-            raise EnoughTraining
+        if self.best is not None:
+            self.best.end_if_stale(self.cfg, self.iter + 1)
 
     def run_step(self) -> None:
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""
@@ -204,6 +196,8 @@ class Trainer(DefaultTrainer):
             torch.manual_seed(mix_seeds(self.data_loader.seed, self.iter, comm.get_rank()))
         try:
             super().run_step()
+            if self.iter == self.start_iter:
+                check_best_loss(self.cfg.TEST.KEEP_BEST, ["total_loss", *self._trainer.losses])
         except NonFiniteLossError as error:
             raise with_evidence(error, self._trainer.batch, self.iter, self.checkpointer) from error
 
@@ -244,10 +238,10 @@ class Trainer(DefaultTrainer):
     @staticmethod
     def prepare_training(cfg: CfgNode, model: nn.Module) -> nn.Module:
         """Return the model with what only its training changes: frozen parts, batch norms, gradient checkpointing."""
-        if cfg.MODEL.FREEZE:
-            freeze(model, cfg.MODEL.FREEZE)
         if cfg.MODEL.SYNC_BN and comm.get_world_size() > 1:
             model = synchronize_batch_norms(model)
+        if cfg.MODEL.FREEZE:  # afterwards, because norms that are replaced on a GPU would lose that they are frozen
+            freeze(model, cfg.MODEL.FREEZE)
         if cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING:
             checkpoint_backbone(model)
         return model

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from centermask_solo.modeling.batch_norms import freeze
+from centermask_solo.training import trainer as trainer_module
 from centermask_solo.training.trainer import Trainer, training_data_of
 from centermask_solo.training.validation import ValidationLoss, batches_of_process
 from centermask_solo.utils.errors import ConfigError
@@ -72,6 +73,10 @@ def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):
     [
         (("TEST.PATIENCE", 1, "TEST.EVAL_PERIOD", 2), r"TEST\.PATIENCE needs a metric: set TEST\.KEEP_BEST"),
         (("TEST.PATIENCE", 1, "TEST.KEEP_BEST", "segm/AP"), r"TEST\.PATIENCE counts evaluations in training"),
+        (("TEST.KEEP_BEST", "segm/APx"), r"TEST\.KEEP_BEST segm/APx is none of the metrics: choose one of bbox/AP, "),
+        (("TEST.KEEP_BEST", "ema/segm/AP"), r"are compared in one metric: set TEST\.KEEP_BEST segm/AP$"),
+        (("TEST.KEEP_BEST", "validation/total_loss"), r"needs the losses of DATASETS\.TEST: set TEST\.LOSS True"),
+        (("TEST.KEEP_BEST", "segm/AP", "DATASETS.TEST", ()), r"needs evaluations, but DATASETS\.TEST is empty"),
         (("MODEL.FREEZE", ["neck.*"]), r"MODEL\.FREEZE: no parameter of the model matches 'neck\.\*'"),
         (("MODEL.FREEZE", ["*"]), r"MODEL\.FREEZE \* freezes the whole model"),
     ],
@@ -79,6 +84,26 @@ def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):
 def test_what_cannot_work_is_refused(data, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         RecordingTrainer(make_cfg(data, tmp_path, *options))
+
+
+def test_an_unknown_part_of_the_validation_loss_ends_the_first_iteration(data, tmp_path):
+    options = ("TEST.EVAL_PERIOD", 2, "TEST.LOSS", True, "TEST.KEEP_BEST", "validation/loss_x")
+    with pytest.raises(
+        ConfigError, match=r"choose one of validation/loss_last, validation/loss_mean, validation/total"
+    ):
+        train(make_cfg(data, tmp_path, *options))
+    assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_norms_that_are_replaced_stay_frozen(data, tmp_path, monkeypatch):
+    """On GPUs, those of several processes are new modules, which hooks of the old ones do not reach."""
+    monkeypatch.setattr(trainer_module, "synchronize_batch_norms", nn.SyncBatchNorm.convert_sync_batchnorm)
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 2)
+    cfg = make_cfg(data, tmp_path, "MODEL.SYNC_BN", True, "MODEL.FREEZE", ["0.*"])
+    model = Trainer.prepare_training(cfg, nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))).train()
+    assert isinstance(model[0], nn.SyncBatchNorm)
+    model(torch.rand(2, 3, 4, 4) + 5)
+    assert torch.equal(model[0].running_mean, torch.zeros(3))
 
 
 def test_the_lowest_loss_is_the_best(data, tmp_path):
