@@ -10,7 +10,7 @@ from centermask_solo.runtime.formats import FORMATS
 CASES = """\
 `detections` is the default. `full-masks` and `raw` are the other variants; `half` is `--half`, whose weights are
 rounded, so that boxes and scores may be 30 times as far apart; `size` is `--size` of these images. Decoding is the same
-in all models of a system: one model of each has all cases.
+in all models of a system, so that these cases need one model of each.
 """
 
 

@@ -25,7 +25,7 @@ from centermask_solo.inference.predictor import Predictor
 from centermask_solo.inference.stages import MODEL
 from centermask_solo.model_zoo.exporting import fit, generated, on_the_cpu
 from centermask_solo.model_zoo.lookup import load_cfg
-from centermask_solo.runtime.formats import FORMATS
+from centermask_solo.runtime.formats import FORMATS, package_version
 from centermask_solo.utils.rules import COUNT, argument
 
 MODELS = (
@@ -81,7 +81,11 @@ def measure(config: str, files: dict[str, str], runs: int) -> dict[str, Any]:
     """Return the report of the files of a model."""
     centermask_solo.register()
     sources = {name: path if path != files[PYTORCH] else on_the_cpu(load_cfg(path)) for name, path in files.items()}
-    return {"config": config, **benchmark(sources, runs=runs, threads=1, cpu_time=True).to_json()}
+    report = benchmark(sources, runs=runs, threads=1, cpu_time=True).to_json()
+    for row in report["measured"]:
+        row["weights"] = os.path.basename(row["weights"])
+    report["machine"] |= {name: package_version(name) for name in ("onnxruntime", "openvino")}
+    return {"config": config, **report}
 
 
 def table(report: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from ..utils.errors import ConfigError
+from ..utils.errors import ConfigError, MissingPackageError
 from .metadata import KEY
 from .session import Arrays, RunOptions
 
@@ -28,6 +28,7 @@ class OnnxSession:
 
         Raises:
             ConfigError: This ONNX Runtime lacks a provider.
+            MissingPackageError: It is too old for the deformable convolutions of the file.
         """
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ERRORS_ONLY
@@ -40,7 +41,15 @@ class OnnxSession:
             if name not in onnxruntime.get_available_providers():
                 able = ", ".join(onnxruntime.get_available_providers())
                 raise ConfigError(f"this ONNX Runtime has no provider {name!r}: choose among {able}")
-        self._session = onnxruntime.InferenceSession(path, settings, providers=providers)
+        try:
+            self._session = onnxruntime.InferenceSession(path, settings, providers=providers)
+        except Exception as error:  # of a type of its own for each kind
+            if "implementation for DeformConv" not in str(error):
+                raise
+            raise MissingPackageError(
+                f"{path} has deformable convolutions, which ONNX Runtime {onnxruntime.__version__} lacks: install 1.25 "
+                "or newer, which needs Python 3.11, with 'pip install \"onnxruntime>=1.25,<2\"'"
+            ) from error
         self._outputs = [x.name for x in self._session.get_outputs()]
         self.description: str | None = self._session.get_modelmeta().custom_metadata_map.get(KEY)
 

@@ -17,6 +17,8 @@ pytest.importorskip("onnxruntime")
 import onnx
 import torch
 
+from benchmarks.export_memory import measure, shifted
+from benchmarks.processes import in_own_process
 from centermask_solo import ExportedPredictor, export_model, predict
 from centermask_solo.cli import main
 from centermask_solo.export.exporter import ExportOptions, Traced, trace_predictor, write_traced
@@ -132,6 +134,14 @@ def test_the_graph_has_nothing_that_runtimes_get_wrong(exported):
     assert sizes == ["N", "H", "W"]
 
 
+def test_memory_does_not_depend_on_the_number_of_detections(exported):
+    if exported.system != "SOLOv2":
+        return  # the one with masks of the size of the image in the graph
+    none, many = (in_own_process(measure, shifted(exported.path, x), (320, 416)) for x in (-30.0, 6.0))
+    assert (none["found"], many["found"]) == (0, exported.traced.about["max_detections"])
+    assert many["added_mb"] <= 1.1 * none["added_mb"] + 20
+
+
 def test_an_image_without_detections_gives_empty_results(exported):
     predictor = ExportedPredictor(exported.path)
     outputs = predictor._session.run
@@ -232,6 +242,26 @@ def test_the_command_predicts_with_the_file(exported, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["predict", "--weights", path, *common, "--overwrite", "MODEL.DEVICE", "cpu"])
     assert "is an exported model, whose options are fixed: leave out MODEL.DEVICE" in capsys.readouterr().err
+
+
+def test_the_command_measures_the_file_beside_its_weights(exported, tmp_path, capsys):
+    if exported.system != "YOLACT":
+        return  # nothing depends on the system
+    weights, path, record = exported.weights, exported.path, tmp_path / "times.json"
+    common = ["--runs", "1", "--threads", "1", "--size", "96", "128", "--cpu-time", "--json", str(record)]
+    main(["benchmark", "--weights", weights, "--device", "cpu", "--compare", path, *common])
+    eager_row, exported_row = json.loads(record.read_text())["measured"]
+    assert (eager_row["name"], exported_row["name"]) == (weights, path)
+    assert list(exported_row["seconds"]) == ["read", "resize", "masks", "network, decoding and masks", "end to end"]
+    assert exported_row["detections"] == pytest.approx(eager_row["detections"], abs=1)
+    assert (exported_row["input_sizes"], exported_row["parameters"]) == ([[96, 128]], None)
+    assert "network, decoding and masks" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--weights", path, "--dtype", "bfloat16"])
+    assert "is an exported model, whose options are fixed: leave out TEST.DTYPE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["benchmark", "--weights", path, "--flops"])
+    assert "--flops counts the parts of configs and weights" in capsys.readouterr().err
 
 
 def test_neither_the_weights_nor_other_files_are_lost(tmp_path):

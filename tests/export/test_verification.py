@@ -67,15 +67,16 @@ def test_a_file_gets_its_name_once_it_is_verified(is_right, tmp_path, monkeypatc
     for name in ("model.xml", "model.bin"):
         (tmp_path / name).write_text("earlier")
 
-    def write(traced, form, name):
+    def write(traced, form, name, images):
         for suffix in (".xml", ".bin"):
             Path(name).with_suffix(suffix).write_text("new")
 
     difference = compare("image", result([0, 1]), result([0, 1] if is_right else [0, 0]), METADATA)
     monkeypatch.setattr(exporting, "load_cfg", lambda *args: SimpleNamespace())
     monkeypatch.setattr(exporting, "on_the_cpu", lambda cfg: cfg)
-    monkeypatch.setattr(exporting, "Predictor", lambda *args: None)
-    monkeypatch.setattr(exporting, "trace_predictor", lambda *args: None)
+    cfg = SimpleNamespace(INPUT=SimpleNamespace(MAX_IMAGE_PIXELS=0))
+    monkeypatch.setattr(exporting, "Predictor", lambda *args: SimpleNamespace(cfg=cfg))
+    monkeypatch.setattr(exporting, "trace_predictor", lambda *args: SimpleNamespace(about={"input": None}))
     monkeypatch.setattr(exporting, "write_traced", write)
     monkeypatch.setattr(exporting, "verify_file", lambda *args: Verification([difference], 1e-3, 1, 0.99))
     command = ["export", "--weights", "w.pth", "--output", str(path), "--overwrite"]
