@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
@@ -104,26 +105,21 @@ class BestWeights:
         if isinstance(stored, dict) and stored.get("metric") == self.metric:
             self.value, self.iteration = float(stored["value"]), int(stored["iteration"])
 
-    def end_if_stale(self, cfg: CfgNode, done: int) -> None:
-        """End the training after an evaluation if ``TEST.PATIENCE`` of them were no better than the best.
+    def is_stale(self, cfg: CfgNode, done: int) -> bool:
+        """Return, in all processes, whether an evaluation after ``done`` iterations ends the training; log it if so.
 
-        Args:
-            cfg: Config of the training.
-            done: Number of iterations that are done.
-
-        Raises:
-            EnoughTraining: They were.
+        It does if ``TEST.PATIENCE`` evaluations, this one included, were no better than the best.
         """
         patience, period = cfg.TEST.PATIENCE, cfg.TEST.EVAL_PERIOD
         if not patience or done % period or done >= cfg.SOLVER.MAX_ITER:
-            return
-        stale = done - self.iteration >= patience * period
-        if comm.all_gather(stale and comm.is_main_process())[0]:
+            return False
+        stale = comm.all_gather(done - self.iteration >= patience * period and comm.is_main_process())[0]
+        if stale:
             logger.info(
                 f"{self.metric} has not improved in {patience} evaluations, since iteration {self.iteration}: the "
                 "training ends."
             )
-            raise EnoughTraining
+        return stale
 
     def offer(self, results: Mapping[str, Any], iteration: int, weights: str) -> None:
         """Write the weights that the model has now, if they are better than all before.
@@ -146,3 +142,29 @@ class BestWeights:
         entry = {"metric": self.metric, "value": float(value), "iteration": iteration, "weights": weights}
         self.checkpointer.write(BEST, {"model": self.checkpointer.model.state_dict(), _ENTRY: entry})
         logger.info(f"{self.metric} {value:.2f} of the {weights} weights is the best so far: kept in {BEST}.pth")
+
+
+class EarlyStopping(HookBase):
+    """Ends the training when its metric no longer improves; runs after the hooks that evaluate."""
+
+    def __init__(self, best: BestWeights, evaluate: Callable[[], Any]) -> None:
+        """
+        Args:
+            best: The best weights, which each evaluation is offered to.
+            evaluate: Evaluates the weights after iteration ``trainer.iter``.
+        """
+        self._best, self._evaluate = best, evaluate
+
+    def before_train(self) -> None:
+        """Make up for the evaluation that an interruption may have cost after the last checkpoint."""
+        trainer = self.trainer
+        done, period = trainer.start_iter, trainer.cfg.TEST.EVAL_PERIOD
+        if period and 0 < done < trainer.max_iter and done % period == 0:
+            trainer.iter = done - 1
+            self._evaluate()
+            self.after_step()
+
+    def after_step(self) -> None:
+        """End the training if the evaluation of this iteration says so."""
+        if self._best.is_stale(self.trainer.cfg, self.trainer.iter + 1):
+            raise EnoughTraining

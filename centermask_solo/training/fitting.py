@@ -60,8 +60,8 @@ class FitHook(HookBase):
             )
         if cfg.TEST.PATIENCE:
             raise ConfigError(
-                f"{cfg.MODEL.META_ARCHITECTURE} is fitted after its last iteration, which TEST.PATIENCE may never reach: "
-                "set TEST.PATIENCE 0"
+                f"{cfg.MODEL.META_ARCHITECTURE} is fitted after its last iteration, which TEST.PATIENCE may never "
+                "reach: set TEST.PATIENCE 0"
             )
         self._model.check_fit()
 

@@ -35,7 +35,15 @@ from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import NonFiniteLossError, UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
 from .bad_batch import with_evidence
-from .best import VALIDATION, BestWeights, EnoughTraining, check_best_loss, check_best_metric, check_early_stopping
+from .best import (
+    VALIDATION,
+    BestWeights,
+    EarlyStopping,
+    EnoughTraining,
+    check_best_loss,
+    check_best_metric,
+    check_early_stopping,
+)
 from .first_iterations import FirstIterations
 from .fitting import FitHook
 from .logs import prints_in_log
@@ -146,6 +154,8 @@ class Trainer(DefaultTrainer):
         made = super().build_hooks()
         place = next(i for i, hook in enumerate(made) if isinstance(hook, detectron2_hooks.EvalHook))
         made[place] = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        if self.best is not None:
+            made.append(EarlyStopping(self.best, self._evaluate))
         if self.cfg.SOLVER.REPORT_ITERATIONS:
             made.insert(0, FirstIterations(self.cfg.SOLVER.REPORT_ITERATIONS))
         return made if self.average is None else [AverageWeights(self.average), *made]
@@ -184,12 +194,6 @@ class Trainer(DefaultTrainer):
         logger.info("Validation loss: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
         return {**results, VALIDATION: losses} if comm.is_main_process() else {}
 
-    def after_step(self) -> None:
-        """Run the hooks; end the training if they say that it no longer improves."""
-        super().after_step()
-        if self.best is not None:
-            self.best.end_if_stale(self.cfg, self.iter + 1)
-
     def run_step(self) -> None:
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""
         if isinstance(self.data_loader, TrainLoader):
@@ -205,7 +209,7 @@ class Trainer(DefaultTrainer):
         """Return what resuming needs besides the parameters."""
         state = super().state_dict()
         if isinstance(self.data_loader, TrainLoader):
-            state["data_seed"] = self.data_loader.seed
+            state["data_seed"], state["batches"] = self.data_loader.seed, self.data_loader.batches
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -222,6 +226,7 @@ class Trainer(DefaultTrainer):
         super().load_state_dict(state_dict)
         if isinstance(self.data_loader, TrainLoader) and "data_seed" in state_dict:
             self.data_loader.seed = state_dict["data_seed"]
+            self.data_loader.warn_of_other_batches(state_dict.get("batches"))
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:

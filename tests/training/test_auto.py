@@ -130,7 +130,7 @@ def test_the_best_weights_are_chosen_by_a_metric_of_the_data(tmp_path, monkeypat
     cfg = make_cfg(write(tmp_path), "FCOS", "MODEL.MASK_ON", masks)
     monkeypatch.setitem(MetadataCatalog.get(cfg.DATASETS.TEST[0]).__dict__, "evaluator_type", kind)
     configure_for_data(cfg, ())
-    assert cfg.TEST.KEEP_BEST == metric
+    assert metric == cfg.TEST.KEEP_BEST
 
 
 @pytest.mark.parametrize("name", ["SOLOv2", "SOLO", "FCOS", "CenterMask", "YOLACT"])

@@ -62,6 +62,41 @@ def test_training_ends_when_the_metric_stays(data, tmp_path, monkeypatch, caplog
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]["iteration"] == 2
 
 
+def test_a_training_that_has_ended_early_stays_ended(data, tmp_path, monkeypatch):
+    """Resumed, it trains no more; with more patience, it does."""
+    options = ("TEST.EVAL_PERIOD", 2, "TEST.KEEP_BEST", "segm/AP", "TEST.PATIENCE", 1)
+    fake_scores(monkeypatch, [10.0, 10.0])
+    assert len(train(make_cfg(data, tmp_path, *options)).history) == 4
+    for _ in range(2):
+        fake_scores(monkeypatch, [10.0])
+        assert train(make_cfg(data, tmp_path, *options), resume=True).start_iter == 4
+        assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 3
+    fake_scores(monkeypatch, [10.0, 11.0, 12.0])
+    trainer = train(make_cfg(data, tmp_path, *options[:-1], 2), resume=True)
+    assert len(trainer.history) == 4 and trainer.best.value == 12.0
+
+
+def test_an_evaluation_that_an_interruption_cost_is_made_up_for(data, tmp_path, monkeypatch):
+    """The checkpoint after iteration 4 is written before its evaluation, which would not end the training."""
+    options = ("TEST.EVAL_PERIOD", 2, "TEST.KEEP_BEST", "segm/AP", "TEST.PATIENCE", 1, "SOLVER.CHECKPOINT_PERIOD", 2)
+    scores = iter([10.0])
+    monkeypatch.setattr(RecordingTrainer, "test", lambda self, cfg, model: {"segm": {"AP": next(scores)}})
+    with pytest.raises(StopIteration):  # in the second evaluation
+        train(make_cfg(data, tmp_path, *options))
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000003.pth"
+    fake_scores(monkeypatch, [20.0, 30.0, 40.0])
+    trainer = train(make_cfg(data, tmp_path, *options), resume=True)
+    assert len(trainer.history) == 4 and trainer.best.value == 40.0
+
+
+def test_another_batch_size_of_a_resumed_training_is_a_warning(data, tmp_path, caplog):
+    train(make_cfg(data, tmp_path), kill_before=6)
+    train(make_cfg(data, tmp_path), resume=True)
+    assert "images per iteration in" not in caplog.text
+    train(make_cfg(data, tmp_path, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 9), resume=True)
+    assert "had 4 images per iteration in 1 process(es), this one has 2 images per iteration" in caplog.text
+
+
 def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):
     options = ("TEST.EVAL_PERIOD", 2, "TEST.KEEP_BEST", "segm/AP", "TEST.PATIENCE", 1)
     fake_scores(monkeypatch, [10.0, 20.0, 30.0, 40.0])
@@ -77,6 +112,11 @@ def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):
         (("TEST.KEEP_BEST", "ema/segm/AP"), r"are compared in one metric: set TEST\.KEEP_BEST segm/AP$"),
         (("TEST.KEEP_BEST", "validation/total_loss"), r"needs the losses of DATASETS\.TEST: set TEST\.LOSS True"),
         (("TEST.KEEP_BEST", "segm/AP", "DATASETS.TEST", ()), r"needs evaluations, but DATASETS\.TEST is empty"),
+        (("TEST.LOSS", True, "DATASETS.TEST", ()), r"TEST\.LOSS needs images, but DATASETS\.TEST is empty"),
+        (
+            ("INPUT.COLOR", "weak", "INPUT.CHANNELS", 4),
+            r"INPUT\.CHANNELS is 4: set INPUT\.COLOR none",
+        ),
         (("MODEL.FREEZE", ["neck.*"]), r"MODEL\.FREEZE: no parameter of the model matches 'neck\.\*'"),
         (("MODEL.FREEZE", ["*"]), r"MODEL\.FREEZE \* freezes the whole model"),
     ],
