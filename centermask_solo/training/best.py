@@ -14,7 +14,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer, read_weights
-from ..checkpoint.files import AVERAGE_KEY
+from ..checkpoint.files import AVERAGE_KEY, BEST_RESULTS
 from ..evaluation.metric_names import is_metric, metric_patterns
 from ..utils.errors import ConfigError, WeightsError
 from ..utils.text import name_some
@@ -140,7 +140,9 @@ class BestWeights:
             return
         self.value, self.iteration = value, iteration
         entry = {"metric": self.metric, "value": float(value), "iteration": iteration, "weights": weights}
-        self.checkpointer.write(BEST, {"model": self.checkpointer.model.state_dict(), _ENTRY: entry})
+        measured = {name: float(x) for name, x in values.items() if isinstance(x, (int, float))}
+        state = self.checkpointer.model.state_dict()
+        self.checkpointer.write(BEST, {"model": state, _ENTRY: entry, BEST_RESULTS: measured})
         logger.info(f"{self.metric} {value:.2f} of the {weights} weights is the best so far: kept in {BEST}.pth")
 
 

@@ -113,7 +113,8 @@ class Trainer(DefaultTrainer):
             self.average = WeightAverage(self.checkpointer.model, cfg.MODEL.EMA.DECAY, cfg.MODEL.EMA.WARM_UP)
             self.checkpointer.add_checkpointable(AVERAGE_KEY, self.average)
         check_early_stopping(cfg)
-        if self.build_evaluator.__func__ is Trainer.build_evaluator.__func__:  # others may have any metrics
+        own = getattr(Trainer.build_evaluator, "__func__", None)
+        if getattr(self.build_evaluator, "__func__", None) is own:  # others may have any metrics
             check_best_metric(cfg)
         self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -169,7 +170,7 @@ class Trainer(DefaultTrainer):
         results, done = self._results(self.cfg), min(self.iter + 1, self.max_iter)  # after the end, iter is max_iter
         if self.best is not None:
             self.best.offer(results, done, "raw")
-        if self.average is not None:
+        if self.average is not None and self.cfg.DATASETS.TEST:
             cfg = self.cfg.clone()
             cfg.defrost()
             cfg.OUTPUT_DIR = os.path.join(self.cfg.OUTPUT_DIR, AVERAGE_KEY)

@@ -59,7 +59,8 @@ def test_training_ends_when_the_metric_stays(data, tmp_path, monkeypatch, caplog
     assert "Exception during training" not in caplog.text
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 3
-    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]["iteration"] == 2
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert best["best"]["iteration"] == 2 and best["results"] == {"segm/AP": 20.0}
 
 
 def test_a_training_that_has_ended_early_stays_ended(data, tmp_path, monkeypatch):
