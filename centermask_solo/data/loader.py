@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from ..utils.errors import ConfigError, DataError
 from .coco_samples import CocoSamples, JoinedSamples, Sample, outlines
 from .datasets import check_registered, is_read_here, load_dataset, load_test_images, load_through_gate
 from .mixing import MixingMapper, with_mixing
+
+logger = logging.getLogger(__name__)
 
 Mapper = Callable[[Sample], Sample]
 _Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
@@ -67,6 +70,8 @@ class TrainLoader:
         """
         self.seed = seed
         self.start_iter = 0
+        processes = comm.get_world_size()
+        self.batches = (batch_size * processes, processes)  # images of an iteration, and who shares them
         self.num_images = len(dataset)
         self.num_objects = sum(len(sample.get("annotations", [])) for sample in outlines(dataset))
         self._samples = _SeededSamples(dataset, mapper)
@@ -75,6 +80,15 @@ class TrainLoader:
         self._num_workers = num_workers
         wide = (x["width"] > x["height"] for x in outlines(dataset)) if aspect_ratio_grouping else [True] * len(dataset)
         self._is_wide = list(wide)
+
+    def warn_of_other_batches(self, batches: Sequence[int] | None) -> None:
+        """Warn if the ``batches`` of an interrupted training were others; None if they are not known."""
+        if batches is not None and tuple(batches) != self.batches:
+            before, now = (f"{images} images per iteration in {n} process(es)" for images, n in (batches, self.batches))
+            logger.warning(
+                f"The interrupted training had {before}, this one has {now}: it goes on with other images than it "
+                "would have; --batch-size and --num-gpus set both"
+            )
 
     def sample_with_most_objects(self) -> Sample:
         """Return the mapped sample of the image that has the most objects."""

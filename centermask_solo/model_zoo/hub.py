@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -12,10 +13,10 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.evaluation.testing import flatten_results_dict
 
-from ..checkpoint.files import read_weights, write_safetensors
+from ..checkpoint.files import AVERAGE_KEY, AVERAGE_QUERY, BEST_RESULTS, read_weights, write_safetensors
 from ..config import default_config
 from ..inference.predictor import Predictor
-from ..utils.errors import ConfigError, WeightsError
+from ..utils.errors import ConfigError, DataError, WeightsError
 from ..utils.files import atomic_write
 from ..utils.text import first_line
 from .conversion import Converted, convert_weights
@@ -54,7 +55,7 @@ def push_to_hub(
         weights: Weights of a detector, such as "output/model_final.pth".
         repo: Repository, "owner/name".
         config_file: Config of the weights, if it is not inside the file.
-        results: Metrics for the card; by default those of ``evaluation.json`` beside the weights, if it is there.
+        results: Metrics for the card; by default those that training has measured of the weights.
         license: License of the weights, such as "apache-2.0"; depends on the data they were trained on.
         private: Whether a new repository is private.
         message: Of the commit.
@@ -93,9 +94,30 @@ def _remove_paths(path: str, cfg: CfgNode) -> None:
 
 
 def read_results(weights: str) -> dict[str, Any]:
-    """Return the metrics of the ``evaluation.json`` that training has left beside its weights, or none."""
-    path = Path(weights.partition("?")[0]).parent / "evaluation.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """Return the metrics that training has measured of weights, or none.
+
+    They are inside ``model_best.pth``; those of other weights, or of their average, are in the ``evaluation.json``
+    beside them.
+
+    Raises:
+        DataError: That file is damaged.
+    """
+    path, _, query = weights.partition("?")
+    if os.path.isfile(path):
+        best = read_weights(path, mapped=True).metadata.get(BEST_RESULTS)
+        if isinstance(best, Mapping):
+            return dict(best)
+    folder = Path(path).parent / AVERAGE_KEY if query == AVERAGE_QUERY else Path(path).parent
+    found = folder / "evaluation.json"
+    if not found.is_file():
+        return {}
+    try:
+        results = json.loads(found.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{found} is damaged ({first_line(error)}): evaluate again, or delete it") from error
+    if not isinstance(results, dict):
+        raise DataError(f"{found} has no metrics by name: evaluate again, or delete it")
+    return results
 
 
 def model_card(repo: str, model: Converted, results: Mapping[str, Any], license: str = "") -> str:
@@ -132,4 +154,5 @@ def model_card(repo: str, model: Converted, results: Mapping[str, Any], license:
 def metrics_of(results: Mapping[str, Any]) -> list[tuple[str, float]]:
     """Return the metrics that a card shows, without those of single classes."""
     flat = flatten_results_dict(dict(results))
-    return [(name, x) for name, x in flat.items() if name.rpartition("/")[2] in SHOWN_METRICS and x is not None]
+    shown = {name: x for name, x in flat.items() if name.rpartition("/")[2] in SHOWN_METRICS and x is not None}
+    return [(name, x) for name, x in shown.items() if math.isfinite(x)]

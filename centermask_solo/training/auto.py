@@ -13,6 +13,7 @@ from detectron2.structures import BoxMode
 from ..data.datasets import load_dataset
 from ..data.validation.closer import Objects
 from ..data.validation.fit import suggest_options
+from ..evaluation.metric_names import is_metric, metric_patterns
 from ..modeling.suggestions import Suggestion, shown
 from ..utils.rules import value_of
 
@@ -24,7 +25,11 @@ SAMPLES, MIN_EPOCHS, MAX_EPOCHS = 40_000, 12, 100
 EVALUATIONS = 10  # of a training
 FEW, SOME = 500, 5_000  # images below which augmentation is strong, and weak
 PASTED = 0.3  # share of the images that get objects of others where images are few
-REPLACED = {"SOLVER.EPOCHS": "SOLVER.MAX_ITER", "TEST.EVAL_EPOCHS": "TEST.EVAL_PERIOD"}  # also the user's decision
+REPLACED = {  # also the user's decisions
+    "SOLVER.EPOCHS": {"SOLVER.MAX_ITER", "SOLVER.STEPS"},
+    "TEST.EVAL_EPOCHS": {"TEST.EVAL_PERIOD"},
+}
+METRICS = ("segm/AP", "bbox/AP", "sem_seg/mIoU", "sem_seg/IoU")  # the first one that evaluations have decides
 UNEVEN = 10.0  # how much more frequent the most frequent class is than the rarest where rare ones are repeated
 
 
@@ -63,7 +68,7 @@ def configure_for_data(cfg: CfgNode, given: Collection[str]) -> list[Decision]:
     for decide in (_schedule, _input_size, _sizes_of_objects, _augmentation, _sampler):
         for decision in decide(cfg, data):
             text = ", ".join(f"{key} {shown(value)}" for key, value in decision.options.items())
-            kept = {key if key in given else REPLACED.get(key, "") for key in decision.options} & {*given}
+            kept = {x for key in decision.options for x in ({key} & {*given} or REPLACED.get(key, set()) & {*given})}
             if kept:
                 stay = ", ".join(f"{key} {shown(value_of(cfg, key))}" for key in sorted(kept))
                 logger.info(f"--auto: {stay} stays, as you set it; it would be {text}: {decision.reason}")
@@ -104,8 +109,8 @@ def _schedule(cfg: CfgNode, data: Data) -> Iterator[Decision]:
     if cfg.DATASETS.TEST:
         every = max(1, (cfg.SOLVER.EPOCHS or epochs) // EVALUATIONS)
         yield Decision({"TEST.EVAL_EPOCHS": every}, f"about {EVALUATIONS} evaluations")
-        metric = "segm/AP" if cfg.MODEL.MASK_ON else "bbox/AP"
-        if len(cfg.DATASETS.TEST) == 1:
+        metric = next((x for x in METRICS if is_metric(x, metric_patterns(cfg))), "")
+        if metric:  # none of those of several datasets
             yield Decision({"TEST.KEEP_BEST": metric}, "the last weights need not be the best")
 
 
@@ -128,7 +133,8 @@ def _sizes_of_objects(cfg: CfgNode, data: Data) -> Iterator[Decision]:
 
 
 def _augmentation(cfg: CfgNode, data: Data) -> Iterator[Decision]:
-    if cfg.INPUT.AUGMENTATION == "default" and data.num_images < SOME and cfg.INPUT.FORMAT in ("RGB", "BGR"):
+    in_color = cfg.INPUT.CHANNELS == 3 and cfg.INPUT.FORMAT in ("RGB", "BGR")
+    if cfg.INPUT.AUGMENTATION == "default" and data.num_images < SOME and in_color:
         strength = "medium" if data.num_images < FEW else "weak"
         yield Decision({"INPUT.COLOR": strength}, f"{data.num_images} images have few colors, which would be learned")
     mixes = cfg.MODEL.MASK_ON and not cfg.MODEL.KEYPOINT_ON and not cfg.MODEL.LOAD_PROPOSALS

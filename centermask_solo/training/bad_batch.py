@@ -35,7 +35,7 @@ def with_evidence(
     with atomic_write(path, "wb") as file:
         torch.save({"iteration": iteration, "batch": [_plain(x) for x in batch]}, file)
     last = checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
-    good = f"the last checkpoint, {last}, is good" if last else "there is no checkpoint yet"
+    good = f"the last checkpoint, {last}, has finite weights" if last else "there is no checkpoint yet"
     return NonFiniteLossError(f"{error}; the batch is in {path}, and {good}")
 
 

@@ -131,7 +131,7 @@ class _Probe:
         """Return the bytes of a step without images, and those of each image: the most of any process."""
         few, many = (self._peak(images) for images in PROBED)
         per_image = max(0.0, (many - few) / (PROBED[1] - PROBED[0]))
-        fixed = few - per_image * PROBED[0]
+        fixed = max(0.0, few - per_image * PROBED[0])  # what was measured varies
         largest = comm.all_gather((fixed, per_image * max(1.0, self.scale)))
         return max(x[0] for x in largest), max(x[1] for x in largest)
 

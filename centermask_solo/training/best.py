@@ -5,20 +5,24 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer, read_weights
+from ..checkpoint.files import AVERAGE_KEY, BEST_RESULTS
+from ..evaluation.metric_names import is_metric, metric_patterns
 from ..utils.errors import ConfigError, WeightsError
 from ..utils.text import name_some
 
 logger = logging.getLogger(__name__)
 
 BEST = "model_best"  # its file lacks the state of the optimizer, and is never resumed
+VALIDATION = "validation"  # what the losses of evaluations are under in the results
 _ENTRY = "best"  # of that file: what the weights are the best in
 
 
@@ -34,6 +38,46 @@ def check_early_stopping(cfg: CfgNode) -> None:
         raise ConfigError("TEST.PATIENCE counts evaluations in training: set TEST.EVAL_PERIOD or TEST.EVAL_EPOCHS")
 
 
+def check_best_metric(cfg: CfgNode) -> None:
+    """Raise ConfigError unless evaluations will have the metric of ``TEST.KEEP_BEST``; the parts of a loss may be any.
+
+    Args:
+        cfg: Config of a training whose evaluators are those of this package.
+    """
+    metric = cfg.TEST.KEEP_BEST
+    if not metric:
+        return
+    if not cfg.DATASETS.TEST:
+        raise ConfigError(
+            f"TEST.KEEP_BEST {metric} needs evaluations, but DATASETS.TEST is empty: name a dataset there"
+        )
+    if metric.startswith(f"{VALIDATION}/"):
+        if not cfg.TEST.LOSS:
+            raise ConfigError(f"TEST.KEEP_BEST {metric} needs the losses of DATASETS.TEST: set TEST.LOSS True")
+        return
+    patterns = metric_patterns(cfg)
+    if is_metric(metric.removeprefix(f"{AVERAGE_KEY}/"), patterns) and metric.startswith(f"{AVERAGE_KEY}/"):
+        raise ConfigError(
+            f"TEST.KEEP_BEST {metric}: both the weights and their average are compared in one metric: set "
+            f"TEST.KEEP_BEST {metric.removeprefix(f'{AVERAGE_KEY}/')}"
+        )
+    if not is_metric(metric, patterns):
+        raise ConfigError(f"TEST.KEEP_BEST {metric} is none of the metrics: choose one of {', '.join(patterns)}")
+
+
+def check_best_loss(metric: str, losses: Collection[str]) -> None:
+    """Raise ConfigError if a metric is a part of the validation loss that the model does not have.
+
+    Args:
+        metric: ``TEST.KEEP_BEST``.
+        losses: Names of what the model has returned in an iteration, with ``total_loss``.
+    """
+    task, _, name = metric.partition("/")
+    if task == VALIDATION and name not in losses:
+        known = ", ".join(f"{VALIDATION}/{x}" for x in sorted(losses))
+        raise ConfigError(f"TEST.KEEP_BEST {metric} is none of the losses: choose one of {known}")
+
+
 class BestWeights:
     """Keeps the weights with the best value of a metric, the lowest of a loss and else the highest, in a file."""
 
@@ -44,7 +88,8 @@ class BestWeights:
             metric: Name of the metric, such as "segm/AP".
         """
         self.checkpointer, self.metric = checkpointer, metric
-        self._sign = -1 if "loss" in metric.rpartition("/")[2] else 1
+        task, _, name = metric.rpartition("/")
+        self._sign = -1 if task == VALIDATION or "loss" in name else 1
         self.value, self.iteration = -math.inf * self._sign, 0
 
     def resume(self) -> None:
@@ -59,6 +104,22 @@ class BestWeights:
             return
         if isinstance(stored, dict) and stored.get("metric") == self.metric:
             self.value, self.iteration = float(stored["value"]), int(stored["iteration"])
+
+    def is_stale(self, cfg: CfgNode, done: int) -> bool:
+        """Return, in all processes, whether an evaluation after ``done`` iterations ends the training; log it if so.
+
+        It does if ``TEST.PATIENCE`` evaluations, this one included, were no better than the best.
+        """
+        patience, period = cfg.TEST.PATIENCE, cfg.TEST.EVAL_PERIOD
+        if not patience or done % period or done >= cfg.SOLVER.MAX_ITER:
+            return False
+        stale = comm.all_gather(done - self.iteration >= patience * period and comm.is_main_process())[0]
+        if stale:
+            logger.info(
+                f"{self.metric} has not improved in {patience} evaluations, since iteration {self.iteration}: the "
+                "training ends."
+            )
+        return stale
 
     def offer(self, results: Mapping[str, Any], iteration: int, weights: str) -> None:
         """Write the weights that the model has now, if they are better than all before.
@@ -79,5 +140,33 @@ class BestWeights:
             return
         self.value, self.iteration = value, iteration
         entry = {"metric": self.metric, "value": float(value), "iteration": iteration, "weights": weights}
-        self.checkpointer.write(BEST, {"model": self.checkpointer.model.state_dict(), _ENTRY: entry})
+        measured = {name: float(x) for name, x in values.items() if isinstance(x, (int, float))}
+        state = self.checkpointer.model.state_dict()
+        self.checkpointer.write(BEST, {"model": state, _ENTRY: entry, BEST_RESULTS: measured})
         logger.info(f"{self.metric} {value:.2f} of the {weights} weights is the best so far: kept in {BEST}.pth")
+
+
+class EarlyStopping(HookBase):
+    """Ends the training when its metric no longer improves; runs after the hooks that evaluate."""
+
+    def __init__(self, best: BestWeights, evaluate: Callable[[], Any]) -> None:
+        """
+        Args:
+            best: The best weights, which each evaluation is offered to.
+            evaluate: Evaluates the weights after iteration ``trainer.iter``.
+        """
+        self._best, self._evaluate = best, evaluate
+
+    def before_train(self) -> None:
+        """Make up for the evaluation that an interruption may have cost after the last checkpoint."""
+        trainer = self.trainer
+        done, period = trainer.start_iter, trainer.cfg.TEST.EVAL_PERIOD
+        if period and 0 < done < trainer.max_iter and done % period == 0:
+            trainer.iter = done - 1
+            self._evaluate()
+            self.after_step()
+
+    def after_step(self) -> None:
+        """End the training if the evaluation of this iteration says so."""
+        if self._best.is_stale(self.trainer.cfg, self.trainer.iter + 1):
+            raise EnoughTraining

@@ -58,6 +58,11 @@ class FitHook(HookBase):
                 f"{cfg.MODEL.META_ARCHITECTURE} is fitted after training, but an average of its weights would not be: "
                 "set MODEL.EMA.ENABLED False"
             )
+        if cfg.TEST.PATIENCE:
+            raise ConfigError(
+                f"{cfg.MODEL.META_ARCHITECTURE} is fitted after its last iteration, which TEST.PATIENCE may never "
+                "reach: set TEST.PATIENCE 0"
+            )
         self._model.check_fit()
 
     def after_step(self) -> None:

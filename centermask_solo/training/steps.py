@@ -60,6 +60,7 @@ class TrainingStep(SimpleTrainer):
         self.own_model = model.module if isinstance(model, DistributedDataParallel) else model
         self.device_type = next(model.parameters()).device.type
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=dtype == torch.float16)
+        self.losses: dict[str, float] = {}  # of the last iteration
         self._counts = True  # whether the losses of the model count what they are divided by
 
     def run_step(self) -> None:
@@ -133,7 +134,7 @@ class TrainingStep(SimpleTrainer):
             yield self.batch
 
     def _write_metrics(self, loss_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:
-        losses = {name: loss.item() for name, loss in loss_dict.items()}
+        self.losses = losses = {name: loss.item() for name, loss in loss_dict.items()}
         if not all(map(math.isfinite, losses.values())):
             names = [str(x.get("file_name", "an image without file name")) for x in self.batch]
             raise NonFiniteLossError(

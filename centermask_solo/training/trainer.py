@@ -35,7 +35,15 @@ from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import NonFiniteLossError, UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
 from .bad_batch import with_evidence
-from .best import BestWeights, EnoughTraining, check_early_stopping
+from .best import (
+    VALIDATION,
+    BestWeights,
+    EarlyStopping,
+    EnoughTraining,
+    check_best_loss,
+    check_best_metric,
+    check_early_stopping,
+)
 from .first_iterations import FirstIterations
 from .fitting import FitHook
 from .logs import prints_in_log
@@ -47,8 +55,6 @@ from .validation import ValidationLoss
 from .writers import build_trackers
 
 logger = logging.getLogger(__name__)
-
-VALIDATION = "validation"  # what the losses of evaluations are under in the results
 
 
 def training_data_of(model: nn.Module) -> dict[str, Any]:
@@ -107,6 +113,9 @@ class Trainer(DefaultTrainer):
             self.average = WeightAverage(self.checkpointer.model, cfg.MODEL.EMA.DECAY, cfg.MODEL.EMA.WARM_UP)
             self.checkpointer.add_checkpointable(AVERAGE_KEY, self.average)
         check_early_stopping(cfg)
+        own = getattr(Trainer.build_evaluator, "__func__", None)
+        if getattr(self.build_evaluator, "__func__", None) is own:  # others may have any metrics
+            check_best_metric(cfg)
         self.best = BestWeights(self.checkpointer, cfg.TEST.KEEP_BEST) if cfg.TEST.KEEP_BEST else None
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -146,6 +155,8 @@ class Trainer(DefaultTrainer):
         made = super().build_hooks()
         place = next(i for i, hook in enumerate(made) if isinstance(hook, detectron2_hooks.EvalHook))
         made[place] = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        if self.best is not None:
+            made.append(EarlyStopping(self.best, self._evaluate))
         if self.cfg.SOLVER.REPORT_ITERATIONS:
             made.insert(0, FirstIterations(self.cfg.SOLVER.REPORT_ITERATIONS))
         return made if self.average is None else [AverageWeights(self.average), *made]
@@ -159,7 +170,7 @@ class Trainer(DefaultTrainer):
         results, done = self._results(self.cfg), min(self.iter + 1, self.max_iter)  # after the end, iter is max_iter
         if self.best is not None:
             self.best.offer(results, done, "raw")
-        if self.average is not None:
+        if self.average is not None and self.cfg.DATASETS.TEST:
             cfg = self.cfg.clone()
             cfg.defrost()
             cfg.OUTPUT_DIR = os.path.join(self.cfg.OUTPUT_DIR, AVERAGE_KEY)
@@ -184,26 +195,14 @@ class Trainer(DefaultTrainer):
         logger.info("Validation loss: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
         return {**results, VALIDATION: losses} if comm.is_main_process() else {}
 
-    def after_step(self) -> None:
-        """Run the hooks; end the training if the evaluations of ``TEST.PATIENCE`` were no better than the best."""
-        super().after_step()
-        test, done = self.cfg.TEST, self.iter + 1
-        if self.best is None or not test.PATIENCE or done % test.EVAL_PERIOD or done >= self.max_iter:
-            return
-        stale = done - self.best.iteration >= test.PATIENCE * test.EVAL_PERIOD
-        if comm.all_gather(stale and comm.is_main_process())[0]:
-            logger.info(
-                f"{self.best.metric} has not improved in {test.PATIENCE} evaluations, since iteration "
-                f"{self.best.iteration}: the training ends."
-            )
-            raise EnoughTraining
-
     def run_step(self) -> None:
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""
         if isinstance(self.data_loader, TrainLoader):
             torch.manual_seed(mix_seeds(self.data_loader.seed, self.iter, comm.get_rank()))
         try:
             super().run_step()
+            if self.iter == self.start_iter:
+                check_best_loss(self.cfg.TEST.KEEP_BEST, ["total_loss", *self._trainer.losses])
         except NonFiniteLossError as error:
             raise with_evidence(error, self._trainer.batch, self.iter, self.checkpointer) from error
 
@@ -211,7 +210,7 @@ class Trainer(DefaultTrainer):
         """Return what resuming needs besides the parameters."""
         state = super().state_dict()
         if isinstance(self.data_loader, TrainLoader):
-            state["data_seed"] = self.data_loader.seed
+            state["data_seed"], state["batches"] = self.data_loader.seed, self.data_loader.batches
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -228,6 +227,7 @@ class Trainer(DefaultTrainer):
         super().load_state_dict(state_dict)
         if isinstance(self.data_loader, TrainLoader) and "data_seed" in state_dict:
             self.data_loader.seed = state_dict["data_seed"]
+            self.data_loader.warn_of_other_batches(state_dict.get("batches"))
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
@@ -244,10 +244,10 @@ class Trainer(DefaultTrainer):
     @staticmethod
     def prepare_training(cfg: CfgNode, model: nn.Module) -> nn.Module:
         """Return the model with what only its training changes: frozen parts, batch norms, gradient checkpointing."""
-        if cfg.MODEL.FREEZE:
-            freeze(model, cfg.MODEL.FREEZE)
         if cfg.MODEL.SYNC_BN and comm.get_world_size() > 1:
             model = synchronize_batch_norms(model)
+        if cfg.MODEL.FREEZE:  # afterwards, because norms that are replaced on a GPU would lose that they are frozen
+            freeze(model, cfg.MODEL.FREEZE)
         if cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING:
             checkpoint_backbone(model)
         return model

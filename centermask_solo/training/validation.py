@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from ..data.datasets import load_dataset
 from ..data.mapper import InstanceMapper
 from ..modeling.layers import DropBlock
+from ..utils.errors import ConfigError
 
 SEED = 0  # of what a model draws at random for its losses
 PLAIN = (  # options that change images
@@ -37,7 +38,12 @@ class ValidationLoss:
         Args:
             cfg: Config of the training.
             training_data: What the model needs, as arguments of :class:`InstanceMapper`.
+
+        Raises:
+            ConfigError: There are no images to evaluate on.
         """
+        if not cfg.DATASETS.TEST:
+            raise ConfigError("TEST.LOSS needs images, but DATASETS.TEST is empty: name a dataset there")
         plain = cfg.clone()
         plain.defrost()
         plain.merge_from_list(list(PLAIN))

@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import json
+import math
+import shutil
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,8 +15,9 @@ import torch
 from centermask_solo import from_pretrained, push_to_hub
 from centermask_solo.checkpoint import read_weights
 from centermask_solo.cli import main
+from centermask_solo.model_zoo.hub import metrics_of, read_results
 from centermask_solo.model_zoo.hub_files import HubAddress, find_on_hub, parse_address
-from centermask_solo.utils.errors import ConfigError, MissingPackageError, WeightsError
+from centermask_solo.utils.errors import ConfigError, DataError, MissingPackageError, WeightsError
 from tests.modeling.models import SYSTEMS
 
 COMMIT = hashlib.sha1(b"commit").hexdigest()
@@ -123,6 +126,29 @@ def weights(tmp_path_factory):
     results = {"segm": {"AP": 31.5, "AP-cat": 30.0}, "bbox": {"AP": None}}
     (folder / "evaluation.json").write_text(json.dumps(results))
     return folder / "model_final.pth"
+
+
+def test_the_metrics_on_the_card_are_those_of_the_weights(weights, tmp_path):
+    """Not those of the last evaluation, if the weights are the best or the average."""
+    weights = shutil.copytree(weights.parent, tmp_path / "copy") / weights.name
+    assert metrics_of(read_results(str(weights))) == [("segm/AP", 31.5)]
+    averaged = weights.parent / "ema"
+    averaged.mkdir()
+    (averaged / "evaluation.json").write_text(json.dumps({"segm": {"AP": 32.5}}))
+    assert read_results(f"{weights}?ema=True") == {"segm": {"AP": 32.5}}
+    best = weights.with_name("model_best.pth")
+    measured = {"segm/AP": 40.0, "segm/AP-cat": 41.0, "bbox/APl": math.nan}
+    torch.save({**torch.load(weights, weights_only=True), "results": measured}, best)
+    assert metrics_of(read_results(str(best))) == [("segm/AP", 40.0)]
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_damaged_metrics_are_named(hub, weights, content, tmp_path):
+    weights = shutil.copytree(weights.parent, tmp_path / "copy") / weights.name
+    (weights.parent / "evaluation.json").write_text(content)
+    with pytest.raises(DataError, match=r"evaluation\.json (is damaged|has no metrics).*: evaluate again"):
+        push_to_hub(str(weights), "someone/solo-pets")
+    assert "someone/solo-pets" not in hub.repos
 
 
 def test_what_is_uploaded_can_be_loaded(hub, weights):

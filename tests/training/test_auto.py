@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from PIL import Image
 
@@ -100,6 +101,36 @@ def test_iterations_of_the_user_are_not_replaced_by_epochs(tmp_path):
     cfg = make_cfg(write(tmp_path), "SOLOv2", "SOLVER.MAX_ITER", 50)
     configure_for_data(cfg, {"SOLVER.MAX_ITER", "TEST.EVAL_PERIOD"})
     assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.EPOCHS, cfg.TEST.EVAL_EPOCHS) == (50, 0, 0)
+
+
+def test_steps_of_the_user_keep_their_iterations(tmp_path):
+    """They would be scaled to the iterations of the epochs."""
+    cfg = make_cfg(write(tmp_path), "SOLOv2", "SOLVER.STEPS", (30,))
+    configure_for_data(cfg, {"SOLVER.STEPS"})
+    assert cfg.SOLVER.EPOCHS == 0 and cfg.SOLVER.STEPS == (30,)
+
+
+def test_nothing_for_colors_is_set_where_images_have_none(tmp_path):
+    cfg = make_cfg(write(tmp_path), "SOLOv2", "INPUT.CHANNELS", 4)
+    configure_for_data(cfg, ())
+    assert cfg.INPUT.COLOR == "none" and cfg.INPUT.COPY_PASTE.PROB == 0.3
+
+
+@pytest.mark.parametrize(
+    ("kind", "masks", "metric"),
+    [
+        ("coco", True, "segm/AP"),
+        ("coco", False, "bbox/AP"),
+        ("cityscapes_instance", True, "segm/AP"),
+        ("sem_seg", False, "sem_seg/mIoU"),
+        ("cityscapes_sem_seg", False, "sem_seg/IoU"),
+    ],
+)
+def test_the_best_weights_are_chosen_by_a_metric_of_the_data(tmp_path, monkeypatch, kind, masks, metric):
+    cfg = make_cfg(write(tmp_path), "FCOS", "MODEL.MASK_ON", masks)
+    monkeypatch.setitem(MetadataCatalog.get(cfg.DATASETS.TEST[0]).__dict__, "evaluator_type", kind)
+    configure_for_data(cfg, ())
+    assert metric == cfg.TEST.KEEP_BEST
 
 
 @pytest.mark.parametrize("name", ["SOLOv2", "SOLO", "FCOS", "CenterMask", "YOLACT"])

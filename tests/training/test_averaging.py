@@ -205,8 +205,8 @@ def test_a_resumed_training_knows_the_best_before(data, tmp_path, monkeypatch, c
     train(cfg, resume=True)
     assert torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]["iteration"] == 4
     cfg = tiny_cfg(data, tmp_path / "other")
-    cfg.TEST.KEEP_BEST = "segm/APx"
+    cfg.TEST.KEEP_BEST = "segm/AP-cat"
     fake_scores(monkeypatch, [20.0])
     train(cfg)
-    assert "TEST.KEEP_BEST segm/APx is none of the metrics (segm/AP)" in caplog.text
+    assert "TEST.KEEP_BEST segm/AP-cat is none of the metrics (segm/AP)" in caplog.text
     assert not (tmp_path / "other" / "model_best.pth").exists()

@@ -47,6 +47,13 @@ def test_memory_for_one_step_and_each_image(data, tmp_path, peaks, caplog):
         find_batch_size(cfg)
 
 
+def test_no_step_takes_less_than_nothing(data, tmp_path, monkeypatch):
+    """Memory that is measured varies: the line through two steps may cross zero images below zero bytes."""
+    monkeypatch.setattr(batch_size._Probe, "_peak", lambda self, images: {1: 10 * MEGA, 3: 70 * MEGA}[images])
+    fixed, per_image = batch_size._Probe(tiny_cfg(data, tmp_path), Trainer).measure()
+    assert fixed == 0.0 and per_image >= 30 * MEGA
+
+
 def test_learning_rate_and_schedule_follow(data, tmp_path, caplog):
     caplog.set_level("INFO")
     cfg = tiny_cfg(data, tmp_path)

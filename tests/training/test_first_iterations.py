@@ -75,7 +75,7 @@ def test_a_batch_with_a_loss_that_is_not_finite_is_kept(tmp_path, mask_format):
     assert f"the batch is in {path}" in str(error.value)
     last = tmp_path / "output" / "last_checkpoint"
     if kept["iteration"]:
-        assert f"the last checkpoint, {tmp_path / 'output' / last.read_text()}, is good" in str(error.value)
+        assert f"the last checkpoint, {tmp_path / 'output' / last.read_text()}, has finite weights" in str(error.value)
         assert torch.load(tmp_path / "output" / last.read_text(), weights_only=True)["iteration"] < kept["iteration"]
     else:
         assert "there is no checkpoint yet" in str(error.value)

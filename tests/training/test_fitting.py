@@ -78,6 +78,9 @@ def test_what_would_fail_in_the_end_fails_at_the_start():
     hook.trainer = FakeTrainer(tiny_cfg("MODEL.EMA.ENABLED", True))
     with pytest.raises(ConfigError, match=r"RCNN is fitted after training, .*: set MODEL\.EMA\.ENABLED False"):
         hook.before_train()
+    hook.trainer = FakeTrainer(tiny_cfg("TEST.PATIENCE", 2))
+    with pytest.raises(ConfigError, match=r"which TEST\.PATIENCE may never reach: set TEST\.PATIENCE 0"):
+        hook.before_train()
 
 
 def test_it_is_fitted_after_the_last_iteration_only(monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from centermask_solo.modeling.batch_norms import freeze
+from centermask_solo.training import trainer as trainer_module
 from centermask_solo.training.trainer import Trainer, training_data_of
 from centermask_solo.training.validation import ValidationLoss, batches_of_process
 from centermask_solo.utils.errors import ConfigError
@@ -58,7 +59,43 @@ def test_training_ends_when_the_metric_stays(data, tmp_path, monkeypatch, caplog
     assert "Exception during training" not in caplog.text
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
     assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 3
-    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]["iteration"] == 2
+    best = torch.load(tmp_path / "model_best.pth", weights_only=True)
+    assert best["best"]["iteration"] == 2 and best["results"] == {"segm/AP": 20.0}
+
+
+def test_a_training_that_has_ended_early_stays_ended(data, tmp_path, monkeypatch):
+    """Resumed, it trains no more; with more patience, it does."""
+    options = ("TEST.EVAL_PERIOD", 2, "TEST.KEEP_BEST", "segm/AP", "TEST.PATIENCE", 1)
+    fake_scores(monkeypatch, [10.0, 10.0])
+    assert len(train(make_cfg(data, tmp_path, *options)).history) == 4
+    for _ in range(2):
+        fake_scores(monkeypatch, [10.0])
+        assert train(make_cfg(data, tmp_path, *options), resume=True).start_iter == 4
+        assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 3
+    fake_scores(monkeypatch, [10.0, 11.0, 12.0])
+    trainer = train(make_cfg(data, tmp_path, *options[:-1], 2), resume=True)
+    assert len(trainer.history) == 4 and trainer.best.value == 12.0
+
+
+def test_an_evaluation_that_an_interruption_cost_is_made_up_for(data, tmp_path, monkeypatch):
+    """The checkpoint after iteration 4 is written before its evaluation, which would not end the training."""
+    options = ("TEST.EVAL_PERIOD", 2, "TEST.KEEP_BEST", "segm/AP", "TEST.PATIENCE", 1, "SOLVER.CHECKPOINT_PERIOD", 2)
+    scores = iter([10.0])
+    monkeypatch.setattr(RecordingTrainer, "test", lambda self, cfg, model: {"segm": {"AP": next(scores)}})
+    with pytest.raises(StopIteration):  # in the second evaluation
+        train(make_cfg(data, tmp_path, *options))
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0000003.pth"
+    fake_scores(monkeypatch, [20.0, 30.0, 40.0])
+    trainer = train(make_cfg(data, tmp_path, *options), resume=True)
+    assert len(trainer.history) == 4 and trainer.best.value == 40.0
+
+
+def test_another_batch_size_of_a_resumed_training_is_a_warning(data, tmp_path, caplog):
+    train(make_cfg(data, tmp_path), kill_before=6)
+    train(make_cfg(data, tmp_path), resume=True)
+    assert "images per iteration in" not in caplog.text
+    train(make_cfg(data, tmp_path, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 9), resume=True)
+    assert "had 4 images per iteration in 1 process(es), this one has 2 images per iteration" in caplog.text
 
 
 def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):
@@ -72,6 +109,15 @@ def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):
     [
         (("TEST.PATIENCE", 1, "TEST.EVAL_PERIOD", 2), r"TEST\.PATIENCE needs a metric: set TEST\.KEEP_BEST"),
         (("TEST.PATIENCE", 1, "TEST.KEEP_BEST", "segm/AP"), r"TEST\.PATIENCE counts evaluations in training"),
+        (("TEST.KEEP_BEST", "segm/APx"), r"TEST\.KEEP_BEST segm/APx is none of the metrics: choose one of bbox/AP, "),
+        (("TEST.KEEP_BEST", "ema/segm/AP"), r"are compared in one metric: set TEST\.KEEP_BEST segm/AP$"),
+        (("TEST.KEEP_BEST", "validation/total_loss"), r"needs the losses of DATASETS\.TEST: set TEST\.LOSS True"),
+        (("TEST.KEEP_BEST", "segm/AP", "DATASETS.TEST", ()), r"needs evaluations, but DATASETS\.TEST is empty"),
+        (("TEST.LOSS", True, "DATASETS.TEST", ()), r"TEST\.LOSS needs images, but DATASETS\.TEST is empty"),
+        (
+            ("INPUT.COLOR", "weak", "INPUT.CHANNELS", 4),
+            r"INPUT\.CHANNELS is 4: set INPUT\.COLOR none",
+        ),
         (("MODEL.FREEZE", ["neck.*"]), r"MODEL\.FREEZE: no parameter of the model matches 'neck\.\*'"),
         (("MODEL.FREEZE", ["*"]), r"MODEL\.FREEZE \* freezes the whole model"),
     ],
@@ -79,6 +125,26 @@ def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):
 def test_what_cannot_work_is_refused(data, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         RecordingTrainer(make_cfg(data, tmp_path, *options))
+
+
+def test_an_unknown_part_of_the_validation_loss_ends_the_first_iteration(data, tmp_path):
+    options = ("TEST.EVAL_PERIOD", 2, "TEST.LOSS", True, "TEST.KEEP_BEST", "validation/loss_x")
+    with pytest.raises(
+        ConfigError, match=r"choose one of validation/loss_last, validation/loss_mean, validation/total"
+    ):
+        train(make_cfg(data, tmp_path, *options))
+    assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_norms_that_are_replaced_stay_frozen(data, tmp_path, monkeypatch):
+    """On GPUs, those of several processes are new modules, which hooks of the old ones do not reach."""
+    monkeypatch.setattr(trainer_module, "synchronize_batch_norms", nn.SyncBatchNorm.convert_sync_batchnorm)
+    monkeypatch.setattr(trainer_module.comm, "get_world_size", lambda: 2)
+    cfg = make_cfg(data, tmp_path, "MODEL.SYNC_BN", True, "MODEL.FREEZE", ["0.*"])
+    model = Trainer.prepare_training(cfg, nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1))).train()
+    assert isinstance(model[0], nn.SyncBatchNorm)
+    model(torch.rand(2, 3, 4, 4) + 5)
+    assert torch.equal(model[0].running_mean, torch.zeros(3))
 
 
 def test_the_lowest_loss_is_the_best(data, tmp_path):

@@ -53,6 +53,11 @@ def with_options(cfg: CfgNode, augmentations: Sequence[T.Augmentation]) -> list[
         flips = [x for x in made if isinstance(x, T.RandomFlip)]
         made = [resize, crop, *flips]
     if cfg.INPUT.COLOR != "none":
+        if cfg.INPUT.CHANNELS != 3:
+            raise ConfigError(
+                f"INPUT.COLOR {cfg.INPUT.COLOR} is for images of three colors, but INPUT.CHANNELS is "
+                f"{cfg.INPUT.CHANNELS}: set INPUT.COLOR none"
+            )
         made.append(PhotometricDistortion(cfg.INPUT.FORMAT, **PRESETS[cfg.INPUT.COLOR]._asdict()))
     if erase.PROB > 0:
         made.append(RandomErase(erase.PROB, tuple(erase.AREA)))
