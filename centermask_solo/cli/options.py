@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,17 @@ def add_ground_truth_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--dataset", default="", metavar="NAME", help="a registered dataset, such as coco_2017_val")
     which.add_argument("--ground-truth", default="", metavar="FILE", help="annotations of your own, in COCO's format")
     parser.add_argument("--images", default="", metavar="FOLDER", help="the images of --ground-truth")
+
+
+def names(text: str) -> list[str]:
+    """Return the names in a list with commas, for ``type`` of ``ArgumentParser.add_argument``.
+
+    Names that have commas themselves are in double quotes, as in a table.
+    """
+    found = [name.strip() for line in csv.reader([text], skipinitialspace=True) for name in line if name.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be names with commas between them, not {text!r}")
+    return found
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..runtime.formats import format_of_file
 from ..utils.errors import report, user_message
 from ..utils.rules import COUNT, PROBABILITY, argument, at_least
-from .options import add_color_argument, add_overrides, add_weights_arguments, check_no_options, load_cfg
+from .options import add_color_argument, add_overrides, add_weights_arguments, check_no_options, load_cfg, names
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -80,7 +80,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_filters(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--classes", type=_names, metavar="NAMES", help="only these, such as person,dog (default: all)")
+    group.add_argument("--classes", type=names, metavar="NAMES", help="only these, such as person,dog (default: all)")
     group.add_argument("--max-detections", type=argument(COUNT), metavar="N", help="the N best of each image")
     group.add_argument(
         "--min-area", type=argument(at_least(0), float), default=0, metavar="PIXELS", help="those with so many pixels"
@@ -133,12 +133,8 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
 def _parts(text: str) -> tuple[str, ...]:
-    parts = tuple(_names(text))
+    parts = tuple(names(text))
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown: choose from {','.join(PARTS)}")

@@ -111,7 +111,7 @@ def read_images(
 
 def _read_file(path: str, max_pixels: int, channels: int | None = None) -> NDArray[Any]:
     if not os.path.isfile(path):
-        raise DataError(f"there is no image {path}")
+        raise DataError(f"there is no image {path}: correct the path")
     try:
         return decode_image(path, "BGR", max_pixels, channels)
     except UserError:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as rle
 
 from ..data.validation.geometry import is_number, measure_runs
 from ..structures.rle_codes import Code
@@ -170,10 +171,15 @@ def _with_ids_of(path: str, data: Record, images: Sequence[Record], categories: 
     files = {str(x.get("file_name")): x["id"] for x in images}
     try:
         image_ids = {x["id"]: _find_by_path(x["file_name"], files) for x in data["images"]}
+        sizes = {x["id"]: (x.get("height"), x.get("width")) for x in data["images"]}
         names = {x["id"]: x["name"] for x in data["categories"]}
         unknown = next((x for x in names.values() if x not in categories), None)
         found = [
-            {**x, "image_id": image_ids[x["image_id"]], "category_id": categories.get(names[x["category_id"]])}
+            {
+                **_with_code(x, sizes[x["image_id"]]),
+                "image_id": image_ids[x["image_id"]],
+                "category_id": categories.get(names[x["category_id"]]),
+            }
             for x in data["annotations"]
             if image_ids[x["image_id"]] is not None  # of an image that is not in the ground truth
         ]
@@ -184,6 +190,17 @@ def _with_ids_of(path: str, data: Record, images: Sequence[Record], categories: 
     if unknown is not None:
         raise DataError(f"{path} has the class '{unknown}', which the ground truth lacks: use the same names")
     return found
+
+
+def _with_code(record: Record, size: tuple[Any, Any]) -> Record:
+    """Return a detection with a code in place of polygons, as ``predict --polygons`` writes them; wrong ones remain."""
+    polygons = record.get("segmentation")
+    if not isinstance(polygons, list) or not polygons or not all(isinstance(n, int) and n > 0 for n in size):
+        return record
+    if not all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 and all(map(is_number, p)) for p in polygons):
+        return record
+    code = rle.merge(rle.frPyObjects(polygons, *size))
+    return record | {"segmentation": {"size": list(size), "counts": code["counts"].decode("ascii")}}
 
 
 def _find_by_path(path: str, files: Mapping[str, Any]) -> Any:

@@ -67,14 +67,14 @@ def instances_to_coco_annotations(
         instances: Of an image.
         image_id: Id of the image.
         first_id: Id of the first annotation; those of the others follow.
-        as_polygons: Whether masks are polygons instead of run-length codes.
+        as_polygons: Whether masks are polygons instead of run-length codes; those without a pixel remain codes.
     """
     found = instances_to_coco_results(instances, image_id)
     areas = _areas(instances)
     outlines = instances_to_polygons(instances) if as_polygons and instances.has("pred_masks") else []
     for i, x in enumerate(found):
         x |= {"id": first_id + i, "iscrowd": 0, "area": areas[i]}
-        if outlines:
+        if outlines and outlines[i]:
             x["segmentation"] = outlines[i]
     return found
 
@@ -135,6 +135,8 @@ def instances_to_masks(instances: Instances) -> Iterator[NDArray[np.uint8]]:
 def instances_to_cutouts(instances: Instances, image: Pixels) -> Iterator[Pixels]:
     """Yield the part of the image in the box of each mask, (h, w, 4) uint8, transparent outside of the mask.
 
+    That of a mask without a pixel is empty.
+
     Args:
         instances: Of the image.
         image: (H, W, 3) uint8; the order of its channels, such as BGR, stays, and alpha follows.
@@ -151,7 +153,7 @@ def instances_to_rows(instances: Instances, class_names: Sequence[str]) -> list[
     """Return "class", "score", "x", "y", "width", "height" (of the box), "area" and centroid of each instance.
 
     All are in pixels of the image; "centroid_x" and "centroid_y" are the means of its pixels' centers, or the center of
-    the box if there is no mask.
+    the box if there is no mask, or none of its pixels.
 
     Args:
         instances: Of an image.
@@ -162,7 +164,7 @@ def instances_to_rows(instances: Instances, class_names: Sequence[str]) -> list[
     rows = []
     values = zip(boxes, areas, windows, instances.pred_classes.tolist(), instances.scores.tolist(), strict=True)
     for ((x0, y0, x1, y1), area, window, number, score), track in zip(values, _track_ids(instances), strict=True):
-        center = ((x0 + x1) / 2, (y0 + y1) / 2) if window is None else _centroid(window)
+        center = ((x0 + x1) / 2, (y0 + y1) / 2) if window is None or not area else _centroid(window)
         numbers = {
             "score": score,
             "x": x0,
@@ -222,6 +224,5 @@ def _track_ids(instances: Instances) -> list[int] | list[None]:
 
 def _centroid(window: Window) -> tuple[float, float]:
     rows, columns = (window.pixels.sum(axis=axis) for axis in (1, 0))
-    total = max(int(rows.sum()), 1)
-    y, x = (float(n @ (np.arange(len(n)) + 0.5)) / total for n in (rows, columns))
+    y, x = (float(n @ (np.arange(len(n)) + 0.5)) / int(rows.sum()) for n in (rows, columns))
     return window.left + x, window.top + y

@@ -139,7 +139,8 @@ def _write_id_map(prediction: Prediction, path: str, style: Style) -> None:
 def _write_cutouts(prediction: Prediction, path: str, style: Style) -> None:
     del style
     for i, cutout in enumerate(instances_to_cutouts(prediction.instances, prediction.image), 1):
-        _write_image(f"{path}_{i}.png", cutout)
+        if cutout.size:  # a mask may have no pixel
+            _write_image(f"{path}_{i}.png", cutout)
 
 
 PICTURES = Kind("pictures", "", (".jpg",), True, _write_picture)

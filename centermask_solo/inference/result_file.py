@@ -99,7 +99,7 @@ class PredictionsFile:
 
 def _annotation(line: dict[str, Any]) -> dict[str, Any]:
     polygons = line.pop("polygons", None)
-    return line if polygons is None else line | {"segmentation": polygons}
+    return line | {"segmentation": polygons} if polygons else line  # a mask without a pixel has none
 
 
 def _result(line: dict[str, Any]) -> dict[str, Any]:

@@ -100,9 +100,11 @@ def predict_to_folder(
     done = write_predictions(
         predictor, sources, output_dir, filters, outputs, track=track, batch_size=batch_size, max_images=max_images
     )
-    if not done.num_images and done.failures:
-        for name in (PREDICTIONS, RESULTS, TABLE):  # no results, which the next run would have to replace
+    if not done.num_images and (done.failures or not sources.is_live):
+        for name in (PREDICTIONS, *SINGLE):  # no results, which the next run would have to replace
             Path(output_dir, name).unlink(missing_ok=True)
+        if not done.failures:
+            raise DataError(f"there is no image in {', '.join(map(repr, inputs))}: give the paths of some")
         others = f" (as are all {len(done.failures)} images)" if len(done.failures) > 1 else ""
         raise DataError(f"{done.failures[0]}{others}")
     return done

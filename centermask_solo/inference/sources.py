@@ -125,7 +125,7 @@ def _find_files(name: str, recursive: bool) -> list[str]:
     else:
         found = [name] if os.path.isfile(name) else sorted(glob(name, recursive=True))
     if not found:
-        raise DataError(f"there is no image {name}")
+        raise DataError(f"there is no image {name}: correct the path")
     return found
 
 

@@ -139,7 +139,7 @@ def _turned(pixels: Any, degrees: int) -> Any:
 
 
 def _camera_frames(name: str) -> Generator[Frame, None, None]:
-    camera = cv2.VideoCapture(int(name) if name.isdecimal() else name)
+    camera = _open_camera(name)
     try:
         if not camera.isOpened():
             raise DataError(f"there is no camera {name}, or another program uses it: give another number")
@@ -153,6 +153,17 @@ def _camera_frames(name: str) -> Generator[Frame, None, None]:
             index += 1
     finally:
         camera.release()
+
+
+def _open_camera(name: str) -> cv2.VideoCapture:
+    """Return OpenCV's camera, which may not be open; OpenCV prints nothing about that."""
+    log = cv2.utils.logging
+    level = log.getLogLevel()
+    log.setLogLevel(log.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(int(name) if name.isdecimal() else name)
+    finally:
+        log.setLogLevel(level)
 
 
 def _frame(name: str, pixels: Any, index: int, seconds: float, rate: Fraction | None) -> Frame:

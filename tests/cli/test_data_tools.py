@@ -65,9 +65,13 @@ def test_sentences(tmp_path, capsys):
         (["convert", "--from", "{out}", "--to", "yolo", "{out}"], "is missing"),
         (["split", "{json}", "--output", "{out}", "--ratios", "a=1"], "at least two parts"),
         (["split", "{json}", "--output", "{out}", "--group-by", "("], "is no regular expression"),
+        (["split", "{json}", "--output", "{out}", "--group-by", "zebra"], "--group-by zebra matches no file_name"),
+        (["split", "{json}", "--output", "{out}", "--ratios", "a=1", "a=1", "b=1"], "names a part twice"),
         (["merge", "{json}", "--output", "{out}.json"], "at least two files"),
         (["subset", "{json}", "--output", "{json}"], "is an input"),
         (["subset", "{json}", "--output", "{out}.json", "--count", "9"], "only 3 images fit"),
+        (["subset", "{json}", "--output", "{out}.json", "--images", "zebra"], "fits: correct --images"),
+        (["subset", "{json}", "--output", "{out}.json", "--classes", "zebra"], "no class 'zebra': choose from "),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, capsys, words, message):
@@ -75,6 +79,25 @@ def test_mistakes_end_in_one_line(tmp_path, capsys, words, message):
     names = {"json": json_file, "out": str(tmp_path / "out")}
     code, out, err = run(capsys, *(x.format(**names) for x in words))
     assert code == 2 and not out and message in err and err.count("\n") == 1 and err.startswith("error: ")
+
+
+def test_classes_may_have_spaces_around_them_and_seeds_are_not_negative(tmp_path, capsys):
+    json_file, _ = sets.write(tmp_path)
+    names = [x["name"] for x in sets.content()["categories"]][:2]
+    code, out, _ = run(
+        capsys,
+        "subset",
+        json_file,
+        "--output",
+        tmp_path / "a.json",
+        "--classes",
+        " , ".join(f'"{x}"' for x in names),
+        "--json",
+    )
+    assert code == 0 and list(json.loads(out)["objects_of_class"]) == names
+    for action in ("subset", "split"):
+        code, _, err = run(capsys, action, json_file, "--output", tmp_path / "b", "--seed", "-1")
+        assert code == 2 and "--seed: must be an integer of at least 0" in err
 
 
 @pytest.mark.parametrize("action", ["convert", "split", "merge", "subset"])

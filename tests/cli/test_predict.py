@@ -88,6 +88,14 @@ def test_a_list_on_standard_input_and_an_end(run, tmp_path, monkeypatch):
     assert [x["file_name"][-5:] for x in found(run)["images"]] == ["2.png"]
 
 
+@pytest.mark.parametrize("lines", ["", "\n \n"])
+def test_an_empty_list_on_standard_input(run, monkeypatch, lines):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
+    code, _, error = run("--save-csv", "--save-yolo", inputs=["-"])
+    assert code == 2 and error == ["error: there is no image in '-': give the paths of some"]
+    assert not list(run.folder.iterdir())
+
+
 def test_a_video_is_tracked_and_written(run, tmp_path):
     write_video(tmp_path / "clip.mp4", num_frames=3)
     code, out, _ = run("--track", "--save-video", "--save-csv", inputs=[str(tmp_path / "clip.mp4")])
@@ -100,6 +108,8 @@ def test_a_video_is_tracked_and_written(run, tmp_path):
     ("arguments", "message"),
     [
         (["--draw", "masks,halos"], "'halos' is unknown: choose from masks,outlines"),
+        (["--draw", ""], "must be names with commas between them, not ''"),
+        (["--classes", ","], "must be names with commas between them, not ','"),
         (["--overlap", "1"], "must be greater than 0 and less than 1"),
         (["--tile", "0"], "must be an integer of at least 1"),
         (["--min-area", "-1"], "must be at least 0"),

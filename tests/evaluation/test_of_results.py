@@ -13,7 +13,7 @@ from centermask_solo.evaluation.of_results import evaluate_results
 from centermask_solo.evaluation.panoptic import PanopticEvaluator
 from centermask_solo.evaluation.results_file import read_results
 from centermask_solo.utils.errors import ConfigError, DataError
-from tests.evaluation.scenes import SIDE, Scene, code, random_scene
+from tests.evaluation.scenes import SIDE, Scene, code, polygon, random_scene
 from tests.evaluation.test_panoptic import CATEGORIES, PERFECT, dataset, panoptic
 
 __all__ = ["dataset"]  # a fixture
@@ -126,6 +126,26 @@ def test_predictions_of_predict_are_matched_by_name(tmp_path):
     scene.results_file.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"none of the images of .* is in the ground truth"):
         evaluate(scene)
+
+
+def test_polygons_of_predict_are_evaluated(tmp_path):
+    scene = Scene(tmp_path, [(0, 1, BOX)], [])
+    image = {"id": 1, "file_name": "0.png", "height": SIDE, "width": SIDE}
+    categories = [{"id": 1, "name": "dog"}]
+    found = {"score": 0.5, "bbox": [*BOX], "image_id": 1, "category_id": 1}
+    for polygons, error in (
+        (polygon(BOX), None),
+        ([[1, 2, 3]], "has no mask"),
+        ([[1, 2, 3, 4, 5, "a"]], "has no mask"),
+    ):
+        annotations = [found | {"segmentation": polygons}]
+        content = {"images": [image], "annotations": annotations, "categories": categories}
+        scene.results_file.write_text(json.dumps(content))
+        if error is None:
+            assert evaluate(scene)["segm"]["AP"] == pytest.approx(100)
+        else:
+            with pytest.raises(DataError, match=error):
+                evaluate(scene)
 
 
 def test_of_two_files_of_the_same_name_the_folder_decides():

@@ -9,13 +9,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.data.catalog import Metadata
 from pycocotools import mask as rle
 from pycocotools.coco import COCO
 
 from centermask_solo.inference import conversions
 from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.outputs import Outputs
-from centermask_solo.inference.predictions import Stems, predict_items
+from centermask_solo.inference.predictions import Prediction, Stems, predict_items
+from centermask_solo.inference.result_file import PredictionsFile
 from centermask_solo.inference.results import claim_results, write_predictions
 from centermask_solo.inference.sources import find_sources
 from centermask_solo.inference.tiling import TiledPredictor, Tiles
@@ -139,6 +141,26 @@ def test_of_instances_that_overlap_the_map_has_the_best():
     ids = conversions.instances_to_id_map(make_instances(masks, [0.9, 0.5]))
     assert ids[:, 0].tolist() == [1, 1, 1, 2]
     assert conversions.instances_to_id_map(make_instances(masks, [0.5, 0.9]))[:, 0].tolist() == [1, 1, 2, 2]
+
+
+def test_masks_without_a_pixel_are_ordinary(tmp_path):
+    """As a model that has hardly been trained finds them."""
+    found = make_instances(np.stack([np.zeros((4, 6), bool), np.eye(4, 6, dtype=bool)]))
+    found.pred_boxes.tensor[0] = torch.tensor([1.0, 1.0, 5.0, 3.0])
+    row = conversions.instances_to_rows(found, ["a"])[0]
+    assert (row["area"], row["centroid_x"], row["centroid_y"]) == (0, 3, 2)
+    first, second = conversions.instances_to_coco_annotations(found, 1, as_polygons=True)
+    assert not rle.decode(first["segmentation"]).any() and len(second["segmentation"]) == 4
+    image = np.zeros((4, 6, 3), np.uint8)
+    prediction = Prediction(1, str(tmp_path / "a.png"), image, found, Metadata(name="one", thing_classes=["a"]), 0.3)
+    outputs = Outputs(**ALL, pictures=True, polygons=True)
+    with PredictionsFile(str(tmp_path), ["a"], polygons=True) as file:
+        file.add(prediction)
+        outputs.write(prediction, str(tmp_path), "a")
+    annotations = json.loads((tmp_path / "predictions.json").read_text())["annotations"]
+    assert [type(x["segmentation"]) for x in annotations] == [dict, list]
+    assert len(list((tmp_path / "masks").iterdir())) == 2
+    assert [x.name for x in (tmp_path / "cutouts").iterdir()] == ["0001_a_2.png"]
 
 
 def test_models_of_boxes_have_the_outputs_that_need_no_masks():

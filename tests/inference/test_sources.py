@@ -185,6 +185,13 @@ def test_a_camera_that_is_not_there(monkeypatch):
         names(find_sources(["3"]))
 
 
+def test_opencv_says_nothing_about_a_camera_that_is_not_there(capfd):
+    level = cv2.utils.logging.getLogLevel()
+    with pytest.raises(DataError, match="there is no camera 97"):
+        names(find_sources(["97"]))
+    assert capfd.readouterr().err == "" and cv2.utils.logging.getLogLevel() == level
+
+
 def test_names_of_files_and_folders_come_before_those_of_cameras(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     cv2.imwrite("1.png", np.zeros((4, 4, 3), np.uint8))

@@ -6,6 +6,8 @@ import argparse
 import json
 import math
 
+from ...utils.errors import ConfigError
+from ...utils.rules import argument, integer
 from ..options import add_output_arguments
 
 
@@ -28,7 +30,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         metavar="NAME=SHARE",
         help="the parts and their shares of the images (default: train=0.8 val=0.2)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same parts (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=argument(integer(0)),
+        default=0,
+        metavar="N",
+        help="the same seed makes the same parts (default: 0)",
+    )
     parser.add_argument(
         "--group-by",
         default="",
@@ -51,6 +59,13 @@ def _ratio(text: str) -> tuple[str, float]:
     return name, value
 
 
+def _ratios(pairs: list[tuple[str, float]]) -> dict[str, float]:
+    ratios = dict(pairs)
+    if len(ratios) < len(pairs):
+        raise ConfigError("--ratios names a part twice: give each a name of its own")
+    return ratios
+
+
 def run(args: argparse.Namespace) -> None:
     """Divide the dataset, and print what is in each part."""
     from ...data.tools.split import split_dataset
@@ -58,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     parts = split_dataset(
         args.json_file,
         args.output,
-        dict(args.ratios),
+        _ratios(args.ratios),
         seed=args.seed,
         group_by=args.group_by,
         overwrite=args.overwrite,

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from ...utils.rules import COUNT, argument, integer
-from ..options import add_output_arguments
+from ..options import add_output_arguments, names
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -19,7 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("json_file", metavar="JSON", help="annotations in COCO format")
     parser.add_argument("--output", required=True, metavar="JSON", help="the file to write")
-    parser.add_argument("--classes", default="", metavar="NAME,NAME", help="classes that remain (default: all)")
+    parser.add_argument(
+        "--classes", type=names, default=[], metavar="NAME,NAME", help="classes that remain (default: all)"
+    )
     parser.add_argument("--images", default="", metavar="PATTERN", help="images that may remain, such as 'night/*.jpg'")
     parser.add_argument(
         "--min-objects",
@@ -29,7 +31,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="leave out images with fewer objects of these classes, crowds not counted (default: 0)",
     )
     parser.add_argument("--count", type=argument(COUNT), metavar="N", help="number of images, at random (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed chooses the same images (default: 0)")
+    parser.add_argument(
+        "--seed",
+        type=argument(integer(0)),
+        default=0,
+        metavar="N",
+        help="the same seed chooses the same images (default: 0)",
+    )
     add_output_arguments(parser)
     return parser
 
@@ -41,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     found = subset_dataset(
         args.json_file,
         args.output,
-        classes=[x for x in args.classes.split(",") if x],
+        classes=args.classes,
         pattern=args.images,
         min_objects=args.min_objects,
         count=args.count,

@@ -72,6 +72,8 @@ def split_dataset(
     for image in data.images:
         groups[group_of(image["file_name"], group_by)].append(image)
     contents = [{name for x in group for name in classes_of[x["id"]]} for group in groups.values()]
+    if group_by and not _matches_any(data.images, group_by):
+        raise ConfigError(f"--group-by {group_by} matches no file_name of {json_file}: correct it")
     chosen = stratify([len(x) for x in groups.values()], contents, list(ratios.values()), seed)
     part_of = {x["id"]: part for part, group in zip(chosen, groups.values(), strict=True) for x in group}
     empty = [name for i, name in enumerate(ratios) if i not in chosen]
@@ -100,6 +102,10 @@ def group_of(file_name: str, group_by: str) -> str:
     if match is None:
         return file_name
     return str(match.group(1) if match.re.groups else match.group(0))
+
+
+def _matches_any(images: Sequence[Record], group_by: str) -> bool:
+    return group_by == "folder" or any(re.search(group_by, x["file_name"]) for x in images)
 
 
 def stratify(sizes: Sequence[int], classes: Sequence[set[str]], ratios: Sequence[float], seed: int) -> list[int]:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from ...utils.class_names import list_names
 from ...utils.errors import ConfigError
 from ...utils.files import claim_file
 from ...utils.text import nearest_hint
@@ -49,7 +50,10 @@ def subset_dataset(
     names = {x["id"]: x["name"] for x in data.categories}
     unknown = [x for x in classes if x not in names.values()]
     if unknown:
-        raise ConfigError(f"{json_file} has no class '{unknown[0]}'{nearest_hint(unknown[0], names.values())}")
+        raise ConfigError(
+            f"{json_file} has no class '{unknown[0]}'{nearest_hint(unknown[0], names.values())}: choose "
+            f"from {list_names(list(names.values()))}"
+        )
     kept = {i: name for i, name in names.items() if not classes or name in classes}
     objects = Counter(x["image_id"] for x in data.annotations if x["category_id"] in kept and not x.get("iscrowd", 0))
     images = [
@@ -57,8 +61,10 @@ def subset_dataset(
         for x in data.images
         if objects[x["id"]] >= min_objects and (not pattern or fnmatchcase(x["file_name"], pattern))
     ]
-    if not images or len(images) < (count or 1):
-        raise ConfigError(f"only {len(images)} images fit, fewer than {count or 1}: lower --count, or ask for less")
+    if not images:
+        raise ConfigError(f"no image of {json_file} fits: correct --images, or lower --min-objects")
+    if len(images) < (count or 1):
+        raise ConfigError(f"only {len(images)} images fit, fewer than {count}: lower --count, or ask for less")
     if count is not None:
         chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
         images = [images[i] for i in sorted(chosen.tolist())]
