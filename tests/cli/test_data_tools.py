@@ -68,6 +68,7 @@ def test_sentences(tmp_path, capsys):
         (["split", "{json}", "--output", "{out}", "--group-by", "zebra"], "--group-by zebra matches no file_name"),
         (["split", "{json}", "--output", "{out}", "--ratios", "a=1", "a=1", "b=1"], "names a part twice"),
         (["merge", "{json}", "--output", "{out}.json"], "at least two files"),
+        (["merge", "{json}", "{json}", "--join", "--output", "{out}.json"], "is given twice"),
         (["subset", "{json}", "--output", "{json}"], "is an input"),
         (["subset", "{json}", "--output", "{out}.json", "--count", "9"], "only 3 images fit"),
         (["subset", "{json}", "--output", "{out}.json", "--images", "zebra"], "fits: correct --images"),

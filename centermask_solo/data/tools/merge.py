@@ -52,10 +52,14 @@ def merge_datasets(
         overwrite: Whether the output may exist.
 
     Raises:
-        UserError: A file cannot be read, two have the same image, or the output exists.
+        UserError: A file cannot be read or is given twice, two have the same image, or the output exists.
     """
     if len(json_files) < 2:
         raise ConfigError("give at least two files to merge")
+    paths = [os.path.realpath(x) for x in json_files]
+    twice = [x for x, path in zip(json_files, paths, strict=True) if paths.count(path) > 1]
+    if twice:
+        raise ConfigError(f"{twice[0]} is given twice, and its objects would be doubled: give each file once")
     roots = list(image_roots) * (len(json_files) if len(image_roots) == 1 else 1)
     if roots and len(roots) != len(json_files):
         raise ConfigError(f"there are {len(json_files)} files but {len(roots)} --images: give one folder for each")
