@@ -23,6 +23,7 @@ NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 LOGIT_SPREAD = 1.5  # of the classes
 NUM_PASSING = 300  # pairs of a place and a class of an image whose probability passes the threshold
 RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive before training
+FAINT = 0.05  # spread of weights that begin almost as zero, relative to one that keeps the spread of the input
 MASK_FACTOR = 100.0  # by which the weights of such outputs grow
 
 
@@ -35,8 +36,8 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         images: (3, H, W), 0..255.
     """
     part: Any = instance_part(model.eval())
-    for module in part.modules():  # offsets of deformable convolutions, which begin as zero: a pixel or so
-        if isinstance(module, nn.Conv2d) and not module.weight.any():
+    for module in part.modules():  # such as offsets, which begin as zero, and CenterMask's masks: 0.5 everywhere
+        if isinstance(module, nn.Conv2d) and module.weight.std() < FAINT * module.weight[0].numel() ** -0.5:
             module.weight.normal_(std=module.weight[0].numel() ** -0.5)
     batch = part.preprocess_image([{"image": x} for x in images]).tensor
     handles = [x.register_forward_pre_hook(_set_statistics) for x in part.modules() if isinstance(x, NORMS)]
