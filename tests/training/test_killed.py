@@ -63,7 +63,7 @@ def test_kill_9_at_random_moments_costs_at_most_one_period(server, tmp_path):
     assert killed >= KILLS // 2
     process, done = start("killed")
     process.join(SECONDS)
-    assert process.exitcode == 0 and done.value == ITERATIONS
+    assert process.exitcode == 0 and max(kept, done.value) == ITERATIONS  # if the last kill came late, nothing is left
     one, other = (
         torch.load(tmp_path / name / "model_final.pth", weights_only=False) for name in ("unbroken", "killed")
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from .findings import Findings, Rule
 from .looks import Look, LookIndex, look_of
 
 MAX_THREADS = 8  # more wait for the disk
+MAX_HASHED = 1 << 26  # bytes of a file that tell it from others, with its size
 AHEAD = 4  # images per thread that are decoded before they are asked for
 
 
@@ -34,7 +36,7 @@ class ImageFile(NamedTuple):
         orientation: EXIF orientation, 1 if it is shown as stored.
         is_plain: Whether all its pixels have one color.
         is_renamed: Whether its format is not the one that its name says.
-        digest: Hash of the content of the file.
+        digest: Hash of the file's size and of its content, as far as it is read.
         look: What similar images share.
     """
 
@@ -55,7 +57,9 @@ def examine(path: str, max_pixels: int) -> ImageFile:
     except DataError as error:
         return ImageFile(path, error)
     with PathManager.open(path, "rb") as file:
-        digest = hashlib.blake2b(file.read(), digest_size=16).digest()
+        content = file.read(MAX_HASHED)
+        size = file.seek(0, os.SEEK_END)
+    digest = hashlib.blake2b(content + str(size).encode(), digest_size=16).digest()
     image_format, orientation = format_and_orientation(path)
     extension = path[path.rfind(".") :].lower()
     named = Image.registered_extensions().get(extension, image_format)
