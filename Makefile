@@ -5,8 +5,8 @@ FILES ?= 10000
 WORKERS ?= auto
 PYTHON ?=
 PY := $(if $(VENV),$(VENV)/bin/python,$(shell command -v python || command -v python3))
-# A file's tests stay together, as they share fixtures. A worker takes up to 2 GB, hence at most 8 by default.
-PYTEST := $(PY) -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile
+# A file's tests stay together, as they share fixtures. A worker takes up to 5 GB, hence at most 4 by default.
+PYTEST := $(PY) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
