@@ -7,6 +7,14 @@ from detectron2.config import CfgNode
 
 def add_options(cfg: CfgNode) -> None:
     """Add the shared options to ``cfg``. They are specific to this package."""
+    _add_training(cfg)
+    _add_prediction(cfg)
+    _add_datasets(cfg)
+    _add_input(cfg)
+    _add_augmentation(cfg)
+
+
+def _add_training(cfg: CfgNode) -> None:
     # --- Training and inference ---
     # store convolution weights, and so activations, as (N, H, W, C); same results up to rounding, faster when
     # training on a CPU or with mixed precision on a GPU
@@ -61,6 +69,8 @@ def add_options(cfg: CfgNode) -> None:
     # metric of which the best evaluation's weights are kept in model_best.pth, such as "segm/AP"; "" for none
     cfg.TEST.KEEP_BEST = ""
 
+
+def _add_prediction(cfg: CfgNode) -> None:
     # precision of the networks in prediction and in train_net.py --eval-only: "float32", "bfloat16", "float16" (GPU
     # only) or "int8" (CPU only); decoding, NMS and masks stay in float32
     cfg.TEST.DTYPE = "float32"
@@ -74,6 +84,8 @@ def add_options(cfg: CfgNode) -> None:
     # "pycocotools", or "auto", the first of these that is installed; the metrics are the same
     cfg.TEST.EVAL_BACKEND = "auto"
 
+
+def _add_datasets(cfg: CfgNode) -> None:
     # --- Datasets ---
     # COCO-format datasets to register, [[name, annotation file, image folder], ...]; DATASETS.TRAIN and DATASETS.TEST
     # may then name them
@@ -82,6 +94,8 @@ def add_options(cfg: CfgNode) -> None:
     # read images that their json names by absolute paths, through "..", or by links that lead out of the image folder
     cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
 
+
+def _add_input(cfg: CfgNode) -> None:
     # --- Input ---
     # number of channels of the images: 3 for colors in the order of INPUT.FORMAT; 1, 2, 4 or more for gray, alpha and
     # other bands in the order of the files, of which MODEL.PIXEL_MEAN and MODEL.PIXEL_STD then need one value each
@@ -98,6 +112,8 @@ def add_options(cfg: CfgNode) -> None:
     node.MAX_EXPAND = 4.0  # every second image is placed on a canvas of up to this many times its side; 1 disables it
     node.MIN_CROP = 0.3  # shortest side of a random crop relative to the canvas; 1 disables cropping
 
+
+def _add_augmentation(cfg: CfgNode) -> None:
     node = cfg.INPUT.LSJ = CfgNode()
     # large-scale jitter in place of MIN_SIZE_TRAIN: resize to a random scale of a square, then crop or pad to it
     node.ENABLED = False
