@@ -3,9 +3,9 @@
 import pytest
 
 from tests.hostile.contents import CONTENT_TRIES
-from tests.hostile.tries import judge, mark_slow
+from tests.hostile.tries import assert_handled, mark_slow
 
 
 @pytest.mark.parametrize("x", mark_slow(CONTENT_TRIES))
 def test_contents(x, world, record_property):
-    judge(x, world, record_property)
+    assert_handled(x, world, record_property)

@@ -57,7 +57,7 @@ def wrote(name: str) -> Callable[[World], None]:
     return check
 
 
-def judge(x: Try, world: World, record_property: Any) -> None:
+def assert_handled(x: Try, world: World, record_property: Any) -> None:
     """Fail unless a try ends as it should; record what it ended in."""
     outcome = attempt(lambda: x.run(world))
     kind = outcome.kind
