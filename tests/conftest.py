@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for sub
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
 import centermask_solo
@@ -33,3 +34,13 @@ def loggers_as_before():
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+
+
+@pytest.fixture(autouse=True)
+def catalogs_as_before():
+    """Forget the datasets that a test registers: names derived for others depend on which are taken."""
+    before = [(catalog, set(catalog.list())) for catalog in (DatasetCatalog, MetadataCatalog)]
+    yield
+    for catalog, names in before:
+        for name in set(catalog.list()) - names:
+            catalog.remove(name)

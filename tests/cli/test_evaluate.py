@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centermask_solo.cli import main
 from tests.evaluation.scenes import Scene
@@ -25,7 +24,6 @@ def fails(capsys, *argv):
 @pytest.fixture
 def model(tmp_path):
     """Weights that find one of two classes, and the folder of their data."""
-    before = [(catalog, set(catalog.list())) for catalog in (DatasetCatalog, MetadataCatalog)]
     data, output = tmp_path / "data", tmp_path / "output"
     write_dataset(data, num_images=4)
     cfg = tiny_cfg(data, output)
@@ -33,10 +31,7 @@ def model(tmp_path):
     config = {"VERSION": 2, "MODEL": {"META_ARCHITECTURE": "TinyModel", "DEVICE": "cpu"}}
     config |= {"INPUT": {"MIN_SIZE_TEST": 32}, "DATALOADER": {"NUM_WORKERS": 0}}
     (output / "config.yaml").write_text(yaml.safe_dump(config))
-    yield str(output / "weights.pth"), data
-    for catalog, names in before:
-        for name in set(catalog.list()) - names:
-            catalog.remove(name)
+    return str(output / "weights.pth"), data
 
 
 def test_weights_on_files_of_ones_own(model, tmp_path, capsys):

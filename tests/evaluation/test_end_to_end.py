@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_panoptic_separated, register_lvis_instances
 from detectron2.data.datasets.lvis_v1_categories import LVIS_CATEGORIES
 from detectron2.engine import default_argument_parser
@@ -49,15 +48,6 @@ CENTERMASK = {
     "MODEL.CENTERMASK.MASK_IOU.NUM_CONVS": 1,
     "MODEL.CENTERMASK.MASK_IOU.CONV_DIM": 16,
 }
-
-
-@pytest.fixture
-def folder(tmp_path):
-    names = set(DatasetCatalog.list()), set(MetadataCatalog.list())
-    yield tmp_path
-    for catalog, before in zip((DatasetCatalog, MetadataCatalog), names, strict=True):
-        for name in set(catalog.list()) - before:
-            catalog.remove(name)
 
 
 def write_images(folder):
@@ -117,16 +107,16 @@ RARE, COMMON, FREQUENT = (next(x["id"] for x in LVIS_CATEGORIES if x["frequency"
 
 
 @pytest.mark.parametrize("config", LVIS)
-def test_lvis(folder, config):
+def test_lvis(tmp_path, config):
     pytest.importorskip("lvis")
-    name = lvis_dataset(folder, *[[(RARE, BOX)]] * NUM_IMAGES)
-    results, written = train(folder, config, name, **LVIS[config])
+    name = lvis_dataset(tmp_path, *[[(RARE, BOX)]] * NUM_IMAGES)
+    results, written = train(tmp_path, config, name, **LVIS[config])
     assert list(results) == ["bbox", "segm"]
     for task in results.values():
         assert 0 <= task["APr"] == task["AP"] <= 100
         assert math.isnan(task["APc"]) and math.isnan(task["APf"]) and math.isnan(task["APl"])
     assert written["segm"]["APr"] == results["segm"]["APr"] and written["segm"]["APf"] is None
-    text = (folder / "output" / "evaluation.txt").read_text().splitlines()
+    text = (tmp_path / "output" / "evaluation.txt").read_text().splitlines()
     assert text[0].split() == ["AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf"]
     assert text[2].split()[0] == "mask" and text[2].split()[-3:] == [f"{results['segm']['APr']:.2f}", "-", "-"]
 
@@ -151,7 +141,7 @@ class Oracle(nn.Module):
 
 
 @pytest.mark.parametrize("num_others", [299, 300])
-def test_lvis_metrics_known_by_hand(folder, num_others):
+def test_lvis_metrics_known_by_hand(tmp_path, num_others):
     """Detections of a class that an image is not annotated for cost only places among the best 300 of the image.
 
     Rare: both objects are found, the second at rank ``num_others`` + 1. Common: found with IoU 0.75, which counts for
@@ -162,12 +152,12 @@ def test_lvis_metrics_known_by_hand(folder, num_others):
     three_quarters, elsewhere = (x0, y0, x1, y0 + (y1 - y0) * 3 // 4), (50, 40, 90, 70)
     others = [(FREQUENT + 1, 0.9, elsewhere)] * num_others
     objects = [[(RARE, BOX)], [(RARE, BOX)], [(COMMON, BOX), (FREQUENT, BOX), (FREQUENT, elsewhere)]]
-    name = lvis_dataset(folder, *objects)
+    name = lvis_dataset(tmp_path, *objects)
     cfg = default_config()
     merge_config(
         cfg, "SOLOv2/lvis_solov2_R_50_3x.yaml", ["DATASETS.TEST", f"('{name}',)", "DATALOADER.NUM_WORKERS", "0"]
     )
-    cfg.OUTPUT_DIR = str(folder)
+    cfg.OUTPUT_DIR = str(tmp_path)
     found = {
         1: [(RARE, 0.8, BOX)],
         2: [*others, (RARE, 0.5, BOX)],
@@ -190,9 +180,9 @@ PANOPTIC = {
 
 
 @pytest.mark.parametrize("config", PANOPTIC)
-def test_panoptic(folder, config):
+def test_panoptic(tmp_path, config):
     """Things (5, 9), sky (100) and ground (200); label images are made by the script."""
-    write_images(folder / "images")
+    write_images(tmp_path / "images")
     images = [
         {"id": i, "file_name": f"{i:012}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(1, NUM_IMAGES + 1)
     ]
@@ -200,24 +190,24 @@ def test_panoptic(folder, config):
     things = [{"id": 5, "name": "cat", "isthing": 1}, {"id": 9, "name": "dog", "isthing": 1}]
     stuff = [{"id": 100, "name": "sky", "isthing": 0}, {"id": 200, "name": "ground", "isthing": 0}]
     content = {"images": images, "annotations": instances, "categories": things, "info": {}}
-    (folder / "instances.json").write_text(json.dumps(content))
+    (tmp_path / "instances.json").write_text(json.dumps(content))
 
-    (folder / "panoptic").mkdir()
+    (tmp_path / "panoptic").mkdir()
     ids = np.zeros((HEIGHT, WIDTH), dtype=int)
     ids[: HEIGHT // 2], ids[HEIGHT // 2 :, : WIDTH // 2] = 11, 12  # the rest is unlabeled
     ids[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 13
     segments = [{"id": i, "category_id": c, "iscrowd": 0} for i, c in ((11, 100), (12, 200), (13, 9))]
     for x in images:
         png = Path(x["file_name"]).with_suffix(".png")
-        Image.fromarray(np.stack([ids, 0 * ids, 0 * ids], axis=-1).astype(np.uint8)).save(folder / "panoptic" / png)
+        Image.fromarray(np.stack([ids, 0 * ids, 0 * ids], axis=-1).astype(np.uint8)).save(tmp_path / "panoptic" / png)
         x["png"] = str(png)
     annotated = [{"image_id": x["id"], "file_name": x["png"], "segments_info": segments} for x in images]
-    (folder / "panoptic.json").write_text(json.dumps({"annotations": annotated, "categories": [*things, *stuff]}))
+    (tmp_path / "panoptic.json").write_text(json.dumps({"annotations": annotated, "categories": [*things, *stuff]}))
 
     spec = importlib.util.spec_from_file_location("prepare", ROOT / "datasets" / "prepare_panoptic_fpn.py")
     prepare = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(prepare)
-    paths = {x: str(folder / x) for x in ("images", "panoptic", "panoptic.json", "stuff", "instances.json")}
+    paths = {x: str(tmp_path / x) for x in ("images", "panoptic", "panoptic.json", "stuff", "instances.json")}
     prepare.main([paths["panoptic.json"], paths["panoptic"], paths["stuff"], "--workers", "1"])
     metadata = {
         "thing_classes": ["cat", "dog"],
@@ -226,7 +216,7 @@ def test_panoptic(folder, config):
         "stuff_dataset_id_to_contiguous_id": {0: 0, 100: 1, 200: 2},
     }
     register_coco_panoptic_separated(
-        folder.name, metadata, *(paths[x] for x in ("images", "panoptic", "panoptic.json", "stuff", "instances.json"))
+        tmp_path.name, metadata, *(paths[x] for x in ("images", "panoptic", "panoptic.json", "stuff", "instances.json"))
     )
     options = {
         "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 3,
@@ -234,11 +224,11 @@ def test_panoptic(folder, config):
     }
     options |= {"MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH": 0.1, "MODEL.RESNETS.NORM": "BN"}
     options |= PANOPTIC[config]
-    results, written = train(folder, config, f"{folder.name}_separated", **options)
+    results, written = train(tmp_path, config, f"{tmp_path.name}_separated", **options)
     assert list(results) == ["bbox", "segm", "sem_seg", "panoptic_seg"]
     assert set(results["panoptic_seg"]) == {f"{x}{y}" for x in ("PQ", "SQ", "RQ") for y in ("", "_th", "_st")}
     finite = [results["segm"]["AP"], results["sem_seg"]["mIoU"], *results["panoptic_seg"].values()]
     assert all(0 <= x <= 100 for x in finite)
     assert written["panoptic_seg"] == results["panoptic_seg"]
-    predicted = folder / "output" / "inference" / f"{folder.name}_separated" / "predictions"
+    predicted = tmp_path / "output" / "inference" / f"{tmp_path.name}_separated" / "predictions"
     assert len(list(predicted.glob("*.png"))) == NUM_IMAGES

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centermask_solo.evaluation.backends import evaluate_coco, installed_backends
 from centermask_solo.evaluation.ground_truth import read_ground_truth
@@ -19,16 +18,6 @@ from tests.evaluation.test_panoptic import CATEGORIES, PERFECT, dataset, panopti
 __all__ = ["dataset"]  # a fixture
 BOX = (10, 10, 20, 20)
 BACKENDS = ("pycocotools", "hotcoco", "faster-coco-eval", "detectron2")
-
-
-@pytest.fixture(autouse=True)
-def catalogs():
-    """Forget the datasets that a test registers."""
-    before = [(catalog, set(catalog.list())) for catalog in (DatasetCatalog, MetadataCatalog)]
-    yield
-    for catalog, names in before:
-        for name in set(catalog.list()) - names:
-            catalog.remove(name)
 
 
 def evaluate(scene, **options):

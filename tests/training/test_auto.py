@@ -45,16 +45,6 @@ def make_cfg(folder, name="SOLOv2", *options):
     return cfg
 
 
-@pytest.fixture(autouse=True)
-def forgotten():
-    from detectron2.data import DatasetCatalog, MetadataCatalog
-
-    yield
-    for catalog in (DatasetCatalog, MetadataCatalog):
-        if "auto_data" in catalog.list():
-            catalog.remove("auto_data")
-
-
 def test_few_images_with_small_objects(tmp_path, caplog):
     caplog.set_level("INFO")
     cfg = make_cfg(write(tmp_path), "SOLOv2", "INPUT.MIN_SIZE_TRAIN", (96, 128))
