@@ -105,7 +105,15 @@ def run(systems: Sequence[str], iterations: int, output: Path, opts: Sequence[st
         run_step("system_run", stage, system, iterations, output, opts)
 
 
-def run_step(module: str, stage: str, system: str, iterations: int, output: Path, opts: Sequence[str]) -> None:
+def run_step(
+    module: str,
+    stage: str,
+    system: str,
+    iterations: int,
+    output: Path,
+    opts: Sequence[str],
+    options: Sequence[str] = (),
+) -> None:
     """Run a step in a process of its own, by a module of this folder that takes what system_run.py takes.
 
     Raises:
@@ -116,7 +124,7 @@ def run_step(module: str, stage: str, system: str, iterations: int, output: Path
     print(f"{stage} {system}: log in {log} ...", flush=True)
     start = time.perf_counter()
     command = [sys.executable, "-W", "ignore", "-m", f"benchmarks.{module}", stage, system]
-    command += ["--iterations", str(iterations), "--output", str(output), "--opts", *opts]
+    command += ["--iterations", str(iterations), "--output", str(output), *options, "--opts", *opts]
     with log.open("w") as file:
         code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT).returncode
     if code:
@@ -225,13 +233,13 @@ def _ap(metrics: Mapping[str, float | None] | None, name: str) -> str:
     return "–" if value is None else f"{value:.1f}"
 
 
-def write_document(path: Path, generated: str, begin: str = BEGIN) -> None:
+def write_document(path: Path, generated: str, begin: str = BEGIN, new: str = NEW_DOCUMENT) -> None:
     """Replace the generated part of the document between its markers, and keep the rest.
 
     Raises:
         UserError: the file exists, but lacks the markers.
     """
-    text = path.read_text(encoding="utf-8") if path.exists() else NEW_DOCUMENT
+    text = path.read_text(encoding="utf-8") if path.exists() else new
     if text.count(begin) != 1 or text.count(END) != 1:
         raise UserError(f"{path} lacks the lines '{begin}' and '{END}' around the table: restore them")
     before, after = text.split(begin)[0], text.split(END)[1]

@@ -1,9 +1,10 @@
-"""Run one step of the comparison of all systems in its own process; compare_systems.py starts it.
+"""Run one step of a comparison of systems in its own process; compare_systems.py and equal_time.py start it.
 
-python -m benchmarks.system_run {train,propose,search,predict} SYSTEM --iterations N --output FOLDER [--opts ...]
+python -m benchmarks.system_run {pace,train,propose,search,predict} SYSTEM --iterations N --output FOLDER [--opts ...]
 
-"train" writes FOLDER/SYSTEM/model_final.pth, "propose" the proposals of its RPN for all datasets, and "search" those of
-selective search, below FOLDER/proposals; every step adds its measurements to FOLDER/SYSTEM.json.
+"pace" measures an iteration of training, "train" writes FOLDER/SYSTEM/model_final.pth, "propose" the proposals of its
+RPN for all datasets, and "search" those of selective search, below FOLDER/proposals; every step adds its measurements
+to FOLDER/SYSTEM.json.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import resource
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +26,7 @@ import detectron2
 import torch
 import torchvision
 from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import HookBase
 from detectron2.evaluation.evaluator import inference_context
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
@@ -35,7 +38,7 @@ from centermask_solo.config import merge_config
 from centermask_solo.data.datasets import load_dataset, register_datasets
 from centermask_solo.data.proposals import write_proposals
 from centermask_solo.data.selective_search import write_missing_proposals
-from centermask_solo.demo import demo_configs, initial_weights
+from centermask_solo.demo import initial_weights
 from centermask_solo.inference.proposals import rpn_proposals
 from centermask_solo.modeling.parts import needs_proposals
 from centermask_solo.training.setup import check_config
@@ -47,17 +50,18 @@ MB = 10**6
 WARM_UP = 3  # predictions that are not timed
 SEARCH_MODE = "single"  # of selective search, for small images
 SEED = 0  # the same images in the same order for all systems
+PACE_WARM_UP, PACE_ITERATIONS = 5, 25
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 Measured = dict[str, Any]
 
 
-def build_cfg(system: str, iterations: int, output: Path, opts: list[str]) -> CfgNode:
+def build_cfg(system: str, iterations: int, output: Path, opts: list[str], configs: str = "shapes") -> CfgNode:
     """Return the config of a system for the comparison, and register its datasets."""
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     cfg.SEED = SEED
-    merge_config(cfg, demo_configs()[system], opts)
+    merge_config(cfg, f"{configs}/{system}_{configs}.yaml", opts)
     if cfg.MODEL.LOAD_PROPOSALS and "DATASETS.PROPOSAL_FILES_TRAIN" not in opts[::2]:
         source = "rpn" if needs_proposals(cfg) else "selective_search"
         for split in ("TRAIN", "TEST"):
@@ -74,25 +78,52 @@ def proposal_file(output: Path, source: str, dataset: str) -> str:
     return str(output / "proposals" / source / f"{dataset}.pkl")
 
 
-def train(cfg: CfgNode, output: Path) -> Measured:
-    """Train the system without evaluation, and return the measurements."""
-    weights = cfg.MODEL.WEIGHTS
-    from_scratch = initial_weights(weights)
+class _Clock(HookBase):
+    """The CPU time of the process after each iteration, seconds."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def after_step(self) -> None:
+        self.seconds.append(time.process_time())
+
+
+def pace(cfg: CfgNode, output: Path) -> Measured:
+    """Train for a few iterations in a folder that is removed, and return the CPU time of one."""
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER = folder, PACE_WARM_UP + PACE_ITERATIONS
+        trainer, _ = build_trainer(cfg)
+        trainer.register_hooks([clock])
+        trainer.train()
+    return {"cpu_seconds_per_iteration": (clock.seconds[-1] - clock.seconds[PACE_WARM_UP - 1]) / PACE_ITERATIONS}
+
+
+def build_trainer(cfg: CfgNode) -> tuple[Trainer, bool]:
+    """Return the trainer without evaluation, with the initial weights, and whether these are random."""
+    from_scratch = initial_weights(cfg.MODEL.WEIGHTS)
     cfg.merge_from_list(from_scratch)
     check_config(cfg, for_training=True)
     cfg.DATASETS.TEST = ()
-    seed_all_rng(SEED)
+    seed_all_rng(cfg.SEED)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)
+    return trainer, bool(from_scratch) or not cfg.MODEL.WEIGHTS
+
+
+def train(cfg: CfgNode, output: Path) -> Measured:
+    """Train the system without evaluation, and return the measurements."""
+    trainer, from_scratch = build_trainer(cfg)
     _, seconds, cpu_seconds = timed(cfg, trainer.train)
     return {
+        "iterations": cfg.SOLVER.MAX_ITER,
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "peak_mb": peak_mb(cfg),
         "batch": cfg.SOLVER.IMS_PER_BATCH,
         "images": len(load_dataset(cfg.DATASETS.TRAIN[0])),
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "from_scratch": bool(from_scratch) or not weights,
+        "from_scratch": from_scratch,
     }
 
 
@@ -184,22 +215,23 @@ def machine(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-STAGES = {"train": train, "propose": propose, "search": search, "predict": predict}
+STAGES = {"pace": pace, "train": train, "propose": propose, "search": search, "predict": predict}
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run a step and add its measurements to the system's json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("system", choices=demo_configs())
+    parser.add_argument("system", help="the start of a file below the folder of --configs")
     parser.add_argument("--iterations", type=int, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--configs", default="shapes", help="folder below configs/ of SYSTEM_FOLDER.yaml (%(default)s)")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[])
     args = parser.parse_args(argv)
     setup_logger()
     setup_logger(name="fvcore")
     with reported_errors():
-        cfg = build_cfg(args.system, args.iterations, args.output, args.opts)
+        cfg = build_cfg(args.system, args.iterations, args.output, args.opts, args.configs)
         about = {"libraries_mb": peak_mb(cfg), "machine": machine(cfg), "date": time.strftime("%Y-%m-%d")}
         measured = STAGES[args.stage](cfg, args.output) | about
         path = args.output / f"{args.system}.json"

@@ -1,0 +1,81 @@
+"""The comparison in equal CPU time: what it runs, and its table."""
+
+import json
+
+import pytest
+
+from benchmarks import equal_time
+from benchmarks.equal_time import main
+from centermask_solo.utils.errors import UserError
+
+MACHINE = {"device": "A CPU, 1 thread", "torch": "2", "detectron2": "0.6"}
+
+
+def measured(stage, system, iterations, seed):
+    if stage == "pace":
+        return {"cpu_seconds_per_iteration": 0.5 + seed}
+    if stage == "train":
+        seconds = iterations * (2.0 if system == "mask_rcnn" else 0.5 + seed)
+        return {"iterations": iterations, "cpu_seconds": seconds, "batch": 4, "images": 2000, "machine": MACHINE}
+    ap = 40.0 + seed + (system == "mask_rcnn")
+    metrics = {"AP": ap, "AP50": 60.0, "AP75": 50.0, "APs": 20.0, "APm": 30.0, "APl": None}
+    return {"images": 100, "results": {"segm": metrics, "bbox": metrics}}
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Steps that only write what a run would measure."""
+    ran = []
+
+    def run_step(module, stage, system, iterations, output, opts, options):
+        seed = int(opts[opts.index("SEED") + 1])
+        ran.append((seed, stage, system, iterations))
+        path = output / f"{system}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(record | {stage: measured(stage, system, iterations, seed)}))
+
+    monkeypatch.setattr(equal_time, "run_step", run_step)
+    return ran
+
+
+def arguments(folder, *more):
+    paths = ["--output", str(folder / "out"), "--document", str(folder / "learning.md")]
+    return ["--iterations", "100", "--systems", "solov2", "--seeds", "0", "1", *paths, *more]
+
+
+def test_systems_get_the_time_of_the_reference(tmp_path, steps):
+    main(arguments(tmp_path))
+    assert steps[:5] == [
+        (0, "train", "mask_rcnn", 100),
+        (0, "predict", "mask_rcnn", 100),
+        (0, "pace", "solov2", 1),
+        (0, "train", "solov2", 400),
+        (0, "predict", "solov2", 400),
+    ]
+    assert (1, "train", "solov2", 133) in steps
+    rows = [line for line in (tmp_path / "learning.md").read_text().splitlines() if line.startswith("| ")]
+    cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in rows[2:]}
+    assert cells["Mask R-CNN, RoIAlign"][:3] == ["100", "3.3", "41.5 (41.0 to 42.0)"]
+    assert cells["SOLOv2"][:4] == ["266", "3.3", "40.5 (40.0 to 41.0)", "20.0 / 30.0 / 0.0"]
+
+
+def test_finished_steps_are_not_repeated(tmp_path, steps):
+    main(arguments(tmp_path))
+    count = len(steps)
+    main(arguments(tmp_path))
+    main(arguments(tmp_path, "--table-only"))
+    assert len(steps) == count == 10
+
+
+def test_a_failure_and_an_empty_folder_are_one_line(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"error: no system below .* is trained and evaluated yet"):
+        main(arguments(tmp_path, "--table-only"))
+
+    def fail(*args):
+        raise UserError("train mask_rcnn failed: no luck")
+
+    monkeypatch.setattr(equal_time, "run_step", fail)
+    with pytest.raises(SystemExit, match="error: train mask_rcnn failed: no luck"):
+        main(arguments(tmp_path))
+    assert not (tmp_path / "learning.md").exists()
