@@ -64,7 +64,7 @@ def read_tiff(path: str, file: Any) -> Bands:
     """Return the bands of a TIFF file that Pillow does not read.
 
     Raises:
-        MissingPackageError: tifffile is not installed.
+        MissingPackageError: tifffile is not installed, or imagecodecs, which some compressions need.
         ValueError: Its dimensions are not those of an image.
     """
     if not _has_tifffile():
@@ -76,7 +76,14 @@ def read_tiff(path: str, file: Any) -> Bands:
     file.seek(0)
     with tifffile.TiffFile(file) as content:
         series = content.series[0]
-        values, axes = series.asarray(), series.axes
+        try:
+            values, axes = series.asarray(), series.axes
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            raise MissingPackageError(
+                f"{path} has a compression that needs a package: run 'pip install imagecodecs'"
+            ) from error
     rest = [i for i, axis in enumerate(axes) if axis not in "YX"]
     if len(rest) > 1 or "Y" not in axes or "X" not in axes:
         raise ValueError(f"its dimensions are {axes}, {values.shape}: an image has rows, columns and bands")
@@ -90,11 +97,15 @@ def read_bands(path: str, file: Any, image: ImageFile.ImageFile) -> Bands:
         OSError: It is damaged.
     """
     num_pages = getattr(image, "n_frames", 1) if is_tiff(path) else 1
-    is_deep = image.mode not in _DEEP and any(";16" in str(tile[-1]) for tile in image.tile)
-    if is_tiff(path) and (is_deep or num_pages > 1) and _has_tifffile():
+    if num_pages > 1 and _has_tifffile():
         return read_tiff(path, file)
-    if is_deep:
-        return decode_deep(file)
+    if image.mode not in _DEEP and any(";16" in str(tile[-1]) for tile in image.tile):
+        try:
+            return decode_deep(file)
+        except OSError:
+            if not is_tiff(path) or not _has_tifffile():
+                raise
+            return read_tiff(path, file)
     pages = [np.atleast_3d(_page(x)) for x in (ImageSequence.Iterator(image) if num_pages > 1 else [image])]
     if len({x.shape[:2] for x in pages}) > 1:
         raise OSError("its pages have different sizes")

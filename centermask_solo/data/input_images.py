@@ -31,12 +31,13 @@ def as_bgr(image: Any, max_pixels: int = MAX_PIXELS) -> Pixels:
         max_pixels: Most pixels of a file; 0 for no limit.
 
     Raises:
-        DataError: It is none of these, or the file is missing, too large or not a readable image.
+        DataError: It is none of these, or the file is missing, too large, not a readable image, or one of other bands
+            than gray or three.
     """
     if image is None:
         raise DataError(f"the image is None, as cv2.imread returns it for a file that it cannot read: {_EXPECTED}")
     if isinstance(image, (str, os.PathLike)):
-        return _read_file(os.fspath(image), max_pixels)
+        return _read_file(os.fspath(image), max_pixels, 3)
     if isinstance(image, Image.Image):
         return np.ascontiguousarray(rgb_pixels(image)[:, :, ::-1])
     if not isinstance(image, np.ndarray):
@@ -84,25 +85,41 @@ def as_bands(image: Any, channels: int, max_pixels: int = MAX_PIXELS) -> NDArray
     return as_channels(np.atleast_3d(values), channels, "the image")
 
 
-def pixels_of(item: str | Frame, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Return the image of a frame or of a file as :func:`as_bgr` does."""
-    return as_bgr(item.image if isinstance(item, Frame) else item, max_pixels)
+def read_item(item: str | Frame, channels: int, max_pixels: int = MAX_PIXELS) -> tuple[Pixels, NDArray[Any]]:
+    """Return the image of a frame or of a file to look at, (H, W, 3) uint8 in BGR order, and as a model takes it.
+
+    Args:
+        item: An image file or a frame.
+        channels: ``INPUT.CHANNELS``. With 3, both images are one: that of :func:`as_bgr`. With others, the second one
+            is that of :func:`as_bands`.
+        max_pixels: Most pixels of a file; 0 for no limit.
+
+    Raises:
+        DataError: See there.
+    """
+    image = item.image if isinstance(item, Frame) else item
+    if channels == 3:
+        pixels = as_bgr(image, max_pixels)
+        return pixels, pixels
+    shown = image if isinstance(image, np.ndarray) else _read_file(image, max_pixels)
+    return shown, as_bands(image, channels, max_pixels)
 
 
 def read_images(
-    items: Iterable[Item], max_pixels: int, failures: list[DataError] | None = None
-) -> Iterator[tuple[Item, Pixels]]:
-    """Yield each item and its image, (H, W, 3) uint8 in BGR order.
+    items: Iterable[Item], channels: int, max_pixels: int, failures: list[DataError] | None = None
+) -> Iterator[tuple[Item, Pixels, NDArray[Any]]]:
+    """Yield each item, and its image to look at and as a model takes it; see :func:`read_item`.
 
     Args:
         items: Image files and frames.
+        channels: ``INPUT.CHANNELS`` of the model.
         max_pixels: Most pixels of a file; 0 for no limit.
         failures: Takes the errors of images that cannot be read, which are then left out; without it, the first such
             error is raised.
     """
     for item in items:
         try:
-            yield item, pixels_of(item, max_pixels)
+            yield item, *read_item(item, channels, max_pixels)
         except DataError as error:
             if failures is None:
                 raise

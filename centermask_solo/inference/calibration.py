@@ -85,7 +85,7 @@ def calibrate_to_file(
 
 def _inputs(predictor: Predictor, paths: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
     for path in paths:
-        yield [predictor.model_input(path)]
+        yield [predictor.model_input(predictor.read(path))]
 
 
 def _spread(paths: Sequence[str], count: int) -> list[str]:

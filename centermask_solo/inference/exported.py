@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.data.catalog import Metadata
 
 from ..data.images import MAX_PIXELS
-from ..data.input_images import Item
+from ..data.input_images import Item, as_bgr
 from ..data.pixels import Pixels
 from ..runtime.detectron2_model import to_instances
 from ..runtime.instances import ExportedInstances
@@ -24,6 +24,7 @@ class ExportedFilePredictor:
         metadata: Detectron2's, with ``thing_classes`` if the names of the classes are known.
         score_threshold: Score from which on detections are worth keeping.
         threads: How many threads of a kind help the main one.
+        channels: Number of channels of the images.
         max_pixels: Most pixels of an image file; 0 for no limit.
     """
 
@@ -40,7 +41,7 @@ class ExportedFilePredictor:
         self.metadata = Metadata(name=path, **({} if names is None else {"thing_classes": names}))
         self.score_threshold = self._predictor.metadata.display_threshold
         self.threads = threads_beside("cpu")
-        self.max_pixels = MAX_PIXELS
+        self.channels, self.max_pixels = 3, MAX_PIXELS
 
     def predict_files(
         self,
@@ -55,6 +56,10 @@ class ExportedFilePredictor:
         del threads
         for item, image, output in self._predictor.predict_files(paths, batch_size, failures):
             yield item, image, _output(output["instances"], score_threshold)
+
+    def read(self, image: Any) -> Pixels:
+        """Return what :meth:`.predictor.Predictor.read` does."""
+        return as_bgr(image, self.max_pixels)
 
     def predict_images(self, images: Sequence[Pixels], score_threshold: float | None = None) -> list[dict[str, Any]]:
         """Return what :meth:`.predictor.Predictor.predict_images` does; masks are ``RLEMasks``."""

@@ -17,7 +17,7 @@ from detectron2.engine import DefaultPredictor
 from ..checkpoint import Checkpointer
 from ..config import default_config, value_of
 from ..data.frames import Frame
-from ..data.input_images import Item, as_bands, as_bgr, pixels_of
+from ..data.input_images import Item, as_bands, as_bgr, read_item
 from ..data.pixels import Pixels
 from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
@@ -47,6 +47,7 @@ class Predictor(DefaultPredictor):
         mask_format: What ``pred_masks`` are.
         threads: How many threads of a kind help the main one where :meth:`predict_files` is used.
         score_threshold: Score from which on detections are worth keeping.
+        channels: Number of channels of the images.
         max_pixels: Most pixels of an image file; 0 for no limit.
 
     Differs: the weights must fill the model, and the class names in ``metadata`` come from the checkpoint if it has
@@ -99,7 +100,7 @@ class Predictor(DefaultPredictor):
         size = cfg.INPUT.MIN_SIZE_TEST
         self.aug = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
-        self.max_pixels = cfg.INPUT.MAX_IMAGE_PIXELS
+        self.channels, self.max_pixels = cfg.INPUT.CHANNELS, cfg.INPUT.MAX_IMAGE_PIXELS
         self.score_threshold = default_score_threshold(cfg)
 
     def __call__(self, original_image: Any) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class Predictor(DefaultPredictor):
         """
         if not isinstance(images, (list, tuple)):
             raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
-        return self.predict_images(images)
+        return self.predict_images([self.read(image) for image in images])
 
     def predict_files(
         self,
@@ -161,7 +162,7 @@ class Predictor(DefaultPredictor):
                 yield from ((x.item, x.image, output) for x, output in zip(batch, outputs, strict=True))
 
     def predict_images(self, images: Sequence[Any], score_threshold: float | None = None) -> list[dict[str, Any]]:
-        """Return what :meth:`predict_batch` does, without the detections whose scores are lower than the threshold."""
+        """Return what :meth:`predict_batch` does for images of :meth:`read`, without detections of lower scores."""
         return self._predict([self.model_input(image) for image in images], score_threshold)
 
     @torch.no_grad()
@@ -180,9 +181,8 @@ class Predictor(DefaultPredictor):
     def _read(self, item: str | Frame) -> _Read | DataError:
         """Return an image file or a frame, ready for the model, or why it cannot be read."""
         try:
-            image = pixels_of(item, self.max_pixels)
-            source = image if self.cfg.INPUT.CHANNELS == 3 else getattr(item, "image", item)
-            return _Read(item, image, self.model_input(source))
+            shown, image = read_item(item, self.channels, self.max_pixels)
+            return _Read(item, shown, self.model_input(image))
         except DataError as error:
             return error
 
@@ -192,12 +192,13 @@ class Predictor(DefaultPredictor):
         Raises:
             DataError: It is no image, or has other channels.
         """
-        channels = self.cfg.INPUT.CHANNELS
-        return as_bgr(image, self.max_pixels) if channels == 3 else as_bands(image, channels, self.max_pixels)
+        if self.channels == 3:
+            return as_bgr(image, self.max_pixels)
+        return as_bands(image, self.channels, self.max_pixels)
 
-    def model_input(self, image: Any) -> dict[str, Any]:
-        image = self.read(image)
-        if self.input_format == "RGB" and self.cfg.INPUT.CHANNELS == 3:
+    def model_input(self, image: np.ndarray) -> dict[str, Any]:
+        """Return what the model takes for an image of :meth:`read`."""
+        if self.input_format == "RGB" and self.channels == 3:
             image = image[:, :, ::-1]
         height, width = image.shape[:2]
         if self.cfg.TEST.AUG.ENABLED:  # whose views are made of the image itself

@@ -77,14 +77,16 @@ def open_container(name: str) -> Any:
         DataError: It cannot be opened, or has no pictures.
         MissingPackageError: PyAV is not installed.
     """
-    av = import_av()
+    av, start = import_av(), time.monotonic()
     options = {"rtsp_transport": "tcp"} if name.lower().startswith("rtsp") else {}
     try:
         container = av.open(name, options=options, timeout=TIMEOUT)
     except (OSError, ValueError, av.error.FFmpegError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
-        reason = f"it took over {TIMEOUT:.0f} s" if isinstance(error, av.error.ExitError) else reason
-        raise DataError(f"{shown(name)} cannot be opened ({reason}): give a video that FFmpeg reads") from None
+        if isinstance(error, av.error.ExitError) or time.monotonic() - start >= TIMEOUT:  # FFmpeg may name another
+            reason = f"no answer for {TIMEOUT:.0f} s"
+        fix = "check the address, and that it is served" if ADDRESS.match(name) else "give a video that FFmpeg reads"
+        raise DataError(f"{shown(name)} cannot be opened ({reason}): {fix}") from None
     if not container.streams.video:
         container.close()
         raise DataError(f"{shown(name)} has no pictures: give a video")
@@ -113,22 +115,27 @@ def read_frames(name: str) -> Generator[Frame, None, None]:
         return
     container = open_container(name)
     is_live = not os.path.isfile(name) and not container.duration
-    yield from read_ahead(_decoded(container, name), 1 if is_live else AHEAD, drop_old=is_live)
+    yield from read_ahead(_decoded(container, name, is_live), 1 if is_live else AHEAD, drop_old=is_live)
 
 
-def _decoded(container: Any, name: str) -> Generator[Frame, None, None]:
+def _decoded(container: Any, name: str, is_live: bool) -> Generator[Frame, None, None]:
     av, first, end = import_av(), None, 0.0
     with container:
         video = container.streams.video[0]
-        video.thread_type = "AUTO"
+        video.thread_type = "SLICE" if is_live else "AUTO"  # which holds back as many frames as it has threads
         rate = video.average_rate
         try:
             for i, frame in enumerate(container.decode(video)):
-                seconds = end if frame.time is None else float(frame.time)
-                first = seconds if first is None else first
+                seconds = end
+                if frame.time is not None:
+                    first = float(frame.time) - end if first is None else first
+                    seconds = float(frame.time) - first
                 pixels = _turned(frame.to_ndarray(format="bgr24"), frame.rotation)
                 end = seconds + float(1 / rate if rate else 0)
-                yield _frame(name, pixels, i, seconds - first, rate)
+                yield _frame(name, pixels, i, seconds, rate)
+        except av.error.ExitError:
+            reason = f"nothing came for {TIMEOUT:.0f} s"
+            raise DataError(f"{shown(name)} stopped after {end:.1f} s ({reason}): check its source") from None
         except (OSError, av.error.FFmpegError) as error:
             raise DataError(f"{shown(name)} is damaged after {end:.1f} s ({first_line(error)})") from None
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from detectron2.data.catalog import Metadata
 from detectron2.structures import Instances
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..data.input_images import Item, read_images
@@ -61,10 +62,16 @@ class ImagePredictor(Protocol):
     metadata: Metadata
     score_threshold: float
     threads: int
+    channels: int
     max_pixels: int
 
-    def predict_images(self, images: Sequence[Pixels], score_threshold: float | None = None) -> list[dict[str, Any]]:
-        """Return the outputs of images, (H, W, 3) uint8 in BGR order, with compact masks."""
+    def read(self, image: Any) -> NDArray[Any]:
+        """Return an image as the model takes it, (H, W, channels)."""
+
+    def predict_images(
+        self, images: Sequence[NDArray[Any]], score_threshold: float | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the outputs of images that :meth:`read` has returned, or of parts of them, with compact masks."""
 
 
 class TiledPredictor:
@@ -108,17 +115,24 @@ class TiledPredictor:
             threads: Not used.
         """
         del threads
-        for item, image in read_images(paths, self._predictor.max_pixels, failures):
-            yield item, image, {"instances": self.predict_image(image, batch_size, score_threshold)}
+        images = read_images(paths, self._predictor.channels, self._predictor.max_pixels, failures)
+        for item, shown, image in images:
+            yield item, shown, {"instances": self._predict(image, batch_size, score_threshold)}
 
-    def predict_image(self, image: Pixels, batch_size: int = 1, score_threshold: float | None = None) -> Instances:
+    def predict_image(self, image: Any, batch_size: int = 1, score_threshold: float | None = None) -> Instances:
         """Return the instances of an image, the best first, on the CPU; ``pred_masks`` are ``RLEMasks``.
 
         Args:
-            image: (H, W, 3) uint8 in BGR order.
+            image: As the predictor takes it.
             batch_size: Tiles per forward pass.
             score_threshold: Instances of lower scores are left out.
+
+        Raises:
+            DataError: It is no image.
         """
+        return self._predict(self._predictor.read(image), batch_size, score_threshold)
+
+    def _predict(self, image: NDArray[Any], batch_size: int, score_threshold: float | None) -> Instances:
         size = (image.shape[0], image.shape[1])
         rectangles = self._tiles.of(*size)
         found: list[Instances] = []

@@ -115,10 +115,10 @@ class ExportedPredictor:
                 such error is raised.
             masks: See :meth:`__call__`.
         """
-        images = read_images(paths, self._max_pixels, failures)
+        images = read_images(paths, 3, self._max_pixels, failures)
         while batch := list(itertools.islice(images, batch_size)):
-            outputs = self.predict_batch([image for _, image in batch], masks=masks)
-            yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
+            outputs = self.predict_batch([image for *_, image in batch], masks=masks)
+            yield from ((path, image, output) for (path, _, image), output in zip(batch, outputs, strict=True))
 
     def run(
         self, images: Sequence[Pixels], output_sizes: Sequence[tuple[int, ...]], masks: str = "dense"

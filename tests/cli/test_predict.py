@@ -11,6 +11,7 @@ import yaml
 from centermask_solo.cli import main, predict
 from centermask_solo.inference.outputs import Outputs
 from centermask_solo.visualization.drawing import PARTS
+from tests.inference.rtsp import rtsp_server
 from tests.inference.videos import write_video
 from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
@@ -102,6 +103,24 @@ def test_a_video_is_tracked_and_written(run, tmp_path):
     assert code == 0 and "3 instances in 3 images" in out
     assert [x["track_id"] for x in found(run)["annotations"]] == [1, 1, 1]
     assert sorted(x.name for x in run.folder.iterdir()) == ["clip.mp4", "instances.csv", "predictions.json"]
+
+
+def test_a_stream_and_the_exit_codes_of_its_ends(run, monkeypatch):
+    monkeypatch.setattr("centermask_solo.inference.streams.TIMEOUT", 0.6)
+    with rtsp_server(4) as server:
+        assert run("--save-video", inputs=[server.address])[0] == 0
+    assert found(run)["images"][-1]["file_name"] == f"{server.address}#3"
+    assert [x.name for x in run.folder.glob("*.mp4")] == ["camera.mp4"]
+    code, _, error = run("--overwrite", inputs=[server.address])
+    assert code == 2 and "cannot be opened (Connection refused): check the address" in error[0]
+    with rtsp_server(4, "silent") as server:
+        code, _, error = run("--overwrite", "--save-video", inputs=[server.address])
+    assert code == 1 and "stopped after 0.2 s (nothing came for 1 s): check its source" in error[0]
+    assert found(run)["images"][-1]["frame"] == 3 and (run.folder / "camera.mp4").exists()
+    with rtsp_server(4, silent_to="PLAY") as server:
+        code, _, error = run("--overwrite", inputs=[server.address])
+    assert code == 2 and "cannot be opened (no answer for 1 s)" in error[0]
+    assert not list(run.folder.iterdir())
 
 
 @pytest.mark.parametrize(

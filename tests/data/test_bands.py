@@ -6,7 +6,7 @@ from PIL import Image
 
 from centermask_solo.data import bands
 from centermask_solo.data.images import check_image, image_size, read_image, stated_size
-from centermask_solo.data.input_images import as_bands, as_bgr
+from centermask_solo.data.input_images import as_bands, as_bgr, read_item
 from centermask_solo.utils.errors import DataError, MissingPackageError
 
 HEIGHT, WIDTH = 7, 9
@@ -68,6 +68,25 @@ def test_colors_of_16_bits(tmp_path):
     pixels = values(4, np.uint16, 65535)
     cv2.imwrite(str(tmp_path / "a.png"), pixels[:, :, [2, 1, 0, 3]])
     assert np.allclose(read_image(str(tmp_path / "a.png"), channels=4), expected(pixels, 65535), atol=1e-4)
+
+
+def test_compressed_tiff_files_of_16_bits(tmp_path):
+    cv2, pixels = pytest.importorskip("cv2"), values(3, np.uint16, 65535)
+    cv2.imwrite(str(tmp_path / "a.tif"), pixels[:, :, ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])  # LZW
+    gray = expected(pixels, 65535) @ np.float32([0.299, 0.587, 0.114])
+    assert np.allclose(read_image(str(tmp_path / "a.tif"), channels=1)[:, :, 0], gray, atol=1e-3)
+
+
+def test_a_compression_of_bands_that_needs_another_package(tmp_path, monkeypatch):
+    tifffile, path = pytest.importorskip("tifffile"), str(tmp_path / "a.tif")
+    tifffile.imwrite(path, values(6), photometric="minisblack", planarconfig="contig")
+
+    def fail(*_, **__):
+        raise ValueError("<COMPRESSION.ZSTD: 50000> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", fail)
+    with pytest.raises(MissingPackageError, match=r"a\.tif has a compression .*: run 'pip install imagecodecs'"):
+        read_image(path, channels=6)
 
 
 def test_palettes_and_colors_become_gray(tmp_path):
@@ -136,7 +155,10 @@ def test_pictures_show_three_bands_or_gray(tmp_path):
     pixels = values(6)
     path = save(tmp_path / "a.npy", pixels)
     assert np.array_equal(read_image(path, "RGB"), pixels[:, :, :3])
-    assert np.array_equal(as_bgr(path), pixels[:, :, 2::-1])
+    with pytest.raises(DataError, match=r"a\.npy has 6 channels, but INPUT.CHANNELS is 3"):
+        as_bgr(path)  # which is for a model
+    shown, image = read_item(path, 6)
+    assert np.array_equal(shown, pixels[:, :, 2::-1]) and np.array_equal(image, expected(pixels))
     gray = values(2)
     path = save(tmp_path / "b.npy", gray)
     assert np.array_equal(read_image(path, "RGB"), np.repeat(gray[:, :, :1], 3, axis=2))

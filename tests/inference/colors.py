@@ -28,8 +28,12 @@ class ColorPredictor:
 
     def __init__(self) -> None:
         self.metadata = Metadata(name="colors", thing_classes=[f"blue{i}" for i in range(256)])
-        self.score_threshold, self.threads, self.max_pixels = 0.3, 0, 0
+        self.score_threshold, self.threads, self.channels, self.max_pixels = 0.3, 0, 3, 0
         self.batches: list[int] = []
+
+    def read(self, image: Any) -> Any:
+        """See the interface."""
+        return image
 
     def predict_images(self, images: Any, score_threshold: float | None = None) -> list[dict[str, Any]]:
         """See the interface."""

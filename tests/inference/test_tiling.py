@@ -7,11 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.modeling import META_ARCH_REGISTRY
 
+from centermask_solo.inference.predictor import Predictor
 from centermask_solo.inference.tiling import TiledPredictor, Tiles
 from centermask_solo.structures.compact_masks import RLEMasks
-from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.inference.colors import ColorPredictor
+from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
 RED, GREEN, BLUE = (1, 40, 200), (1, 200, 40), (2, 20, 20)  # BGR; the first two are of one class
 
@@ -114,6 +117,65 @@ def test_files_are_read_and_thresholds_obeyed(tmp_path):
     ((path, pixels, output),) = tiled().predict_files(paths, failures=failures, score_threshold=0.7)
     assert path == paths[0] and np.array_equal(pixels, image) and "b.png" in str(failures[0])
     assert len(output["instances"]) == 1 and ious(output["instances"], image, GREEN) == [1.0]
+
+
+class Recording(TinyModel):
+    """Records what each image of a batch is."""
+
+    def forward(self, inputs):
+        self.seen = [*getattr(self, "seen", []), *(x["image"] for x in inputs)]
+        return super().forward(inputs)
+
+
+@pytest.fixture
+def predictor(tmp_path, monkeypatch):
+    """Makes a predictor of a model for a number of channels that records its inputs, each as large as the image."""
+    write_dataset(tmp_path / "data", num_images=1)
+    monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, "TinyModel", Recording)
+
+    def make(channels):
+        cfg = tiny_cfg(tmp_path / "data", tmp_path / "model")
+        cfg.INPUT.CHANNELS, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD = channels, [0.0] * channels, [1.0] * channels
+        cfg.INPUT.MIN_SIZE_TEST, cfg.MODEL.WEIGHTS = 32, str(tmp_path / "model" / "weights.pth")
+        torch.save({"model": Recording(cfg).state_dict(), "thing_classes": ["cow", "horse"]}, cfg.MODEL.WEIGHTS)
+        return Predictor(cfg, mask_format="compact")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "channels"),
+    [
+        *(("a.npy", (50, 60), np.uint8, 1), ("a.npy", (50, 60, 1), np.uint16, 1), ("a.npy", (50, 60, 5), np.uint8, 5)),
+        *(("a.npy", (5, 50, 60), np.float32, 5), ("a.npy", (50, 60, 5), np.uint16, 5), ("a.npy", (50, 60), float, 3)),
+        *(("a.tif", (50, 60), np.uint16, 1), ("a.tif", (50, 60), np.uint16, 3), ("a.png", (50, 60, 4), np.uint8, 4)),
+        *(("a.png", (50, 60, 4), np.uint8, 3), ("a.png", (50, 60, 4), np.uint8, 1)),
+    ],
+)
+def test_tiles_of_any_channels_are_parts_of_the_image_as_the_model_sees_it(
+    tmp_path, predictor, name, shape, dtype, channels
+):
+    """Of a dark image with one bright corner, whose scale the other tiles do not know."""
+    path, high = tmp_path / name, np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
+    pixels = (np.random.default_rng(0).random(shape) * high / 300).astype(dtype)
+    pixels.reshape(-1)[-1] = high
+    np.save(path, pixels) if name.endswith("npy") else cv2.imwrite(str(path), pixels)
+    whole = predictor(channels)
+    expected = torch.as_tensor(whole.read(str(path)).astype(np.float32)).permute(2, 0, 1)
+    tiles = Tiles(32, 0.2)
+    ((_, shown, _),) = TiledPredictor(whole, tiles).predict_files([str(path)])
+    assert shown.shape == (50, 60, 3) and shown.dtype == np.uint8
+    assert len(whole.model.seen) == 6
+    for (x0, y0, x1, y1), seen in zip(tiles.of(50, 60), whole.model.seen, strict=True):
+        assert torch.equal(seen, expected[:, y0:y1, x0:x1])
+
+
+def test_other_channels_are_refused_with_tiles_as_without(tmp_path, predictor):
+    np.save(tmp_path / "a.npy", np.zeros((50, 60, 5), np.uint8))
+    whole = predictor(1)
+    for x in (whole, TiledPredictor(whole, Tiles(32, 0.2))):
+        with pytest.raises(DataError, match=r"a\.npy has 5 channels, but INPUT.CHANNELS is 1"):
+            list(x.predict_files([str(tmp_path / "a.npy")]))
 
 
 def test_the_memory_does_not_grow_with_the_image():
