@@ -256,23 +256,22 @@ def check_image(path: str, expected: tuple[int, int], max_pixels: int = MAX_PIXE
         raise wrong_size(path, found, expected)
 
 
-def read_labels(path: str) -> NDArray[Any]:
+def read_labels(path: str, *, in_colors: bool = False) -> NDArray[Any]:
     """Return a label image, (H, W) of integers; of a palette, the numbers and not the colors.
 
     Raises:
-        DataError: It is missing, damaged, or has several channels.
+        DataError: It is missing, damaged, or has several channels; with ``in_colors`` these are returned, (H, W, C).
     """
     try:
         check_regular(path)
         with _open_file(path) as file:
             labels = np.asarray(_open(file))
     except FileNotFoundError:
-        raise DataError(
-            f"the label image {path} is missing: datasets/prepare_panoptic_fpn.py creates those of panoptic datasets"
-        ) from None
+        hint = "restore it (datasets/prepare_panoptic_fpn.py creates those of panoptic datasets)"
+        raise DataError(f"the label image {path} is missing: {hint}") from None
     except IMAGE_ERRORS as error:
         raise DataError(f"the label image {path} is damaged ({reason(error)}): create it again") from error
-    if labels.ndim != 2:
+    if labels.ndim != 2 and not (in_colors and labels.shape[-1] >= 3):
         raise DataError(f"the label image {path} has {labels.shape[-1]} channels: it must have one, of class numbers")
     return labels
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..data.frames import Frame
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
+from ..utils.text import one_line, printable
 from ..utils.threads import Behind
 from .filters import Filters
 from .outputs import KINDS, Outputs, draw
@@ -170,7 +171,7 @@ def write_predictions(
         if outputs.video:
             ordered.append(stack.enter_context(_Videos(output_dir, outputs)))
         if outputs.yolo:
-            _write_lines(os.path.join(output_dir, CLASSES), names)
+            _write_lines(os.path.join(output_dir, CLASSES), [printable(one_line(name)) for name in names])
         bar = stack.enter_context(tqdm(total=count, unit="image"))
         writer = stack.enter_context(Behind(min(threads, 1), limit=2 * threads))  # one, which keeps the order
         painter = stack.enter_context(Behind(threads, limit=2 * threads))

@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from ..data.class_names import read_class_names
 from ..data.formats.coco import write_coco_json
 from ..data.formats.objects import coco_content
+from ..data.tools.inside import write_images_inside
 from ..data.tools.readers import read_dataset
 from ..utils.errors import ConfigError, UserError
 from ..utils.files import atomic_write
@@ -116,6 +117,8 @@ def _entries(given: Sequence[_Given], args: argparse.Namespace, output: str) -> 
 def _convert(given: _Given, classes: Sequence[str] | None, output: str) -> tuple[str, str, list[str]]:
     """Write the json of a folder in any format; return its path, the folder of its images and the class names."""
     data = read_dataset(given.folder, "", given.images, classes)
+    place = hashlib.sha256(os.fsencode(os.path.abspath(given.folder))).hexdigest()[:8]
+    data = write_images_inside(data, os.path.join(output, FOLDER, f"{given.split}_images_{place}"))
     lost = [f"{count} {name}" for name, count in sorted(data.lost.items()) if count]
     if lost:
         logger.warning("%s: %s", given.folder, name_some(lost))

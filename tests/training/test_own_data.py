@@ -1,5 +1,6 @@
 """The flags of train_net.py that name the user's own data."""
 
+import base64
 import json
 import os
 import subprocess
@@ -78,6 +79,22 @@ def test_folders_of_other_formats(folder, file_format):
     assert [x["name"] for x in content["categories"]] == sets.NAMES and root == val_root
     assert Path(path).is_relative_to(folder / "output" / "datasets")
     assert all(Path(root, x["file_name"]).is_file() for x in content["images"])
+
+
+def test_images_inside_of_labelme_files(folder):
+    """And one beside its file; all are found from one folder."""
+    Path(sets.write(folder / "own")[0]).unlink()
+    for name, data in (("images/a b", None), ("c", folder / "own" / "images" / "empty.png")):
+        shape = {"label": "elk", "points": [[0, 0], [9, 0], [9, 9]]}
+        document = {"shapes": [shape], "imagePath": "a b.png", "imageHeight": 24, "imageWidth": 32}
+        document["imageData"] = data and base64.b64encode(data.read_bytes()).decode()
+        (folder / "own" / f"{name}.json").write_text(json.dumps(document))
+    cfg = configure(folder, "--train-dir", folder / "own")
+    ((_, path, root),) = cfg.DATASETS.COCO_JSON
+    files = [Path(root, x["file_name"]) for x in json.loads(Path(path).read_text())["images"]]
+    assert [x.name for x in files] == ["c.png", "a b.png"] and all(x.is_file() for x in files)
+    assert files[0].is_relative_to(folder / "output" / "datasets")
+    train_net.main(arguments(folder, "--train-dir", folder / "own"))
 
 
 def test_classes_of_a_folder_hold_for_the_other(folder, capfd):

@@ -61,6 +61,27 @@ def voc_color(number: int) -> list[int]:
     return [sum((number >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
 
 
+def numbers_of_colors(pixels: NDArray[Any], colors: dict[int, list[int]], path: str) -> NDArray[np.int64]:
+    """Return the number of each pixel's color, (H, W).
+
+    Args:
+        pixels: (H, W, 3 or 4) in RGB order.
+        colors: Red, green and blue of each number.
+        path: Path of the image, for messages.
+
+    Raises:
+        DataError: A pixel has another color.
+    """
+    place = np.array([1 << 16, 1 << 8, 1])
+    found, where = np.unique(pixels[:, :, :3] @ place, return_inverse=True)
+    number_of = {int(np.dot(color, place)): number for number, color in reversed(colors.items())}
+    unknown = [x for x in found.tolist() if x not in number_of]
+    if unknown:
+        color = tuple(unknown[0] >> shift & 255 for shift in (16, 8, 0))
+        raise DataError(f"{path} has the color {color}, which stands for nothing: correct labelmap.txt or the image")
+    return np.array([number_of[x] for x in found.tolist()])[where].reshape(pixels.shape[:2])
+
+
 def paint(image: AnnotatedImage, lost: Lost, *, crowds_are_void: bool = False) -> tuple[Map, list[Object]]:
     """Return a map of the objects' numbers, from 1, and the objects in the order of these numbers.
 

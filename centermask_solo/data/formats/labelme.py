@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ...structures.rle_codes import EMPTY, Code, Window, code_of, decode_window, encode_window, merge_codes
 from ...utils.errors import DataError
@@ -154,7 +155,21 @@ def _object(shape: Shape, size: tuple[int, int]) -> Object | None:
         points = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     elif kind not in ("polygon", "oriented_rectangle") or len(points) < 3:
         return None
+    if kind in ("circle", "oriented_rectangle"):  # which labelme lets extend beyond the image
+        points = _clipped(points, size)
+        if not len(points):
+            return None
     return Object(name, [points.ravel().tolist()], crowd=crowd)
+
+
+def _clipped(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Return the part in an image of (H, W) of a convex polygon, (N, 2); nothing if it is outside."""
+    height, width = size
+    if (points >= 0).all() and (points <= [width, height]).all():
+        return points
+    image = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    area, found = cv2.intersectConvexConvex(points.astype(np.float32), image)
+    return found.reshape(-1, 2).astype(float) if area > 0 else np.zeros((0, 2))
 
 
 def _window(text: str, points: Any, size: tuple[int, int]) -> Window:

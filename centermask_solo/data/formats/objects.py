@@ -50,6 +50,7 @@ class AnnotatedImage(NamedTuple):
         height: In pixels.
         objects: In the order of the annotations.
         path: Path of the image file; it may be missing.
+        inside: Path of the file of labelme that has the image inside, where the image file is missing; or "".
     """
 
     file_name: str
@@ -57,6 +58,7 @@ class AnnotatedImage(NamedTuple):
     height: int
     objects: list[Object]
     path: str
+    inside: str = ""
 
     @property
     def stem(self) -> str:

@@ -17,7 +17,9 @@ from ...utils.files import atomic_write, claim_folder
 from ...utils.text import name_some, nearest_hint
 from ..formats.objects import AnnotatedImage, Lost
 from .detection import FORMATS, find_format
-from .readers import Dataset, progress, read_dataset
+from .folders import progress
+from .labelme_folder import open_image
+from .readers import Dataset, read_dataset
 from .writers import WRITERS, Writer
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,9 @@ def convert_dataset(
     _check_stems(data, target_format)
     if image_files != "none":
         _check_images(data)
+    elif count := sum(bool(x.inside) for x in data.images):
+        images, them = ("1 image is", "it") if count == 1 else (f"{count} images are", "them")
+        logger.warning("%s only inside of the files of %s: --copy-images writes %s, too", images, source, them)
     lost = Lost(data.lost)
     total = len(data.images)
     files = writer.files(data, lost, lambda x: _seen_from(output, x, writer, image_files))
@@ -118,7 +123,7 @@ def _check_stems(data: Dataset, target_format: str) -> None:
 
 def _check_images(data: Dataset) -> None:
     """Raise DataError if an image is missing."""
-    missing = [x.path for x in data.images if not os.path.isfile(x.path)]
+    missing = [x.path for x in data.images if not x.inside and not os.path.isfile(x.path)]
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(f"the image {missing[0]} is missing{more}: give the folder of the images by --images")
@@ -134,20 +139,19 @@ def _place_images(data: Dataset, output: str, writer: Writer, image_files: Image
     for image in progress(data.images, "images"):
         target = os.path.join(output, writer.image_path(image))
         same_suffix = Path(target).suffix.lower() == Path(image.path).suffix.lower()
-        if image_files == "link" and same_suffix:
+        if image_files == "link" and same_suffix and not image.inside:
             _link(image.path, target)
             continue
-        with atomic_write(target, "wb", durable=False) as file:
+        with open_image(image) as original, atomic_write(target, "wb", durable=False) as file:
             if same_suffix:
-                with open(image.path, "rb") as original:
-                    shutil.copyfileobj(original, file)
+                shutil.copyfileobj(original, file)
             else:
-                _encode(image.path, file)
+                _encode(original, file)
 
 
-def _encode(path: str, file: IO[Any]) -> None:
+def _encode(original: IO[bytes], file: IO[Any]) -> None:
     """Write an image as PNG."""
-    with Image.open(path) as image:
+    with Image.open(original) as image:
         image.save(file, format="PNG")
 
 

@@ -41,7 +41,7 @@ def find_format(source: str) -> str:
     found = [name for name, fits in signs.items() if fits]
     if len(found) != 1:
         what = f"fits {' and '.join(found)}" if found else f"fits none of the formats {', '.join(FORMATS)}"
-        raise DataError(f"{source} {what}: name its format, as in --from labelme {source}")
+        raise DataError(f"{source} {what}: name its format to 'data convert', as in --from labelme {source}")
     return found[0]
 
 

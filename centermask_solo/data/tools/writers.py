@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from ...utils.errors import DataError
+from ...utils.text import printable
 from ..formats.coco import plain_numbers
 from ..formats.label_maps import (
     CITYSCAPES_CLASSES,
@@ -21,7 +22,8 @@ from ..formats.labelme import labelme_of_image
 from ..formats.objects import AnnotatedImage, Lost, coco_content
 from ..formats.yolo import yolo_of_image
 from .detection import LABELS, MAPS_JSON
-from .readers import Dataset, progress
+from .folders import progress
+from .readers import Dataset
 
 Files = Iterator[tuple[str, bytes]]  # path below the output folder, and content
 
@@ -44,6 +46,7 @@ class Writer(NamedTuple):
 
 
 def _labelme_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
+    _check_lines(data.class_names, LABELS)
     for image in progress(data.images, "writing"):
         folder = os.path.dirname(image.file_name)
         name = os.path.relpath(image_path(image), folder or ".").replace(os.sep, "/")
@@ -52,6 +55,7 @@ def _labelme_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedIma
 
 
 def _yolo_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
+    _check_encoding(data.class_names, "data.yaml")
     numbers = {name: i for i, name in enumerate(data.class_names)}
     for image in progress(data.images, "writing"):
         lines = yolo_of_image(image, numbers, lost)
@@ -65,6 +69,7 @@ def _voc_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage],
         raise DataError(
             f"VOC's masks hold {MAX_VOC_OBJECTS} classes, not {len(data.class_names)}: choose another format"
         )
+    _check_lines(data.class_names, "labelmap.txt", comment="#")
     numbers = {name: i for i, name in enumerate(data.class_names, 1)}
     for image in progress(data.images, "writing"):
         classes, objects = voc_of_image(image, numbers, lost)
@@ -72,7 +77,7 @@ def _voc_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage],
         yield f"SegmentationObject/{image.stem}.png", objects
     lines = [f"{name}:{','.join(map(str, voc_color(i)))}::" for i, name in enumerate(["background", *data.class_names])]
     yield "labelmap.txt", "\n".join(["# label:color_rgb:parts:actions", *lines, ""]).encode()
-    yield "ImageSets/Segmentation/default.txt", "".join(f"{x.stem}\n" for x in data.images).encode()
+    yield "ImageSets/Segmentation/default.txt", b"".join(os.fsencode(f"{x.stem}\n") for x in data.images)
 
 
 def _map_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
@@ -131,4 +136,26 @@ WRITERS: dict[str, Writer] = {
 
 
 def _json(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False, default=plain_numbers).encode("utf-8", "surrogateescape")
+    r"""Return a json in UTF-8, with escapes such as ``\udce9`` only if a name in it has what UTF-8 cannot encode."""
+    try:
+        return json.dumps(content, ensure_ascii=False, default=plain_numbers).encode()
+    except UnicodeEncodeError:
+        return json.dumps(content, default=plain_numbers).encode()
+
+
+def _check_encoding(names: Sequence[str], file: str) -> None:
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"the class name '{printable(name)}' cannot be written to {file} in UTF-8: rename it"
+            ) from None
+
+
+def _check_lines(names: Sequence[str], file: str, comment: str = "") -> None:
+    """Raise DataError unless names can be lines of a text file in UTF-8, and come back from it as they are."""
+    _check_encoding(names, file)
+    for name in names:
+        if name.splitlines() != [name.strip()] or (comment and name.startswith(comment)):
+            raise DataError(f"the class name {name!r} cannot be a line of {file}: rename it")
