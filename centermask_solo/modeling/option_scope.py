@@ -77,11 +77,23 @@ def check_options_are_read(cfg: CfgNode, defaults: CfgNode | None = None) -> Non
 
 def max_detections(cfg: CfgNode) -> int:
     """Return the largest number of detections per image that the options of a config's system allow."""
+    return value_of(cfg, _key_of_max_detections(cfg))
+
+
+def with_max_detections(cfg: CfgNode, number: int) -> CfgNode:
+    """Return a config for which :func:`max_detections` is this number."""
+    changed = cfg.clone()
+    changed.defrost()
+    changed.merge_from_list([_key_of_max_detections(cfg), number])
+    return changed
+
+
+def _key_of_max_detections(cfg: CfgNode) -> str:
     system, key = find_system(cfg.MODEL.META_ARCHITECTURE), "TEST.DETECTIONS_PER_IMAGE"
     reads = _reads(cfg, system) if system else None
     if system is not None and reads is not None and not _is_in(key, reads):
         key = _instead_of(key, system, reads) or key
-    return value_of(cfg, key)
+    return key
 
 
 def _instead_of(key: str, system: System, reads: tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from ..checkpoint import Checkpointer, read_weight_file
 from ..evaluation.by_name import order_in_dataset, set_class_names
 from ..modeling.engine import prepare_as_configured
+from ..modeling.option_scope import with_max_detections
 from ..modeling.tta import with_augmentation
 from ..runtime.detectron2_model import ExportedModel
 from ..runtime.formats import format_of_file
@@ -41,7 +42,9 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
         WeightsError: They do not fill the model.
     """
     if format_of_file(cfg.MODEL.WEIGHTS) is not None and not resume:
-        return _test(cfg, _open_exported(cfg), trainer)
+        exported = _open_exported(cfg)
+        limit = exported.predictor.metadata.max_detections
+        return _test(with_max_detections(cfg, limit), exported, trainer)
     model = trainer.build_model(cfg)
     checkpointer = Checkpointer(model, save_dir=cfg.OUTPUT_DIR, complete=True)
     path = (checkpointer.get_checkpoint_file() if resume else "") or cfg.MODEL.WEIGHTS

@@ -126,18 +126,18 @@ class Oracle(nn.Module):
 
     def __init__(self, found):
         super().__init__()
-        self.found = found
+        self.found, self.size = found, (HEIGHT, WIDTH)
 
     def forward(self, batched_inputs):
         return [{"instances": self.detect(self.found[x["image_id"]])} for x in batched_inputs]
 
     def detect(self, found):
         boxes = torch.tensor([x[2] for x in found], dtype=torch.float32)
-        masks = torch.zeros(len(found), HEIGHT, WIDTH, dtype=torch.bool)
+        masks = torch.zeros(len(found), *self.size, dtype=torch.bool)
         for mask, (x0, y0, x1, y1) in zip(masks, boxes.long().tolist(), strict=True):
             mask[y0:y1, x0:x1] = True
         fields = {"pred_boxes": Boxes(boxes), "pred_masks": masks, "scores": torch.tensor([x[1] for x in found])}
-        return Instances((HEIGHT, WIDTH), pred_classes=torch.tensor([x[0] - 1 for x in found]), **fields)
+        return Instances(self.size, pred_classes=torch.tensor([x[0] - 1 for x in found]), **fields)
 
 
 @pytest.mark.parametrize("num_others", [299, 300])

@@ -45,12 +45,17 @@ def read_coco_json(path: str) -> CocoData:
 
     Raises:
         NotAnnotatedError: It lacks ``annotations``.
-        DataError: The file is missing, is not JSON in UTF-8, or is not in this format.
+        DataError: The file is missing, is not JSON in UTF-8, or is not in this format, but panoptic, say.
     """
     if not PathManager.isfile(path):
         raise missing(path)
     content = _read_in_pieces(path) or _read_at_once(path)  # the latter finds out what is wrong
     images, categories, annotations = (_list(path, content, x) for x in ("images", "categories", "annotations"))
+    if annotations and "segments_info" in annotations[0]:
+        raise DataError(
+            f"{path} is a panoptic annotation file, which has segments in place of objects: give annotations of "
+            "instances; panoptic data need a registered dataset (datasets/README.md)"
+        )
     categories = sorted(categories, key=lambda x: (0, x["id"]) if isinstance(x.get("id"), int) else (1, 0))
     unnamed = [x for x in images if "file_name" not in x and url_file_name(x)]
     for x in unnamed:

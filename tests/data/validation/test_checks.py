@@ -102,6 +102,13 @@ def test_missing_lists_and_lists_of_a_wrong_type(tmp_path, key):
         assert f"'{key}' is not a list of dicts" in message_of(tmp_path, {**data, key: value})
 
 
+def test_panoptic_files_are_named(tmp_path):
+    segments = [{"id": 1, "category_id": 1, "iscrowd": 0}]
+    panoptic = [{"image_id": 1, "file_name": "1.png", "segments_info": segments}]
+    found = message_of(tmp_path, {**coco_files.valid(), "annotations": panoptic})
+    assert "data.json is a panoptic annotation file" in found and "give annotations of instances" in found
+
+
 def test_json_must_be_a_dict(tmp_path):
     assert "is not COCO: it holds a list, not a dict with 'images'" in message_of(tmp_path, [coco_files.VALID])
 
