@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from centermask_solo.visualization.labels import load_font
+from centermask_solo.visualization.fonts import load_font
 
 HEIGHT, GAP, CAPTION = 200, 12, 34  # pixels
 YELLOW, RED = (255, 220, 0), (255, 60, 60)

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from ..modeling.complexity import Part
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
+from ..visualization.fonts import fit_fonts
 from .benchmark import TOTAL, Measured, Report
 from .stages import STAGES
 
@@ -97,6 +98,7 @@ def plot(report: Report, path: str) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(f"milliseconds{' of CPU time' if report.cpu_time else ''} per image (medians of the stages)")
     figure.legend(fontsize="small", loc="outside lower center", ncols=4)
+    fit_fonts(figure)
     with atomic_write(path, "wb") as file:
         canvas.print_figure(file, format=os.path.splitext(path)[1][1:].lower(), dpi=150)
 

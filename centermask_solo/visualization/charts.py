@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .fonts import fit_fonts
 from .labels import Picture
 
 if TYPE_CHECKING:
@@ -201,5 +202,6 @@ def _draw(figure: Figure) -> Picture:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
+    fit_fonts(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

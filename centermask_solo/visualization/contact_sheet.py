@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from detectron2.data.catalog import Metadata
 from detectron2.structures import Instances
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..data.images import read_image
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
 from .drawing import MAX_LABELED, ColorBy, Style, annotated_masks, draw_ground_truth, draw_predictions
-from .labels import Picture, load_font
+from .fonts import BOLD, REGULAR, draw_text, load_font, text_length
+from .labels import Picture
 
 # All in pixels
 MAX_WIDTH, MAX_HEIGHT = 1600, 1000  # of the sheet, unless panels would become smaller than MIN_PANEL
@@ -191,31 +192,27 @@ def _save(sheet: Image.Image, path: str) -> None:
 
 
 def _draw_titles(sheet: Image.Image, layout: Layout, score_threshold: float, columns: int) -> None:
-    font = load_font("DejaVuSans-Bold.ttf", TITLE_FONT)
-    draw = ImageDraw.Draw(sheet)
     for column in range(columns):
         for j, title in enumerate(TITLES):
-            text = _shorten(title.format(score_threshold), font, layout.panel)
             middle = (layout.corner(column, j)[0] + layout.panel / 2, HEADER / 2)
-            draw.text(middle, text, font=font, fill="black", anchor="mm")
+            _write(sheet, middle, title.format(score_threshold), layout.panel, TITLE_FONT, BOLD)
 
 
 def _paste(sheet: Image.Image, layout: Layout, corner: tuple[int, int], picture: Picture, caption: str) -> None:
     left, top = corner
-    font = load_font("DejaVuSans.ttf", CAPTION_FONT)
     sheet.paste(Image.fromarray(picture), (left + (layout.panel - picture.shape[1]) // 2, top))
     middle = (left + layout.panel / 2, top + picture.shape[0] + CAPTION / 2)
-    text = _shorten(caption, font, layout.panel)
-    ImageDraw.Draw(sheet).text(middle, text, font=font, fill="black", anchor="mm")
+    _write(sheet, middle, caption, layout.panel, CAPTION_FONT, REGULAR)
 
 
-def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Return the text, cut at the end to fit ``width`` pixels."""
+def _write(sheet: Image.Image, middle: tuple[float, float], text: str, width: int, size: int, font: str) -> None:
+    """Write a text around a point, cut at the end to fit ``width`` pixels."""
     shown = text
-    while font.getlength(shown) > width and len(shown) > 1:
+    while text_length(shown, size, font) > width and len(shown) > 1:
         text = text[:-1]
         shown = text + "…"
-    return shown
+    place = middle[0] - text_length(shown, size, font) / 2, middle[1] - sum(load_font(font, size).getmetrics()) / 2
+    draw_text(ImageDraw.Draw(sheet), place, shown, size, fill="black", name=font)
 
 
 def _count(number: int, what: str) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
-from functools import lru_cache
 
-import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from .colors import Color
+from .fonts import REGULAR, draw_text, load_font, text_length
 
 Picture = NDArray[np.uint8]  # (H, W, 3), RGB
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
@@ -30,16 +28,10 @@ def font_size(height: int, width: int) -> int:
     return round(min(max(math.sqrt(height * width) * FONT_OF_SIDE, MIN_FONT), MAX_FONT))
 
 
-@lru_cache(maxsize=32)
-def load_font(name: str, size: float) -> ImageFont.FreeTypeFont:
-    """Return one of the fonts that come with Matplotlib, such as "DejaVuSans.ttf"; ``size`` in pixels."""
-    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)
-
-
 def label_size(label: str, shape: tuple[int, int]) -> tuple[float, float]:
     """Return (width, height) of a name in a picture of (H, W), in pixels."""
-    font = load_font("DejaVuSans.ttf", font_size(*shape))
-    return font.getlength(label) + 2 * PADDING, sum(font.getmetrics()) + PADDING
+    size = font_size(*shape)
+    return text_length(label, size) + 2 * PADDING, sum(load_font(REGULAR, size).getmetrics()) + PADDING
 
 
 def choose_labeled(labels: Sequence[str], areas: Sequence[int], shape: tuple[int, int]) -> list[int]:
@@ -99,11 +91,11 @@ def overlap(a: Rectangle, b: Rectangle) -> float:
 
 def draw_label(picture: Picture, label: str, place: Rectangle, color: Color) -> None:
     """Draw a name in a lighter tone of ``color`` on black, in place, where :func:`place_label` put it."""
-    font = load_font("DejaVuSans.ttf", font_size(*picture.shape[:2]))
+    size = font_size(*picture.shape[:2])
     left, top = round(place[0]), round(place[1])
     patch = picture[top : top + round(place[3] - place[1]), left : left + round(place[2] - place[0])]
     ink = Image.new("L", (patch.shape[1], patch.shape[0]))
-    ImageDraw.Draw(ink).text((PADDING, 0), label, font=font, fill=255)
+    draw_text(ImageDraw.Draw(ink), (PADDING, 0), label, size, fill=255)
     opacity = np.asarray(ink, dtype=np.float32)[..., None] / 255
     light = 255 * (0.55 + 0.45 * np.asarray(color, dtype=np.float32))
     patch[:] = np.rint((1 - opacity) * (1 - BACKGROUND) * patch + opacity * light)
