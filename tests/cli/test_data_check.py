@@ -43,6 +43,17 @@ def test_exit_codes(files, capsys):
     assert (code, text) == (2, "error: give a dataset, or a --config-file whose DATASETS.TRAIN names one\n")
 
 
+def test_classes_without_objects_are_counted_and_not_listed(files, capsys):
+    content = clean()
+    content["categories"].append({"id": 3, "name": "dodo"})
+    with open(files[0], "w") as file:
+        json.dump(content, file)
+    main(["data", "check", *files])
+    text = capsys.readouterr().out
+    assert "classes: 3; objects per class: robin 12, wren 12\n" in text
+    assert "NOTE: 1 x class without objects, such as dodo" in text
+
+
 def test_json(files, capsys):
     spoil(files, iscrowd="0", category_id=9)
     with pytest.raises(SystemExit) as end:

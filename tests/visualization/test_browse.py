@@ -56,6 +56,7 @@ def test_augmentation_depends_on_the_seed_only(files, tmp_path, config):
     assert pages[0] == pages[1] != pages[2]
     found = Tags(pages[0].decode())
     assert [x["data-name"] for x in found.of("figure")] == ["1.png", "3.png"]
+    assert "AugmentationList" not in pages[0].decode() and "images, after " in " ".join(found.texts)
     sizes = {(x["width"], x["height"]) for x in found.of("img")}
     assert sizes == ({("550", "550")} if "YOLACT" in config else {("80", "60")})
 

@@ -146,15 +146,18 @@ def _read_maps(source: str, image_root: str, class_names: Sequence[str] | None, 
 
 def _read_bare_maps(source: str, image_root: str, class_names: Sequence[str] | None) -> Read:
     """Read maps without a json, whose objects are all of one class."""
+    maps, inside = (os.path.join(source, x) for x in ("maps", "images"))
+    folder = maps if os.path.isdir(maps) else source  # where this package writes them, or as others have them
+    image_root = image_root or (inside if folder == maps and os.path.isdir(inside) else "")
     if not class_names or len(class_names) != 1 or not image_root:
         raise DataError(
             f"{source} has no {MAPS_JSON}: give the one class of all objects with --class-names, and the folder of the "
             "images with --images"
         )
     images = []
-    for path in progress(files_below(source, (".png", ".tif", ".tiff"))):
+    for path in progress(files_below(folder, (".png", ".tif", ".tiff"))):
         ids = read_labels(path)
-        images.append(image_of_map(below(path, source), image_root, ids, read_map(ids, None, class_names[0], path)))
+        images.append(image_of_map(below(path, folder), image_root, ids, read_map(ids, None, class_names[0], path)))
     return images, class_names, image_root
 
 

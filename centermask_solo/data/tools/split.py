@@ -119,7 +119,8 @@ def stratify(sizes: Sequence[int], classes: Sequence[set[str]], ratios: Sequence
 
     Source: iterative stratification (Sechidis et al., ECML 2011): the rarest class first, each group to the part that
         still lacks the most of it, of those equal to the part that lacks the most images.
-    Differs: a part that has its share of the images gets no more, which images of many rare classes would fill.
+    Differs: a part that has its share of the images gets no more, which images of many rare classes would fill. The
+        last groups go to the parts that have none.
     """
     random = np.random.default_rng(seed)
     order = random.permutation(len(sizes)).tolist()
@@ -133,14 +134,19 @@ def stratify(sizes: Sequence[int], classes: Sequence[set[str]], ratios: Sequence
     lacking = {name: weights * count for name, count in total.items()}
     lacking_images = weights * sum(sizes)
     part_of = [-1] * len(sizes)
+    num_groups = np.zeros(len(ratios), dtype=int)  # of each part
 
     def assign(i: int, wanted: np.ndarray) -> None:
         room = lacking_images >= sizes[i] / 2  # a group that fits by less than half belongs to the next part
         if not room.any():
             room = lacking_images == lacking_images.max()
+        empty = num_groups == 0
+        if len(sizes) - num_groups.sum() <= empty.sum():
+            room = empty
         best = np.flatnonzero(room & np.isclose(wanted, wanted[room].max()))
         part = int(best[lacking_images[best].argmax()])
         part_of[i] = part
+        num_groups[part] += 1
         lacking_images[part] -= sizes[i]
         for name in classes[i]:
             lacking[name][part] -= sizes[i]

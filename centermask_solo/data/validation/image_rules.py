@@ -43,7 +43,7 @@ IMAGE_SIMILAR = Rule(
     "image-similar", _N, "image that looks like another", "keep such images in the same split: --against tells"
 )
 FORMAT_DIFFERS = Rule(
-    "format-differs", _N, "image file of another format than its name says", "nothing here; rename it for others"
+    "format-differs", _N, "image file of another format than its name says", "nothing to do; rename it for others"
 )
 UNLISTED_IMAGE = Rule(
     "unlisted-image", _N, "image file that the json does not list", "annotate it, or leave it: it is not used"

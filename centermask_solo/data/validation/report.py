@@ -107,7 +107,7 @@ class DatasetReport:
             f"masks: {self.num_polygons} as polygons, {self.num_rles} as RLE, {self.num_without_mask} missing",
             f"sizes: {', '.join(f'{count} {size}' for size, count in self.objects_of_size.items())}",
             f"classes: {len(self.objects_of_class)}; objects per class: "
-            + ", ".join(f"{name} {count}" for name, count in self.objects_of_class.items()),
+            + (", ".join(f"{name} {count}" for name, count in self.objects_of_class.items() if count) or "none"),
         ]
         lines += [f"SUGGESTION: {x}" for x in self.suggestions]
         lines += [f"NOTE: {format_warning(x)} [{x.rule.id}]" for x in self.notes.values()]

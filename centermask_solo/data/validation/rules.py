@@ -211,11 +211,11 @@ IMAGE_NO_OBJECTS = Rule(
 CLASS_NO_OBJECTS = Rule("class-without-objects", _N, "class without objects", "annotate some, or remove the class")
 CLASS_RARE = Rule("class-rare", _N, "class with fewer than 10 objects", "annotate more, or merge classes")
 CATEGORY_ID_ZERO = Rule(
-    "category-id-zero", _N, "category id 0", "nothing here; programs that keep 0 for the background would drop it"
+    "category-id-zero", _N, "category id 0", "nothing to do; programs that keep 0 for the background would drop it"
 )
 CATEGORY_ID_GAPS = Rule(
     "category-id-gaps",
     _N,
     "category ids that do not count from 0 or 1 without gaps",
-    "nothing here, where classes are numbered in the order of their ids",
+    "nothing to do: classes are numbered in the order of their ids",
 )

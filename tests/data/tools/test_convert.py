@@ -441,6 +441,19 @@ def test_bare_maps_of_one_class(tmp_path):
     assert [sets.mask(x.segmentation).sum() for x in data.images[0].objects] == [100, 9]
     with pytest.raises(DataError, match="--class-names"):
         read_dataset(str(tmp_path / "maps"), "maps", str(tmp_path))
+    with pytest.raises(DataError, match="--images"):
+        read_dataset(str(tmp_path), "maps", "", ["cell"])
+
+
+@pytest.mark.parametrize("images", ["images", "elsewhere"])
+def test_bare_maps_in_the_layout_of_this_package(tmp_path, images):
+    for name in ("maps", images):
+        (tmp_path / name).mkdir()
+    Image.fromarray(np.full((24, 32), 5, np.uint16)).save(tmp_path / "maps" / "a.png")
+    Image.new("RGB", (32, 24)).save(tmp_path / images / "a.jpg")
+    data = read_dataset(str(tmp_path), "maps", "" if images == "images" else str(tmp_path / images), ["cell"])
+    assert [x.file_name for x in data.images] == ["a.jpg"] and len(data.images[0].objects) == 1
+    assert data.image_root == str(tmp_path / images)
 
 
 def test_unknown_formats_and_sources(tmp_path):

@@ -72,6 +72,14 @@ def test_parts_have_their_share_although_every_image_has_a_rare_class(count):
     assert part_of.count(1) == round(0.2 * count)
 
 
+@pytest.mark.parametrize("num_groups", [3, 5, 8])
+def test_no_part_is_empty_while_there_are_groups(num_groups):
+    """Also a small part gets a group where its share is less than one."""
+    part_of = stratify([2] * num_groups, [{f"only in {i}", "common"} for i in range(num_groups)], [0.7, 0.2, 0.1], 0)
+    assert set(part_of) == {0, 1, 2}
+    assert part_of.count(0) == max(part_of.count(x) for x in range(3))
+
+
 def test_nothing_is_overwritten(tmp_path):
     source = many(tmp_path)
     with pytest.raises(ConfigError, match="is an input"):
