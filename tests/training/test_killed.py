@@ -1,6 +1,5 @@
 """kill -9 of a training costs at most one checkpoint period; of a launching process, none of its processes remains."""
 
-import multiprocessing
 import random
 import signal
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.forked import CONTEXT
 from tests.training.killing import ITERATIONS, PERIOD, train
 from tests.training.tiny import write_dataset
 
@@ -20,21 +20,13 @@ KILLS = 8
 SECONDS = 60  # that nothing here may take
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Processes that begin with everything imported: starting Python would take most of the time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.training.killing"])
-    return context
-
-
-def test_kill_9_at_random_moments_costs_at_most_one_period(server, tmp_path):
+def test_kill_9_at_random_moments_costs_at_most_one_period(tmp_path):
     """Several times in a row, most of them while files are written; the result is that of a training without kills."""
     write_dataset(tmp_path / "data", num_images=2, size=(24, 32))
 
     def start(name):
-        done = server.Value("i", 0)
-        process = server.Process(target=train, args=(str(tmp_path / "data"), str(tmp_path / name), done))
+        done = CONTEXT.Value("i", 0)
+        process = CONTEXT.Process(target=train, args=(str(tmp_path / "data"), str(tmp_path / name), done))
         process.start()
         return process, done
 

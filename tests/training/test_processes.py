@@ -52,6 +52,7 @@ def run(data, output, processes, synchronized):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_processes")
 def test_synchronized_batch_norms_and_the_average_of_two_processes_equal_those_of_one(tmp_path):
     write_dataset(tmp_path / "data")
     (one,) = run(tmp_path / "data", tmp_path / "one", 1, synchronized=True)

@@ -1,12 +1,10 @@
-"""train_net.py as users run it, with SOLOv2: killed and resumed, and on two processes."""
+"""train_net.py with SOLOv2: killed and resumed, and on two processes."""
 
 import json
 import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from PIL import Image
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.shapes.generator import generate_shapes
 from centermask_solo.training.launch import launch
+from tests.forked import start_program
 from tests.training import double
 
 pytestmark = pytest.mark.slow
@@ -45,16 +44,14 @@ def arguments(data, output, options, *flags):
 
 def start(data, output, *args):
     """Start train_net.py in a process group of its own; its log goes to ``output`` with the suffix .log."""
-    program = [sys.executable, "-W", "ignore", "train_net.py", *arguments(data, output, *args)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    with output.with_suffix(".log").open("w") as log:
-        return subprocess.Popen(program, cwd=ROOT, env=env, stdout=log, stderr=log, start_new_session=True)
+    return start_program(str(ROOT / "train_net.py"), arguments(data, output, *args), output.with_suffix(".log"))
 
 
 def finish(process, output):
     """Wait until train_net.py ends well, and return its log."""
-    status, log = process.wait(), output.with_suffix(".log").read_text()
-    assert status == 0, log[-4000:]
+    process.join()
+    log = output.with_suffix(".log").read_text()
+    assert process.exitcode == 0, log[-4000:]
     return log
 
 
@@ -67,10 +64,11 @@ def test_a_killed_training_ends_with_the_weights_of_an_unbroken_one(tmp_path):
     options = "SOLVER.MAX_ITER 20 SOLVER.CHECKPOINT_PERIOD 3 DATALOADER.NUM_WORKERS 1"
     unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
     reference, process = start(data, unbroken, options), start(data, killed, options)
-    while not (killed / "last_checkpoint").exists() and process.poll() is None:
-        time.sleep(0.02)
+    while not (killed / "last_checkpoint").exists() and process.is_alive():
+        time.sleep(0.002)
     os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not (killed / "model_final.pth").exists()
     log = finish(start(data, killed, options, "--resume"), killed)
     iteration = int(re.search(r"which continues at iteration (\d+)", log).group(1))
@@ -97,6 +95,7 @@ def pair(tmp_path):
     return folder
 
 
+@pytest.mark.usefixtures("forked_processes")
 def test_two_processes_take_the_steps_of_one(pair, tmp_path):
     """On images with the same instances, so that the processes' means are over as many cells: see docs/training.md.
 

@@ -89,6 +89,7 @@ def count_buckets(state, bucket):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_processes")
 def test_accumulation_in_two_processes_adds_gradients_once_per_step(data, tmp_path):
     results = []
     for parts in (1, 2):

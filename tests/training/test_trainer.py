@@ -71,6 +71,7 @@ def test_checkpoint_stores_a_random_seed(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_processes")
 def test_two_processes_equal_one(data, tmp_path):
     results = []
     for num_processes in (1, 2):

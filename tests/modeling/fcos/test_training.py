@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 
 from centermask_solo.modeling.fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets
 from centermask_solo.modeling.fcos.targets import centerness_targets
 from centermask_solo.modeling.instance_nms import InstanceNMS, NMSOptions
 from centermask_solo.training.evaluate import evaluate
 from centermask_solo.training.trainer import Trainer
+from tests.forked import launch_forked
 from tests.modeling.fcos.tiny import tiny_cfg
 from tests.training.tiny import CLASSES, register, write_dataset
 
@@ -65,7 +65,7 @@ def one_of_two(rank, folder):
 
 @pytest.mark.slow
 def test_the_mean_over_two_processes_is_the_loss_of_one(tmp_path):
-    mp.spawn(one_of_two, args=(str(tmp_path),), nprocs=2)
+    launch_forked(one_of_two, args=(str(tmp_path),), nprocs=2)
     halves = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
     for name, value in losses_of(*batch()).items():
         assert (halves[0][name] + halves[1][name]) / 2 == pytest.approx(value, rel=1e-5), name
