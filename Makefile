@@ -5,8 +5,9 @@ FILES ?= 10000
 WORKERS ?= auto
 PYTHON ?=
 PY := $(if $(VENV),$(VENV)/bin/python,$(shell command -v python || command -v python3))
-# A file's tests stay together, as they share fixtures. A worker takes up to 5 GB, hence at most 4 by default.
-PYTEST := $(PY) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
+# A file's tests stay together, as they share fixtures; tests/conftest.py sorts the files. A worker takes up to 5 GB,
+# hence at most 4 by default.
+PYTEST := $(PY) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export VENV PYTHON
 
 .DEFAULT_GOAL := help
