@@ -46,7 +46,7 @@ def measure(case: Case, device: str, runs: int) -> dict[str, float]:
     model.test_max_candidates = NUM_CANDIDATES
 
     def decode() -> dict[str, Tensor]:
-        return next(decode_batch(*outputs, **model.decode_options))._asdict()
+        return next(decode_batch(*outputs, **model.decode_options()))._asdict()
 
     found = decode()
     masks, classes = found["pred_masks"], found["pred_classes"]

@@ -23,7 +23,7 @@ from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
 from .parts_of_batch import pad_as_whole
 from .semantic import SemanticAuxiliary
-from .slots import Inputs, Output, Size, detect_in_slots, keep, paste_all
+from .slots import Inputs, Output, Size, detect_in_slots, keep, lowest_score, paste_all
 from .training_picture import put_training_picture
 
 
@@ -66,8 +66,7 @@ class InstanceSegmentor(nn.Module):
             pixel_std: Standard deviation per channel, by which the centered image is divided.
             num_classes: Number of foreground classes K.
             test_nms: Suppresses duplicates among the candidates of an image.
-            test_score_thresh: Minimum class probability of a candidate, exclusive.
-            test_max_candidates: Maximum number of candidates of an image.
+            test_score_thresh, test_max_candidates: Least class probability, exclusive, and number of candidates.
             test_max_detections: Maximum number of detections of an image; negative for no limit, as in Detectron2.
             vis_period: Iterations between two pictures of the training in the event storage; 0 for none.
             input_format: Channel order of the input, for those pictures.
@@ -149,7 +148,7 @@ class InstanceSegmentor(nn.Module):
         if self.has_fixed_shapes and avoids_host_reads(self.device):
             found = detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
         else:
-            results = self.inference(predictions, images.image_sizes)
+            results = self.inference(predictions, images.image_sizes, min_score=lowest_score(outputs))
             found = [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
         return self.outputs(found, batched_inputs, predictions, images.image_sizes)
 
@@ -239,12 +238,12 @@ class InstanceSegmentor(nn.Module):
         """
         raise NotImplementedError
 
-    def inference(self, predictions: Any, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+    def inference(self, predictions: Any, image_sizes: list[Size], *, min_score: float = 0.0) -> list[Instances]:
         """Return the detections of each image in the frame of the network input, best first, without full-size masks.
 
         Args:
-            predictions: Result of :meth:`predict`.
-            image_sizes: (height, width) of each image before padding.
+            predictions, image_sizes: Result of :meth:`predict`; (height, width) of each image before padding.
+            min_score: Detections of lower scores may be left out.
         """
         raise NotImplementedError
 

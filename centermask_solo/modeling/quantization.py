@@ -24,6 +24,7 @@ FORMAT = "centermask_solo int8 ranges, version 2"  # of files
 SAME_WEIGHTS = 1e-4  # relative difference of sums of weights that fusing norms on another machine explains
 QUANTIZED_CONVOLUTION = "qconv2d_pointwise"  # of torch.ops.onednn, which not every build has
 TINY = 1e-12  # least range, against division by 0
+CACHED = 2**18  # numbers that are rounded at a time
 MIN_CHANNELS = 16  # of a convolution's input and output; narrower ones gain nothing
 
 
@@ -200,10 +201,9 @@ class Int8Conv2d(nn.Conv2d):
             )
         if self.packed is None:
             self.packed, self.integers = self._pack(list(x.shape)), None
-        integers = torch.add(self.offset, x.float(), alpha=1 / self.scale).clamp_(0, LEVELS).to(torch.uint8)
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
         y = torch.ops.onednn.qconv2d_pointwise(
-            *(integers, self.scale, self.zero_point),
+            *(self._round(x), self.scale, self.zero_point),
             *(self.packed, self.weight_scales, self.weight_zeros, self.bias),
             *(self.stride, self.padding, self.dilation, self.groups),
             *(1.0, 0, dtype),  # scale, zero and type of the output
@@ -213,6 +213,15 @@ class Int8Conv2d(nn.Conv2d):
             y = y if layer is None else layer(y)
         return y
 
+    def _round(self, x: Tensor) -> Tensor:
+        """Return the integers of ``x``, uint8; a part at a time, so that the steps between are in the cache."""
+        if not x.is_contiguous():
+            x = x.contiguous(memory_format=torch.channels_last)
+        integers = torch.empty_like(x, dtype=torch.uint8)
+        for part, out in zip(_in_memory(x).split(CACHED), _in_memory(integers).split(CACHED), strict=True):
+            out.copy_(torch.add(self.offset, part.float(), alpha=1 / self.scale).clamp_(0, LEVELS))
+        return integers
+
     def _pack(self, shape: list[int]) -> Tensor:
         """Return the weights in the best order for inputs of ``shape``; without a shape some take 25 times as long."""
         return torch.ops.onednn.qconv_prepack(
@@ -221,3 +230,8 @@ class Int8Conv2d(nn.Conv2d):
             *(self.stride, self.padding, self.dilation, self.groups),
             shape,
         )
+
+
+def _in_memory(x: Tensor) -> Tensor:
+    """Return the numbers of a dense map in the order of its memory, as a view."""
+    return x.as_strided((x.numel(),), (1,))

@@ -15,6 +15,7 @@ from .detections import Detections, image_sizes_on
 
 Inputs = list[dict[str, Any]]  # one dict per image, as are outputs
 Size = tuple[int, int]  # height and width
+BELOW = 1 - 1e-4  # times a score: one that is lower, whatever the rounding
 
 
 class Output(NamedTuple):
@@ -42,7 +43,7 @@ class FixedShapeModel(Protocol):
 
     def detect(self, predictions: Any, image_sizes: Tensor, max_detections: int) -> Detections: ...
 
-    def inference(self, predictions: Any, image_sizes: list[Size]) -> list[Instances]: ...
+    def inference(self, predictions: Any, image_sizes: list[Size], *, min_score: float) -> list[Instances]: ...
 
     def paste(
         self, instances: Instances, predictions: Any, index: int, output_size: Size
@@ -138,7 +139,7 @@ def detect_in_slots(
     results, exact = read_slots(slots, detections.exact)
     del slots
     if not all(exact):
-        unlimited = model.inference(predictions, image_sizes)
+        unlimited = model.inference(predictions, image_sizes, min_score=lowest_score(outputs))
         results = [x if ok else y for x, y, ok in zip(results, unlimited, exact, strict=True)]
         is_pasted = [x and ok for x, ok in zip(is_pasted, exact, strict=True)]
     return [
@@ -147,6 +148,25 @@ def detect_in_slots(
         else paste_all(model, x, predictions, i, output)
         for i, (x, done, output) in enumerate(zip(results, is_pasted, outputs, strict=True))
     ]
+
+
+def lowest_score(outputs: Sequence[Output | None]) -> float:
+    """Return the score below which no detection of a batch is wanted; 0 if one of its images wants all."""
+    thresholds = [None if x is None else x.options.get(SCORE_THRESHOLD) for x in outputs]
+    return min((0.0 if x is None else float(x) for x in thresholds), default=0.0)
+
+
+def class_threshold(score_thresh: float, min_score: float) -> float:
+    """Return the class probability that the candidates of detections from ``min_score`` on exceed.
+
+    The score is that probability times factors of at most 1, and rules of NMS only lower it. What is left out would
+    only suppress what has lower scores still.
+
+    Args:
+        score_thresh: The model's own threshold.
+        min_score: Score below which detections are not wanted.
+    """
+    return max(score_thresh, min_score * BELOW)
 
 
 def paste_all(

@@ -106,10 +106,15 @@ def fast_nms(
     Source: YOLACT (arXiv 1904.02689), section 4; the rule and its top-k as in the published code.
     Differs: boxes without area overlap nothing; the order of equal scores is defined.
     """
+    # Only higher scores suppress, so what is not above the threshold, and classes without such boxes, do not matter.
+    numbers = (class_scores > score_thresh).sum(dim=0)
+    used = numbers.nonzero()[:, 0]
+    topk = min(topk, int(numbers.max())) if len(used) else 0
+    class_scores = class_scores.T[used]
     kept = []
-    for start, scores, rows in _fast_nms_chunks(boxes[None], class_scores.T[None], iou_thresh, topk, score_thresh):
+    for start, scores, rows in _fast_nms_chunks(boxes[None], class_scores[None], iou_thresh, topk, score_thresh):
         _, classes, places = (scores > 0).nonzero(as_tuple=True)
-        kept.append((rows[0, classes, places], classes + start, scores[0, classes, places]))
+        kept.append((rows[0, classes, places], used[classes + start], scores[0, classes, places]))
     if not kept:
         nothing = boxes.new_zeros(0, dtype=torch.int64)
         return nothing, nothing, boxes.new_zeros(0)

@@ -74,13 +74,16 @@ def place_label(
     tops = [above, below, on] if box[3] - box[1] < 2.5 * text_height else [on, above, below]
     tops += [y + sign * k * text_height for k in range(1, 7) for sign in (-1, 1)]
     # The first of those that overlap other names least.
-    places = []
-    for top in tops:
-        left = min(max(x - text_width / 2, 0.0), width - text_width)
-        top = min(max(float(top), 0.0), height - text_height)
-        places.append((left, top, left + text_width, top + text_height))
-    hidden, best = min((sum(overlap(place, other) for other in taken), i) for i, place in enumerate(places))
-    return places[best] if hidden <= MAX_HIDDEN * text_width * text_height else None
+    left = min(max(x - text_width / 2, 0.0), width - text_width)
+    best, least = None, MAX_HIDDEN * text_width * text_height
+    for top in (min(max(float(top), 0.0), height - text_height) for top in tops):
+        place = (left, top, left + text_width, top + text_height)
+        hidden = sum(overlap(place, other) for other in taken)
+        if hidden < least or (best is None and hidden <= least):
+            best, least = place, hidden
+        if not hidden:
+            break
+    return best
 
 
 def overlap(a: Rectangle, b: Rectangle) -> float:

@@ -2,12 +2,14 @@
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from centermask_solo.modeling import engine
+from centermask_solo.modeling import cuda_graphs, engine
+from centermask_solo.modeling.cuda_graphs import ReplayedNetworks
 from centermask_solo.modeling.engine import check_dtype, prepare, prepare_as_configured
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.models import SYSTEMS
@@ -54,6 +56,13 @@ def test_a_model_of_another_kind_runs_in_autocast():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     assert prepare(model, dtype="bfloat16")(torch.zeros(1, 3, 8, 8)).dtype == torch.bfloat16
     assert isinstance(model[1], nn.Identity)
+
+
+def test_freed_memory_is_kept(monkeypatch):
+    calls = []
+    monkeypatch.setattr(engine, "keep_freed_memory", lambda: calls.append(True))
+    prepare(nn.Conv2d(3, 3, 1))
+    assert calls == [True]
 
 
 def test_threads_are_set():
@@ -124,6 +133,26 @@ def test_replayed_networks_predict_the_same(system, dtype, caplog):
             found, expected = flat(model.predict(batch)), flat(exact.predict(batch))
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert "computes something else" not in caplog.text
+
+
+def test_sizes_without_a_graph_run_as_they_are(monkeypatch, caplog):
+    """Where a capture fails, and beyond the number of graphs, none of which is given up for another size."""
+    captured = []
+
+    def capture(self, images):
+        captured.append(images.shape[3])
+        if images.shape[3] == 2:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return cuda_graphs._Graph(SimpleNamespace(replay=lambda: None), images.clone(), [], None)
+
+    monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 3)
+    monkeypatch.setattr(ReplayedNetworks, "_capture", capture)
+    monkeypatch.setattr(cuda_graphs, "_replay", lambda graph, images: images + 1)
+    networks = ReplayedNetworks(lambda images: images + 1)
+    for size in (1, 2, 3, 4, 5, 4, 2, 1):
+        assert networks(torch.zeros(1, 3, 1, size)).tolist() == torch.ones(1, 3, 1, size).tolist()
+    assert captured == [1, 2, 3]
+    assert "(1, 3, 1, 2) (operation not permitted when stream is capturing): these run without it" in caplog.text
 
 
 def test_the_options_reach_the_engine():

@@ -18,7 +18,7 @@ from torch import nn
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.evaluation import MaskScoreCOCOEvaluator
-from centermask_solo.modeling.instance_nms import INSTANCE_NMS_REGISTRY
+from centermask_solo.modeling.instance_nms import INSTANCE_NMS_REGISTRY, InstanceNMS
 from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.detections import (
@@ -79,6 +79,24 @@ def test_masks_are_of_the_form_that_the_input_asks_for(learned, monkeypatch):
         assert torch.equal(found.pred_masks.tensor(), expected.pred_masks)
     assert torch.equal(found.pred_boxes.tensor, expected.pred_boxes.tensor)
     assert torch.equal(found.scores, expected.scores)
+
+
+def test_what_cannot_reach_the_threshold_costs_nothing(learned, monkeypatch):
+    """Neither NMS nor the heads of a second stage get it."""
+    entered, rule = [], InstanceNMS.__call__
+    monkeypatch.setattr(InstanceNMS, "__call__", lambda self, x: entered.append(len(x)) or rule(self, x))
+    inputs = inference_inputs(learned.x)
+    for threshold, expected in ((0.0, True), (1.0, False)):
+        entered.clear()
+        found = detect(learned.model, [{**x, "score_threshold": threshold} for x in inputs])
+        assert bool(sum(entered)) is bool(sum(map(len, found))) is expected
+    roi_heads = getattr(learned.model, "roi_heads", None)
+    if roi_heads is not None:
+        scores = detect(learned.model, inputs)[0].scores
+        pooled, predict = [], roi_heads.predict
+        monkeypatch.setattr(roi_heads, "predict", lambda *args: pooled.append(len(args[2])) or predict(*args))
+        detect(learned.model, [{**x, "score_threshold": scores[0].item()} for x in inputs])
+        assert pooled == [(scores == scores[0]).sum()] and pooled[0] < len(scores)
 
 
 @pytest.mark.parametrize("name", INSTANCE_NMS_REGISTRY)

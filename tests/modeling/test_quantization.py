@@ -77,6 +77,17 @@ def test_other_sizes_later_and_nothing_at_all():
     assert integers(torch.zeros(0, 16, 8, 8)).shape == (0, 24, 8, 8)
 
 
+def test_maps_of_any_layout_are_rounded_in_parts(monkeypatch):
+    monkeypatch.setattr("centermask_solo.modeling.quantization.CACHED", 100)
+    integers = nn.Sequential(convolution(kernel_size=3, padding=1))
+    quantize(integers, {"0": Range(-1.0, 1.0)})
+    x = torch.rand(2, 20, 9, 13) * 2 - 1
+    expected = integers(x[:, :16].contiguous())
+    for layout in (torch.contiguous_format, torch.channels_last):
+        torch.testing.assert_close(integers(x.to(memory_format=layout)[:, :16]), expected)
+        assert torch.equal(integers(x[:, :16].bfloat16()), integers(x[:, :16].bfloat16().float()))
+
+
 def test_norm_and_activation_of_the_layer_stay():
     torch.manual_seed(0)
     conv = Conv2d(16, 32, 3, padding=1, norm=nn.GroupNorm(4, 32), activation=nn.functional.relu).requires_grad_(False)

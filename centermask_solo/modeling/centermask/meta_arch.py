@@ -25,7 +25,7 @@ from ..option_scope import check_options_are_read
 from ..parts_of_batch import pad_as_whole
 from ..pasting import paste_instances, paste_into_whole_boxes
 from ..semantic import SemanticAuxiliary
-from ..slots import Output, detect_in_slots, paste_all
+from ..slots import Output, Size, detect_in_slots, lowest_score, paste_all
 from .logs import log_mask_accuracy
 from .roi_heads import CenterROIHeads, RoITargets
 
@@ -57,8 +57,7 @@ class CenterMask(GeneralizedRCNN):
     Detectron2's ``(batched_inputs, detected_instances, do_postprocess)``, which calls the verb. The type of the first
     argument decides.
 
-    The same parts also work, with the same results, in a plain ``GeneralizedRCNN`` (which the authors' files name) and
-    in ``PanopticFPN``.
+    The same parts work in a plain ``GeneralizedRCNN``, which the authors' files name, and in ``PanopticFPN``.
     """
 
     @configurable
@@ -123,10 +122,7 @@ class CenterMask(GeneralizedRCNN):
         return losses
 
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
-        """Return the normalized, padded images as one batch; see ``GeneralizedRCNN.preprocess_image``.
-
-        Raises: As :meth:`InstanceSegmentor.preprocess_image`.
-        """
+        """Return the normalized, padded images as one batch: see :meth:`InstanceSegmentor.preprocess_image`."""
         check_images(batched_inputs, self)
         return pad_as_whole(super().preprocess_image(batched_inputs))
 
@@ -163,7 +159,7 @@ class CenterMask(GeneralizedRCNN):
 
     @overload
     def inference(
-        self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]], /
+        self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]], /, *, min_score: float = 0.0
     ) -> list[Instances]: ...
 
     @overload
@@ -174,7 +170,14 @@ class CenterMask(GeneralizedRCNN):
         do_postprocess: bool = True,
     ) -> Any: ...
 
-    def inference(self, batched_inputs: Any, detected_instances: Any = None, do_postprocess: bool = True) -> Any:
+    def inference(
+        self,
+        batched_inputs: Any,
+        detected_instances: Any = None,
+        do_postprocess: bool = True,
+        *,
+        min_score: float = 0.0,
+    ) -> Any:
         """Return the detections of each image, from predictions or from input dicts.
 
         Args:
@@ -182,6 +185,7 @@ class CenterMask(GeneralizedRCNN):
             detected_instances: With predictions, (height, width) of each image before padding; with input dicts, known
                 ``pred_boxes`` and ``pred_classes`` to complete instead of detecting, or None.
             do_postprocess: With input dicts, whether to return results of the output size.
+            min_score: With predictions, the score below which detections are left out, before masks are predicted.
 
         Returns:
             From predictions, and without ``do_postprocess``: Instances in the frame of the network's input, best box
@@ -190,24 +194,22 @@ class CenterMask(GeneralizedRCNN):
             ``{"instances": Instances}`` with the result of :meth:`postprocess`.
         """
         if isinstance(batched_inputs, CenterMaskPredictions):
-            return self._infer(batched_inputs, detected_instances)
+            return self._infer(batched_inputs, detected_instances, min_score)
 
         def infer(indices: list[int]) -> list[Instances]:
-            inputs = [batched_inputs[i] for i in indices]
-            predictions = image_sizes = None
+            inputs, predictions = [batched_inputs[i] for i in indices], None
             if detected_instances is None:
                 images = self.preprocess_image(inputs)
-                predictions, image_sizes = self.predict(images.tensor), images.image_sizes
+                predictions = self.predict(images.tensor)
             else:
                 check_images(inputs, self)  # before their sizes are read
-            outputs = [Output.of(x) if do_postprocess else None for x in inputs]
-            if predictions is None or image_sizes is None:
                 given = [detected_instances[i] for i in indices]
                 results = super(CenterMask, self).inference(inputs, given, do_postprocess=False)
-            elif self.has_fixed_shapes and avoids_host_reads(self.device):
-                return detect_in_slots(self, predictions, image_sizes, outputs, self.device)
-            else:
-                results = self._infer(predictions, image_sizes)
+            outputs = [Output.of(x) if do_postprocess else None for x in inputs]
+            if predictions is not None:
+                if self.has_fixed_shapes and avoids_host_reads(self.device):
+                    return detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
+                results = self._infer(predictions, images.image_sizes, lowest_score(outputs))
             return [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
 
         results = run_by_padded_size(infer, batched_inputs, self)
@@ -219,8 +221,8 @@ class CenterMask(GeneralizedRCNN):
         return MaskFrame("box", whole_boxes=self.paste_unclipped) if self.roi_heads.mask_on else MaskFrame()
 
     @torch.no_grad()
-    def _infer(self, predictions: CenterMaskPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
-        proposals = self.proposal_generator.inference(predictions.fcos, image_sizes)
+    def _infer(self, predictions: CenterMaskPredictions, image_sizes: list[Size], min_score: float) -> list[Instances]:
+        proposals = self.proposal_generator.inference(predictions.fcos, image_sizes, min_score=min_score)
         return self.roi_heads.forward_with_given_boxes(predictions.features, proposals)
 
     @torch.no_grad()
@@ -269,15 +271,12 @@ class CenterMask(GeneralizedRCNN):
         generator = self.proposal_generator
         return self.test_max_detections > 0 and has_fixed_shape(generator.nms) and not self.roi_heads.keypoint_on
 
-    def postprocess(
-        self, instances: Instances, predictions: CenterMaskPredictions, index: int, output_size: tuple[int, int]
-    ) -> Instances:
+    def postprocess(self, instances: Instances, predictions: Any, index: int, output_size: Size) -> Instances:
         """Return the detections of one image at ``output_size``, with clipped boxes and full-size masks.
 
         Args:
             instances: Result of :meth:`inference` for the image.
-            predictions: Not used: the masks are already in ``instances``.
-            index: Not used.
+            predictions, index: Not used: the masks are already in ``instances``.
             output_size: (height, width).
 
         Returns:
@@ -288,9 +287,7 @@ class CenterMask(GeneralizedRCNN):
         paste = paste_into_whole_boxes if self.paste_unclipped else detector_postprocess
         return paste(instances, *output_size)
 
-    def paste(
-        self, instances: Instances, predictions: CenterMaskPredictions, index: int, output_size: tuple[int, int]
-    ) -> tuple[Instances, Tensor]:
+    def paste(self, instances: Instances, predictions: Any, index: int, output_size: Size) -> tuple[Instances, Tensor]:
         """Return what :meth:`postprocess` does before it drops boxes outside the image, without reading on the host.
 
         Returns:

@@ -70,9 +70,11 @@ class FCOS(InstanceSegmentor):
         """Return ``loss_fcos_cls``, ``loss_fcos_loc`` and ``loss_fcos_ctr``."""
         return self.proposal_generator.losses(predictions, targets)
 
-    def inference(self, predictions: FCOSPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+    def inference(
+        self, predictions: FCOSPredictions, image_sizes: list[tuple[int, int]], *, min_score: float = 0.0
+    ) -> list[Instances]:
         """Return the detections of each image; see :meth:`FCOSProposalGenerator.inference`."""
-        return self.proposal_generator.inference(predictions, image_sizes, self._limits())
+        return self.proposal_generator.inference(predictions, image_sizes, self._limits(), min_score=min_score)
 
     def detect(
         self, predictions: FCOSPredictions, image_sizes: Tensor, max_detections: int, greedy: GreedyNMS = FIXPOINT

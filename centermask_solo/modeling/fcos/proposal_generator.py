@@ -211,6 +211,8 @@ class FCOSProposalGenerator(nn.Module):
         predictions: FCOSPredictions,
         image_sizes: list[tuple[int, int]],
         limits: DecodeLimits | None = None,
+        *,
+        min_score: float = 0.0,
     ) -> list[Instances]:
         """Return the boxes of each image after NMS, best first.
 
@@ -218,6 +220,7 @@ class FCOSProposalGenerator(nn.Module):
             predictions: Result of :meth:`predict`.
             image_sizes: (height, width) of each image before padding, in the frame of the network's input.
             limits: How many boxes to return; ``test_limits`` by default.
+            min_score: Boxes of lower scores are left out.
 
         Returns:
             For each image ``pred_boxes`` (not clipped), ``scores``, ``pred_classes`` and ``locations`` (M, 2), the
@@ -240,7 +243,7 @@ class FCOSProposalGenerator(nn.Module):
                 pred_boxes=Boxes(found.boxes),
                 locations=found.locations,
             )
-            kept = self.nms(instances)
+            kept = self.nms(instances[instances.scores >= min_score] if min_score > 0 else instances)
             results.append(kept if post_nms_topk < 0 else kept[:post_nms_topk])
         return results
 

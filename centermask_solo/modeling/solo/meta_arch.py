@@ -134,18 +134,22 @@ class SOLO(GridSegmentor):
         return self.weighted(mask_loss(predictions, targets), classes)
 
     @torch.no_grad()
-    def inference(self, predictions: Predictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+    def inference(
+        self, predictions: Predictions, image_sizes: list[tuple[int, int]], *, min_score: float = 0.0
+    ) -> list[Instances]:
         """Return the detections of each image, best first, without masks.
 
         Args:
             predictions: Predictions of the batch.
             image_sizes: (height, width) of each image before padding, in the frame of the network input.
+            min_score: See :meth:`InstanceSegmentor.inference`.
 
         Returns:
             For each image ``scores``, ``pred_classes`` and ``cells``, (M,) int64, whose masks :meth:`postprocess`
             computes.
         """
-        candidates = decode_batch(predictions, size=self._mask_size(predictions), **self.decode_options)
+        options = self.decode_options(min_score)
+        candidates = decode_batch(predictions, size=self._mask_size(predictions), **options)
         # Unlike a loop variable, map keeps no reference to the masks of one image while it decodes the next.
         return list(map(lambda found, size: self.keep(found._asdict(), size), candidates, image_sizes))
 
@@ -163,7 +167,7 @@ class SOLO(GridSegmentor):
             batch_probabilities(predictions, slice(None), self._mask_size(predictions)),
             self.test_nms,
             max_detections=max_detections,
-            **self.decode_options,
+            **self.decode_options(),
         )
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from ...ops.masks import masks_to_boxes
 from ..instance_segmentor import InstanceSegmentor
 from ..mask_frame import MaskFrame
 from ..option_checks import check_length, check_probability
+from ..slots import class_threshold
 from .grid_head import GridHead
 from .ground_truth import MASK_STRIDE
 
@@ -84,12 +85,11 @@ class GridSegmentor(InstanceSegmentor):
             "test_max_candidates": node.PRE_NMS_TOPK_TEST,
         }
 
-    @property
-    def decode_options(self) -> dict[str, Any]:
-        """The arguments of decoding that are the same for all images."""
+    def decode_options(self, min_score: float = 0.0) -> dict[str, Any]:
+        """Return the arguments of decoding that are the same for all images, for detections from a score on."""
         return {
             "strides": self.ins_head.level_strides,
-            "score_thresh": self.test_score_thresh,
+            "score_thresh": class_threshold(self.test_score_thresh, min_score),
             "mask_thresh": self.test_mask_thresh,
             "max_candidates": self.test_max_candidates,
         }

@@ -148,18 +148,21 @@ class SOLOv2(GridSegmentor):
         return self.weighted(mask, classes)
 
     @torch.no_grad()
-    def inference(self, predictions: SOLOv2Predictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+    def inference(
+        self, predictions: SOLOv2Predictions, image_sizes: list[tuple[int, int]], *, min_score: float = 0.0
+    ) -> list[Instances]:
         """Return the detections of each image, best first, without masks.
 
         Args:
             predictions: Predictions of the batch.
             image_sizes: (height, width) of each image before padding, in the frame of the network input.
+            min_score: See :meth:`InstanceSegmentor.inference`.
 
         Returns:
             For each image ``scores``, ``pred_classes`` and ``kernels``, (M, E) float32, from which :meth:`postprocess`
             computes the masks.
         """
-        candidates = decode_batch(*predictions, **self.decode_options)
+        candidates = decode_batch(*predictions, **self.decode_options(min_score))
         # Unlike a loop variable, map keeps no reference to the masks of one image while it decodes the next.
         return list(map(lambda found, size: self.keep(found._asdict(), size), candidates, image_sizes))
 
@@ -184,7 +187,7 @@ class SOLOv2(GridSegmentor):
                 mask_scores,
                 self.test_nms,
                 max_detections=max_detections,
-                **self.decode_options,
+                **self.decode_options(),
             )
         of_slots = torch.where(found.filled()[:, :, None], kernels_of(found.fields["cells"]), 0.0)
         return found._replace(fields={"kernels": of_slots})

@@ -174,10 +174,10 @@ class PanopticSOLOv2(SOLOv2):
         return {**instances, "loss_sem_seg": head.loss_weight * loss}
 
     def inference(  # type: ignore[override]
-        self, predictions: PanopticPredictions, image_sizes: list[tuple[int, int]]
+        self, predictions: PanopticPredictions, image_sizes: list[tuple[int, int]], *, min_score: float = 0.0
     ) -> list[Instances]:
         """Return the detected instances of each image; see :meth:`SOLOv2.inference`."""
-        return super().inference(_of_instances(predictions), image_sizes)
+        return super().inference(_of_instances(predictions), image_sizes, min_score=min_score)
 
     @torch.no_grad()
     def outputs(

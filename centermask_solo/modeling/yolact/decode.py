@@ -42,7 +42,12 @@ class Candidates(NamedTuple):
 
 @torch.no_grad()
 def decode_batch(
-    class_logits: Tensor, box_deltas: Tensor, anchors: Tensor, box_transform: Box2BoxTransform, score_thresh: float
+    class_logits: Tensor,
+    box_deltas: Tensor,
+    anchors: Tensor,
+    box_transform: Box2BoxTransform,
+    score_thresh: float,
+    min_class_score: float = 0.0,
 ) -> list[Candidates]:
     """Return the candidates of each image of a batch.
 
@@ -55,6 +60,7 @@ def decode_batch(
         anchors: (R, 4) float32, fractions of the input.
         box_transform: Conversion of deltas to boxes.
         score_thresh: Minimum probability of an anchor's best class, exclusive.
+        min_class_score: Probabilities of classes that are lower become 0.
 
     Source: YOLACT's published code: softmax over classes and background.
     """
@@ -64,6 +70,7 @@ def decode_batch(
     valid = is_valid(boxes)
     images, rows, boxes = images[valid], rows[valid], boxes[valid]
     class_scores = (logits[images, rows, 1:] - normalizers[images, rows, None]).exp()
+    class_scores = torch.threshold_(class_scores, min_class_score, 0.0)
     scores, classes = class_scores.max(dim=1)
     numbers = images.bincount(minlength=logits.shape[0]).tolist()
     parts = (x.split(numbers) for x in (scores, classes, class_scores, boxes, rows))

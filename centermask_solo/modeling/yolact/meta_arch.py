@@ -21,6 +21,7 @@ from ..instance_segmentor import InstanceSegmentor
 from ..mask_frame import MaskFrame
 from ..option_checks import check_at_least
 from ..semantic import SemanticHead, semantic_loss
+from ..slots import BELOW, class_threshold
 from .anchors import grid_anchors, resizing_to
 from .arguments import arguments_from_config
 from .decode import MASK_THRESH, Candidates, decode_batch, decode_full_masks, frame_of, mask_probabilities
@@ -174,24 +175,23 @@ class YOLACT(InstanceSegmentor):
         return losses
 
     @torch.no_grad()
-    def inference(self, predictions: YOLACTPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
+    def inference(
+        self, predictions: YOLACTPredictions, image_sizes: list[tuple[int, int]], *, min_score: float = 0.0
+    ) -> list[Instances]:
         """Return the detections of each image, best first, without masks.
 
         Args:
             predictions: Predictions of the batch.
             image_sizes: (height, width) of each image in the frame of the network input.
+            min_score: See :meth:`InstanceSegmentor.inference`.
 
         Returns:
             For each image ``scores``, ``pred_classes``, ``pred_boxes``, not clipped, and ``mask_coefficients``, (M, E)
             float32, from which :meth:`paste` computes the masks; with the mask IoU head also ``mask_scores``.
         """
-        candidates = decode_batch(
-            predictions.class_logits,
-            predictions.box_deltas,
-            predictions.anchors,
-            self.box_transform,
-            self.test_score_thresh,
-        )
+        thresholds = class_threshold(self.test_score_thresh, min_score), min_score * BELOW
+        logits, deltas, anchors = predictions.class_logits, predictions.box_deltas, predictions.anchors
+        candidates = decode_batch(logits, deltas, anchors, self.box_transform, *thresholds)
         return [
             self._inference_single_image(x, predictions, i, size)
             for i, (x, size) in enumerate(zip(candidates, image_sizes, strict=True))
