@@ -89,8 +89,16 @@ def fit_fonts(figure: Figure) -> None:
             fontManager.addfont(path)
         if others:
             x.set_fontfamily([*x.get_fontfamily(), *(FontProperties(fname=path).get_name() for path in others)])
-        if "\\" in "".join(letters for _, letters in runs):
-            x.set_text("".join(letters for _, letters in runs))
+        x.set_text(_shown(x.get_text()))
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        names = [x.get_text() for x in axis.get_ticklabels()]
+        if [_shown(x) for x in names] != names:  # which it would replace by those that it knows
+            axis.set_ticklabels([_shown(x) for x in names])
+
+
+def _shown(text: str) -> str:
+    """Return a text with escapes for the letters that no font has."""
+    return "\n".join("".join(letters for _, letters in runs_of(line)) for line in text.split("\n"))
 
 
 def _folder() -> str:
