@@ -155,7 +155,10 @@ def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
 def _add_classes(page: HTMLPage, analysis: Analysis) -> None:
     page.heading("Classes")
     header = ("class", "objects", "detections", "AP", "AP50", "AP75", "boundary AP", "recall", "best F1", "at score")
-    rows = sorted(analysis.classes, key=lambda x: (math.isnan(x.ap), x.ap))
+    found = [x for x in analysis.classes if x.objects or x.detections]
+    if len(found) < len(analysis.classes):
+        page.text(f"{len(analysis.classes) - len(found)} more classes have neither objects nor detections.")
+    rows = sorted(found, key=lambda x: (math.isnan(x.ap), x.ap))
     page.table(
         header,
         [
@@ -188,19 +191,14 @@ def _add_errors(page: HTMLPage, analysis: Analysis) -> None:
     counts = analysis.errors.counts()
     kinds = [_rounded((x, ERROR_MEANINGS[x], counts.get(x, ""), cost)) for x, cost in analysis.costs.items()]
     page.table(("kind", "meaning", "number", "AP50 lost"), kinds)
+    lost = charts.bars(list(analysis.costs), {"AP50": list(analysis.costs.values())}, "AP50 lost")
+    page.charts([_plot(lost, "Errors")])
     page.heading("What perfect parts would give")
     before = analysis.ap.value
     assumed = [_rounded((x, ORACLE_MEANINGS[x], ap, ap - before)) for x, ap in analysis.oracles.items()]
     page.table(("assumption", "meaning", "AP", "won"), assumed)
-    page.charts(
-        [
-            _plot(charts.bars(list(analysis.costs), {"AP50": list(analysis.costs.values())}, "AP50 lost"), "Errors"),
-            _plot(
-                charts.bars(["as it is", *analysis.oracles], {"AP": [before, *analysis.oracles.values()]}, "AP"),
-                "What perfect parts would give",
-            ),
-        ]
-    )
+    won = charts.bars(["as it is", *analysis.oracles], {"AP": [before, *analysis.oracles.values()]}, "AP")
+    page.charts([_plot(won, "What perfect parts would give")])
 
 
 def _add_scores(page: HTMLPage, analysis: Analysis) -> None:
@@ -224,23 +222,25 @@ def _add_confusion(page: HTMLPage, analysis: Analysis) -> None:
         f"Detections with a score of {analysis.score_threshold:.2f} or more, assigned to objects at IoU 0.5: first "
         "those of the right class, then the others by IoU."
     )
-    matrix, names = analysis.confusion.matrix, [*analysis.evaluated.annotated.names, "background"]
-    last = len(names) - 1
-    between = (matrix * (1 - np.eye(len(names), dtype=np.int64)))[:last, :last]
+    matrix, names = analysis.confusion.matrix, analysis.evaluated.annotated.names
+    last = len(names)
+    between = (matrix * (1 - np.eye(last + 1, dtype=np.int64)))[:last, :last]
     order = np.argsort(-between.ravel(), kind="stable")[:MAX_CONFUSIONS].tolist()
     pairs = [divmod(i, last) for i in order if between.flat[i]]
     totals = matrix.sum(axis=1)
-    page.table(
-        ("object", "detected as", "number", "share of these objects, %"),
-        [(names[i], names[j], int(matrix[i, j]), round(100 * float(matrix[i, j] / totals[i]), 1)) for i, j in pairs],
-    )
+    rows = [(names[i], names[j], int(matrix[i, j]), round(100 * float(matrix[i, j] / totals[i]), 1)) for i, j in pairs]
+    if rows:
+        page.table(("object", "detected as", "number", "share of these objects, %"), rows)
+    else:
+        page.text("No object is taken for one of another class.")
     confused = between.sum(axis=0) + between.sum(axis=1)
     present = np.flatnonzero(matrix[:last].sum(axis=1) + matrix[:, :last].sum(axis=0))
     chosen = sorted(present[np.argsort(-confused[present], kind="stable")][:MAX_MATRIX].tolist())
     shown = [*chosen, last]
-    picture = charts.matrix(matrix[np.ix_(shown, shown)], [names[i] for i in shown], ("detected as", "object"))
+    lines, columns = ([*(names[i] for i in chosen), end] for end in ("background", "missed"))
+    picture = charts.matrix(matrix[np.ix_(shown, shown)], (columns, lines), ("detected as", "object"))
     some = f" (the {MAX_MATRIX} classes confused most)" if len(present) > MAX_MATRIX else ""
-    caption = f"Share of the objects of each row{some}; the last column is missed, the last row background"
+    caption = f"Share of the objects of each row{some}; the last row is what is detected where no object is"
     page.charts([_plot(picture, caption)])
 
 

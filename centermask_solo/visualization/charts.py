@@ -119,22 +119,22 @@ def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str) -> P
     return _draw(figure)
 
 
-def matrix(counts: NDArray[Any], names: Sequence[str], labels: tuple[str, str]) -> Picture:
+def matrix(counts: NDArray[Any], names: tuple[Sequence[str], Sequence[str]], labels: tuple[str, str]) -> Picture:
     """Return a picture of the shares of each row of a square matrix, darker for larger ones.
 
     Args:
         counts: (N, N), at least 0.
-        names: Of rows and columns.
+        names: Those of the columns, and of the rows.
         labels: What columns and rows are.
     """
-    side = min(3.0 + 0.3 * len(names), 12.0)
+    side = min(3.0 + 0.3 * len(counts), 12.0)
     figure, axes = _figure(side + 0.8, side)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xticks(range(len(counts)), names[0], rotation=90, fontsize=8)
+    axes.set_yticks(range(len(counts)), names[1], fontsize=8)
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    if len(names) <= MAX_NUMBERED:
+    if len(counts) <= MAX_NUMBERED:
         for (row, column), count in np.ndenumerate(counts):
             if count:
                 color = "white" if shares[row, column] > 0.6 else "black"
@@ -166,6 +166,7 @@ def reliability(score: ArrayLike, precision: ArrayLike, count: ArrayLike, labels
     below.set(xlabel=labels[0], ylabel="detections")
     if numbers.max(initial=0) > 0:
         below.set_yscale("log")
+        below.set_ylim(bottom=0.5)  # so that one detection is a bar, too
     return _draw(figure)
 
 

@@ -56,6 +56,8 @@ def test_one_model(folder, tmp_path, capsys):
     text = page.read_text()
     for heading in ("Average precision", "Classes", "Errors", "Scores", "Confusion of classes", "Worst images"):
         assert f"<h2>{heading}</h2>" in text
+    places = [text.index(x) for x in ("Errors</figcaption>", "<h2>What perfect", "<h2>Scores")]
+    assert places == sorted(places)
     assert len(re.findall(r"data:image/jpeg;base64,", text)) == 6 and "data:image/png;base64," in text
     assert not re.search(r'(src|href)=(?!"data:)', text)  # nothing else is loaded
     code, text = fails(capsys, *argv)
@@ -103,6 +105,9 @@ def test_without_objects_or_detections(tmp_path, objects, detections, capsys):
     assert found["AP"]["value"] == (0 if objects else None)
     text = capsys.readouterr().out + (tmp_path / "page.html").read_text()
     assert ("which does not exist without objects" in text) == (not objects) and "AP nan" not in text
+    empty = 2 if objects or detections else 3
+    assert f"{empty} more classes have neither objects nor detections." in text
+    assert "No object is taken for one of another class." in text
     main([*argv[:2], *argv[1:], "--output", str(tmp_path / "two.html")])
 
 

@@ -41,14 +41,18 @@ def test_bars_show_missing_values():
 
 def test_a_matrix_is_darker_where_more_is():
     counts = np.array([[9, 1], [0, 0]])
-    picture = charts.matrix(counts, ["a", "b"], ("x", "y"))
-    assert differs(picture, charts.matrix(counts.T, ["a", "b"], ("x", "y")))
-    large = charts.matrix(np.eye(30, dtype=int), [str(i) for i in range(30)], ("x", "y"))
+    names, numbers = ["a", "b"], [str(i) for i in range(30)]
+    picture = charts.matrix(counts, (names, names), ("x", "y"))
+    assert differs(picture, charts.matrix(counts.T, (names, names), ("x", "y")))
+    assert differs(picture, charts.matrix(counts, (names, ["a", "c"]), ("x", "y")))
+    large = charts.matrix(np.eye(30, dtype=int), (numbers, numbers), ("x", "y"))
     assert large.shape[0] > picture.shape[0]
 
 
 def test_reliability_of_empty_bins_and_histograms():
     nan = float("nan")
+    one, more = (charts.reliability([0.2, 0.7], [0, 1], [n, 3], ("", "")) for n in (1, 0))
+    assert differs(one, more)  # the bar of a single detection is seen
     charts.reliability([nan, 0.7], [nan, 0.5], [0, 3], ("score", "precision"))
     charts.reliability([nan, nan], [nan, nan], [0, 0], ("score", "precision"))
     assert differs(charts.histogram([0, 1, 2], "x"), charts.histogram([0, 1, 2], "x", (0.5,)))
