@@ -4,6 +4,7 @@ python -m benchmarks.export_memory [CONFIG] [--size 800 1216] [--write]
 
 The weights are random; shifting the class logits in the file changes how many pairs of a cell and a class are detected.
 Each case runs in a process of its own: memory is the peak of the process during two runs beyond that after loading.
+What decoding adds is that of a case less that of the networks alone, the variant raw.
 """
 
 from __future__ import annotations
@@ -36,23 +37,32 @@ def main() -> None:
     parser.add_argument("--size", type=argument(COUNT), nargs=2, metavar=("HEIGHT", "WIDTH"), default=(800, 1216))
     parser.add_argument("--write", action="store_true", help="write the results to benchmarks/results")
     args = parser.parse_args()
-    results = []
+    results: list[dict[str, Any]] = []
+    network: dict[str, Any] = {}
+    size = tuple(args.size)
     with tempfile.TemporaryDirectory() as folder:
-        path = in_own_process(export, args.config, folder)["path"]
-        for name, shift in SHIFTS.items():
-            case = {"config": args.config, "size": list(args.size), "detections": name}
-            results.append(case | in_own_process(measure, shifted(path, shift), tuple(args.size)))
+        paths = in_own_process(export, args.config, folder)
+        files = {"networks alone": paths["raw"]}
+        files |= {name: shifted(paths["detections"], shift) for name, shift in SHIFTS.items()}
+        for name, path in files.items():
+            found = in_own_process(measure, path, size)
+            network = network or found
+            case = {"config": args.config, "size": list(size), "detections": name}
+            results.append(case | found | {"decoding_mb": found["added_mb"] - network["added_mb"]})
             print(results[-1], flush=True)
     if args.write:
         write_results("export_memory", results)
 
 
 def export(config: str, folder: str) -> dict[str, Any]:
-    """Return the path of the file of a model with random weights."""
+    """Return the paths of the files of a model with random weights, by variant."""
     centermask_solo.register()
-    path = os.path.join(folder, "model.onnx")
-    export_predictor(random_predictor(config, folder), FORMATS["onnx"], path, ExportOptions())
-    return {"path": path}
+    predictor = random_predictor(config, folder)
+    paths = {}
+    for variant in ("raw", "detections"):
+        paths[variant] = os.path.join(folder, f"{variant}.onnx")
+        export_predictor(predictor, FORMATS["onnx"], paths[variant], ExportOptions(variant=variant))
+    return paths
 
 
 def shifted(path: str, shift: float) -> str:
@@ -71,7 +81,7 @@ def measure(path: str, size: tuple[int, int]) -> dict[str, Any]:
     images = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     feeds = {"images": images, **({"image_sizes": np.array([size])} if metadata.input.image_sizes else {})}
     found, taken = cost(lambda: [session.run(feeds) for _ in range(2)][-1])
-    return {"found": int(found["num_detections"][0]), **taken.summary(), "loaded_mb": round(taken.before_mb)}
+    return {"found": int(found.get("num_detections", [0])[0]), **taken.summary(), "loaded_mb": round(taken.before_mb)}
 
 
 if __name__ == "__main__":

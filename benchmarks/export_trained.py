@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.export_matrix import summary
+from benchmarks.export_matrix import fault_of, summary
 from benchmarks.processes import write_results
 from centermask_solo.demo import demo_configs, run_demo
 from centermask_solo.export.exporter import ExportOptions, trace_predictor, write_traced
@@ -64,20 +65,21 @@ def train(name: str, folder: str, iterations: int) -> str:
     return os.path.join(output, "model_final.pth")
 
 
-def compare(weights: str, paths: list[str], formats: list[str], folder: str) -> list[dict[str, Any]]:
-    """Return the differences between PyTorch and a file of each format, on photographs."""
+def compare(weights: str, paths: list[str], formats: list[str], folder: str) -> Iterator[dict[str, Any]]:
+    """Yield the differences between PyTorch and a file of each format, on photographs."""
     predictor = Predictor(on_the_cpu(load_cfg(weights)))
     traced = trace_predictor(predictor, ExportOptions())
     images = fit(read_images(paths, predictor.cfg.INPUT.MAX_IMAGE_PIXELS), traced)
     references = find_references(instance_part(predictor.model), images)
-    results = []
     for form in formats:
-        path = str(Path(folder, f"model{FORMATS[form].suffix}"))
-        write_traced(traced, FORMATS[form], path)
-        found = verify(references, ExportedPredictor(path, threads=1), images)
         about = {"system": traced.about["system"], "format": form, "photographs": len(images)}
-        results.append(about | summary(found))
-    return results
+        path = str(Path(folder, f"model{FORMATS[form].suffix}"))
+        try:
+            write_traced(traced, FORMATS[form], path)
+            found = summary(verify(references, ExportedPredictor(path, threads=1), images))
+        except Exception as error:  # whatever an exporter or a runtime raises is a result, too
+            found = fault_of(error)
+        yield about | found
 
 
 if __name__ == "__main__":

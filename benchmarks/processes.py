@@ -51,18 +51,22 @@ def cost(stage: Callable[[], Any]) -> tuple[Any, Cost]:
     return result, Cost(wall, cpu, *(x / MB for x in (before, highest_resident_bytes(), resident_bytes())))
 
 
-def in_own_process(function: Callable[..., dict[str, Any]], *args: Any, timeout: float | None = None) -> dict[str, Any]:
+def in_own_process(
+    function: Callable[..., dict[str, Any]], *args: Any, timeout: float | None = None, start: str = "spawn"
+) -> dict[str, Any]:
     """Return what a module's function returns in a process that has run nothing else, with one thread.
 
     Args:
         function: The function.
         *args: Its arguments.
         timeout: Seconds after which the process is ended; None for no limit.
+        start: How it is started: "forkserver" saves the time of imports that :mod:`multiprocessing` was told of, but
+            not their memory.
 
     Raises:
         multiprocessing.TimeoutError: The function has not returned by then.
     """
-    with multiprocessing.get_context("spawn").Pool(1, torch.set_num_threads, (1,)) as pool:
+    with multiprocessing.get_context(start).Pool(1, torch.set_num_threads, (1,)) as pool:
         return pool.apply_async(function, args).get(timeout)
 
 

@@ -15,6 +15,7 @@ from .chunks import rows_per_chunk
 from .host_reads import avoids_host_reads
 from .precision import in_float32
 
+ROW_PARTS = 8  # of masks that are compared in fixed shapes, each with every eighth row, to bound what is float32
 TILE = 256  # output rows and columns interpolated together: few source pixels, so a cheap matrix product
 
 
@@ -68,21 +69,19 @@ def mask_iou(masks: Tensor, classes: Tensor | None = None) -> Tensor:
     return _iou_of(mask_intersections(masks, classes))
 
 
-def batch_mask_iou(masks: Tensor, at_once: int = 128) -> Tensor:
+def batch_mask_iou(masks: Tensor) -> Tensor:
     """Return the IoU of every pair of masks of an image, (N, M, M) float32: :func:`mask_iou` in fixed shapes.
 
     Args:
         masks: (N, M, h, w) bool.
-        at_once: Number of masks that are compared with as many others at once, which bounds the memory.
     """
-    groups = masks.flatten(2).split(at_once, dim=1)
-    blocks: list[list[Tensor]] = []
+    shared: Tensor | float = 0.0
     with in_float32(masks):
-        for i, group in enumerate(groups):
-            values = group.float()
-            above = [row[i].transpose(1, 2) for row in blocks]  # the same pairs in the other order
-            blocks.append(above + [values @ other.float().transpose(1, 2) for other in groups[i:]])
-    return _iou_of(torch.cat([torch.cat(row, dim=2) for row in blocks], dim=1))
+        for start in range(ROW_PARTS):
+            pixels = masks[:, :, start::ROW_PARTS].flatten(2).float()
+            shared = shared + pixels @ pixels.transpose(1, 2)
+    assert isinstance(shared, Tensor)
+    return _iou_of(shared)
 
 
 def _iou_of(shared: Tensor) -> Tensor:

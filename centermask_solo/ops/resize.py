@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-COARSE = 2048  # steps per unit of the first part of a scale; for up to 1,024 positions products with both are exact
+# Steps per unit of the first part of a scale that is at least 0, 0.25 and 1: for up to 1,024 positions in 32 to 4,096
+# pixels, products with both parts are exact, so that a sum is rounded once, whether or not it is added in one step.
+COARSE = (32768.0, 8192.0, 2048.0)
 
 
 def resize_bilinear(pixels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -35,7 +37,8 @@ def _sources(size: int, output_size: int, device: torch.device) -> tuple[Tensor,
     # PyTorch rounds the scale and the positions to float32, but nothing between: processors multiply and add at once.
     # Where that or float64 is missing, the exact products with two parts of the scale come to the same.
     scale = given / output_size
-    coarse = (scale * COARSE).floor() / COARSE
+    steps = torch.where(scale < 0.25, COARSE[0], torch.where(scale < 1, COARSE[1], COARSE[2]))
+    coarse = (scale * steps).floor() / steps
     positions = ((coarse * centers - 0.5) + (scale - coarse) * centers).clamp(min=0)
     low = positions.floor()
     last = given.long() - 1

@@ -32,6 +32,7 @@ class OnnxSession:
         """
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = _ERRORS_ONLY
+        settings.enable_mem_pattern = False  # planning ahead doubles the memory
         settings.add_session_config_entry("mlas.enable_gemm_fastmath_arm64_bfloat16", "0")
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads

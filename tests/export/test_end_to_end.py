@@ -134,12 +134,14 @@ def test_the_graph_has_nothing_that_runtimes_get_wrong(exported):
     assert sizes == ["N", "H", "W"]
 
 
-def test_memory_does_not_depend_on_the_number_of_detections(exported):
+def test_memory_is_small_and_does_not_depend_on_the_number_of_detections(exported):
     if exported.system != "SOLOv2":
-        return  # the one with masks of the size of the image in the graph
-    none, many = (in_own_process(measure, shifted(exported.path, x), (320, 416)) for x in (-30.0, 6.0))
+        pytest.skip("masks of all candidates are the largest of SOLOv2")
+    none, many = (in_own_process(measure, shifted(exported.path, x), (640, 832)) for x in (-30.0, 6.0))
     assert (none["found"], many["found"]) == (0, exported.traced.about["max_detections"])
     assert many["added_mb"] <= 1.1 * none["added_mb"] + 20
+    # The networks alone take 112 MB, and the masks of all 500 candidates would take 67 MB in float32.
+    assert max(none["added_mb"], many["added_mb"]) <= 215
 
 
 def test_an_image_without_detections_gives_empty_results(exported):

@@ -51,10 +51,10 @@ def test_mask_iou_equals_that_of_sets(density):
     expected = oracles.mask_iou(masks)
     torch.testing.assert_close(mask_iou(masks).double(), expected)
     torch.testing.assert_close(mask_iou(masks.transpose(1, 2)).double(), expected)  # not contiguous
-    for at_once in (1, 4, 9, 100):
-        both = torch.stack([masks, masks.flip(0)])
-        ious = batch_mask_iou(both, at_once).double()
-        torch.testing.assert_close(ious, torch.stack([expected, expected.flip(0, 1)]))
+    for few_rows in (masks, masks[:, :3]):
+        both = torch.stack([few_rows, few_rows.flip(0)])
+        expected = oracles.mask_iou(few_rows)
+        torch.testing.assert_close(batch_mask_iou(both).double(), torch.stack([expected, expected.flip(0, 1)]))
 
 
 @pytest.mark.usefixtures("number")

@@ -109,17 +109,21 @@ def _decode_masks(
         min_areas: (N, R), pixels; masks must have more.
         mask_thresh: Minimum probability of a mask's pixels, exclusive.
     """
-    masks, boxes, maskness = [], [], []
+    masks, found = [], []
     for chunk, areas_above in zip(
         cells.split(MASKS_AT_ONCE, dim=1), min_areas.split(MASKS_AT_ONCE, dim=1), strict=True
     ):
         probabilities, finite = mask_scores(chunk)
-        probabilities = torch.where(probabilities > mask_thresh, probabilities, 0.0)
+        above = probabilities > mask_thresh
+        probabilities = torch.where(above, probabilities, 0.0)
         totals = probabilities.sum(dim=(2, 3))
         pixels = probabilities.ceil()
         areas = pixels.sum(dim=(2, 3))
         valid = finite & (areas > areas_above)
-        masks.append(pixels > 0)
-        boxes.append(MASK_STRIDE * extents_to_boxes(pixels.amax(dim=2), pixels.amax(dim=3)))
-        maskness.append(torch.where(valid, totals / areas.clamp(min=1), 0.0))
-    return torch.cat(masks, dim=1), torch.cat(boxes, dim=1), torch.cat(maskness, dim=1)
+        maskness = torch.where(valid, totals / areas.clamp(min=1), 0.0)
+        masks.append(above)
+        # In one tensor: runtimes might leave one of several for later, and keep the probabilities of all chunks for it.
+        found.append(torch.cat([maskness[:, :, None], pixels.amax(dim=2), pixels.amax(dim=3)], dim=2))
+    all_masks = torch.cat(masks, dim=1)
+    maskness, columns, rows = torch.cat(found, dim=1).split([1, all_masks.shape[3], all_masks.shape[2]], dim=2)
+    return all_masks, MASK_STRIDE * extents_to_boxes(columns, rows), maskness[:, :, 0]
