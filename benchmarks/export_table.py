@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from centermask_solo.runtime.formats import FORMATS
+from centermask_solo.utils.text import counted
 
 CASES = """\
 `detections` is the default. `full-masks` and `raw` are the other variants; `half` is `--half`, whose weights are
@@ -71,6 +72,6 @@ def _cell(result: Mapping[str, Any] | None) -> str:
     cost = f"{result['seconds']} s, {result['MiB']} MiB"
     if "relative" in result:
         return f"{result['compared']} tensors: {result['relative']:.0e}; {cost}"
-    limited = f" ({result['limited']} images limited)" if result.get("limited") else ""
+    limited = f" ({counted(result['limited'], 'image')} limited)" if result.get("limited") else ""
     numbers = f"{result['box']:.0e}, {result['score']:.0e}, {result['mask_iou']:.4f}"
     return f"{result['compared']}{limited}: {numbers}; {cost}"

@@ -31,6 +31,7 @@ from .training.run import run_training
 from .training.setup import setup_cfg
 from .utils.errors import ConfigError, WeightsError
 from .utils.files import claim_file
+from .utils.text import counted
 
 # Without ImageNet weights the whole backbone is trained, and the statistics of its batch norms are estimated.
 FROM_SCRATCH = ["MODEL.WEIGHTS", "", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
@@ -79,14 +80,18 @@ def _run(config_file: str, output_dir: str, opts: list[str], overwrite: bool) ->
     if cfg.MODEL.LOAD_PROPOSALS:
         search_regions(cfg)
     opts = [*initial_weights(cfg.MODEL.WEIGHTS), *opts]
-    say(f"2. Training: {cfg.SOLVER.MAX_ITER} iterations on {num_train} images, evaluated on {num_test} others")
+    say(
+        f"2. Training: {counted(cfg.SOLVER.MAX_ITER, 'iteration')} on {counted(num_train, 'image')}, "
+        f"evaluated on {counted(num_test, 'other')}"
+    )
     print("   The same without the demo:\n")
     print(f"     {shlex.join(train_command(config_file, ['--overwrite', *opts]))}\n", flush=True)
     cfg, results = _train(config_file, output_dir, opts, overwrite)
     say("3. Drawing what the model finds in images that it has not seen")
     cfg.MODEL.WEIGHTS = os.path.join(output_dir, "model_final.pth")
     compare_with_ground_truth(cfg, sheet, overwrite=overwrite)
-    say(f"Done in {format_seconds(time.perf_counter() - start)}. COCO AP on {num_test} images not seen in training:\n")
+    took = format_seconds(time.perf_counter() - start)
+    say(f"Done in {took}. COCO AP on {counted(num_test, 'image')} not seen in training:\n")
     print(format_results(results))
     print(f"\nImages, ground truth and predictions side by side: {sheet}\n\nWhat you can try next:\n")
     commands = next_commands(config_file, output_dir)
@@ -126,7 +131,7 @@ def say(text: str) -> None:
 def search_regions(cfg: CfgNode) -> None:
     """Write the proposal files that a config names and that do not exist, by selective search on all cores."""
     for path, count in write_missing_proposals(cfg, "single", os.cpu_count() or 1).items():
-        print(f"   Proposals for {count} images by selective search: {path}", flush=True)
+        print(f"   Proposals for {counted(count, 'image')} by selective search: {path}", flush=True)
 
 
 def initial_weights(weights: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.formats import format_of_file
 from ..utils.errors import ConfigError
 from ..utils.rules import COUNT, argument
-from .options import add_overrides, check_no_options
+from .options import Several, add_overrides, check_no_options
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -51,7 +51,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "be repeated",
     )
     parser.add_argument(
-        "--images", nargs="+", default=[], metavar="PATH", help="images, image folders or patterns (default: generated)"
+        "--images",
+        action=Several,
+        default=[],
+        metavar="PATH",
+        help="images, folders or patterns (default: generated)",
     )
     parser.add_argument(
         "--size",

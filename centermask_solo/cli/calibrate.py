@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import ConfigError
 from ..utils.rules import COUNT, argument
-from .options import add_overrides, add_weights_arguments, load_cfg
+from .options import Several, add_overrides, add_weights_arguments, load_cfg
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -32,7 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--input",
         required=True,
-        nargs="+",
+        action=Several,
         metavar="PATH",
         help="images like those to predict: files, folders, patterns",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from ..utils.text import counted
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
@@ -52,7 +54,7 @@ def _convert(args: argparse.Namespace) -> None:
         print(change)
     for key in done.unknown:
         print(f"dropped {key}: unknown option")
-    print(f"{args.target}: {len(done.options)} options, {len(done.changes)} changes")
+    print(f"{args.target}: {counted(len(done.options), 'option')}, {counted(len(done.changes), 'change')}")
 
 
 def _print_reference(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import argparse
 from ..runtime.formats import FORMATS, VARIANTS, check_choice, choose_format, unverified_name
 from ..utils.errors import UserError, report
 from ..utils.rules import COUNT, argument
-from .options import add_model_arguments, add_overrides
+from .options import Several, add_model_arguments, add_overrides
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--half", action="store_true", help="store the weights as float16, in half the space")
     parser.add_argument(
         "--int8",
-        nargs="+",
+        action=Several,
         default=[],
         metavar="PATH",
         help="multiply 8-bit integers, calibrated on these images, which should be like those to predict",
@@ -37,7 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "--size", type=argument(COUNT), nargs=2, metavar=("H", "W"), help="take images of this size only, pixels"
     )
     parser.add_argument(
-        "--images", nargs="+", default=[], metavar="PATH", help="what to compare on (default: generated images)"
+        "--images", action=Several, default=[], metavar="PATH", help="what to compare on (default: generated images)"
     )
     parser.add_argument("--no-verify", action="store_true", help="do not compare the file with PyTorch")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import ConfigError
 from ..utils.rules import argument, between
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+# What begins an override, not a path: an option in a group, or one of those outside of groups
+OVERRIDE = re.compile(r"(DATALOADER|DATASETS|GLOBAL|INPUT|MODEL|SOLVER|TEST)\.[A-Z]|(OUTPUT_DIR|SEED|VIS_PERIOD)$")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +75,32 @@ def names(text: str) -> list[str]:
     return found
 
 
+class Several(argparse.Action):
+    """Takes several values, of which there is at least one, but not the KEY VALUE pairs that may follow them."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        """See ``argparse.Action``."""
+        super().__init__(option_strings, dest, nargs="+", **options)
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Set the values, and add what follows them to the overrides."""
+        end = next((i for i, x in enumerate(values) if i and OVERRIDE.match(x) and not os.path.exists(x)), len(values))
+        setattr(namespace, self.dest, values[:end])
+        namespace.opts = [*(getattr(namespace, "opts", None) or ()), *values[end:]]
+
+
+class _Overrides(argparse.Action):
+    """Adds to the overrides that :class:`Several` has found."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        namespace.opts = [*(getattr(namespace, "opts", None) or ()), *values]
+
+
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add the KEY VALUE pairs at the end of the command line."""
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, action=_Overrides, metavar="KEY VALUE", help="config options to override"
+    )
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:

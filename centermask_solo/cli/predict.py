@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import TYPE_CHECKING
 
 from ..runtime.formats import format_of_file
 from ..utils.errors import report, user_message
 from ..utils.rules import COUNT, PROBABILITY, argument, at_least
-from .options import add_color_argument, add_overrides, add_weights_arguments, check_no_options, load_cfg, names
+from ..utils.text import counted
+from .options import (
+    Several,
+    add_color_argument,
+    add_overrides,
+    add_weights_arguments,
+    check_no_options,
+    load_cfg,
+    names,
+)
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -57,7 +67,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--input",
         required=True,
-        nargs="+",
+        action=Several,
         metavar="SOURCE",
         help="images, image folders, patterns, videos, a camera (0), an address (rtsp://, http://), or - for a list of "
         "these on standard input",
@@ -181,16 +191,15 @@ def run(args: argparse.Namespace) -> None:
 def _print_summary(done: Predicted, args: argparse.Namespace) -> None:
     from ..inference.result_file import PREDICTIONS
 
-    path = f"{args.output}/{PREDICTIONS}"
+    path = os.path.join(args.output, PREDICTIONS)
     if args.json:
         summary = done._asdict() | {"failures": [user_message(x) for x in done.failures], "predictions": path}
         print(json.dumps(summary), flush=True)
         return
     hint = "" if done.num_instances else "; a lower --score-threshold keeps more"
-    images = "1 image" if done.num_images == 1 else f"{done.num_images} images"
-    instances = "1 instance" if done.num_instances == 1 else f"{done.num_instances} instances"
-    dropped = f" ({done.num_dropped} frames came too fast)" if done.num_dropped else ""
-    print(f"{instances} in {images}{dropped}{hint}; see {path}", flush=True)
+    dropped = f" ({counted(done.num_dropped, 'frame')} came too fast)" if done.num_dropped else ""
+    found = f"{counted(done.num_instances, 'instance')} in {counted(done.num_images, 'image')}"
+    print(f"{found}{dropped}{hint}; see {path}", flush=True)
 
 
 def _model(args: argparse.Namespace) -> CfgNode | str:

@@ -7,6 +7,7 @@ import os
 
 from ..utils.quiet import hide_foreign_warnings
 from ..utils.rules import COUNT, argument, integer, unless
+from .options import Several, add_overrides
 
 FIRST_PORT = 49152  # of the range that is free for private use
 
@@ -59,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='address at which the processes meet, or "auto" for a free port (default: a port for each user)',
     )
     parser.add_argument("--verbose", action="store_true", help="print all of log.txt instead of a summary")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="config options to override")
+    add_overrides(parser)
 
 
 def _add_own_data(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +79,10 @@ def _add_own_data(parser: argparse.ArgumentParser) -> None:
             f"--{split}-dir", metavar="FOLDER", help=f"folder of labelme, YOLO, VOC or Cityscapes files to {what}"
         )
     group.add_argument(
-        "--class-names", nargs="+", metavar="NAME", help="names of the classes, in order, where the folders have none"
+        "--class-names",
+        action=Several,
+        metavar="NAME",
+        help="names of the classes, in order, where folders have none",
     )
 
 

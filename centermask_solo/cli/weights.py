@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from ..utils.text import counted
+
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
@@ -76,7 +78,9 @@ def _convert(args: argparse.Namespace) -> None:
     )
     classes = "no class names (give them with --classes)"
     if done.thing_classes:
-        classes = f"{len(done.thing_classes)} classes from '{done.thing_classes[0]}' to '{done.thing_classes[-1]}'"
-    print(f"{args.target}: {done.num_entries} parameters of {done.source}, {classes}; config: {done.config}")
+        classes = (
+            f"{counted(len(done.thing_classes), 'class')} from '{done.thing_classes[0]}' to '{done.thing_classes[-1]}'"
+        )
+    print(f"{args.target}: {counted(done.num_entries, 'parameter')} of {done.source}, {classes}; config: {done.config}")
     if done.left_out:
         print(f"left out, because the config does not build it: {', '.join(done.left_out)}")

@@ -24,6 +24,7 @@ AUTO_NUMBER = 0  # the same in a config, whose numbers must be numbers
 
 BASE = "_BASE_"
 MAX_VALUES = 100_000  # of a config file, whose aliases could otherwise fill the memory
+_INTEGER = re.compile(r"[+-]?\d+")
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -128,6 +129,8 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
         if isinstance(node, CfgNode):
             raise ConfigError(f"{key} is a group of options, but was given {value}")
     if isinstance(config, CfgNode):
+        config = config.clone()
+        _replace_integers(cfg, config)
         with _explained(cfg, "the config inside the weights"):
             cfg.merge_from_other_cfg(config)
     elif config:
@@ -135,11 +138,11 @@ def merge_config(cfg: CfgNode, config: str | CfgNode, opts: Sequence[str] | None
         options = read_config_file(path)
         _check_groups(cfg, options)
         with _explained(cfg, path):
-            if _replace_auto(options):
+            if _replace_auto(options) | _replace_integers(cfg, options):
                 cfg.merge_from_other_cfg(CfgNode(options))
             else:
                 cfg.merge_from_file(path, allow_unsafe=False)
-    values = [str(AUTO_NUMBER) if _is_auto(*pair) else pair[1] for pair in zip(opts[::2], opts[1::2], strict=True)]
+    values = [_value(cfg, *pair) for pair in zip(opts[::2], opts[1::2], strict=True)]
     with _explained(cfg, "the overrides"):
         cfg.merge_from_list([x for pair in zip(opts[::2], values, strict=True) for x in pair])
     check_values(cfg)
@@ -193,6 +196,29 @@ def _replace_auto(options: dict[str, Any], prefix: str = "") -> bool:
         elif _is_auto(f"{prefix}{name}", value):
             options[name], found = AUTO_NUMBER, True
     return found
+
+
+def _replace_integers(cfg: CfgNode, options: dict[str, Any]) -> bool:
+    """Replace integers in nested options by floats where options are, in place; return whether there were some."""
+    found = False
+    for name, value in options.items():
+        old = cfg.get(name)
+        if isinstance(value, dict) and isinstance(old, CfgNode):
+            found |= _replace_integers(old, value)
+        elif isinstance(old, float) and type(value) is int:
+            options[name], found = float(value), True
+    return found
+
+
+def _value(cfg: CfgNode, key: str, value: Any) -> Any:
+    """Return the value of an override: 0 for :data:`AUTO`, and a float for an integer where the option is one."""
+    if _is_auto(key, value):
+        return str(AUTO_NUMBER)
+    old: Any = cfg
+    for part in key.split("."):
+        old = old.get(part) if isinstance(old, CfgNode) else None
+    is_integer = type(value) is int or (isinstance(value, str) and _INTEGER.fullmatch(value))
+    return float(value) if isinstance(old, float) and is_integer else value
 
 
 def _check_groups(cfg: CfgNode, options: Mapping[Any, Any], prefix: str = "") -> None:

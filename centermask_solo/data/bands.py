@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageSequence, TiffImagePlugin
 
 from ..utils.errors import DataError, MissingPackageError
+from ..utils.text import counted
 from .pixels import Pixels, scale_to_255, to_8_bits
 
 Bands = NDArray[Any]  # (H, W, C) of any type, in the order of the file
@@ -147,9 +148,9 @@ def as_channels(bands: Bands, channels: int, path: str) -> NDArray[np.float32]:
     elif channels == 3 and count == 1:
         values = np.repeat(values, 3, axis=2)
     elif count != channels:
-        plural = "channel" if count == 1 else "channels"
         raise DataError(
-            f"{path} has {count} {plural}, but INPUT.CHANNELS is {channels}: give images of {channels}, or set "
+            f"{path} has {counted(count, 'channel')}, but INPUT.CHANNELS is {channels}: give images of "
+            f"{channels}, or set "
             f"INPUT.CHANNELS {count}"
         )
     return np.ascontiguousarray(values)

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..structures.mask_formats import MASK_FORMAT
 from ..utils.errors import ConfigError, DataError
+from ..utils.text import counted
 from .coco_samples import CocoSamples, JoinedSamples, Sample, outlines
 from .datasets import check_registered, is_read_here, load_dataset, load_test_images, load_through_gate
 from .mixing import MixingMapper, with_mixing
@@ -84,7 +85,10 @@ class TrainLoader:
     def warn_of_other_batches(self, batches: Sequence[int] | None) -> None:
         """Warn if the ``batches`` of an interrupted training were others; None if they are not known."""
         if batches is not None and tuple(batches) != self.batches:
-            before, now = (f"{images} images per iteration in {n} process(es)" for images, n in (batches, self.batches))
+            before, now = (
+                f"{counted(images, 'image')} per iteration in {counted(n, 'process')}"
+                for images, n in (batches, self.batches)
+            )
             logger.warning(
                 f"The interrupted training had {before}, this one has {now}: it goes on with other images than it "
                 "would have; --batch-size and --num-gpus set both"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write
 from ..utils.pickles import DAMAGED, UnsafePickleError, load_arrays
-from ..utils.text import first_line
+from ..utils.text import counted, first_line
 from .datasets import Sample, load_dataset
 
 SCRIPT = "datasets/prepare_proposals.py"
@@ -110,7 +110,8 @@ def check_proposals(cfg: CfgNode, for_training: bool) -> None:
         files = cfg.DATASETS[f"PROPOSAL_FILES_{split}"]
         if len(files) != len(names):
             raise ConfigError(
-                f"{key} names {len(files)} files, but DATASETS.{split} {len(names)} datasets: name one file for each"
+                f"{key} names {counted(len(files), 'file')}, but DATASETS.{split} "
+                f"{counted(len(names), 'dataset')}: name one file for each"
             )
         for name, path in zip(names, files, strict=True):
             _check_ids(name, path)

@@ -18,6 +18,7 @@ from ..evaluation.pairing import pair_detections
 from ..runtime.instances import ExportedInstances
 from ..runtime.metadata import Metadata
 from ..runtime.predictor import ExportedPredictor
+from ..utils.text import counted
 
 BOX_TOLERANCE = 0.5  # pixels of the image
 ENCLOSING_TOLERANCE = 1.0  # the same where boxes enclose masks: a pixel at the threshold moves a side by one
@@ -92,7 +93,7 @@ class Verification:
         for x in self.differences:
             unmatched = x.reference + x.found - 2 * x.matched - x.borderline
             if unmatched > 0 and x.exact:
-                found.append(f"{x.name}: {unmatched} detections have no partner")
+                found.append(f"{x.name}: {counted(unmatched, 'detection')} without a partner")
             tolerance = x.box_tolerance * self.factor
             if x.box > tolerance:
                 found.append(f"{x.name}: boxes differ by {x.box:.2g} pixels, more than {tolerance:g}")

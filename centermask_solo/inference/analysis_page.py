@@ -14,6 +14,7 @@ from ..evaluation.analysis.matching import THRESHOLDS
 from ..evaluation.analysis.oracles import MEANINGS as ORACLE_MEANINGS
 from ..evaluation.analysis.precision import RECALLS
 from ..evaluation.analysis.summary import AP50, AP75
+from ..utils.text import counted
 from ..visualization import charts
 from ..visualization.html_page import Figure, HTMLPage
 from ..visualization.labels import Picture
@@ -98,7 +99,8 @@ def about(*analyses: Analysis) -> str:
     if annotated.federation is not None:
         of = "an image, of classes that it is annotated for"
     return (
-        f"{len(annotated.records)} images with {int((~annotated.crowds).sum())} objects; {detections} detections, "
+        f"{counted(len(annotated.records), 'image')} with {counted(int((~annotated.crowds).sum()), 'object')}; "
+        f"{counted(detections, 'detection')}, "
         f"by their {kind}. Up to {analyses[0].max_detections} detections of {of} count."
     )
 

@@ -10,6 +10,7 @@ from tabulate import tabulate
 from ..modeling.complexity import Part
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
+from ..utils.text import counted
 from ..visualization.fonts import fit_fonts
 from .benchmark import TOTAL, Measured, Report
 from .stages import STAGES
@@ -22,10 +23,11 @@ def format_report(report: Report) -> str:
     """Return the table of the stages, with what the figures depend on above it."""
     about = report.machine
     device = f"{about['gpu']}, " if any(x.device.startswith("cuda") for x in report.measured) else ""
-    threads = "1 thread" if about["threads"] == 1 else f"{about['threads']} threads"
+    threads = counted(about["threads"], "thread")
     lines = [
         f"{device}{about['cpu']}, {threads}; PyTorch {about['torch']}, Detectron2 {about['detectron2']}",
-        f"images: {report.images}; {report.batch_size} per forward pass; {report.runs} runs of each config, in turns",
+        f"images: {report.images}; {report.batch_size} per forward pass; {counted(report.runs, 'run')} of "
+        "each config, in turns",
         f"milliseconds{' of CPU time' if report.cpu_time else ''} per image: median (90th percentile)",
         "",
         _table(report.measured),

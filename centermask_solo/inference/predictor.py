@@ -29,6 +29,7 @@ from ..modeling.systems import default_score_threshold, find_system
 from ..modeling.tta import with_augmentation
 from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
 from ..utils.errors import ConfigError, DataError
+from ..utils.text import counted
 from ..utils.threads import in_threads, threads_beside
 
 
@@ -91,7 +92,8 @@ class Predictor(DefaultPredictor):
         names = checkpoint.get("thing_classes") if class_names is None else class_names
         if class_names is not None and _num_classes(cfg) not in (0, len(class_names)):
             raise ConfigError(
-                f"the model has {_num_classes(cfg)} classes, but there are {len(class_names)} names: give one for each"
+                f"the model has {counted(_num_classes(cfg), 'class')}, but "
+                f"{counted(len(class_names), 'name')} given: give one for each"
             )
         set_class_names(self.model, names)
         if cfg.TEST.AUG.ENABLED:

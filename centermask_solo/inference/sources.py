@@ -12,6 +12,7 @@ from glob import glob
 from ..data.frames import Frame
 from ..data.images import IMAGE_SUFFIXES
 from ..utils.errors import DataError
+from ..utils.text import counted
 from .streams import count_frames, is_stream, is_video, read_frames
 
 logger = logging.getLogger(__name__)
@@ -144,5 +145,5 @@ def _find_in_folder(folder: str, recursive: bool) -> list[str]:
     if not found:
         raise DataError(f"the folder {folder} contains no images ({hint if num_below else ', '.join(IMAGE_SUFFIXES)})")
     if num_below:
-        logger.warning("%s: %d images; %s", folder, len(found), hint)
+        logger.warning("%s: %s; %s", folder, counted(len(found), "image"), hint)
     return found

@@ -17,7 +17,7 @@ from ..config import default_config, load_config, merge_config, value_of
 from ..modeling.systems import System
 from ..utils.errors import ConfigError, WeightsError
 from ..utils.files import atomic_write, claim_file
-from ..utils.text import name_some
+from ..utils.text import counted, name_some
 from .matching import adapt, match_configs
 from .signatures import empty_state, pixel_format_of
 
@@ -99,7 +99,9 @@ def _name_classes(file: WeightFile, given: Sequence[str] | None) -> list[str] | 
     if given is None:
         return file.thing_classes or (COCO_CLASSES if number == len(COCO_CLASSES) else None)
     if number is not None and len(given) != number:
-        raise ConfigError(f"{file.path} has {number} classes, but {len(given)} names were given: give all, in order")
+        raise ConfigError(
+            f"{file.path} has {counted(number, 'class')}, but {counted(len(given), 'name')} given: give all, in order"
+        )
     return list(given)
 
 

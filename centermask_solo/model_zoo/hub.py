@@ -18,7 +18,7 @@ from ..config import default_config
 from ..inference.predictor import Predictor
 from ..utils.errors import ConfigError, DataError, WeightsError
 from ..utils.files import atomic_write
-from ..utils.text import first_line
+from ..utils.text import counted, first_line
 from .conversion import Converted, convert_weights
 from .hub_files import ADDRESS, ENDPOINT, FILE, PREFIX, hub_package
 from .loading import load
@@ -143,7 +143,7 @@ def model_card(repo: str, model: Converted, results: Mapping[str, Any], license:
     images = (
         f"{cfg.INPUT.FORMAT}, shorter side {cfg.INPUT.MIN_SIZE_TEST}, longer side at most {cfg.INPUT.MAX_SIZE_TEST}"
     )
-    lines += [f"* Parameters: {model.num_entries} tensors", f"* Images: {images} pixels"]
+    lines += [f"* Parameters: {counted(model.num_entries, 'tensor')}", f"* Images: {images} pixels"]
     lines += [f"* Classes ({len(names)}): {', '.join(names)}"] if names else []
     rows = metrics_of(results)
     if rows:

@@ -8,7 +8,7 @@ from typing import Any
 from ..checkpoint.backbones import Backbone
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.weight_file import read_weight_file
-from ..utils.text import name_some
+from ..utils.text import counted, name_some
 from .matching import match_configs
 
 
@@ -59,7 +59,7 @@ def format_inspection(found: dict[str, Any]) -> str:
     """Return what :func:`inspect_weights` found as text: one or more lines per question, without a final newline."""
     bare = found["system"] is None
     rows = {
-        "file": [f"{found['file']}, {found['entries']} entries"],
+        "file": [f"{found['file']}, {counted(found['entries'], 'entry')}"],
         "source": [found["source"]],
         "system": ["none: a bare backbone, which training can start from" if bare else found["system"]],
         "backbone": [str(Backbone(**found["backbone"])) or "unknown"],

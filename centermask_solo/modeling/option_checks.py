@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from detectron2.layers import ShapeSpec
 
 from ..utils.errors import ConfigError
+from ..utils.text import counted
 
 
 def check_choice(key: str, value: str, choices: Collection[str]) -> None:
@@ -31,7 +32,7 @@ def check_length(key: str, values: Sequence[object], levels_key: str, num_levels
     """Raise ConfigError unless there is one value per level."""
     if len(values) != num_levels:
         raise ConfigError(
-            f"{key} has {len(values)} entries, but {levels_key} has {num_levels}: give one for each level"
+            f"{key} has {counted(len(values), 'entry')}, but {levels_key} has {num_levels}: give one for each level"
         )
 
 

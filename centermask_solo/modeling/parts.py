@@ -13,6 +13,7 @@ from torch import nn
 
 from ..utils.errors import ConfigError
 from ..utils.rules import value_of
+from ..utils.text import counted
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -39,7 +40,8 @@ def check_channels(cfg: CfgNode) -> None:
     mean, std = (sum(x) / len(x) for x in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD))
     fix = [f"{key} '[{', '.join([f'{x:g}'] * channels)}]'" for key, x in (("MEAN", mean), ("STD", std))]
     raise ConfigError(
-        f"INPUT.CHANNELS is {channels}, but MODEL.PIXEL_MEAN has {lengths[0]} values and MODEL.PIXEL_STD {lengths[1]}: "
+        f"INPUT.CHANNELS is {channels}, but MODEL.PIXEL_MEAN has {counted(lengths[0], 'value')} and "
+        f"MODEL.PIXEL_STD {lengths[1]}: "
         f"set MODEL.PIXEL_{fix[0]} MODEL.PIXEL_{fix[1]}, or what your images have, from 0 to 255"
     )
 

@@ -16,6 +16,7 @@ from ..data.validation.fit import suggest_options
 from ..evaluation.metric_names import is_metric, metric_patterns
 from ..modeling.suggestions import Suggestion, shown
 from ..utils.rules import value_of
+from ..utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,9 @@ def _schedule(cfg: CfgNode, data: Data) -> Iterator[Decision]:
     options: dict[str, Any] = {"SOLVER.EPOCHS": epochs}
     if not cfg.SOLVER.EPOCHS:
         # A config of the package has its own number of iterations, of other data; the shares of its steps are kept
-        yield Decision(options, f"{data.num_images} images, so that the model sees {epochs * data.num_images} in all")
+        yield Decision(
+            options, f"{counted(data.num_images, 'image')}, so that the model sees {epochs * data.num_images} in all"
+        )
     if cfg.DATASETS.TEST:
         every = max(1, (cfg.SOLVER.EPOCHS or epochs) // EVALUATIONS)
         yield Decision({"TEST.EVAL_EPOCHS": every}, f"about {EVALUATIONS} evaluations")
@@ -136,10 +139,14 @@ def _augmentation(cfg: CfgNode, data: Data) -> Iterator[Decision]:
     in_color = cfg.INPUT.CHANNELS == 3 and cfg.INPUT.FORMAT in ("RGB", "BGR")
     if cfg.INPUT.AUGMENTATION == "default" and data.num_images < SOME and in_color:
         strength = "medium" if data.num_images < FEW else "weak"
-        yield Decision({"INPUT.COLOR": strength}, f"{data.num_images} images have few colors, which would be learned")
+        yield Decision(
+            {"INPUT.COLOR": strength}, f"{counted(data.num_images, 'image')} with few colors, which would be learned"
+        )
     mixes = cfg.MODEL.MASK_ON and not cfg.MODEL.KEYPOINT_ON and not cfg.MODEL.LOAD_PROPOSALS
     if mixes and data.num_images < FEW:
-        yield Decision({"INPUT.COPY_PASTE.PROB": PASTED}, f"{data.num_images} images show their objects in few places")
+        yield Decision(
+            {"INPUT.COPY_PASTE.PROB": PASTED}, f"{counted(data.num_images, 'image')} with objects in few places"
+        )
 
 
 def _sampler(cfg: CfgNode, data: Data) -> Iterator[Decision]:

@@ -17,6 +17,7 @@ from ..data.loader import TrainLoader
 from ..modeling.batches import padded_size
 from ..utils.errors import ConfigError
 from ..utils.memory import available_bytes, forget_highest, highest_resident_bytes, resident_bytes
+from ..utils.text import counted
 from .averaging import WeightAverage
 from .schedule import scale_to_processes
 from .steps import TrainingStep, amp_dtype
@@ -91,7 +92,7 @@ def find_batch_size(cfg: CfgNode, trainer: type[Trainer] = Trainer) -> int:
     logger.info(
         f"--batch-size auto: a training step takes {fixed / GIGA:.2f} GB, with optimizer"
         f"{' and average of the weights' if cfg.MODEL.EMA.ENABLED else ''}, and {per_image / GIGA:.2f} GB per image; "
-        f"{SHARE:.0%} of what is available are {budget / GIGA:.2f} GB: {images} images"
+        f"{SHARE:.0%} of what is available are {budget / GIGA:.2f} GB: {counted(images, 'image')}"
         f"{f', of at most {most}' if images == most else ''}, {size} in an iteration"
     )
     return size

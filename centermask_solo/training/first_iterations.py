@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..modeling.suggestions import InputObjects
 from ..modeling.systems import find_system
+from ..utils.text import counted
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,10 @@ class FirstIterations(HookBase):
         found = system.suggest(cfg, objects)
         levels = next((x.levels for x in found if x.levels), ())
         shares = f"; on each level: {', '.join(f'{x:.0%}' for x in levels)}" if levels else ""
-        logger.info(f"Objects of the first {self._done} iterations: {len(objects.boxes)}{shares}")
+        logger.info(f"Objects of the first {counted(self._done, 'iteration')}: {len(objects.boxes)}{shares}")
         for suggestion in found:
             if suggestion.lost > TOLERATED:
-                logger.warning(f"first {self._done} iterations: {suggestion}")
+                logger.warning(f"first {counted(self._done, 'iteration')}: {suggestion}")
 
 
 def _boxes_at_input(x: dict[str, Any], model: nn.Module) -> tuple[Tensor, tuple[int, int]]:

@@ -21,6 +21,7 @@ from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
 from ..utils.errors import EXIT_CODE, ConfigError, UserError, as_user_error, report
+from ..utils.text import counted
 
 MAX_PROCESSES = 16  # on the CPU, if it has fewer cores
 # Most errors occur in all processes at once. The main one reports, and its end terminates the others before they do; it
@@ -44,9 +45,14 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         SystemExit: A process has reported a user error.
     """
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
-        raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has {torch.cuda.device_count()} usable GPUs")
+        raise ConfigError(
+            f"--num-gpus {args.num_gpus}: this machine has {counted(torch.cuda.device_count(), 'usable GPU')}"
+        )
     if not torch.cuda.is_available() and args.num_gpus > max(MAX_PROCESSES, os.cpu_count() or 1):
-        raise ConfigError(f"--num-gpus {args.num_gpus}: this machine has no GPU and {os.cpu_count()} cores: give fewer")
+        raise ConfigError(
+            f"--num-gpus {args.num_gpus}: this machine has no GPU and "
+            f"{counted(os.cpu_count() or 1, 'core')}: give fewer"
+        )
     if args.machine_rank >= args.num_machines:
         raise ConfigError(f"--machine-rank {args.machine_rank}: give a number below --num-machines {args.num_machines}")
     if args.dist_url != "auto" and not args.dist_url.startswith(("tcp://", "file://", "env://")):

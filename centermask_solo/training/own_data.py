@@ -119,7 +119,7 @@ def _convert(given: _Given, classes: Sequence[str] | None, output: str) -> tuple
     data = read_dataset(given.folder, "", given.images, classes)
     place = hashlib.sha256(os.fsencode(os.path.abspath(given.folder))).hexdigest()[:8]
     data = write_images_inside(data, os.path.join(output, FOLDER, f"{given.split}_images_{place}"))
-    lost = [f"{count} {name}" for name, count in sorted(data.lost.items()) if count]
+    lost = [f"{name}: {count}" for name, count in sorted(data.lost.items()) if count]
     if lost:
         logger.warning("%s: %s", given.folder, name_some(lost))
     text = io.StringIO()

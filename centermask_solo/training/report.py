@@ -13,6 +13,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 
 from ..config import default_config
 from ..config.trees import flatten
+from ..utils.text import counted
 from ..visualization import charts
 from ..visualization.html_page import Figure, HTMLPage
 from .output_folder import METRICS
@@ -47,7 +48,7 @@ def write_report(trainer: Trainer, results: Mapping[str, Any]) -> str:
     if cfg.DATASETS.TEST:
         page.heading("Ground truth and detections")
         pairs = draw_test_images(cfg, trainer.checkpointer.model, cfg.TEST.PICTURES or PICTURES)
-        page.figures(Figure(x.picture, f"{x.file_name}: {x.number} detections", x.file_name) for x in pairs)
+        page.figures(Figure(x.picture, f"{x.file_name}: {counted(x.number, 'detection')}", x.file_name) for x in pairs)
     page.heading("Options that are not at their defaults")
     page.table(["option", "value"], list(changed_options(cfg).items()))
     path = os.path.join(cfg.OUTPUT_DIR, REPORT)

@@ -8,6 +8,8 @@ from fractions import Fraction
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer
 
+from ..utils.text import counted
+
 logger = logging.getLogger(__name__)
 
 WARM_UP_SHARE = 0.1  # of a training in epochs
@@ -20,7 +22,7 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
     iterations, steps, warm-up and the periods of checkpoints and evaluation are divided by P. That is Detectron2's rule
     (``DefaultTrainer.auto_scale_workers``). A reference of 0 leaves the config as it is.
     """
-    reference, processes = cfg.SOLVER.REFERENCE_WORLD_SIZE, f"{num_processes} process{'es' * (num_processes > 1)}"
+    reference, processes = cfg.SOLVER.REFERENCE_WORLD_SIZE, counted(num_processes, "process")
     if not reference:
         rule = "batch size, learning rate and schedule are the config's for any number of processes"
     elif reference == num_processes:
@@ -31,8 +33,9 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
     cfg = DefaultTrainer.auto_scale_workers(cfg, num_processes)
     solver = cfg.SOLVER
     logger.info(
-        f"{processes}, SOLVER.REFERENCE_WORLD_SIZE {reference}: {rule}: {solver.IMS_PER_BATCH} images per iteration, "
-        f"learning rate {solver.BASE_LR:g}, {solver.MAX_ITER} iterations"
+        f"{processes}, SOLVER.REFERENCE_WORLD_SIZE {reference}: {rule}: "
+        f"{counted(solver.IMS_PER_BATCH, 'image')} per iteration, "
+        f"learning rate {solver.BASE_LR:g}, {counted(solver.MAX_ITER, 'iteration')}"
     )
     if solver.WARMUP_ITERS >= solver.MAX_ITER and not solver.EPOCHS:
         logger.warning(
@@ -68,9 +71,10 @@ def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
         solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, int(solver.MAX_ITER * WARM_UP_SHARE))
     cfg.TEST.EVAL_PERIOD = iterations(every) if every else cfg.TEST.EVAL_PERIOD
     solver.CHECKPOINT_PERIOD = iterations(saved) if saved else solver.CHECKPOINT_PERIOD
+    steps = ", ".join(map(str, solver.STEPS)) or "none"
     logger.info(
-        f"An epoch is {num_images / batch:.4g} iterations, {num_images} images in batches of {batch}: "
-        f"{solver.MAX_ITER} iterations, steps at {', '.join(map(str, solver.STEPS)) or 'none'}, a warm-up of "
+        f"An epoch is {counted(f'{num_images / batch:.4g}', 'iteration')}, {counted(num_images, 'image')} in "
+        f"batches of {batch}: {counted(solver.MAX_ITER, 'iteration')}, steps at {steps}, a warm-up of "
         f"{solver.WARMUP_ITERS}, evaluation every {cfg.TEST.EVAL_PERIOD or solver.MAX_ITER}, a checkpoint every "
         f"{solver.CHECKPOINT_PERIOD}"
     )

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..checkpoint.backbones import name_backbone
 from ..data.loader import TrainLoader
-from ..utils.text import name_some
+from ..utils.text import counted, name_some
 from .steps import amp_dtype
 
 if TYPE_CHECKING:
@@ -61,21 +61,20 @@ def _aligned(lines: dict[str, str]) -> str:
 def _data(cfg: CfgNode, loader: object) -> str:
     names = ", ".join(cfg.DATASETS.TRAIN)
     if isinstance(loader, TrainLoader):
-        names += f": {loader.num_images} images, {loader.num_objects} objects"
+        names += f": {counted(loader.num_images, 'image')}, {counted(loader.num_objects, 'object')}"
     return names + _classes(cfg.DATASETS.TRAIN)
 
 
 def _classes(datasets: Sequence[str]) -> str:
     classes = MetadataCatalog.get(datasets[0]).get("thing_classes") or []
-    plural = "class" if len(classes) == 1 else "classes"
-    return f", {len(classes)} {plural} ({name_some(classes, NAMED_CLASSES)})" if classes else ""
+    return f", {counted(len(classes), 'class')} ({name_some(classes, NAMED_CLASSES)})" if classes else ""
 
 
 def _evaluation(cfg: CfgNode) -> str:
     if not cfg.DATASETS.TEST:
         return "none, as DATASETS.TEST is empty"
     period = cfg.TEST.EVAL_PERIOD
-    often = f"every {period} iterations and at the end" if 0 < period < cfg.SOLVER.MAX_ITER else "at the end"
+    often = f"every {counted(period, 'iteration')} and at the end" if 0 < period < cfg.SOLVER.MAX_ITER else "at the end"
     return f"{', '.join(cfg.DATASETS.TEST)}, {often}"
 
 
@@ -91,20 +90,22 @@ def _model(cfg: CfgNode, model: nn.Module) -> str:
 
 def _schedule(cfg: CfgNode, loader: object) -> str:
     iterations, batch, processes = cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH, comm.get_world_size()
-    text = f"{iterations} iterations of {batch} images"
+    text = f"{counted(iterations, 'iteration')} of {counted(batch, 'image')}"
     if processes > 1:
         text += f", {batch // processes} in each of {processes} processes"
     if cfg.SOLVER.ACCUMULATE > 1:
         text += f", {batch // processes // cfg.SOLVER.ACCUMULATE} at a time"
     if isinstance(loader, TrainLoader):
-        epochs = f"{iterations * batch / loader.num_images:.3g}"
-        text += f": {epochs} {'epoch' if epochs == '1' else 'epochs'}"
+        text += f": {counted(f'{iterations * batch / loader.num_images:.3g}', 'epoch')}"
     return text
 
 
 def _optimizer(cfg: CfgNode) -> str:
     solver = cfg.SOLVER
-    text = f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:.4g} after a warm-up of {solver.WARMUP_ITERS} iterations"
+    text = (
+        f"{solver.OPTIMIZER}, learning rate {solver.BASE_LR:.4g} after a warm-up of "
+        f"{counted(solver.WARMUP_ITERS, 'iteration')}"
+    )
     if solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR":
         steps = ", ".join(map(str, solver.STEPS))
         text += f", times {solver.GAMMA:.4g} at iteration {steps}" if steps else ""

@@ -27,6 +27,21 @@ def name_some(items: Sequence[str], limit: int = MAX_NAMED) -> str:
     return named if len(items) <= limit else f"{named} and {len(items) - limit} more"
 
 
+def counted(number: float | str, noun: str) -> str:
+    """Return a number with its noun: "1 image", "2 images", "1 class", "0 classes", "1 category", "3 categories".
+
+    Args:
+        number: As a text where it is formatted in another way than by default.
+        noun: In singular; only its last word changes.
+    """
+    if str(number) == "1":
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{number} {noun[:-1]}ies"
+    ending = "es" if noun.endswith(("s", "x", "tch")) else "s"
+    return f"{number} {noun}{ending}"
+
+
 def one_line(text: object) -> str:
     """Return the text of an object on one line, with single spaces."""
     return " ".join(str(text).split())

@@ -16,7 +16,7 @@ def test_each_result_is_told_apart():
     }
     page = table(results, {"A/a.yaml": ["A/b.yaml"], "A/c.yaml": []}, list(CASES), (320, 427))
     assert (
-        "| A/a.yaml | detections | 7 (1 images limited): 2e-05, 3e-07, 1.0000; 9 s, 5 MiB | "
+        "| A/a.yaml | detections | 7 (1 image limited): 2e-05, 3e-07, 1.0000; 9 s, 5 MiB | "
         "out of bounds: boxes differ | not exported: no / operator |\n"
         "| A/a.yaml | raw | 3 tensors: 1e-06; 9 s, 5 MiB | not finished after 9 s | not run |\n"
     ) in page

@@ -34,6 +34,50 @@ def test_help_lists_the_subcommands(capsys):
         assert name in text
 
 
+OVERRIDES = ["MODEL.DEVICE", "cpu", "SEED", "3"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        (["export", "--weights", "w", "--output", "o", "--int8"], "int8"),
+        (["export", "--weights", "w", "--output", "o", "--images"], "images"),
+        (["benchmark", "--weights", "w", "--images"], "images"),
+        (["calibrate", "--weights", "w", "--output", "o", "--input"], "input"),
+        (["predict", "--weights", "w", "--output", "o", "--input"], "input"),
+        (["train", "--class-names"], "class_names"),
+    ],
+)
+def test_overrides_may_follow_a_flag_of_several_values(flags, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for values in (["a b"], ["a", "MODEL", "b.jpg", "INPUTS.x"], ["TEST.X"]):
+        parsed = build_parser().parse_args([*flags, *values, *OVERRIDES])
+        assert (getattr(parsed, name), parsed.opts) == (values, OVERRIDES)
+        parsed = build_parser().parse_args([*flags, *values])
+        assert (getattr(parsed, name), parsed.opts) == (values, [])
+    Path("INPUT.PNG").touch()
+    parsed = build_parser().parse_args([*flags, "a", "INPUT.PNG", "b", *OVERRIDES])
+    assert (getattr(parsed, name), parsed.opts) == (["a", "INPUT.PNG", "b"], OVERRIDES)
+
+
+def test_overrides_after_two_flags_of_several_values():
+    flags = [
+        "export",
+        "--weights",
+        "w",
+        "--int8",
+        "a",
+        *OVERRIDES[:2],
+        "--images",
+        "b",
+        *OVERRIDES[2:],
+        "--output",
+        "o",
+    ]
+    parsed = build_parser().parse_args(flags)
+    assert (parsed.int8, parsed.images, parsed.output, parsed.opts) == (["a"], ["b"], "o", OVERRIDES)
+
+
 def test_predict(tmp_path, capsys):
     write_dataset(tmp_path / "data", num_images=2)
     cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")

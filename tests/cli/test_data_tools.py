@@ -27,7 +27,7 @@ def test_summaries_in_json(tmp_path, capsys, caplog):
     assert code == 0 and (found["images"], found["objects"], found["source_format"]) == (3, 5, "coco")
     assert found["lost"]["crowd regions (left out)"] == 1
     assert len(caplog.messages) == 1
-    assert "yolo cannot hold everything: 1 crowd regions (left out), " in caplog.messages[0]
+    assert "yolo cannot hold everything: crowd regions (left out): 1, " in caplog.messages[0]
     code, out, _ = run(capsys, "split", json_file, "--output", tmp_path, "--ratios", "a=2", "b=1", "--json")
     assert code == 0 and {name: x["images"] for name, x in json.loads(out).items()} == {"a": 2, "b": 1}
     parts = [tmp_path / "a.json", tmp_path / "b.json"]
@@ -54,7 +54,7 @@ def test_sentences(tmp_path, capsys):
     )
     assert code == 0 and out.startswith("3 images, 5 objects, 3 classes: coco to labelme, in ")
     code, out, _ = run(capsys, "split", json_file, "--output", tmp_path)
-    assert code == 0 and "train.json: 2 images, " in out and "val.json: 1 images, " in out
+    assert code == 0 and "train.json: 2 images, " in out and "val.json: 1 image, " in out
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_sentences(tmp_path, capsys):
         (["merge", "{json}", "--output", "{out}.json"], "at least two files"),
         (["merge", "{json}", "{json}", "--join", "--output", "{out}.json"], "is given twice"),
         (["subset", "{json}", "--output", "{json}"], "is an input"),
-        (["subset", "{json}", "--output", "{out}.json", "--count", "9"], "only 3 images fit"),
+        (["subset", "{json}", "--output", "{out}.json", "--count", "9"], "only 3 images for --count"),
         (["subset", "{json}", "--output", "{out}.json", "--images", "zebra"], "fits: correct --images"),
         (["subset", "{json}", "--output", "{out}.json", "--classes", "zebra"], "no class 'zebra': choose from "),
     ],

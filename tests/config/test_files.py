@@ -8,6 +8,7 @@ from centermask_solo.config import find_config_file, given_options, merge_config
 from centermask_solo.config.files import config_dir, config_names
 from centermask_solo.config.trees import flatten, keys_of, nest, to_yaml
 from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.rules import value_of
 
 
 def make_cfg() -> CfgNode:
@@ -93,6 +94,33 @@ def test_faults_are_one_line_messages(texts, message, tmp_path):
     with pytest.raises(ConfigError, match=message) as error:
         merge_config(make_cfg(), write(tmp_path, **texts), [])
     assert "\n" not in str(error.value)
+
+
+FLOATS = [key for key, value in flatten(make_cfg()).items() if isinstance(value, float)]
+
+
+@pytest.mark.parametrize("how", ["overrides", "numbers", "file", "weights"])
+def test_integers_are_floats_where_options_are(tmp_path, how):
+    """All options whose default is a whole number at once, and some others."""
+    assert len(FLOATS) > 100
+    cfg, given = make_cfg(), {key: int(value_of(make_cfg(), key)) for key in FLOATS}
+    given = {key: value for key, value in given.items() if value == value_of(cfg, key)}
+    given |= {"INPUT.COPY_PASTE.PROB": 1, "INPUT.ERASE.PROB": 1, "INPUT.MOSAIC.PROB": 1, "SOLVER.BASE_LR": 1}
+    if how in ("overrides", "numbers"):
+        convert = str if how == "overrides" else int
+        merge_config(cfg, "", [x for key, value in given.items() for x in (key, convert(value))])
+    elif how == "file":
+        merge_config(cfg, write(tmp_path, x=to_yaml(given)), [])
+    else:
+        merge_config(cfg, CfgNode(nest(given)), [])
+    found = {key: value_of(cfg, key) for key in given}
+    assert found == given and {type(x) for x in found.values()} == {float}
+
+
+def test_only_integers_become_floats():
+    for value in ("True", "'1'", "[1]", "x"):
+        with pytest.raises(ConfigError, match=r"INPUT\.MOSAIC\.PROB expects float"):
+            merge_config(make_cfg(), "", ["INPUT.MOSAIC.PROB", value])
 
 
 def test_faults_in_overrides_are_one_line_messages():

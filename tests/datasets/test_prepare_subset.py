@@ -73,7 +73,7 @@ def test_neither_the_input_nor_another_file_is_replaced(coco_json, tmp_path, mon
 def test_too_few_images(coco_json, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         run(monkeypatch, coco_json, "--count", 3, "--output", tmp_path / "three.json")
-    assert "only 2 images have an object" in capsys.readouterr().err
+    assert "only 2 images with an object" in capsys.readouterr().err
     assert not (tmp_path / "three.json").exists()
 
 

@@ -91,7 +91,7 @@ def test_a_file_gets_its_name_once_it_is_verified(is_right, tmp_path, monkeypatc
     assert (path.read_text(), path.with_suffix(".bin").read_text()) == ("earlier", "earlier")
     assert kept.read_text() == "new"
     captured = capsys.readouterr()
-    assert captured.err == f"error: {kept} differs from PyTorch: image: 2 detections have no partner\n"
+    assert captured.err == f"error: {kept} differs from PyTorch: image: 2 detections without a partner\n"
     assert f"{path} was not written; what was compared is kept as {kept}" in captured.out
 
 

@@ -231,7 +231,7 @@ def _try_file(given: Input, hostile: Hostile) -> Try:
     if (given.otherwise_invalid and hostile.works) or (given.valid.startswith("weights") and hostile.name in RENAMED):
         expected = EITHER
     name = f"{given.suffix[1:]} {hostile.name}"
-    culprit = r"culprit|1\.png|a\.png|names were given" if expected == CLEAR else ""
+    culprit = r"culprit|1\.png|a\.png|names? given" if expected == CLEAR else ""
     return Try(given.command, hostile.kind, name, run, expected, culprit, given.check)
 
 

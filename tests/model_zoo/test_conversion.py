@@ -142,7 +142,7 @@ def test_errors_are_one_line_and_leave_nothing(small_state, tmp_path):
             ConfigError,
             r"ours\.pkl has no known format: .* ends in \.pth or \.safetensors",
         ),
-        ((theirs, target), {"thing_classes": ["a"]}, ConfigError, r"has 10 classes, but 1 names were given"),
+        ((theirs, target), {"thing_classes": ["a"]}, ConfigError, r"has 10 classes, but 1 name given"),
         (
             (theirs, target),
             {"config_file": "YOLACT/yolact_base.yaml"},

@@ -65,7 +65,7 @@ def test_a_checkpoint_needs_nothing_else(small, tmp_path):
     beside = centermask_solo.load(str(tmp_path / "plain.pth"), class_names=["x", "y", "z"], device="cpu")
     assert beside.metadata.thing_classes == ["x", "y", "z"]
     assert_same(beside(photo())["instances"], expected)
-    with pytest.raises(ConfigError, match="the model has 3 classes, but there are 2 names"):
+    with pytest.raises(ConfigError, match="the model has 3 classes, but 2 names given"):
         centermask_solo.load(str(path), class_names=["x", "y"], device="cpu")
 
 

@@ -95,7 +95,7 @@ def test_another_batch_size_of_a_resumed_training_is_a_warning(data, tmp_path, c
     train(make_cfg(data, tmp_path), resume=True)
     assert "images per iteration in" not in caplog.text
     train(make_cfg(data, tmp_path, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 9), resume=True)
-    assert "had 4 images per iteration in 1 process(es), this one has 2 images per iteration" in caplog.text
+    assert "had 4 images per iteration in 1 process, this one has 2 images per iteration" in caplog.text
 
 
 def test_training_goes_on_while_the_metric_rises(data, tmp_path, monkeypatch):

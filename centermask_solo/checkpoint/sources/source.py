@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...utils.errors import WeightsError
+from ...utils.text import counted
 
 # What a batch norm stores, for the patterns of a table.
 BATCH_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
@@ -135,7 +136,9 @@ def translate_names(values: Mapping[str, Any], names: Table, what: str) -> Trans
         else:
             weights[name] = value
     if unknown:
-        raise WeightsError(f"{what} has no place for {len(unknown)} entries of the file: {', '.join(unknown)}")
+        raise WeightsError(
+            f"{what} has no place for {counted(len(unknown), 'entry')} of the file: {', '.join(unknown)}"
+        )
     return Translation(weights, dropped)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from ...utils.text import counted
 from ..options import add_output_arguments
 
 FORMATS = "coco, labelme, yolo, voc, maps, cityscapes"
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(found._asdict()))
     else:
         print(
-            f"{found.images} images, {found.objects} objects, {len(found.classes)} classes: "
+            f"{counted(found.images, 'image')}, {counted(found.objects, 'object')}, "
+            f"{counted(len(found.classes), 'class')}: "
             f"{found.source_format} to {found.target_format}, in {found.output}"
         )
         print(f"the images are below {found.image_root}")

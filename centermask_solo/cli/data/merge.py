@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
+from ...utils.text import counted
 from ..options import add_output_arguments
 
 
@@ -40,6 +41,9 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(found._asdict()))
         return
-    print(f"{found.file}: {found.images} images, {found.objects} objects, {len(found.classes)} classes")
+    print(
+        f"{found.file}: {counted(found.images, 'image')}, {counted(found.objects, 'object')}, "
+        f"{counted(len(found.classes), 'class')}"
+    )
     if found.image_root:
         print(f"the images are below {found.image_root}")

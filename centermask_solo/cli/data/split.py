@@ -8,6 +8,7 @@ import math
 
 from ...utils.errors import ConfigError
 from ...utils.rules import argument, integer
+from ...utils.text import counted
 from ..options import add_output_arguments
 
 
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps({name: x._asdict() for name, x in parts.items()}))
         return
     for x in parts.values():
-        print(f"{x.file}: {x.images} images, {x.objects} objects")
+        print(f"{x.file}: {counted(x.images, 'image')}, {counted(x.objects, 'object')}")
         absent = [name for name, count in x.objects_of_class.items() if not count]
         if absent:
             print(f"  without objects: {', '.join(absent)}")

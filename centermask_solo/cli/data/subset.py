@@ -6,6 +6,7 @@ import argparse
 import json
 
 from ...utils.rules import COUNT, argument, integer
+from ...utils.text import counted
 from ..options import add_output_arguments, names
 
 
@@ -59,4 +60,4 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(found._asdict()))
     else:
-        print(f"{found.file}: {found.images} images, {found.objects} objects")
+        print(f"{found.file}: {counted(found.images, 'image')}, {counted(found.objects, 'object')}")

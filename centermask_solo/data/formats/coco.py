@@ -13,6 +13,7 @@ from detectron2.utils.file_io import PathManager
 from ...utils.errors import ConfigError, DataError
 from ...utils.memory import without_garbage_collection
 from ...utils.reading import reading
+from ...utils.text import counted
 from .json_stream import read_lists
 from .packing import PackedRecords, Record
 
@@ -163,7 +164,9 @@ def take_images(coco: CocoData, count: int) -> Record:
     with_objects = {x["image_id"] for x in coco.annotations if not x.get("iscrowd", 0)}
     images = sorted((x for x in coco.images if x["id"] in with_objects), key=lambda x: x["id"])[:count]
     if len(images) < count:
-        raise ConfigError(f"only {len(images)} images have an object, fewer than --count {count}: lower --count")
+        raise ConfigError(
+            f"only {counted(len(images), 'image')} with an object, fewer than --count {count}: lower --count"
+        )
     chosen = {x["id"] for x in images}
     annotations = [x for x in coco.annotations if x["image_id"] in chosen]
     return {"info": {}, "images": images, "annotations": annotations, "categories": coco.categories}

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ...structures.outlines import trace_outlines
 from ...utils.errors import DataError
+from ...utils.text import counted
 from .objects import BOXES, AnnotatedImage, Lost, Object, codes_of_map, mask_of
 
 VOID = 255  # in VOC's masks: neither object nor background
@@ -151,7 +152,7 @@ def read_voc(classes: NDArray[Any], ids: NDArray[Any], names: Sequence[str], pat
     for value, code in codes_of_map(joined).items():
         number = value % 256
         if number > len(names):
-            raise DataError(f"{path} has class {number}, but only {len(names)} names are known: give --class-names")
+            raise DataError(f"{path} has class {number}, but {counted(len(names), 'name')} known: give --class-names")
         objects.append(Object(names[number - 1], code))
     return objects
 
@@ -211,7 +212,9 @@ def cityscapes_of_image(image: AnnotatedImage, lost: Lost) -> tuple[bytes, bytes
             polygons.append({"label": x.name + "group" * x.crowd, "polygon": points})
     for name, count in counts.items():
         if count > IDS_PER_CLASS:
-            raise DataError(f"{image.file_name} has {count} objects of {name}, but Cityscapes holds 1,000 of a class")
+            raise DataError(
+                f"{image.file_name} has {counted(count, 'object')} of {name}, but Cityscapes holds 1,000 of a class"
+            )
     document = {"imgHeight": image.height, "imgWidth": image.width, "objects": polygons}
     return png(np.array(values, np.uint16)[ids]), png(np.array(labels, np.uint8)[ids]), document
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ...structures.outlines import join_polygons
 from ...utils.errors import DataError
+from ...utils.text import counted
 from .objects import BOXES, CROWDS, AnnotatedImage, Lost, Object, polygons_of
 
 DIGITS = 10  # significant, of a coordinate: a millionth of a pixel in images of 10,000 pixels
@@ -81,7 +82,7 @@ def read_yolo(text: str, path: str, names: Sequence[str], width: int, height: in
         except ValueError:
             raise DataError(f"{path}, line {i}: {line[:40]!r} does not consist of numbers: correct it") from None
         if not 0 <= number < len(names):
-            raise DataError(f"{path}, line {i}: class {number} has no name, there are {len(names)}: add its name")
+            raise DataError(f"{path}, line {i}: class {number} has no name of the {len(names)}: add its name")
         if not all(abs(x) <= FAR_AWAY for x in values):
             raise DataError(
                 f"{path}, line {i}: a coordinate is far outside of the image: write shares of the width and the "
@@ -95,6 +96,7 @@ def read_yolo(text: str, path: str, names: Sequence[str], width: int, height: in
             objects.append(Object(names[number], [scaled]))
         else:
             raise DataError(
-                f"{path}, line {i}: {len(values)} numbers after the class: a polygon has x and y of at least 3 points"
+                f"{path}, line {i}: {counted(len(values), 'number')} after the class: a polygon has x and y "
+                "of at least 3 points"
             )
     return objects

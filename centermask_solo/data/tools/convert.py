@@ -14,7 +14,7 @@ from PIL import Image
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import atomic_write, claim_folder
-from ...utils.text import name_some, nearest_hint
+from ...utils.text import counted, name_some, nearest_hint
 from ..formats.objects import AnnotatedImage, Lost
 from .detection import FORMATS, find_format
 from .folders import progress
@@ -91,8 +91,8 @@ def convert_dataset(
     if image_files != "none":
         _check_images(data)
     elif count := sum(bool(x.inside) for x in data.images):
-        images, them = ("1 image is", "it") if count == 1 else (f"{count} images are", "them")
-        logger.warning("%s only inside of the files of %s: --copy-images writes %s, too", images, source, them)
+        images = counted(count, "image")
+        logger.warning("%s only inside of the files of %s: --copy-images writes what is inside", images, source)
     lost = Lost(data.lost)
     total = len(data.images)
     files = writer.files(data, lost, lambda x: _seen_from(output, x, writer, image_files))
@@ -103,7 +103,7 @@ def convert_dataset(
         _place_images(data, output, writer, image_files)
     kept = {name: count for name, count in sorted(lost.items()) if count}
     if kept:
-        items = [f"{count} {name}" for name, count in kept.items()]
+        items = [f"{name}: {count}" for name, count in kept.items()]
         logger.warning("%s cannot hold everything: %s", target_format, name_some(items))
     objects = sum(len(x.objects) for x in data.images)
     root = data.image_root if image_files == "none" else os.path.normpath(os.path.join(output, writer.folder))

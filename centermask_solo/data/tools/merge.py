@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import claim_file
+from ...utils.text import counted
 from ..formats.coco import CocoData
 from ..formats.packing import Record
 from .coco_files import read_whole, write_part
@@ -62,7 +63,10 @@ def merge_datasets(
         raise ConfigError(f"{twice[0]} is given twice, and its objects would be doubled: give each file once")
     roots = list(image_roots) * (len(json_files) if len(image_roots) == 1 else 1)
     if roots and len(roots) != len(json_files):
-        raise ConfigError(f"there are {len(json_files)} files but {len(roots)} --images: give one folder for each")
+        raise ConfigError(
+            f"{counted(len(json_files), 'file')} but {counted(len(roots), 'folder')} of --images: give one "
+            "folder for each"
+        )
     claim_file(output, json_files, overwrite=overwrite)
     root = os.path.commonpath([os.path.abspath(x) for x in roots]) if roots else ""
     parts = [read_whole(x) for x in json_files]

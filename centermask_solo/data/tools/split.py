@@ -12,6 +12,7 @@ import numpy as np
 
 from ...utils.errors import ConfigError
 from ...utils.files import claim_file
+from ...utils.text import counted
 from ..formats.packing import Record
 from .coco_files import read_whole, write_part
 
@@ -78,7 +79,7 @@ def split_dataset(
     part_of = {x["id"]: part for part, group in zip(chosen, groups.values(), strict=True) for x in group}
     empty = [name for i, name in enumerate(ratios) if i not in chosen]
     if empty:
-        raise ConfigError(f"the part {empty[0]} would have no image, because there are {len(groups)} groups of images")
+        raise ConfigError(f"the part {empty[0]} would have no image, of {counted(len(groups), 'group')} of images")
     found = {}
     for i, (name, path) in enumerate(files.items()):
         images = [x for x in data.images if part_of[x["id"]] == i]

@@ -11,7 +11,7 @@ import numpy as np
 from ...utils.class_names import list_names
 from ...utils.errors import ConfigError
 from ...utils.files import claim_file
-from ...utils.text import nearest_hint
+from ...utils.text import counted, nearest_hint
 from .coco_files import read_whole, write_part
 from .split import Part
 
@@ -64,7 +64,9 @@ def subset_dataset(
     if not images:
         raise ConfigError(f"no image of {json_file} fits: correct --images, or lower --min-objects")
     if len(images) < (count or 1):
-        raise ConfigError(f"only {len(images)} images fit, fewer than {count}: lower --count, or ask for less")
+        raise ConfigError(
+            f"only {counted(len(images), 'image')} for --count, fewer than {count}: lower --count, or ask for less"
+        )
     if count is not None:
         chosen = np.random.default_rng(seed).choice(len(images), count, replace=False)
         images = [images[i] for i in sorted(chosen.tolist())]

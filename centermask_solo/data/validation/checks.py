@@ -11,7 +11,7 @@ from detectron2.data.catalog import Metadata
 from detectron2.utils import comm
 
 from ...utils.errors import ConfigError, DataError, UserError
-from ...utils.text import name_some
+from ...utils.text import counted, name_some
 from ..datasets import find_files, has_instances_json, is_lvis, is_read_here, load_through_gate
 from ..formats.coco import CocoData, NotAnnotatedError, Record, image_entries
 from ..images import MAX_PIXELS, check_image
@@ -104,11 +104,10 @@ def check_num_classes(
     """
     if len(classes) == num_classes:
         return
-    plural = "class" if len(classes) == 1 else "classes"
     fix = "give all datasets the same classes" if origin else f"set {num_classes_key} {len(classes)} or auto"
     raise ConfigError(
-        f"{num_classes_key} is {num_classes}{' ' * bool(origin)}{origin}, but the dataset '{name}' has {len(classes)} "
-        f"{plural} ({name_some(classes, 3)}): {fix}"
+        f"{num_classes_key} is {num_classes}{' ' * bool(origin)}{origin}, but the dataset '{name}' has "
+        f"{counted(len(classes), 'class')} ({name_some(classes, 3)}): {fix}"
     )
 
 
@@ -122,7 +121,8 @@ def _check_one(
         if metadata.get("evaluator_type") == "coco":
             if classes is not None and list(classes) != data.classes:
                 raise DataError(
-                    f"{metadata.json_file} has {len(data.classes)} classes, which are not the {len(classes)} classes "
+                    f"{metadata.json_file} has {counted(len(data.classes), 'class')}, which are not the "
+                    f"{counted(len(classes), 'class')} "
                     f"registered for '{name}': give this data another name in DATASETS.COCO_JSON"
                 )
             classes = data.classes

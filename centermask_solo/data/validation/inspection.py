@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...utils.memory import without_garbage_collection
+from ...utils.text import counted
 from ..formats.coco import CocoData, Record, url_file_name
 from . import rules
 from .batch import Batch, describe
@@ -139,9 +140,9 @@ def _check_whole(data: CocoData, result: Inspection) -> None:
         findings.remove(rules.ORPHAN)
         findings.add(rules.ALL_ORPHANS, "the image ids " + " and ".join(ids))
     elif counts["objects"] == 0:
-        findings.add(rules.ALL_CROWDS, f"{counts['crowds']} crowds")
+        findings.add(rules.ALL_CROWDS, counted(counts["crowds"], "crowd"))
     elif len(result.dropped) >= num - counts["orphans"]:
-        findings.add(rules.ALL_VANISH, f"{num} annotations")
+        findings.add(rules.ALL_VANISH, counted(num, "annotation"))
     _check_shift(data.categories, result)
     groups = {x.get("supercategory") for x in data.categories if isinstance(x.get("supercategory"), str)}
     for x in data.categories:

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 
 from ...modeling.suggestions import Suggestion
 from ...utils.errors import ConfigError, DataError
+from ...utils.text import counted
 from ..datasets import find_files, is_lvis
 from ..formats.coco import CocoData, image_entries
 from ..images import MAX_PIXELS
@@ -102,8 +103,8 @@ class DatasetReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.name}: {self.num_images} images ({self.num_empty_images} without annotations), "
-            f"{self.num_annotations} annotations ({self.num_crowds} crowds)",
+            f"{self.name}: {counted(self.num_images, 'image')} ({self.num_empty_images} without annotations), "
+            f"{counted(self.num_annotations, 'annotation')} ({counted(self.num_crowds, 'crowd')})",
             f"masks: {self.num_polygons} as polygons, {self.num_rles} as RLE, {self.num_without_mask} missing",
             f"sizes: {', '.join(f'{count} {size}' for size, count in self.objects_of_size.items())}",
             f"classes: {len(self.objects_of_class)}; objects per class: "
@@ -116,7 +117,7 @@ class DatasetReport:
             more = f" and {x.count - len(x.examples)} more" if x.count > len(x.examples) else ""
             lines.append(f"FAULT, {x.count} x {kind}: {'; '.join(x.examples)}{more}: {x.rule.fix} [{x.rule.id}]")
         count = sum(x.count for x in self.faults.values())
-        lines.append("no faults found" if self.ok else f"{count} {'fault' if count == 1 else 'faults'} found")
+        lines.append("no faults found" if self.ok else f"{counted(count, 'fault')} found")
         return "\n".join(lines)
 
 

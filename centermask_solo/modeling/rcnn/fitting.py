@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ...ops.boxes import pairwise_iou
 from ...utils.array_cache import ArrayCache
+from ...utils.text import counted
 from .svm import FEATURE_NORM, Floats, MinedSVM, SVMOptions, fit_ridge, require_sklearn
 from .targets import class_overlaps
 
@@ -106,7 +107,7 @@ def fit(model: RCNN, batches: Iterable[list[dict[str, Any]]], folder: str, optio
     model.is_fitted.fill_(True)
     model.train(was_training)
     logger.info(
-        f"Fitted {len(svms)} SVMs to {sum(len(x.positives) for x in svms)} objects and "
+        f"Fitted {counted(len(svms), 'SVM')} to {sum(len(x.positives) for x in svms)} objects and "
         f"{sum(len(x.negatives) for x in svms)} hard negatives; features: {cache.bytes / GB:.3f} GB in {cache.folder}"
     )
 

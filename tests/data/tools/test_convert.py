@@ -58,7 +58,7 @@ def test_yolo_holds_all_but_crowds_and_says_so_once(tmp_path, caplog):
         "objects of several parts (joined by bridges without width)": 2,
         "objects with holes (joined by bridges without width)": 1,
     }
-    assert len(caplog.messages) == 1 and "1 crowd regions" in caplog.messages[0]
+    assert len(caplog.messages) == 1 and "crowd regions (left out): 1" in caplog.messages[0]
     assert len((tmp_path / "there" / "labels" / "a b.txt").read_text().splitlines()) == 3
     assert (tmp_path / "there" / "labels" / "empty.txt").read_text() == ""
 
@@ -246,7 +246,7 @@ def test_images_inside_of_labelme_files(tmp_path, image_files):
 def test_images_inside_of_labelme_files_are_not_forgotten(tmp_path, caplog):
     inside(tmp_path / "json")
     convert_dataset(str(tmp_path / "json"), "coco", str(tmp_path / "coco"))
-    assert "1 image is only inside of the files" in caplog.text and "--copy-images writes it, too" in caplog.text
+    assert "1 image only inside of the files" in caplog.text and "--copy-images writes what" in caplog.text
     labelme(tmp_path / "json", [{"label": "x", "points": [[0, 0], [9, 0], [9, 9]]}], imageData="AAAA")
     assert Path(read_dataset(str(tmp_path / "json")).images[0].path).is_file()  # which comes first
 

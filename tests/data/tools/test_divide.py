@@ -124,7 +124,7 @@ def test_subset(tmp_path):
     assert [x["name"] for x in load(found.file)["categories"]] == ["rare"]
     found = subset_dataset(source, str(tmp_path / "few.json"), pattern="video3/*", count=4)
     assert found.images == 4 and all(x["file_name"].startswith("video3/") for x in load(found.file)["images"])
-    with pytest.raises(ConfigError, match="only 10 images fit, fewer than 11"):
+    with pytest.raises(ConfigError, match="only 10 images for --count, fewer than 11"):
         subset_dataset(source, str(tmp_path / "x.json"), pattern="video3/*", count=11)
     with pytest.raises(ConfigError, match="no class 'rar'; the nearest one is rare"):
         subset_dataset(source, str(tmp_path / "x.json"), classes=["rar"])
