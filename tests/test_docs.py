@@ -17,16 +17,12 @@ from detectron2.config import CfgNode, get_cfg
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.cli import build_parser, train
+from scripts.documented_commands.pages import DOCUMENTS, FENCE, OPTIONAL, ROOT, STARTS, code_blocks, code_spans
+from scripts.documented_commands.pages import page_name as identify
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted(
-    path for pattern in ("*.md", "docs/**/*.md", "datasets/*.md", "benchmarks/*.md") for path in ROOT.glob(pattern)
-)
 SOURCES = [
     path for name in ("centermask_solo", "tests", "datasets", "benchmarks") for path in ROOT.glob(f"{name}/**/*.py")
 ]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-OPTIONAL = re.compile(r" \[--[^\]]*\]")  # of a command's arguments
 # Words in capitals that are neither options nor names in a source file
 FOREIGN = {
     *(
@@ -41,20 +37,7 @@ FOREIGN = {
 }
 
 
-def identify(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
 documents = pytest.mark.parametrize("path", DOCUMENTS, ids=identify)
-
-
-def code_blocks(path: Path, language: str = "") -> list[str]:
-    return [text for kind, text in FENCE.findall(path.read_text(encoding="utf-8")) if kind == language]
-
-
-def code_spans(path: Path) -> list[str]:
-    """What stands between backticks, outside of blocks."""
-    return re.findall(r"`([^`\n]+)`", FENCE.sub("", path.read_text(encoding="utf-8")))
 
 
 def config() -> CfgNode:
@@ -119,8 +102,7 @@ def test_links_lead_to_files_and_their_headings(path):
 def commands(path: Path) -> list[list[str]]:
     """The words of every command, without comments; continued lines are one."""
     texts = [line for block in code_blocks(path) for line in block.replace("\\\n", " ").splitlines()]
-    starts = ("python ", "centermask-solo ", "make ")
-    texts = [text for text in (*texts, *code_spans(path)) if text.startswith(starts)]
+    texts = [text for text in (*texts, *code_spans(path)) if text.startswith(STARTS)]
     return [shlex.split(OPTIONAL.sub("", text).split(" > ")[0], comments=True) for text in texts]
 
 

@@ -1,0 +1,113 @@
+"""Run every command and program of the documentation, each page in a folder of its own, on real photographs.
+
+    DETECTRON2_DATASETS=... python -m scripts.documented_commands --pages predict.md convert.md
+    python -m scripts.documented_commands --list
+
+What a page takes for granted, such as ``model_final.pth``, is made of the first photographs of COCO: makers.py and
+models.py. What is shortened or not run, and why, is in rules.yaml. Everything is kept in ``--output``, where
+``results.json`` has the last result of every command; the exit code is 1 if one of those that were run failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from centermask_solo.utils.rules import COUNT, argument
+
+from .pages import DOCUMENTS, ROOT, commands_of, page_name
+from .rules import Plan, Table, plan, read_table
+from .store import Store
+from .world import World
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", nargs="+", default=[""], metavar="NAME", help="ends of the names of pages (all)")
+    parser.add_argument("--list", action="store_true", help="print what would be run, and why differently")
+    datasets = os.environ.get("DETECTRON2_DATASETS", "datasets")
+    parser.add_argument("--photos", type=Path, default=Path(datasets), help="folder that holds coco/ (%(default)s)")
+    parser.add_argument("--limit", type=argument(COUNT), default=8, help="photographs of each split (%(default)s)")
+    parser.add_argument(
+        "--iterations", type=argument(COUNT), default=150, help="of the training of the model (%(default)s)"
+    )
+    parser.add_argument("--output", type=Path, default=Path("output/documented_commands"), help="folder (%(default)s)")
+    parser.add_argument("--timeout", type=argument(COUNT), default=900, help="seconds of a command (%(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the folders in which the commands ran")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the command line."""
+    args = parse()
+    pages = {page_name(x): commands_of(x) for x in DOCUMENTS if page_name(x).endswith(tuple(args.pages))}
+    table = read_table()
+    plans = {page: [plan(command, table.rules) for command in commands] for page, commands in pages.items() if commands}
+    if args.list:
+        for page, found in plans.items():
+            print(f"\n{page}", *map(describe, found), sep="\n")
+        return
+    from .makers import MAKERS  # which needs PyTorch
+
+    output = args.output.resolve()
+    store = Store(output / "store", args.photos.resolve(), args.limit, args.iterations, MAKERS)
+    with tempfile.TemporaryDirectory() as folder:
+        socket = Path(folder) / "socket"
+        words = [sys.executable, "-W", "ignore", "-m", "scripts.documented_commands.forks", str(socket)]
+        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as forks:
+            forks.stdout.readline()  # when it is ready
+            try:
+                failed = sum(run_page(page, found, table, store, socket, args) for page, found in plans.items())
+            finally:
+                forks.terminate()
+    sys.exit(f"{failed} commands failed: see {output / 'logs'}" if failed else 0)
+
+
+def describe(plan: Plan) -> str:
+    """Return a command as it is run, and why it differs."""
+    text = plan.text if plan.text else f"{plan.command.text} (not run)"
+    if plan.command.language == "python":
+        text = f"Python: {text.splitlines()[-1]}"
+    return f"  {text}" + "".join(f"\n      # {why}" for why in plan.why)
+
+
+def needed_files(files: Mapping[str, str], plans: list[Plan]) -> dict[str, str]:
+    """Return the folders, and those of the files that a command names."""
+    texts = "\n".join(plan.text for plan in plans)
+    return {name: kept for name, kept in files.items() if "." not in name or name in texts}
+
+
+def run_page(page: str, plans: list[Plan], table: Table, store: Store, socket: Path, args: argparse.Namespace) -> int:
+    """Run the commands of a page, print and keep their results; return how many failed."""
+    output = args.output.resolve()
+    name = page.replace("/", "_")
+    world = World(output / "worlds" / name, store, socket)
+    world.make(needed_files(table.files["*"] | table.files.get(page, {}), plans))
+    rows = []
+    print(f"\n{page}", flush=True)
+    for number, command in enumerate(plans, start=1):
+        row = {"command": command.command.text, "why": list(command.why)}
+        if command.text:
+            code, seconds = world.run(command, number, output / "logs" / name / f"{number}.txt", args.timeout)
+            row |= {"run": command.text, "code": code, "passed": code == command.code, "seconds": round(seconds, 1)}
+        print("failed" if not row.get("passed", True) else "      ", end="")
+        print(f"  {row['seconds']:6.1f} s" if command.text else "   not run", describe(command), flush=True)
+        rows.append(row)
+    if not args.keep:
+        shutil.rmtree(world.folder, ignore_errors=True)
+    results = output / "results.json"
+    earlier = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+    results.write_text(json.dumps({**earlier, page: rows}, indent=1, ensure_ascii=False), encoding="utf-8")
+    return sum(not row.get("passed", True) for row in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Programs in Python that start at once: copies of a process that has imported PyTorch and this package already.
+
+``python -m scripts.documented_commands.forks SOCKET`` is that process. ``client(socket)`` is a program that takes the
+place of ``python``: it hands its arguments, its folder, its environment and its open files to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+MESSAGE = 1 << 20  # bytes, at most
+CLIENT = """\
+#!{python} -ISE
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({path!r})
+words = {words!r} + sys.argv[1:]
+message = json.dumps([words, os.getcwd(), dict(os.environ), os.getpgrp()]).encode()
+socket.send_fds(server, [len(message).to_bytes(4, "big")], [0, 1, 2])
+server.sendall(message)
+sys.exit(int(server.recv(16) or b"1"))
+"""
+
+
+def client(path: Path, words: list[str]) -> str:
+    """Return a program that runs Python with ``words`` and its own arguments."""
+    return CLIENT.format(python=sys.executable, path=str(path), words=words)
+
+
+def serve(path: str) -> None:
+    """Answer clients until the process is ended; each in a process of its own."""
+    import detectron2.engine
+    import torch
+
+    import centermask_solo.cli
+    import centermask_solo.cli.train
+    import centermask_solo.inference.results
+    import centermask_solo.registration
+
+    del torch, detectron2, centermask_solo
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        print("ready", flush=True)
+        while True:
+            connection, _ = server.accept()
+            if os.fork() == 0:
+                server.close()
+                answer(connection)
+            connection.close()
+
+
+def answer(connection: socket.socket) -> None:
+    """Run what a client asks for, in a process below this one; tell the client its exit code, and end."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    length, files, _, _ = socket.recv_fds(connection, 4, 3)
+    size, content = int.from_bytes(length, "big"), b""
+    while len(content) < size:
+        content += connection.recv(MESSAGE)
+    words, folder, environment, group = json.loads(content)
+    os.setpgid(0, group)  # so that who ends the client ends this, too
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        for target, file in enumerate(files):
+            os.dup2(file, target)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        code = run(words)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    _, status = os.waitpid(child, 0)
+    connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+    os._exit(0)
+
+
+def run(words: list[str]) -> int:
+    """Run what ``python words`` would run; return its exit code."""
+    option, *rest = words
+    sys.path[0] = os.getcwd()
+    try:
+        if option == "-c":
+            sys.argv = ["-c", *rest[1:]]
+            exec(compile(rest[0], "<string>", "exec"), {"__name__": "__main__"})
+        elif option == "-m":
+            sys.argv = ["-m", *rest[1:]]
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(option))
+            runpy.run_path(option, run_name="__main__")
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
