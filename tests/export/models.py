@@ -17,12 +17,24 @@ CONFIGS = {
     "YOLACT": "shapes/yolact_shapes.yaml",
     "CenterMask": "shapes/centermask_shapes.yaml",
 }
+# Of SOLO, which takes longest. Every level is traced anew, so there are three: a reduced one, one as it is, and an
+# enlarged one.
+LEVELS = {
+    "IN_FEATURES": ["p2", "p4", "p6"],
+    "STRIDES": [8, 16, 32],
+    "SCALE_RANGES": ((1, 64), (32, 128), (64, 512)),
+    "NUM_GRIDS": [16, 12, 8],
+    "NUM_INSTANCE_CONVS": 1,
+    "INSTANCE_CHANNELS": 64,
+}
 
 
 def save_weights(path, system):
     """Write calibrated random weights of a small model, with its config and class names."""
     torch.manual_seed(0)
     cfg = get_config(CONFIGS[system])
+    if system == "SOLO":
+        cfg.MODEL.SOLO.update(LEVELS)
     cfg.MODEL.DEVICE = "cpu"
     model = build_checked(cfg)
     images = [torch.from_numpy(draw_shapes("calibrate", i).image[:192].transpose(2, 0, 1).copy()) for i in range(4)]

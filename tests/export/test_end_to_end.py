@@ -183,7 +183,7 @@ def test_files_can_be_filtered_tiled_and_given_to_other_programs(exported, tmp_p
     assert 0 < len(whole.instances) <= 5 and isinstance(whole.instances.pred_masks, RLEMasks)
     best = ExportedPredictor(path)(image)["instances"].scores[: len(whole.instances)]
     np.testing.assert_allclose(whole.instances.scores, best, atol=1e-5)
-    (tiled,) = predict(path, [str(tmp_path / "a.png")], filters=filters, tiles=Tiles(48, 0.5))
+    (tiled,) = predict(path, [str(tmp_path / "a.png")], filters=filters, tiles=Tiles(128, 0.2))
     assert 0 < len(tiled.instances) <= 5 and tiled.instances.image_size == image.shape[:2]
 
 
