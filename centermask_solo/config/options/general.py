@@ -78,7 +78,7 @@ def _add_prediction(cfg: CfgNode) -> None:
     cfg.TEST.INT8_RANGES = ""
     # compile the networks with torch.compile before the first prediction, which takes minutes
     cfg.TEST.COMPILE = False
-    # replay the networks as CUDA graphs, one for each of the first 8 sizes of the input; not for deformable convolutions
+    # replay the networks as CUDA graphs, one for each of the first 8 input sizes; not for deformable convolutions
     cfg.TEST.CUDA_GRAPHS = False
     # what computes COCO's metrics of boxes and masks: "hotcoco", "faster-coco-eval", "detectron2" (its compiled part),
     # "pycocotools", or "auto", the first of these that is installed; the metrics are the same
