@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import Tensor, nn
 
 from ..utils.errors import ConfigError
@@ -25,6 +26,7 @@ SAME_WEIGHTS = 1e-4  # relative difference of sums of weights that fusing norms 
 QUANTIZED_CONVOLUTION = "qconv2d_pointwise"  # of torch.ops.onednn, which not every build has
 TINY = 1e-12  # least range, against division by 0
 CACHED = 2**18  # numbers that are rounded at a time
+MAX_CHANNELS_TO_BYTES = 1024  # of a 1 x 1 convolution's input; oneDNN takes 30 times as long for 2048
 MIN_CHANNELS = 16  # of a convolution's input and output; narrower ones gain nothing
 
 
@@ -162,7 +164,23 @@ def quantize(model: nn.Module, ranges: Mapping[str, Range]) -> int:
             )
     for name, found in ranges.items():
         _convert(convs[name], found)
+    for block in model.modules():
+        if isinstance(block, BottleneckBlock):  # whose convolutions follow each other with nothing but a ReLU between
+            _chain(block.conv1, block.conv2)
+            _chain(block.conv2, block.conv3)
     return len(ranges)
+
+
+def _chain(conv: nn.Module, following: nn.Module) -> None:
+    """Let a convolution return the integers that the one behind the ReLU takes, if both multiply integers.
+
+    The smallest integer stands for 0, so that the rounding is a ReLU, too.
+    """
+    if not (isinstance(conv, Int8Conv2d) and isinstance(following, Int8Conv2d)):
+        return
+    is_slow = conv.kernel_size == (1, 1) and conv.in_channels > MAX_CHANNELS_TO_BYTES
+    if following.zero_point == 0 and not is_slow:
+        conv.output_scale = following.scale
 
 
 def _convert(conv: nn.Conv2d, found: Range) -> None:
@@ -185,6 +203,7 @@ class Int8Conv2d(nn.Conv2d):
     Its sums are 32-bit integers, so that only the rounding of inputs and weights changes the result.
     """
 
+    output_scale: float | None = None  # of the integers that it returns, which are not negative; None for floats
     scale: float  # of the input's integers
     zero_point: int  # integer of the input's 0
     offset: Tensor
@@ -202,11 +221,12 @@ class Int8Conv2d(nn.Conv2d):
         if self.packed is None:
             self.packed, self.integers = self._pack(list(x.shape)), None
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+        output = (1.0, 0, dtype) if self.output_scale is None else (self.output_scale, 0, torch.uint8)
         y = torch.ops.onednn.qconv2d_pointwise(
             *(self._round(x), self.scale, self.zero_point),
             *(self.packed, self.weight_scales, self.weight_zeros, self.bias),
             *(self.stride, self.padding, self.dilation, self.groups),
-            *(1.0, 0, dtype),  # scale, zero and type of the output
+            *output,  # its scale, zero and type
             *("none", [], ""),  # no activation
         )
         for layer in (getattr(self, "norm", None), getattr(self, "activation", None)):  # of Detectron2's Conv2d
@@ -215,6 +235,8 @@ class Int8Conv2d(nn.Conv2d):
 
     def _round(self, x: Tensor) -> Tensor:
         """Return the integers of ``x``, uint8; a part at a time, so that the steps between are in the cache."""
+        if x.dtype == torch.uint8:
+            return x
         if not x.is_contiguous():
             x = x.contiguous(memory_format=torch.channels_last)
         integers = torch.empty_like(x, dtype=torch.uint8)

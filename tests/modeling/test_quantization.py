@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from detectron2.layers import Conv2d
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
 from centermask_solo.modeling.engine import prepare
@@ -86,6 +87,31 @@ def test_maps_of_any_layout_are_rounded_in_parts(monkeypatch):
     for layout in (torch.contiguous_format, torch.channels_last):
         torch.testing.assert_close(integers(x.to(memory_format=layout)[:, :16]), expected)
         assert torch.equal(integers(x[:, :16].bfloat16()), integers(x[:, :16].bfloat16().float()))
+
+
+def test_convolutions_of_a_bottleneck_hand_integers_on():
+    torch.manual_seed(0)
+    block = BottleneckBlock(32, 32, bottleneck_channels=16, norm="").requires_grad_(False)
+    model = nn.Sequential(block)
+    x = torch.randn(1, 32, 8, 12)
+    images = [[{"image": x}]]
+    outer = nn.Module()
+    outer.body, outer.forward = model, lambda batch: model(batch[0]["image"])
+    expected, ranges = model(x), calibrate(outer, images)
+    separate = copy.deepcopy(model)
+    assert quantize(model, {name.removeprefix("body."): found for name, found in ranges.items()}) == 3
+    seen = []
+    for conv in (block.conv1, block.conv2, block.conv3):
+        conv.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
+    found = model(x)
+    assert seen == [torch.float32, torch.uint8, torch.uint8]
+    signed = {
+        n.removeprefix("body."): r if n.endswith("1") else r._replace(low=-1e-3 - r.high / 255)
+        for n, r in ranges.items()
+    }
+    quantize(separate, signed)  # whose integers have a place for negative numbers: nothing is handed on
+    steps = (found - expected).abs().max(), (separate(x) - expected).abs().max()
+    assert 0 < steps[0] < 0.05 * expected.abs().max() and 0 < steps[1] < 0.05 * expected.abs().max()
 
 
 def test_norm_and_activation_of_the_layer_stay():
