@@ -43,6 +43,15 @@ def test_exit_codes(files, capsys):
     assert (code, text) == (2, "error: give a dataset, or a --config-file whose DATASETS.TRAIN names one\n")
 
 
+def test_folders_of_other_formats(files, capsys):
+    code, text = fails(capsys, "data", "check", files[1])
+    assert (code, text.count("\n")) == (
+        2,
+        1,
+    ) and f"{files[1]} is a folder, not a registered dataset: give a json" in text
+    assert f"'centermask-solo data convert --from {files[1]} --to coco FOLDER' makes one" in text
+
+
 def test_json(files, capsys):
     spoil(files, iscrowd="0", category_id=9)
     with pytest.raises(SystemExit) as end:
