@@ -86,6 +86,11 @@ def check_registered(name: str) -> None:
     """Raise ConfigError, with a similar name, unless a dataset of this name is registered."""
     if name in DatasetCatalog:
         return
+    if os.path.isdir(name):
+        raise ConfigError(
+            f"{name} is a folder, not a registered dataset: give a json in COCO's format and the folder of its images; "
+            f"'centermask-solo data convert --from {name} --to coco FOLDER' makes one"
+        )
     raise ConfigError(
         f"the dataset '{name}' is not registered{nearest_hint(name, DatasetCatalog)}; register "
         f"your own data by DATASETS.COCO_JSON \"[['{name}', 'annotations.json', 'images/']]\""

@@ -104,19 +104,21 @@ def _entries(given: Sequence[_Given], args: argparse.Namespace, output: str) -> 
     """Return the entry of ``DATASETS.COCO_JSON`` for each split."""
     entries: dict[str, list[str]] = {}
     names = getattr(args, "class_names", None)
-    classes = read_class_names(names) if names else None
+    classes, others = read_class_names(names) if names else None, None
     for x in given:
         json_file, images = x.json_file, x.images or os.path.dirname(x.json_file) or "."
         if x.folder:
-            json_file, images, classes = _convert(x, classes, output)
+            json_file, images, others = _convert(x, classes, others, output)
         name = _free_name(x.source, json_file, images, [entry[0] for entry in entries.values()])
         entries[x.split] = [name, json_file, images]
     return entries
 
 
-def _convert(given: _Given, classes: Sequence[str] | None, output: str) -> tuple[str, str, list[str]]:
+def _convert(
+    given: _Given, classes: Sequence[str] | None, others: Sequence[str] | None, output: str
+) -> tuple[str, str, list[str]]:
     """Write the json of a folder in any format; return its path, the folder of its images and the class names."""
-    data = read_dataset(given.folder, "", given.images, classes)
+    data = read_dataset(given.folder, "", given.images, classes, others)
     place = hashlib.sha256(os.fsencode(os.path.abspath(given.folder))).hexdigest()[:8]
     data = write_images_inside(data, os.path.join(output, FOLDER, f"{given.split}_images_{place}"))
     lost = [f"{name}: {count}" for name, count in sorted(data.lost.items()) if count]

@@ -71,7 +71,7 @@ def browse_dataset(
     view = view or View()
     is_page = os.path.splitext(path)[1].lower() in SUFFIXES
     if not is_page:
-        check_picture_name(path)
+        check_picture_name(path, SUFFIXES)
     if not len(samples):
         raise ConfigError(f"the dataset '{name}' has no images to draw")
     claim_file(path, (x["file_name"] for x in samples), overwrite=overwrite)

@@ -173,15 +173,20 @@ def picture_sheet(pictures: Sequence[Picture], captions: Sequence[str], path: st
     _save(sheet, path)
 
 
-def check_picture_name(path: str) -> str:
+def check_picture_name(path: str, others: Sequence[str] = ()) -> str:
     """Return the format that the extension of a file name says.
+
+    Args:
+        path: The name.
+        others: Extensions that would be right, too, for the message.
 
     Raises:
         ConfigError: It is not that of a picture.
     """
     file_format = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
     if file_format is None or file_format not in Image.SAVE:
-        raise ConfigError(f"{path} has not the extension of a picture: choose a name that ends with .png or .jpg")
+        right = f"{', '.join([*others, '.png'])} or .jpg"
+        raise ConfigError(f"{path} has not the extension of a picture: choose a name that ends with {right}")
     return file_format
 
 

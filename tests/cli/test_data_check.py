@@ -54,6 +54,15 @@ def test_classes_without_objects_are_counted_and_not_listed(files, capsys):
     assert "NOTE: 1 x class without objects, such as dodo" in text
 
 
+def test_folders_of_other_formats(files, capsys):
+    code, text = fails(capsys, "data", "check", files[1])
+    assert (code, text.count("\n")) == (
+        2,
+        1,
+    ) and f"{files[1]} is a folder, not a registered dataset: give a json" in text
+    assert f"'centermask-solo data convert --from {files[1]} --to coco FOLDER' makes one" in text
+
+
 def test_json(files, capsys):
     spoil(files, iscrowd="0", category_id=9)
     with pytest.raises(SystemExit) as end:

@@ -105,9 +105,26 @@ def test_classes_of_a_folder_hold_for_the_other(folder, capfd):
         document = {"shapes": [shape], "imagePath": "images/a b.png", "imageHeight": 24, "imageWidth": 32}
         (folder / name / "data.json").write_text(json.dumps(document))
     found = message(folder, capfd, "--train-dir", folder / "a", "--val-dir", folder / "b")
-    assert "b has the class 'emu', which is not among the names given" in found
+    assert "b has the class 'emu', which the data to train on lack (elk): give the names of all" in found
     flags = ("--train-dir", folder / "a", "--val-dir", folder / "b", "--class-names", "emu", "elk")
     assert configure(folder, *flags).MODEL.RETINANET.NUM_CLASSES == 2
+
+
+def test_classes_of_yolo_folders_are_matched_by_their_names(folder):
+    """One of which numbers them in another order, and one has no names."""
+    json_file, images = sets.write(folder / "own")
+    for name in ("a", "b", "c"):
+        convert_dataset(json_file, "yolo", str(folder / name / "yolo"), image_root=images, image_files="copy")
+    text = "names:\n" + "".join(f"  {i}: {json.dumps(x)}\n" for i, x in enumerate(sets.NAMES[::-1]))
+    (folder / "b" / "yolo" / "data.yaml").write_text(text, encoding="utf-8")
+    (folder / "c" / "yolo" / "data.yaml").unlink()
+    for name, expected in (("b", [3, 3, 1, 2]), ("c", [1, 3, 1, 2])):
+        cfg = configure(
+            folder, "--train-dir", folder / "a" / "yolo", "--val-dir", folder / name / "yolo", "--overwrite"
+        )
+        content = json.loads(Path(cfg.DATASETS.COCO_JSON[1][1]).read_text(encoding="utf-8"))
+        assert [x["name"] for x in content["categories"]] == sets.NAMES
+        assert sorted(x["category_id"] for x in content["annotations"]) == sorted(expected)
 
 
 def test_checkpoints_keep_the_names(folder):

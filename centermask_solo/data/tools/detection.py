@@ -41,6 +41,8 @@ def find_format(source: str) -> str:
     found = [name for name, fits in signs.items() if fits]
     if len(found) != 1:
         what = f"fits {' and '.join(found)}" if found else f"fits none of the formats {', '.join(FORMATS)}"
+        if not found and not texts and not jsons:
+            raise DataError(f"{source} has no annotations in any of the formats {', '.join(FORMATS)}: correct the path")
         raise DataError(f"{source} {what}: name its format to 'data convert', as in --from labelme {source}")
     return found[0]
 

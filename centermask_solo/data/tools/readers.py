@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ...utils.errors import DataError
 from ...utils.reading import read_text
+from ...utils.text import name_some
 from ...utils.yaml import DAMAGED, load_yaml
 from ..formats.label_maps import CITYSCAPES_CLASSES, read_cityscapes, read_map
 from ..formats.objects import AnnotatedImage, Lost, annotated_images, class_names_of
@@ -37,7 +38,11 @@ class Dataset(NamedTuple):
 
 
 def read_dataset(
-    source: str, file_format: str = "", image_root: str = "", class_names: Sequence[str] | None = None
+    source: str,
+    file_format: str = "",
+    image_root: str = "",
+    class_names: Sequence[str] | None = None,
+    others: Sequence[str] | None = None,
 ) -> Dataset:
     """Return a dataset of any format.
 
@@ -45,10 +50,12 @@ def read_dataset(
         source: A folder, or COCO's json.
         file_format: A key of ``READERS``; "" to find out.
         image_root: Folder of the images, where it is neither the source nor below it.
-        class_names: Names of the classes, in order, where the format has none, or only these and in this order.
+        class_names: Names of the classes, in order. Where the dataset has names itself, they say what its numbers mean,
+            and must be among these.
+        others: The same of other data, such as those to train on.
 
     Raises:
-        DataError: It cannot be read, or its format cannot be told.
+        DataError: It cannot be read, its format cannot be told, or it has another class than those given.
     """
     file_format = file_format or find_format(source)
     if not os.path.exists(source):
@@ -61,10 +68,16 @@ def read_dataset(
     if file_format != "coco" and not os.path.isdir(source):
         raise DataError(f"{source} is a file: give the folder of the {file_format} dataset")
     lost = Lost()
-    images, names, root = READERS[file_format](source, image_root, class_names, lost)
+    images, names, root = READERS[file_format](source, image_root, class_names or others, lost)
     if not images:
         raise DataError(f"{source} has no images in the format {file_format}: correct the path or the format")
-    return Dataset(images, class_names_of(images, class_names or names, source), root, lost)
+    unknown = sorted({x.name for image in images for x in image.objects} - set(others or ())) if others else ()
+    if unknown and not class_names:
+        raise DataError(
+            f"{source} has the class '{unknown[0]}', which the data to train on lack "
+            f"({name_some(list(others or ()))}): give the names of all classes by --class-names, in order"
+        )
+    return Dataset(images, class_names_of(images, class_names or others or names, source), root, lost)
 
 
 def _read_coco(source: str, image_root: str, class_names: Sequence[str] | None, lost: Lost) -> Read:
@@ -82,7 +95,9 @@ def _read_coco(source: str, image_root: str, class_names: Sequence[str] | None, 
 
 
 def _read_yolo(source: str, image_root: str, class_names: Sequence[str] | None, lost: Lost) -> Read:
-    names = class_names or _yolo_names(source)
+    names = _yolo_names(source) or class_names
+    if not names:
+        raise DataError(f"{source} has no data.yaml with 'names' and no classes.txt: give the names with --class-names")
     folder = image_root or (os.path.join(source, "images") if os.path.isdir(os.path.join(source, "images")) else source)
     images = []
     for path in progress(files_below(folder, IMAGE_SUFFIXES)):
@@ -105,8 +120,8 @@ def _yolo_labels(path: str, source: str, folder: str) -> Iterator[str]:
     yield stem + ".txt"
 
 
-def _yolo_names(source: str) -> list[str]:
-    """Return the class names of a YOLO dataset, from the yaml or the text file in its folder or above it."""
+def _yolo_names(source: str) -> list[str] | None:
+    """Return the class names of a YOLO dataset, from the yaml or the text file in its folder or above it, if any."""
     folders = [Path(source).absolute(), *Path(source).absolute().parents][:3]
     for folder in folders:
         for path in [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))]:
@@ -122,7 +137,7 @@ def _yolo_names(source: str) -> list[str]:
         for path in (folder / "classes.txt", folder / "labels.txt"):
             if path.is_file():
                 return [x.strip() for x in read_text(str(path)).splitlines() if x.strip()]
-    raise DataError(f"{source} has no data.yaml with 'names' and no classes.txt: give the names with --class-names")
+    return None
 
 
 def _read_maps(source: str, image_root: str, class_names: Sequence[str] | None, lost: Lost) -> Read:

@@ -79,7 +79,9 @@ def split_dataset(
     part_of = {x["id"]: part for part, group in zip(chosen, groups.values(), strict=True) for x in group}
     empty = [name for i, name in enumerate(ratios) if i not in chosen]
     if empty:
-        raise ConfigError(f"the part {empty[0]} would have no image, of {counted(len(groups), 'group')} of images")
+        raise ConfigError(
+            f"the part {empty[0]} would have no image, of {counted(len(groups), 'group')} of images: leave it out"
+        )
     found = {}
     for i, (name, path) in enumerate(files.items()):
         images = [x for x in data.images if part_of[x["id"]] == i]

@@ -17,7 +17,7 @@ from .folders import Read, below, files_below, image_of_map, progress
 def read_voc_folder(source: str, image_root: str, class_names: Sequence[str] | None, lost: Lost) -> Read:
     """Return the images of a dataset in VOC's format, the names of its classes, and the folder of the images."""
     known, colors = _voc_classes(source)
-    names = class_names or known
+    names = known or class_names or list(VOC_CLASSES)
     object_colors = {i: voc_color(i) for i in range(256)}
     folder, root = os.path.join(source, "SegmentationObject"), image_root or os.path.join(source, "JPEGImages")
     images = []
@@ -36,14 +36,14 @@ def _voc_map(path: str, colors: dict[int, list[int]]) -> Any:
 
 
 def _voc_classes(source: str) -> tuple[list[str], dict[int, list[int]]]:
-    """Return the class names in ``labelmap.txt``, or else VOC's own, and the color of each number, from 0 to 255.
+    """Return the class names in ``labelmap.txt``, none without it, and the color of each number, from 0 to 255.
 
     Lines are such as "cat:64,0,0::". The background is black, or the first line of that name.
     """
     path = os.path.join(source, "labelmap.txt")
-    names, colors = list(VOC_CLASSES), {i: voc_color(i) for i in range(256)}
+    colors = {i: voc_color(i) for i in range(256)}
     if not os.path.isfile(path):
-        return names, colors
+        return [], colors
     void, entries = colors[VOID], []
     for line in read_text(path).splitlines():
         if not line.strip() or line.startswith("#"):

@@ -419,6 +419,22 @@ def test_yolo_layouts(tmp_path):
         assert data.images[0].objects[1].box == [8, 6, 16, 12]
 
 
+@pytest.mark.parametrize("file_format", ["yolo", "voc"])
+def test_numbers_of_classes_mean_what_their_own_file_says(tmp_path, file_format):
+    """Whatever the order in which the names are given."""
+    source, images = sets.write(tmp_path)
+    convert_dataset(source, file_format, str(tmp_path / "there"), image_root=images, image_files="copy")
+    expected = sets.objects(sets.content([x for x in APART if not x[2]]))
+    for i, names in enumerate((sets.NAMES[::-1], ["new", *sets.NAMES])):
+        convert_dataset(str(tmp_path / "there"), "coco", str(tmp_path / f"{i}"), class_names=names)
+        back = json.loads((tmp_path / f"{i}" / "annotations.json").read_text(encoding="utf-8"))
+        assert [x["name"] for x in back["categories"]] == names and sets.objects(back) == expected
+    with pytest.raises(DataError, match="has the class 'person', which is not among the names given"):
+        read_dataset(str(tmp_path / "there"), class_names=sets.NAMES[:2])
+    with pytest.raises(DataError, match=r"has the class 'person', which the data to train on lack \(.*猫\): give the"):
+        read_dataset(str(tmp_path / "there"), others=sets.NAMES[:2])
+
+
 def test_folders_with_a_coco_json(tmp_path):
     json_file, _ = sets.write(tmp_path)
     folder = tmp_path / "images"
@@ -457,6 +473,9 @@ def test_bare_maps_in_the_layout_of_this_package(tmp_path, images):
 
 
 def test_unknown_formats_and_sources(tmp_path):
+    with pytest.raises(DataError, match="has no annotations in any of the formats coco, labelme"):
+        find_format(str(tmp_path))
+    (tmp_path / "other.json").write_text("{}")
     with pytest.raises(DataError, match="name its format to 'data convert'"):
         find_format(str(tmp_path))
     with pytest.raises(DataError, match="is missing"):
