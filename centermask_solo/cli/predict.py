@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import TYPE_CHECKING
 
 from ..runtime.formats import format_of_file
@@ -181,7 +182,7 @@ def run(args: argparse.Namespace) -> None:
 def _print_summary(done: Predicted, args: argparse.Namespace) -> None:
     from ..inference.result_file import PREDICTIONS
 
-    path = f"{args.output}/{PREDICTIONS}"
+    path = os.path.join(args.output, PREDICTIONS)
     if args.json:
         summary = done._asdict() | {"failures": [user_message(x) for x in done.failures], "predictions": path}
         print(json.dumps(summary), flush=True)
