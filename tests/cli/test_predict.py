@@ -27,7 +27,7 @@ def run(tmp_path, capsys):
     (tmp_path / "model" / "config.yaml").write_text(yaml.safe_dump(config))
 
     def run(*arguments, inputs=None):
-        where = ["--input", *(inputs or [str(tmp_path / "data")]), "--output", str(tmp_path / "found")]
+        where = ["--input", *(inputs or [str(tmp_path / "data")]), "--output", f"{tmp_path / 'found'}/"]
         code = 0
         try:
             main(["predict", "--weights", str(weights), *where, "--device", "cpu", *arguments])
