@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +40,7 @@ def write_report(trainer: Trainer, results: Mapping[str, Any]) -> str:
     lines = [line.split(None, 1) for line in training_summary(trainer).splitlines()]
     page.table(["", ""], [line for line in lines if line[0] != "weights"])
     page.heading("Results")
-    flat = flatten_results_dict(dict(results))
-    page.table(["metric", "value"], [(name, round(float(value), 3)) for name, value in flat.items()])
+    page.table(*table_of(results))
     page.heading("Curves")
     history = read_history(os.path.join(cfg.OUTPUT_DIR, METRICS))
     groups = groups_of(history).items()
@@ -54,6 +54,21 @@ def write_report(trainer: Trainer, results: Mapping[str, Any]) -> str:
     path = os.path.join(cfg.OUTPUT_DIR, REPORT)
     page.write(path)
     return path
+
+
+def table_of(results: Mapping[str, Any]) -> tuple[list[str], list[list[object]]]:
+    """Return the header and the rows of a table of metrics with a column for each task.
+
+    Metrics that do not exist, such as the AP of a class without objects, are left out.
+    """
+    rows: dict[str, dict[str, float]] = {}
+    tasks: dict[str, None] = {}
+    for name, value in flatten_results_dict(dict(results)).items():
+        if math.isfinite(value):
+            task, _, metric = name.rpartition("/")
+            tasks[task] = None
+            rows.setdefault(metric, {})[task] = round(float(value), 2)
+    return ["metric", *tasks], [[metric, *(found.get(task, "") for task in tasks)] for metric, found in rows.items()]
 
 
 def read_history(path: str) -> History:
@@ -84,6 +99,6 @@ def groups_of(history: History) -> dict[str, History]:
 
 
 def changed_options(cfg: CfgNode) -> dict[str, str]:
-    """Return the options of a config that differ from the defaults, as texts."""
+    """Return the options of a config that differ from the defaults, as texts; lists are as good as tuples."""
     defaults = flatten(default_config())
-    return {name: str(value) for name, value in flatten(cfg).items() if defaults.get(name) != value}
+    return {name: str(x) for name, x in flatten(cfg).items() if json.dumps(defaults.get(name)) != json.dumps(x)}

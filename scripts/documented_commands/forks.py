@@ -35,7 +35,7 @@ def client(path: Path, words: list[str]) -> str:
 
 
 def serve(path: str) -> None:
-    """Answer clients until the process is ended; each in a process of its own."""
+    """Answer clients, each in a process of its own, as long as the process that started this one lives."""
     import detectron2.engine
     import torch
 
@@ -49,9 +49,15 @@ def serve(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
+        server.settimeout(5)
+        parent = os.getppid()
         print("ready", flush=True)
-        while True:
-            connection, _ = server.accept()
+        while os.getppid() == parent:
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                continue
+            connection.setblocking(True)
             if os.fork() == 0:
                 server.close()
                 answer(connection)

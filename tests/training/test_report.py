@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from centermask_solo.training.report import changed_options, groups_of, read_history
+from centermask_solo.training.report import changed_options, groups_of, read_history, table_of
 from centermask_solo.training.run import run_training
 from centermask_solo.utils.errors import MissingPackageError
 from tests.training.tiny import tiny_cfg, write_dataset
@@ -49,7 +49,7 @@ def test_report(cfg, tmp_path):
         "Ground truth and detections",
         "Options that are not at their defaults",
     ]
-    assert "tiny: 4 images, 4 objects" in text and "segm/AP" in text and "MODEL.META_ARCHITECTURE" in text
+    assert "tiny: 4 images, 4 objects" in text and "<th>segm</th>" in text and "MODEL.META_ARCHITECTURE" in text
     captions = re.findall("<figcaption>(.*?)</figcaption>", text)
     assert {"losses", "learning rate", "segm"} <= set(captions)
     assert len([x for x in captions if x.endswith("1 detections")]) == 4
@@ -83,6 +83,17 @@ def test_curves(tmp_path):
 def test_options(cfg):
     options = changed_options(cfg)
     assert options["SOLVER.MAX_ITER"] == "4" and "SOLVER.MOMENTUM" not in options
+    cfg.MODEL.SOLO.SCALE_RANGES = [list(x) for x in cfg.MODEL.SOLO.SCALE_RANGES]  # as a file has them
+    assert changed_options(cfg) == options
+    cfg.MODEL.SOLO.SCALE_RANGES[0][1] = 97
+    assert set(changed_options(cfg)) - set(options) == {"MODEL.SOLO.SCALE_RANGES"}
+
+
+def test_the_table_has_the_metrics_that_exist():
+    nan = float("nan")
+    results = {"bbox": {"AP": 1.234, "APl": nan, "AP-cat": nan}, "segm": {"AP": 2.0, "APl": 3, "AP-cat": nan}}
+    header, rows = table_of(results)
+    assert header == ["metric", "bbox", "segm"] and rows == [["AP", 1.23, 2.0], ["APl", "", 3.0]]
 
 
 class FakeRun:
