@@ -12,7 +12,6 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..utils.errors import ConfigError
-from ..utils.memory import keep_freed_memory
 from .channels_last import to_channels_last, use_native_norms
 from .cuda_graphs import replay_networks
 from .fusion import fuse_norms
@@ -38,8 +37,7 @@ def prepare(
 ) -> Model:
     """Make a model fast for prediction, in place, and return it. It can no longer be trained or saved.
 
-    What it predicts stays the same to rounding, except for what another ``dtype`` costs. On a CPU the process keeps
-    freed memory for later predictions: see :func:`~centermask_solo.utils.memory.keep_freed_memory`.
+    What it predicts stays the same to rounding, except for what another ``dtype`` costs.
 
     Args:
         model: Any of this package's models or of Detectron2's, with its weights loaded.
@@ -64,8 +62,6 @@ def prepare(
         )
     if threads is not None:
         torch.set_num_threads(threads)
-    if device.type == "cpu":
-        keep_freed_memory()
     model.eval()
     if fuse or dtype == "int8":
         fuse_norms(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import os
 import re
@@ -18,23 +17,6 @@ _LIMITS = (  # of containers, of both versions: how much they may use, and do
     (_GROUPS / "memory.max", _GROUPS / "memory.current"),
     (_GROUPS / "memory/memory.limit_in_bytes", _GROUPS / "memory/memory.usage_in_bytes"),
 )
-
-
-_GLIBC_OPTIONS = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}  # and their numbers in malloc.h
-_LARGEST_INT = 2**31 - 1
-
-
-def keep_freed_memory() -> bool:
-    """Let large blocks that are freed stay with this process, for the next ones; return whether that is possible.
-
-    By default glibc returns blocks of more than 32 MiB to the system, which then clears each page of the next one: up
-    to a fifth of the CPU time of networks. The process keeps the memory of its peak, but at most 2 GiB that are free.
-    Other C libraries, and what the user sets by glibc's environment variables, stay as they are.
-    """
-    if not sys.platform.startswith("linux") or any(name in os.environ for name in _GLIBC_OPTIONS):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and all(mallopt(number, _LARGEST_INT) for number in _GLIBC_OPTIONS.values())
 
 
 @contextmanager

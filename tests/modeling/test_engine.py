@@ -58,13 +58,6 @@ def test_a_model_of_another_kind_runs_in_autocast():
     assert isinstance(model[1], nn.Identity)
 
 
-def test_freed_memory_is_kept(monkeypatch):
-    calls = []
-    monkeypatch.setattr(engine, "keep_freed_memory", lambda: calls.append(True))
-    prepare(nn.Conv2d(3, 3, 1))
-    assert calls == [True]
-
-
 def test_threads_are_set():
     before = torch.get_num_threads()
     try:
