@@ -33,8 +33,12 @@ from .utils.errors import ConfigError, WeightsError
 from .utils.files import claim_file
 from .utils.text import counted
 
-# Without ImageNet weights the whole backbone is trained, and the statistics of its batch norms are estimated.
-FROM_SCRATCH = ["MODEL.WEIGHTS", "", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"]
+# Without ImageNet weights the whole backbone is trained as fast as the rest, and the statistics of its batch norms are
+# estimated.
+FROM_SCRATCH = [
+    *("MODEL.WEIGHTS", "", "MODEL.MOBILENETV2.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", "0"),
+    *("SOLVER.LR_FACTORS", "[]"),
+]
 
 
 def demo_configs() -> dict[str, str]:
