@@ -1,15 +1,15 @@
-"""Annotation files that no dataset is registered for."""
+"""Annotation files of the user's own: their names, and datasets for those that are not in a config."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import get_lvis_instances_meta, register_coco_instances, register_lvis_instances
 
-from ..utils.errors import DataError
+from ..utils.errors import ConfigError, DataError
 from .validation.gate import read_usable
 
 
@@ -27,7 +27,7 @@ def register_files(json_file: str, image_root: str = "", *, masks: bool = True) 
         DataError: The file has a fault.
     """
     data = read_usable(json_file, image_root, masks=masks, keep=True)
-    name = _free_name(os.path.splitext(os.path.basename(json_file))[0])
+    name = free_name(json_file)
     metadata = {"thing_classes": data.classes}
     if is_federated(data.images):
         if [x["id"] for x in data.categories] != list(range(1, len(data.categories) + 1)):
@@ -58,7 +58,25 @@ def is_federated(images: Sequence[Mapping[str, Any]]) -> bool:
     return bool(images) and all(isinstance(x.get("neg_category_ids"), list) for x in images)
 
 
-def _free_name(name: str) -> str:
-    """Return a name that no dataset has."""
-    used = {*DatasetCatalog.list(), *MetadataCatalog.list()}
-    return next(x for i in range(1, len(used) + 2) if (x := name if i == 1 else f"{name}_{i}") not in used)
+def free_name(path: str, taken: Collection[str] = (), files: tuple[str, str] | None = None) -> str:
+    """Return a name for a dataset: that of its file or folder, after that of the folder around if another has it.
+
+    Args:
+        path: The file or the folder.
+        taken: Names that others will have.
+        files: Annotation file and folder of the images of a dataset whose name may be returned again; None for none.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path = os.path.abspath(path)
+    stem, folder = os.path.splitext(os.path.basename(path))[0], os.path.basename(os.path.dirname(path))
+    for name in (stem, f"{folder}_{stem}", *(f"{folder}_{stem}_{i}" for i in range(2, 1000))):
+        if name in taken:
+            continue
+        if name not in DatasetCatalog and name not in MetadataCatalog.list():
+            return name
+        known = MetadataCatalog.get(name)
+        if files is not None and (known.get("json_file"), known.get("image_root")) == files:
+            return name
+    raise ConfigError(f"{path} has a name that all others have, too: rename it")

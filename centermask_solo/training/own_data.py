@@ -8,18 +8,18 @@ import io
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.utils import comm
 
 from ..data.class_names import read_class_names
 from ..data.formats.coco import write_coco_json
 from ..data.formats.objects import coco_content
+from ..data.own_files import free_name
+from ..data.processes import once_per_machine
 from ..data.tools.inside import write_images_inside
 from ..data.tools.readers import read_dataset
-from ..utils.errors import ConfigError, UserError
+from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
 from ..utils.text import name_some
 
@@ -59,7 +59,7 @@ def use_own_data(cfg: CfgNode, args: argparse.Namespace) -> None:
     if not train.source and not val.source:
         return
     _check(train, val, args)
-    entries = _together(lambda: _entries([x for x in (train, val) if x.source], args, cfg.OUTPUT_DIR))
+    entries = once_per_machine(lambda: _entries([x for x in (train, val) if x.source], args, cfg.OUTPUT_DIR))[0]
     cfg.DATASETS.COCO_JSON = [*cfg.DATASETS.COCO_JSON, *entries.values()]
     cfg.DATASETS.TRAIN = tuple(entry[0] for split, entry in entries.items() if split == "train")
     cfg.DATASETS.TEST = tuple(entry[0] for split, entry in entries.items() if split == "val")
@@ -85,21 +85,6 @@ def _check(train: _Given, val: _Given, args: argparse.Namespace) -> None:
         raise ConfigError(f"the flags --train-... and --val-... set {both[0]}: give the flags or the override")
 
 
-def _together(make: Any) -> Any:
-    """Return what ``make`` returns in one process per machine; raise in all processes what it raises in any."""
-    found = None
-    if comm.get_local_rank() == 0:
-        try:
-            found = make()
-        except UserError as error:
-            found = error
-    all_found = comm.all_gather(found)
-    for x in all_found:
-        if isinstance(x, UserError):
-            raise x
-    return all_found[0]
-
-
 def _entries(given: Sequence[_Given], args: argparse.Namespace, output: str) -> dict[str, list[str]]:
     """Return the entry of ``DATASETS.COCO_JSON`` for each split."""
     entries: dict[str, list[str]] = {}
@@ -109,7 +94,7 @@ def _entries(given: Sequence[_Given], args: argparse.Namespace, output: str) -> 
         json_file, images = x.json_file, x.images or os.path.dirname(x.json_file) or "."
         if x.folder:
             json_file, images, others = _convert(x, classes, others, output)
-        name = _free_name(x.source, json_file, images, [entry[0] for entry in entries.values()])
+        name = free_name(x.source, [entry[0] for entry in entries.values()], (json_file, images))
         entries[x.split] = [name, json_file, images]
     return entries
 
@@ -133,19 +118,3 @@ def _convert(
         with atomic_write(path) as file:
             file.write(text.getvalue())
     return path, data.image_root, data.class_names
-
-
-def _free_name(source: str, json_file: str, images: str, taken: Sequence[str]) -> str:
-    """Return a name for a dataset: that of its file, after that of its folder if another dataset has it."""
-    path = os.path.abspath(source)
-    stem, folder = os.path.splitext(os.path.basename(path))[0], os.path.basename(os.path.dirname(path))
-    names = [stem, f"{folder}_{stem}", *(f"{folder}_{stem}_{i}" for i in range(2, 1000))]
-    for name in names:
-        if name in taken:
-            continue
-        if name not in DatasetCatalog:
-            return name
-        known = MetadataCatalog.get(name)
-        if (known.get("json_file"), known.get("image_root")) == (json_file, images):
-            return name
-    raise ConfigError(f"{source} has a name that all others have, too: rename it")

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import train_net
 from centermask_solo.cli import build_parser
+from centermask_solo.data.own_files import register_files
 from centermask_solo.data.tools.convert import convert_dataset
 from centermask_solo.modeling import systems
 from centermask_solo.training.launch import reported_once
@@ -60,6 +62,23 @@ def test_jsons_give_datasets_and_classes(folder):
     assert cfg.MODEL.RETINANET.NUM_CLASSES == 3
     saved = yaml.safe_load((folder / "output" / "config.yaml").read_text())["DATASETS"]
     assert saved["COCO_JSON"] == cfg.DATASETS.COCO_JSON
+
+
+def test_names_of_datasets_are_free(folder):
+    """Whether a training or an evaluation has taken them; the same files keep their name in another training."""
+    json_file, images = sets.write(folder / "own")
+    again = ("--train-json", json_file, "--train-images", images)
+    before = {*DatasetCatalog.list(), *MetadataCatalog.list()}
+    try:
+        evaluated = register_files(json_file, images)
+        trained = configure(folder, *again).DATASETS.TRAIN[0]
+        assert trained not in before | {evaluated} and trained.startswith("own_data")
+        assert configure(folder, *again, "--overwrite").DATASETS.TRAIN[0] == trained
+        assert register_files(json_file, images) not in before | {evaluated, trained}
+    finally:
+        for catalog in (DatasetCatalog, MetadataCatalog):
+            for name in set(catalog.list()) - before:
+                catalog.remove(name)
 
 
 def test_without_data_to_evaluate_nothing_is_evaluated(folder):

@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.utils import comm
 
-from ...utils.errors import ConfigError, DataError, UserError
+from ...utils.errors import ConfigError, DataError
 from ...utils.text import counted, name_some
 from ..datasets import find_files, has_instances_json, is_lvis, is_read_here, load_through_gate
 from ..formats.coco import CocoData, NotAnnotatedError, Record, image_entries
 from ..images import MAX_PIXELS, check_image
+from ..processes import once_per_machine
 from .files import check_orientation, find_files_of, image_path
 from .findings import Findings
 from .gate import FileKey, admit, clean_files, inspect_file, mark_clean
@@ -62,24 +62,20 @@ def check_datasets(
         ConfigError: A dataset is not registered, or has another number of classes than the model.
         DataError: A dataset lacks files, is not COCO, has a fault, or contradicts its registered class names.
     """
-    found: _Checked | UserError = _Checked({}, [])
-    if comm.get_local_rank() == 0:
-        try:
-            classes: Classes = {}
-            for name in dict.fromkeys(names):
-                try:
-                    classes[name] = _check_one(name, num_classes, num_classes_key, masks, max_pixels)
-                except NotAnnotatedError:
-                    if name not in unannotated:
-                        raise
-                    classes[name] = MetadataCatalog.get(name).get("thing_classes")
-            found = _Checked(classes, clean_files())
-        except UserError as error:
-            found = error
-    all_found = comm.all_gather(found)
+
+    def check() -> _Checked:
+        classes: Classes = {}
+        for name in dict.fromkeys(names):
+            try:
+                classes[name] = _check_one(name, num_classes, num_classes_key, masks, max_pixels)
+            except NotAnnotatedError:
+                if name not in unannotated:
+                    raise
+                classes[name] = MetadataCatalog.get(name).get("thing_classes")
+        return _Checked(classes, clean_files())
+
+    all_found = once_per_machine(check)
     for x in all_found:
-        if isinstance(x, UserError):
-            raise x
         for key in x.clean:
             mark_clean(key)
     for name in names:

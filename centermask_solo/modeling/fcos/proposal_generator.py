@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ...ops.fixed_nms import FIXPOINT, GreedyNMS
 from ...utils.errors import ConfigError, DataError
-from ...utils.text import counted
 from ..detections import Detections
 from ..fixed_nms import fixed_nms
 from ..ground_truth import check_classes
@@ -82,8 +81,7 @@ class FCOSProposalGenerator(nn.Module):
         check_choice("MODEL.FCOS.LOSS.BOX_TYPE", box_loss_type, BOX_LOSSES)
         if not len(in_features) == len(strides) == len(sizes_of_interest) + 1:
             raise ConfigError(
-                f"MODEL.FCOS.SIZES_OF_INTEREST has {counted(len(sizes_of_interest), 'entry')}, but the "
-                f"{len(in_features)} levels "
+                f"MODEL.FCOS.SIZES_OF_INTEREST has {len(sizes_of_interest)} entries, but the {len(in_features)} levels "
                 f"of IN_FEATURES need {len(in_features) - 1}: give one limit between each two levels"
             )
         self.fcos_head = fcos_head
