@@ -24,6 +24,7 @@ LOGIT_SPREAD = 1.5  # of the classes
 NUM_PASSING = 300  # pairs of a place and a class of an image whose probability passes the threshold
 RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive before training
 FAINT = 0.05  # spread of weights that begin almost as zero, relative to one that keeps the spread of the input
+OFFSETS = 0.05  # spread of offsets, pixels, for inputs of spread 1
 MASK_FACTOR = 100.0  # by which the weights of such outputs grow
 
 
@@ -36,9 +37,9 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         images: (3, H, W), 0..255.
     """
     part: Any = instance_part(model.eval())
-    for module in part.modules():  # such as offsets, which begin as zero, and CenterMask's masks: 0.5 everywhere
-        if isinstance(module, nn.Conv2d) and module.weight.std() < FAINT * module.weight[0].numel() ** -0.5:
-            module.weight.normal_(std=module.weight[0].numel() ** -0.5)
+    for module in part.modules():
+        if isinstance(module, nn.Conv2d):
+            _strengthen(module)
     batch = part.preprocess_image([{"image": x} for x in images]).tensor
     handles = [x.register_forward_pre_hook(_set_statistics) for x in part.modules() if isinstance(x, NORMS)]
     part.predict(batch)
@@ -62,6 +63,18 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         handle.remove()
     for layer, outputs in seen.items():
         _rescale(layer, torch.cat(outputs), detection_limits(part).score_thresh, len(images))
+
+
+def _strengthen(layer: nn.Conv2d) -> None:
+    """Make weights that begin almost as zero, such as CenterMask's masks, which are 0.5 everywhere, normal ones.
+
+    Those that begin as zero are the offsets of deformable convolutions, which stay within parts of a pixel: among
+    features without any smoothness, larger ones turn the rounding of a layer into a change of the next.
+    """
+    keeping = layer.weight[0].numel() ** -0.5  # the spread of the input
+    spread = float(layer.weight.std())
+    if spread < FAINT * keeping:
+        layer.weight.normal_(std=keeping if spread else OFFSETS * keeping)
 
 
 def _rescale(layer: Any, logits: Tensor, score_thresh: float, num_images: int) -> None:

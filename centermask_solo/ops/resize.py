@@ -36,9 +36,12 @@ def _sources(size: int, output_size: int, device: torch.device) -> tuple[Tensor,
     centers = torch.arange(output_size, dtype=torch.float32, device=device) + 0.5
     # PyTorch rounds the scale and the positions to float32, but nothing between: processors multiply and add at once.
     # Where that or float64 is missing, the exact products with two parts of the scale come to the same.
-    scale = given / output_size
-    steps = torch.where(scale < 0.25, COARSE[0], torch.where(scale < 1, COARSE[1], COARSE[2]))
-    coarse = (scale * steps).floor() / steps
+    quotient = given / output_size
+    steps = torch.where(quotient < 0.25, COARSE[0], torch.where(quotient < 1, COARSE[1], COARSE[2]))
+    coarse = (quotient * steps).floor() / steps
+    # OpenVINO multiplies by a reciprocal instead of dividing, and is off by a last bit: what is left over corrects it.
+    rest = (given - coarse * output_size) - (quotient - coarse) * output_size
+    scale = quotient + rest / output_size
     positions = ((coarse * centers - 0.5) + (scale - coarse) * centers).clamp(min=0)
     low = positions.floor()
     last = given.long() - 1

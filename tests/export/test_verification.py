@@ -15,7 +15,7 @@ from centermask_solo.model_zoo import exporting
 from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.runtime.metadata import Input, Resize
 
-METADATA = SimpleNamespace(score_tolerance=1e-3, score_threshold=0.05, max_detections=100)
+METADATA = SimpleNamespace(score_tolerance=1e-3, score_threshold=0.05, max_detections=100, half=False, int8=False)
 
 
 def result(order, last_row=4):
@@ -42,6 +42,17 @@ def test_another_mask_in_the_same_box_is_a_difference():
     difference = compare("", result([0, 1]), result([1, 0], last_row=2), METADATA)
     assert difference.matched == 2
     assert difference.mask_iou < 0.9
+
+
+def test_what_is_only_similar_is_no_partner_where_limits_may_have_left_out_the_right_one():
+    reference, found = result([0, 1]), result([0, 1], last_row=2)
+    found.exact = False
+    difference = compare("", reference, found, METADATA)
+    assert (difference.matched, difference.mask_iou) == (1, 1.0)
+    assert Verification([difference], 1e-3, 1, 0.99).faults == []
+    found.pred_masks[0] ^= True
+    difference = compare("image", reference, found, METADATA)
+    assert Verification([difference], 1e-3, 1, 0.99).faults == ["image: 4 detections have no partner"]
 
 
 def test_a_strange_mask_in_the_same_box_is_no_partner():
