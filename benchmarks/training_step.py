@@ -1,6 +1,6 @@
 """Measure a training step: CPU time of the targets and of all of it, and the peak memory of all tensors.
 
-    python -m benchmarks.training_step [CONFIG ...] [--objects 8] [--images 2] [--runs 3]
+    python -m benchmarks.training_step [CONFIG ... --size HEIGHT WIDTH] [--objects 8] [--images 2] [--runs 3]
 
 An object is a polygon of 35 points, as many as in COCO; images and weights are random. One thread, medians of the runs.
 It also measures earlier versions of this repository, in a folder of their own:
@@ -50,7 +50,7 @@ def example(cfg: Any, size: tuple[int, int], count: int, seed: int) -> dict[str,
         polygons.append((center + radii * waves * torch.stack([angles.cos(), angles.sin()], dim=1)).flatten().numpy())
     masks = PolygonMasks([[x] for x in polygons])
     boxes = masks.get_bounding_boxes()
-    instances = Instances(size, gt_boxes=Boxes(boxes.tensor), gt_classes=torch.arange(count) % 80)
+    instances = Instances(size, gt_boxes=Boxes(boxes.tensor), gt_classes=torch.arange(count) % 8)
     instances.gt_masks = BitMasks.from_polygon_masks(masks, *size) if cfg.INPUT.MASK_FORMAT == "bitmask" else masks
     return {"image": torch.rand(3, *size, generator=rng) * 255, "instances": instances}
 
@@ -95,13 +95,15 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", default=list(MODELS))
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="pixels of CONFIG's images")
     parser.add_argument("--images", type=int, default=2, help="images of a batch (%(default)s)")
     parser.add_argument("--objects", type=int, default=8, help="objects in each (%(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="timed steps (%(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for config in args.configs:
-        targets, whole, memory = measure(config, MODELS[config], args.images, args.objects, args.runs)
+        size = tuple(args.size) if args.size else MODELS[config]
+        targets, whole, memory = measure(config, size, args.images, args.objects, args.runs)
         print(f"{config}: targets {targets:.3f} s, step {whole:.2f} s, {memory / MB:.0f} MB", flush=True)
 
 
