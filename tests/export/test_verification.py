@@ -52,7 +52,7 @@ def test_what_is_only_similar_is_no_partner_where_limits_may_have_left_out_the_r
     assert Verification([difference], 1e-3, 1, 0.99).faults == []
     found.pred_masks[0] ^= True
     difference = compare("image", reference, found, METADATA)
-    assert Verification([difference], 1e-3, 1, 0.99).faults == ["image: 4 detections have no partner"]
+    assert Verification([difference], 1e-3, 1, 0.99).faults == ["image: 4 detections without a partner"]
 
 
 def test_a_strange_mask_in_the_same_box_is_no_partner():
