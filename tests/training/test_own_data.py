@@ -65,16 +65,16 @@ def test_jsons_give_datasets_and_classes(folder):
 
 
 def test_names_of_datasets_are_free(folder):
-    """Whether a training or an evaluation has taken them; the same files keep their name in another training."""
+    """Those of trainings and of evaluations; the same files keep their name in another training."""
     json_file, images = sets.write(folder / "own")
-    again = ("--train-json", json_file, "--train-images", images)
+    other, _ = sets.write(folder / "other")
     before = {*DatasetCatalog.list(), *MetadataCatalog.list()}
     try:
-        evaluated = register_files(json_file, images)
-        trained = configure(folder, *again).DATASETS.TRAIN[0]
-        assert trained not in before | {evaluated} and trained.startswith("own_data")
-        assert configure(folder, *again, "--overwrite").DATASETS.TRAIN[0] == trained
-        assert register_files(json_file, images) not in before | {evaluated, trained}
+        names = [register_files(json_file, images), register_files(json_file, images)]
+        flags = ("--train-json", other, "--train-images", images, "--overwrite")
+        names += configure(folder, *flags).DATASETS.TRAIN
+        assert len(before | {*names}) == len(before) + 3
+        assert configure(folder, *flags).DATASETS.TRAIN == (names[2],)
     finally:
         for catalog in (DatasetCatalog, MetadataCatalog):
             for name in set(catalog.list()) - before:
