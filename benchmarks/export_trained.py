@@ -10,6 +10,7 @@ compared; those of trained weights are as clear as they are in use.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.export_matrix import fault_of, summary
-from benchmarks.processes import write_results
+from benchmarks.processes import results_path, write_results
 from centermask_solo.demo import demo_configs, run_demo
 from centermask_solo.export.exporter import ExportOptions, trace_predictor, write_traced
 from centermask_solo.export.verification import find_references, verify
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=demo_configs(), default=["solov2", "centermask", "yolact"])
     parser.add_argument("--iterations", type=argument(COUNT), default=400, help="of each training (%(default)s)")
     parser.add_argument("--formats", nargs="+", choices=FORMATS, default=["onnx", "openvino"])
-    parser.add_argument("--write", action="store_true", help="write the results to benchmarks/results")
+    parser.add_argument("--write", action="store_true", help="add the results to those in benchmarks/results")
     args = parser.parse_args()
     register()
     paths = find_images(args.images)[: args.count]
@@ -52,9 +53,16 @@ def main() -> None:
                 print(result, flush=True)
                 results.append(result)
     if args.write:
-        write_results("export_trained", results)
+        write_results("export_trained", with_earlier(results))
     if any("fault" in x for x in results):
         raise SystemExit(1)
+
+
+def with_earlier(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return results after those of other systems and formats that were written earlier."""
+    path = results_path("export_trained")
+    earlier = json.loads(path.read_text())["cases"] if path.exists() else []
+    return list({(x["system"], x["format"]): x for x in [*earlier, *results]}.values())
 
 
 def train(name: str, folder: str, iterations: int) -> str:

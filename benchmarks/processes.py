@@ -72,9 +72,14 @@ def in_own_process(
 
 def write_results(script: str, results: list[dict[str, Any]], device: str = "cpu") -> None:
     """Write ``results/<script>-*.json``, whose name states the device and the version of PyTorch."""
-    slug = re.sub(r"[^a-z0-9.]+", "_", f"{device_name(device)}-torch_{torch.__version__}".lower()).strip("_")
-    path = Path(__file__).parent / "results" / f"{script}-{slug}.json"
+    path = results_path(script, device)
     with atomic_write(path) as file:
         file.write(json.dumps({"device": device_name(device), "torch": torch.__version__, "cases": results}, indent=2))
         file.write("\n")
     print(f"wrote {path}")
+
+
+def results_path(script: str, device: str = "cpu") -> Path:
+    """Return the file that :func:`write_results` writes."""
+    slug = re.sub(r"[^a-z0-9.]+", "_", f"{device_name(device)}-torch_{torch.__version__}".lower()).strip("_")
+    return Path(__file__).parent / "results" / f"{script}-{slug}.json"
