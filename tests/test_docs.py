@@ -25,6 +25,8 @@ SOURCES = [
 ]
 # Words in capitals that are neither options nor names in a source file
 FOREIGN = {
+    "MALLOC_TRIM_THRESHOLD_",
+    "MALLOC_MMAP_THRESHOLD_",
     *(
         "OMP_NUM_THREADS",
         "DETECTRON2_DATASETS",

@@ -236,13 +236,8 @@ class FCOSProposalGenerator(nn.Module):
         )
         results = []
         for found, (height, width) in zip(candidates, image_sizes, strict=True):
-            instances = Instances(
-                (int(height), int(width)),
-                scores=found.scores,
-                pred_classes=found.pred_classes,
-                pred_boxes=Boxes(found.boxes),
-                locations=found.locations,
-            )
+            instances = Instances((int(height), int(width)), pred_boxes=Boxes(found.boxes), scores=found.scores)
+            instances.pred_classes, instances.locations = found.pred_classes, found.locations
             kept = self.nms(instances[instances.scores >= min_score] if min_score > 0 else instances)
             results.append(kept if post_nms_topk < 0 else kept[:post_nms_topk])
         return results
