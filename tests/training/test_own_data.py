@@ -74,7 +74,7 @@ def test_names_of_datasets_are_free(folder):
         flags = ("--train-json", other, "--train-images", images, "--overwrite")
         names += configure(folder, *flags).DATASETS.TRAIN
         assert len(before | {*names}) == len(before) + 3
-        assert configure(folder, *flags).DATASETS.TRAIN == (names[2],)
+        assert (names[2],) == configure(folder, *flags).DATASETS.TRAIN
     finally:
         for catalog in (DatasetCatalog, MetadataCatalog):
             for name in set(catalog.list()) - before:
