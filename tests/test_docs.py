@@ -29,6 +29,8 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 OPTIONAL = re.compile(r" \[--[^\]]*\]")  # of a command's arguments
 # Words in capitals that are neither options nor names in a source file
 FOREIGN = {
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
     *(
         "OMP_NUM_THREADS",
         "DETECTRON2_DATASETS",
