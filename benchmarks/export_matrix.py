@@ -7,7 +7,7 @@ so that the matrix can be made in parts:
     python -m benchmarks.export_matrix --systems SOLOv2 YOLACT --formats onnx openvino
     python -m benchmarks.export_matrix --models FCOS/fcos_R_50_FPN_1x.yaml --cases detections raw --timeout 240
 
-Each model runs in a process of its own, for a limited time. The full matrix takes two hours on one core.
+Each model runs in a process of its own, for a limited time. A model takes a minute of one core in each format.
 """
 
 from __future__ import annotations
