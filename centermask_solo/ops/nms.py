@@ -107,14 +107,16 @@ def fast_nms(
     Differs: boxes without area overlap nothing; the order of equal scores is defined.
     """
     # Only higher scores suppress, so what is not above the threshold, and classes without such boxes, do not matter.
-    numbers = (class_scores > score_thresh).sum(dim=0)
+    step = _classes_per_chunk(topk, len(boxes))
+    numbers = torch.cat([(x > score_thresh).sum(dim=0) for x in class_scores.split(step, dim=1)])  # in int64 inside
     used = numbers.nonzero()[:, 0]
     topk = min(topk, int(numbers.max())) if len(used) else 0
-    class_scores = class_scores.T[used]
     kept = []
-    for start, scores, rows in _fast_nms_chunks(boxes[None], class_scores[None], iou_thresh, topk, score_thresh):
-        _, classes, places = (scores > 0).nonzero(as_tuple=True)
-        kept.append((rows[0, classes, places], used[classes + start], scores[0, classes, places]))
+    for chunk in used.split(step):
+        part = class_scores[:, chunk].T[None]  # copied a chunk at a time
+        for start, scores, rows in _fast_nms_chunks(boxes[None], part, iou_thresh, topk, score_thresh):
+            _, classes, places = (scores > 0).nonzero(as_tuple=True)
+            kept.append((rows[0, classes, places], chunk[classes + start], scores[0, classes, places]))
     if not kept:
         nothing = boxes.new_zeros(0, dtype=torch.int64)
         return nothing, nothing, boxes.new_zeros(0)
@@ -152,6 +154,11 @@ def fast_nms_slots(
     return rows, classes, best, numbers
 
 
+def _classes_per_chunk(topk: int, num_boxes: int) -> int:
+    k = min(topk, num_boxes)
+    return rows_per_chunk(24 * max(k * k, num_boxes))  # overlaps and their areas, or keys of the ranking
+
+
 def _fast_nms_chunks(
     boxes: Tensor, class_scores: Tensor, iou_thresh: float, topk: int, score_thresh: float
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -159,9 +166,7 @@ def _fast_nms_chunks(
 
     Arguments as in :func:`fast_nms_slots`.
     """
-    num_boxes = boxes.shape[1]
-    k = min(topk, num_boxes)
-    step = rows_per_chunk(24 * max(k * k, num_boxes))  # overlaps and their areas, or keys of the ranking
+    k, step = min(topk, boxes.shape[1]), _classes_per_chunk(topk, boxes.shape[1])
     for i, chunk in enumerate(class_scores.split(step, dim=1)):  # slices instead would be lost by OpenVINO
         scores, rows = stable_topk(chunk.float(), k)
         ranked = boxes.gather(1, rows.flatten(1)[..., None].expand(-1, -1, 4)).unflatten(1, rows.shape[1:])

@@ -94,7 +94,7 @@ def test_bare_backbone(tmp_path):
 
 def test_what_the_source_does_not_know_is_named(tmp_path):
     path = save(tmp_path / "x.pth", tensors({**published("yolact_resnet50"), "mystery": (1,)}))
-    with pytest.raises(WeightsError, match=r"x\.pth: YOLACT of the authors has no place for 1 entries .*: mystery$"):
+    with pytest.raises(WeightsError, match=r"x\.pth: YOLACT of the authors has no place for 1 entry .*: mystery$"):
         read_weight_file(path)
 
 

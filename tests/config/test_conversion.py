@@ -181,7 +181,7 @@ def test_the_command_prints_what_it_changed_and_overwrites_on_request_only(tmp_p
     assert capsys.readouterr().out.splitlines() == [
         "MODEL.YOLACT.NMS_PRE 50 -> MODEL.YOLACT.PRE_NMS_TOPK_TEST 50",
         "dropped MODEL.X: unknown option",
-        f"{new}: 1 options, 1 changes",
+        f"{new}: 1 option, 1 change",
     ]
     before = new.read_text()
     old.write_text("MODEL:\n  YOLACT: {NMS_PRE: 60}\n")

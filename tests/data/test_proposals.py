@@ -122,7 +122,7 @@ LOGITS = [x.objectness_logits for x in FOUND]
         (
             lambda cfg, path: cfg.DATASETS.__setattr__("PROPOSAL_FILES_TEST", ()),
             ConfigError,
-            "DATASETS.PROPOSAL_FILES_TEST names 0 files, but DATASETS.TEST 1 datasets",
+            "DATASETS.PROPOSAL_FILES_TEST names 0 files, but DATASETS.TEST 1 dataset",
         ),
         (
             lambda cfg, path: cfg.MODEL.__setattr__("LOAD_PROPOSALS", False),

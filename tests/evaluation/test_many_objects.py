@@ -16,9 +16,7 @@ from centermask_solo.training import evaluate as evaluation
 from centermask_solo.training.trainer import Trainer
 from tests.evaluation.scenes import SIDE, Scene
 from tests.evaluation.test_end_to_end import Oracle
-from tests.evaluation.test_of_results import catalogs
 
-__all__ = ["catalogs"]  # a fixture
 BOXES = [(5 * i, 5 * j, 4, 4) for i in range(20) for j in range(18)]  # 360
 CONFIG = "SOLOv2/solov2_R_50_3x.yaml"
 

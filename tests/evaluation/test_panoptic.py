@@ -191,7 +191,7 @@ def save_labels(path, pixels):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda path: path.unlink(), "labels0.png is missing: datasets/prepare_panoptic_fpn.py"),
+        (lambda path: path.unlink(), r"labels0.png is missing: restore it \(datasets/prepare_panoptic_fpn\.py"),
         (lambda path: path.write_bytes(b"\x89PNG"), "labels0.png is damaged"),
         (lambda path: save_labels(path, [[0, 0]]), "labels0.png has 2x1 pixels, but its image 0.jpg has 4x3"),
         (

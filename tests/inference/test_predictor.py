@@ -158,7 +158,7 @@ def test_what_is_given_for_an_image(cfg, folder):
     predictor = Predictor(cfg)
     image = cv2.imread(str(folder / "data" / "1.png"))
     for x in (str(folder / "data" / "1.png"), folder / "data" / "1.png", image / 255, image.astype(np.uint16) * 257):
-        assert torch.equal(predictor.model_input(x)["image"], predictor.model_input(image)["image"])
+        assert np.array_equal(predictor.read(x), image)
         assert_equal(predictor(x), predictor(image))
     with pytest.raises(DataError, match="the image is None"):
         predictor(None)

@@ -222,6 +222,6 @@ def test_checkpointer_names_the_file_with_left_overs(tmp_path):
     values = {"prediction_layers.0.bbox_layer.weight": torch.zeros(1), "fpn.lat_layers.0.weight": torch.zeros(1)}
     torch.save({**values, "more": torch.zeros(1)}, tmp_path / "yolact_base_54_800000.pth")
     with pytest.raises(
-        ValueError, match=r"yolact_base_54_800000\.pth: YOLACT of the authors has no place for 1 entries .*: more"
+        ValueError, match=r"yolact_base_54_800000\.pth: YOLACT of the authors has no place for 1 entry .*: more"
     ):
         Checkpointer(nn.Linear(2, 2)).load(str(tmp_path / "yolact_base_54_800000.pth"))

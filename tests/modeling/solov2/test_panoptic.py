@@ -114,7 +114,7 @@ def test_non_finite_logits_are_no_stuff(value):
 def fake_predictions(m, monkeypatch, instances, logits):
     """Let ``m`` find these instances and semantic logits in any image."""
     monkeypatch.setattr(m, "predict", lambda images: panoptic.PanopticPredictions([], [], logits, logits))
-    monkeypatch.setattr(m, "inference", lambda predictions, sizes: [instances])
+    monkeypatch.setattr(m, "inference", lambda predictions, sizes, **_: [instances])
     monkeypatch.setattr(m, "paste", lambda found, *_: (found, torch.ones(len(found), dtype=torch.bool)))
 
 
