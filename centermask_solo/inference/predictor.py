@@ -56,7 +56,12 @@ class Predictor(DefaultPredictor):
     """
 
     def __init__(
-        self, cfg: CfgNode, class_names: Sequence[str] | None = None, *, mask_format: MaskFormat = "dense"
+        self,
+        cfg: CfgNode,
+        class_names: Sequence[str] | None = None,
+        *,
+        mask_format: MaskFormat = "dense",
+        dtype: str | None = None,
     ) -> None:
         """
         Args:
@@ -68,10 +73,11 @@ class Predictor(DefaultPredictor):
                 :class:`~centermask_solo.structures.compact_masks.RLEMasks`, run-length codes; "compact", cropped, or
                 codes if the crops of an image would take more than 256 MiB. All but "dense" never need the memory of
                 a tensor.
+            dtype: Precision of the networks, in place of ``TEST.DTYPE``.
 
         Raises:
             ConfigError: The mask format is unknown, no weights are named, the images have another format than RGB or
-                BGR, the device cannot be used or cannot compute in ``TEST.DTYPE``, or there are more or fewer class
+                BGR, the device cannot be used or cannot compute in the precision, or there are more or fewer class
                 names than classes.
             WeightsError: There is no such file, or it does not fill the model.
         """
@@ -83,7 +89,9 @@ class Predictor(DefaultPredictor):
             raise ConfigError(f"INPUT.FORMAT is '{cfg.INPUT.FORMAT}': prediction supports RGB and BGR")
         check_options_are_read(cfg, default_config())
         check_device(cfg.MODEL.DEVICE)
-        self.cfg = cfg.clone()
+        self.cfg = cfg = cfg.clone()
+        if dtype is not None:
+            cfg.merge_from_list(["TEST.DTYPE", dtype])
         self.mask_format = mask_format
         self.threads = threads_beside(torch.device(cfg.MODEL.DEVICE).type)
         self.model = build_checked(self.cfg).eval()

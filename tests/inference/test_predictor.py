@@ -153,6 +153,21 @@ def test_subfolders(folder, caplog):
         find_images([data + "/sub"])
 
 
+def test_the_precision_is_that_of_the_call_or_of_the_config(cfg, folder, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "centermask_solo.inference.predictor.prepare_as_configured",
+        lambda model, used, **_: asked.append(used.TEST.DTYPE),
+    )
+    cfg.TEST.DTYPE = "int8"
+    assert Predictor(cfg).cfg.TEST.DTYPE == "int8"
+    assert Predictor(cfg, dtype="bfloat16").cfg.TEST.DTYPE == "bfloat16"
+    assert (asked, cfg.TEST.DTYPE) == (["int8", "bfloat16"], "int8")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="the precision 'float61' is unknown: use float32"):
+        Predictor(cfg, dtype="float61")
+
+
 def test_what_is_given_for_an_image(cfg, folder):
     """See test_input_images.py for the conversion."""
     predictor = Predictor(cfg)
