@@ -17,6 +17,8 @@ from centermask_solo.training.logs import LOGGERS
 
 SLOW, OTHER = 5.0, 0.05  # seconds that a test may take
 
+# PyTorch waits this long, not 5 seconds, for each worker of a loader that ended in an error, whenever it is collected
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.2
 centermask_solo.register()  # first, because it makes Detectron2's model zoo importable with any version of setuptools
 
 
