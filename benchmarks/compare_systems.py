@@ -166,7 +166,7 @@ def _account(finished: Mapping[str, Record], first: Record) -> list[str]:
         command,
         "```",
         "",
-        f"* Budget: {first['iterations']} iterations of {first['train']['batch']} images, the same "
+        f"* Budget: {first['iterations']} iterations of 4 images, or as many images in smaller batches, the same "
         f"{first['train']['images']} in the same order, with the configs `configs/shapes/*_shapes.yaml`; evaluated on "
         f"{first['predict']['images']} others.",
         f"* Hardware: {'; and '.join(machines)}.",
@@ -250,7 +250,7 @@ def write_document(path: Path, generated: str, begin: str = BEGIN, new: str = NE
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, help="training iterations of every system")
+    parser.add_argument("--iterations", type=int, help="training images of every system, divided by 4")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS), metavar="SYSTEM", help="(all)")
     parser.add_argument(
         "--output", type=Path, default=Path("output/comparison"), help="folder of results (%(default)s)"

@@ -26,7 +26,7 @@ NEW_DOCUMENT = f"# How fast the systems learn\n\n{BEGIN}\n{END}\n"
 PACE = 1  # iterations recorded for the step that measures them
 COLUMNS = (
     "system",
-    "iterations",
+    "iterations × images",
     "CPU minutes",
     "mask AP",
     "small / medium / large",
@@ -109,9 +109,8 @@ def render(records: Mapping[str, Sequence[Record]], args: argparse.Namespace) ->
     machine = first["train"]["machine"]
     lines = [
         *("```", command, "```", ""),
-        f"* Every system has the CPU time of {args.iterations} iterations of {SYSTEMS[args.reference]} and batches of "
-        f"{first['train']['batch']} of the same {first['train']['images']} images; it is evaluated on "
-        f"{first['predict']['images']} others.",
+        f"* Every system has the CPU time of {args.iterations} iterations of {SYSTEMS[args.reference]} and the same "
+        f"{first['train']['images']} images; it is evaluated on {first['predict']['images']} others.",
         f"* Means of the seeds, in parentheses the least and the most; {max(map(len, rows.values()))} seeds.",
         f"* {machine['device']}; torch {machine['torch']}, Detectron2 {machine['detectron2']}.",
         "",
@@ -133,7 +132,7 @@ def _cells(name: str, records: Sequence[Record]) -> list[str]:
 
     return [
         SYSTEMS[name],
-        f"{statistics.mean(x['train']['iterations'] for x in records):.0f}",
+        f"{statistics.mean(x['train']['iterations'] for x in records):,.0f} × {records[0]['train']['batch']}",
         f"{statistics.mean(x['train']['cpu_seconds'] for x in records) / 60:.1f}",
         spread("segm"),
         metrics("segm", "APs", "APm", "APl"),

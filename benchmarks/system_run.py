@@ -51,6 +51,7 @@ WARM_UP = 3  # predictions that are not timed
 SEARCH_MODE = "single"  # of selective search, for small images
 SEED = 0  # the same images in the same order for all systems
 PACE_WARM_UP, PACE_ITERATIONS = 5, 25
+IMAGES_PER_ITERATION = 4  # of --iterations; a config with smaller batches makes more iterations of as many images
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 Measured = dict[str, Any]
@@ -67,7 +68,7 @@ def build_cfg(system: str, iterations: int, output: Path, opts: list[str], confi
         for split in ("TRAIN", "TEST"):
             files = [proposal_file(output, source, name) for name in cfg.DATASETS[split]]
             cfg.DATASETS[f"PROPOSAL_FILES_{split}"] = files
-    cfg.SOLVER.MAX_ITER = iterations
+    cfg.SOLVER.MAX_ITER = math.ceil(iterations * IMAGES_PER_ITERATION / cfg.SOLVER.IMS_PER_BATCH)
     cfg.OUTPUT_DIR = str(output / system)
     register_datasets(cfg)
     return cfg
@@ -89,14 +90,17 @@ class _Clock(HookBase):
 
 
 def pace(cfg: CfgNode, output: Path) -> Measured:
-    """Train for a few iterations in a folder that is removed, and return the CPU time of one."""
+    """Train for a few iterations in a folder that is removed, and return the CPU time of one of four images."""
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
         cfg.OUTPUT_DIR, cfg.SOLVER.MAX_ITER = folder, PACE_WARM_UP + PACE_ITERATIONS
         trainer, _ = build_trainer(cfg)
         trainer.register_hooks([clock])
         trainer.train()
-    return {"cpu_seconds_per_iteration": (clock.seconds[-1] - clock.seconds[PACE_WARM_UP - 1]) / PACE_ITERATIONS}
+    seconds_per_image = (
+        (clock.seconds[-1] - clock.seconds[PACE_WARM_UP - 1]) / PACE_ITERATIONS / cfg.SOLVER.IMS_PER_BATCH
+    )
+    return {"cpu_seconds_per_iteration": seconds_per_image * IMAGES_PER_ITERATION}
 
 
 def build_trainer(cfg: CfgNode) -> tuple[Trainer, bool]:
@@ -223,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("system", help="the start of a file below the folder of --configs")
-    parser.add_argument("--iterations", type=int, required=True)
+    parser.add_argument("--iterations", type=int, required=True, help="training images of the system, divided by 4")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--configs", default="shapes", help="folder below configs/ of SYSTEM_FOLDER.yaml (%(default)s)")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[])

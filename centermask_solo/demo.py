@@ -98,7 +98,7 @@ def _run(config_file: str, output_dir: str, opts: list[str], overwrite: bool) ->
     say(f"Done in {took}. COCO AP on {counted(num_test, 'image')} not seen in training:\n")
     print(format_results(results))
     print(f"\nImages, ground truth and predictions side by side: {sheet}\n\nWhat you can try next:\n")
-    commands = next_commands(config_file, output_dir)
+    commands = next_commands(config_file, output_dir, cfg.SOLVER.MAX_ITER)
     for command in commands[1:] if needs_proposals(cfg) else commands:
         print(f"  {shlex.join(command)}")
 
@@ -163,11 +163,11 @@ def python() -> str:
     return sys.executable if relative.startswith("..") else relative
 
 
-def next_commands(config_file: str, output_dir: str) -> list[list[str]]:
+def next_commands(config_file: str, output_dir: str, iterations: int) -> list[list[str]]:
     """Return three commands to continue with."""
     command, weights = [python(), "-m", "centermask_solo.cli"], os.path.join(output_dir, "model_final.pth")
     return [
         [*command, "predict", "--weights", weights, "--input", "YOUR_IMAGES", "--output", f"{output_dir}/predictions"],
-        train_command(config_file, ["SOLVER.MAX_ITER", "5000", "OUTPUT_DIR", f"{output_dir}_longer"]),
+        train_command(config_file, ["SOLVER.MAX_ITER", str(3 * iterations), "OUTPUT_DIR", f"{output_dir}_longer"]),
         [*command, "data", "check", "YOUR.json", "YOUR_IMAGES"],
     ]

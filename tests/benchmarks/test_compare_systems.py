@@ -71,7 +71,10 @@ def test_table(tmp_path):
     assert table["YOLACT"] == ["30.0", "29.0 / 31.0 / –", "40.0", "39.0 / 41.0 / –", "224 × 224", *tail]
     assert table["Fast R-CNN"] == ["–", "–", "30.2", "29.2 / 31.2 / –", "192 to 256", *tail]
     assert "python -m benchmarks.compare_systems --iterations 7\n" in text
-    assert "7 iterations of 4 images, the same 2000" in text and "evaluated on 100 others" in text
+    assert (
+        "7 iterations of 4 images, or as many images in smaller batches, the same 2000" in text
+        and "evaluated on 100 others" in text
+    )
     assert "Hardware: A CPU, 2 threads (2 cores in total); torch 2," in text and "Measured on 2026-01-02." in text
     assert "80 ms per image" in text and "ImageNet" in text and "0.32 GB of it are the libraries" in text
 

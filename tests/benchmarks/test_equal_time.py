@@ -56,8 +56,8 @@ def test_systems_get_the_time_of_the_reference(tmp_path, steps):
     assert (1, "train", "solov2", 133) in steps
     rows = [line for line in (tmp_path / "learning.md").read_text().splitlines() if line.startswith("| ")]
     cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in rows[2:]}
-    assert cells["Mask R-CNN, RoIAlign"][:3] == ["100", "3.3", "41.5 (41.0 to 42.0)"]
-    assert cells["SOLOv2"][:4] == ["266", "3.3", "40.5 (40.0 to 41.0)", "20.0 / 30.0 / 0.0"]
+    assert cells["Mask R-CNN, RoIAlign"][:3] == ["100 × 4", "3.3", "41.5 (41.0 to 42.0)"]
+    assert cells["SOLOv2"][:4] == ["266 × 4", "3.3", "40.5 (40.0 to 41.0)", "20.0 / 30.0 / 0.0"]
 
 
 def test_finished_steps_are_not_repeated(tmp_path, steps):
