@@ -39,7 +39,7 @@ VARIANTS: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
 def measure(config: str, size: tuple[int, int], runs: int) -> dict[str, float]:
     """Return the median CPU seconds of the networks of each variant, for one image of ``size`` (height, width)."""
     cfg = get_config(config)
-    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
+    cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS, cfg.MODEL.CHANNELS_LAST = "cpu", "", False
     model = build_model(cfg).eval()
     models = {name: make(copy.deepcopy(model)) for name, make in VARIANTS.items()}
     image = torch.randn(1, 3, *size)

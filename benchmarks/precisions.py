@@ -46,13 +46,14 @@ def measure(config: str, paths: Sequence[str], runs: int, onnx: bool) -> dict[st
     with tempfile.TemporaryDirectory() as folder:
         cfg = on_the_cpu(load_cfg(random_weights_of(config, os.path.join(folder, "weights.pth"))))
         predictor = Predictor(cfg)
-        images = list(paths) or [x for _, x in generated()]
-        ranges = calibrate(predictor.model, ([predictor.model_input(x)] for x in images))
+        images: list[Any] = list(paths) or [x for _, x in generated()]
+        ranges = calibrate(predictor.model, ([predictor.model_input(predictor.read(x))] for x in images))
         write_ranges(ranges, os.path.join(folder, "int8.json"))
         sources: dict[str, CfgNode | str] = {}
         for name in PRECISIONS:
-            sources[name] = cfg.clone()
-            sources[name].merge_from_list(["TEST.DTYPE", name, "TEST.INT8_RANGES", os.path.join(folder, "int8.json")])
+            sources[name] = variant = cfg.clone()
+            options = ["TEST.DTYPE", name, "TEST.INT8_RANGES", os.path.join(folder, "int8.json")]
+            variant.merge_from_list([*options, "MODEL.CHANNELS_LAST", True])  # the default, which exports lack
         if onnx:
             sources |= _files(predictor, folder)
         del predictor

@@ -62,7 +62,7 @@ def stages(predictor: Predictor, paths: Sequence[str], threshold: float, folder:
     """Return what is measured."""
     model: Any = predictor.model
     sources = Sources(list(paths), len(paths))
-    inputs = [predictor.model_input(path) for path in paths]
+    inputs = [predictor.model_input(predictor.read(path)) for path in paths]
     options = {"mask_format": "compact", "score_threshold": threshold}
 
     @torch.no_grad()

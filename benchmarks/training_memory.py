@@ -21,7 +21,6 @@ from benchmarks.memory import peak_bytes
 from benchmarks.postprocessing import device_name
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
-from centermask_solo.modeling.channels_last import to_channels_last
 
 NUM_OBJECTS = 8
 GB = 10**9
@@ -34,8 +33,7 @@ def build(config_file: str, device: str, *opts: object) -> nn.Module:
     merge_config(cfg, config_file, list(map(str, opts)))
     cfg.MODEL.DEVICE = device
     torch.manual_seed(0)
-    model = build_model(cfg).train()
-    return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
+    return build_model(cfg).train()
 
 
 def example(size: tuple[int, int], seed: int) -> dict[str, object]:

@@ -80,7 +80,7 @@ def calibrate_to_file(
     write_ranges(ranges, output)
     cfg.TEST.DTYPE, cfg.TEST.INT8_RANGES = "int8", output
     threshold = default_score_threshold(cfg) if score_threshold is None else score_threshold
-    return _compare(exact, Predictor(cfg), _spread(paths, COMPARED), threshold)
+    return compare_precisions(exact, Predictor(cfg), _spread(paths, COMPARED), threshold)
 
 
 def _inputs(predictor: Predictor, paths: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
@@ -93,7 +93,7 @@ def _spread(paths: Sequence[str], count: int) -> list[str]:
     return [paths[i] for i in sorted(set(np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int)))]
 
 
-def _compare(exact: Predictor, fast: Predictor, paths: Sequence[str], threshold: float) -> Agreement:
+def compare_precisions(exact: Predictor, fast: Predictor, paths: Sequence[str], threshold: float) -> Agreement:
     """Return how far the detections of two predictors are apart."""
     counts, ious, scores = np.zeros(2, int), [], []
     for path in tqdm(paths, desc="compare"):

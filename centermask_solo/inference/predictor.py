@@ -96,7 +96,7 @@ class Predictor(DefaultPredictor):
         self.threads = threads_beside(torch.device(cfg.MODEL.DEVICE).type)
         self.model = build_checked(self.cfg).eval()
         checkpoint = Checkpointer(self.model, complete=True).load(cfg.MODEL.WEIGHTS)
-        prepare_as_configured(self.model, cfg, channels_last=cfg.MODEL.CHANNELS_LAST)
+        prepare_as_configured(self.model, cfg)
         names = checkpoint.get("thing_classes") if class_names is None else class_names
         if class_names is not None and _num_classes(cfg) not in (0, len(class_names)):
             raise ConfigError(

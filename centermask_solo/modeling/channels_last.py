@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
+from detectron2.config import configurable
 from detectron2.layers import NaiveSyncBatchNorm
 from detectron2.utils import comm
 from torch import Tensor, nn
@@ -12,6 +15,24 @@ from torch import Tensor, nn
 from ..ops.normalization import normalize
 
 Model = TypeVar("Model", bound=nn.Module)
+
+
+def configurable_model(constructor: Callable[..., None]) -> Callable[..., None]:
+    """Return Detectron2's ``configurable`` constructor of a meta-architecture, which also sets the layout of a config.
+
+    A model that is built from a config, by whatever program, has the layout that ``MODEL.CHANNELS_LAST`` names; one
+    that is built from parts has theirs.
+    """
+    configured = configurable(constructor)
+
+    @functools.wraps(configured)
+    def construct(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        configured(self, *args, **kwargs)
+        cfg = args[0] if args else kwargs.get("cfg")  # parts are keywords of other names
+        if cfg is not None and cfg.MODEL.CHANNELS_LAST:
+            to_channels_last(self)
+
+    return construct
 
 
 def to_channels_last(model: Model) -> Model:
@@ -28,6 +49,13 @@ def to_channels_last(model: Model) -> Model:
         parameters = list(module.parameters(recurse=False))
         if own is not None and len(parameters) == 2 and all(p.device.type == "cpu" for p in parameters):
             module.__class__ = own  # in place, as torch.nn.utils.parametrize does
+    return model
+
+
+def to_contiguous(model: Model) -> Model:
+    """Undo :func:`to_channels_last`; return the model."""
+    model.to(memory_format=torch.contiguous_format)
+    use_native_norms(model)
     return model
 
 

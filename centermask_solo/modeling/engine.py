@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..utils.errors import ConfigError
-from .channels_last import to_channels_last, use_native_norms
+from .channels_last import to_channels_last, to_contiguous, use_native_norms
 from .cuda_graphs import replay_networks
 from .fusion import fuse_norms
 from .quantization import QUANTIZED_CONVOLUTION, Range, quantize, read_ranges
@@ -44,7 +44,8 @@ def prepare(
         dtype: Precision of the networks: "float32", "bfloat16", "float16" (GPU only) or "int8" (CPU only, needs
             ``ranges``). Decoding, NMS, coordinates, masks and deformable convolutions stay in float32.
         fuse: Fold batch norms into the convolutions before them.
-        channels_last: Store feature maps as (N, H, W, C), which is faster on CPUs, and on GPUs in half precision.
+        channels_last: Store feature maps as (N, H, W, C), which is faster on CPUs, and on GPUs in half precision;
+            otherwise as (N, C, H, W).
         threads: Number of CPU threads of this process; by default as it is.
         ranges: For "int8", the ranges of the feature maps: see :func:`~.quantization.calibrate`.
         compile: Compile the networks with ``torch.compile`` at the first call of each input size; takes minutes.
@@ -67,6 +68,8 @@ def prepare(
         fuse_norms(model)
     if channels_last:
         to_channels_last(model)
+    else:
+        to_contiguous(model)
     if dtype != "float32":
         use_native_norms(model)
     if ranges is not None and dtype == "int8":
@@ -92,8 +95,8 @@ def _check_has_networks(model: nn.Module) -> None:
         )
 
 
-def prepare_as_configured(model: Model, cfg: CfgNode, *, channels_last: bool) -> Model:
-    """Call :func:`prepare` with the options of ``cfg.TEST``.
+def prepare_as_configured(model: Model, cfg: CfgNode) -> Model:
+    """Call :func:`prepare` with the options of ``cfg.TEST``, and ``cfg.MODEL.CHANNELS_LAST``.
 
     Raises:
         ConfigError: See :func:`prepare`, or the ranges of ``TEST.INT8_RANGES`` cannot be read.
@@ -103,7 +106,7 @@ def prepare_as_configured(model: Model, cfg: CfgNode, *, channels_last: bool) ->
     return prepare(
         model,
         dtype=cfg.TEST.DTYPE,
-        channels_last=channels_last,
+        channels_last=cfg.MODEL.CHANNELS_LAST,
         ranges=ranges,
         compile=cfg.TEST.COMPILE,
         cuda_graphs=cfg.TEST.CUDA_GRAPHS,

@@ -241,7 +241,8 @@ class Int8Conv2d(nn.Conv2d):
             x = x.contiguous(memory_format=torch.channels_last)
         integers = torch.empty_like(x, dtype=torch.uint8)
         for part, out in zip(_in_memory(x).split(CACHED), _in_memory(integers).split(CACHED), strict=True):
-            out.copy_(torch.add(self.offset, part.float(), alpha=1 / self.scale).clamp_(0, LEVELS))
+            numbers = torch.add(self.offset, part.float(), alpha=1 / self.scale).clamp_(0, LEVELS)
+            out.copy_(numbers.short())  # PyTorch vectorizes both conversions, but not the one from floats to bytes
         return integers
 
     def _pack(self, shape: list[int]) -> Tensor:

@@ -58,7 +58,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
     checkpointer.load(path)
     logger.info(evaluation_summary(cfg, model))
     set_class_names(model, names)
-    prepare_as_configured(model, cfg, channels_last=False)  # build_model has set the memory format
+    prepare_as_configured(model, cfg)
     return _test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model, trainer)
 
 

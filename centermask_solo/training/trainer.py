@@ -239,7 +239,7 @@ class Trainer(DefaultTrainer):
         """Return the model on its device, in the memory format that ``MODEL.CHANNELS_LAST`` states."""
         with unknown_parts_explained():
             model = super().build_model(cfg)
-        return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model
+        return to_channels_last(model) if cfg.MODEL.CHANNELS_LAST else model  # Detectron2's own, too
 
     @staticmethod
     def prepare_training(cfg: CfgNode, model: nn.Module) -> nn.Module:

@@ -1,14 +1,17 @@
 """Norms in the channels-last format on a CPU, compared with float64, and what a model makes of them."""
 
 import copy
+import pickle
 
 import pytest
 import torch
+from detectron2.engine import DefaultPredictor
 from detectron2.layers import NaiveSyncBatchNorm
 from detectron2.modeling import build_model
 from torch import nn
 
-from centermask_solo.modeling.channels_last import BatchNorm2d, GroupNorm, to_channels_last
+from centermask_solo.modeling.channels_last import BatchNorm2d, GroupNorm, to_channels_last, to_contiguous
+from centermask_solo.modeling.engine import prepare
 from centermask_solo.training.trainer import Trainer
 from tests.modeling.inputs import input_of, instances_of, rectangles
 from tests.modeling.models import SYSTEMS, losses_and_gradients
@@ -91,13 +94,46 @@ def test_the_trainer_leaves_no_norm_of_pytorch_in_any_system(system):
     assert {type(m) for m in norms} <= {BatchNorm2d, GroupNorm}
 
 
+def is_channels_last(x):
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_model_of_detectron2s_predictor_has_the_layout_of_the_config(system, tmp_path):
+    """Weights, feature maps, and, to rounding, the same detections as in PyTorch's own layout."""
+    cfg = system.cfg("MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", str(tmp_path / "weights.pth"))
+    contiguous = system.model("MODEL.CHANNELS_LAST", False).eval()
+    assert not any(isinstance(m, BatchNorm2d | GroupNorm) for m in contiguous.modules())
+    torch.save({"model": contiguous.state_dict()}, cfg.MODEL.WEIGHTS)
+    model = DefaultPredictor(cfg).model
+    for same in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        weights = [p for p in same.parameters() if p.dim() == 4]
+        assert weights and all(map(is_channels_last, weights))
+    x = {"image": torch.randint(0, 256, (3, 64, 96), generator=torch.Generator().manual_seed(0)).float()}
+    with torch.no_grad():
+        features = model.backbone(model.preprocess_image([x]).tensor)
+        assert all(map(is_channels_last, features.values()))
+        found, expected = (m([x])[0]["instances"] for m in (model, contiguous))
+    assert len(found) == len(expected)
+    torch.testing.assert_close(found.scores, expected.scores, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found.pred_boxes.tensor, expected.pred_boxes.tensor, rtol=0, atol=1)
+
+
+def test_the_layout_is_undone(system):
+    model = system.model()
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    prepare(model, fuse=False, channels_last=False)
+    assert all(p.is_contiguous() for p in model.parameters())
+    assert not any(isinstance(m, BatchNorm2d | GroupNorm) for m in model.modules())
+    assert all(torch.equal(value, values[name]) for name, value in model.state_dict().items())
+
+
 def test_the_default_layout_changes_loss_and_gradient_by_rounding_only():
     """Of YOLACT++, which trains its batch norms; the first convolution's gradient has passed through all of them."""
     cfg = SYSTEMS["YOLACT++"].cfg("MODEL.RESNETS.NORM", "BN", "MODEL.BACKBONE.FREEZE_AT", 0)
     corners = [(30, 20, 130, 120), (100, 90, 240, 250), (140, 10, 230, 80)]
     inputs = [input_of(instances_of(rectangles(256, 256, *corners), [0, 1, 2]), seed) for seed in range(3)]
     torch.manual_seed(0)
-    contiguous = build_model(cfg).train()
+    contiguous = to_contiguous(build_model(cfg)).train()
     exact, model = copy.deepcopy(contiguous).double(), to_channels_last(copy.deepcopy(contiguous))
     results = [losses_and_gradients(x, inputs) for x in (exact, contiguous, model)]
     losses, _, own_losses = ({k: v.item() for k, v in x.items()} for x, _ in results)

@@ -97,7 +97,7 @@ def test_int8_needs_its_convolution(monkeypatch):
 def test_compiled_networks_predict_the_same(monkeypatch):
     compile_ = torch.compile
     monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))
-    model = SYSTEMS["YOLACT"].model().eval()
+    model = SYSTEMS["YOLACT"].model("MODEL.CHANNELS_LAST", False).eval()
     batch = model.preprocess_image([image()]).tensor
     with torch.no_grad():
         expected = flat(model.predict(batch))
@@ -152,7 +152,7 @@ def test_the_options_reach_the_engine():
     system = SYSTEMS["YOLACT"]
     cfg = system.cfg("TEST.CUDA_GRAPHS", True, "MODEL.DEVICE", "cpu")
     with pytest.raises(ConfigError, match="CUDA graphs need a GPU"):
-        prepare_as_configured(system.model(), cfg, channels_last=False)
+        prepare_as_configured(system.model(), cfg)
     cfg = system.cfg("TEST.DTYPE", "int8", "TEST.INT8_RANGES", "absent.json")
     with pytest.raises(ConfigError, match=r"there is no absent\.json"):
-        prepare_as_configured(system.model(), cfg, channels_last=False)
+        prepare_as_configured(system.model(), cfg)

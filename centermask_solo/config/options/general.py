@@ -16,8 +16,8 @@ def add_options(cfg: CfgNode) -> None:
 
 def _add_training(cfg: CfgNode) -> None:
     # --- Training and inference ---
-    # store convolution weights, and so activations, as (N, H, W, C); same results up to rounding, faster when
-    # training on a CPU or with mixed precision on a GPU
+    # store convolution weights, and so activations, as (N, H, W, C); same results up to rounding, faster on a CPU and
+    # with mixed precision on a GPU
     cfg.MODEL.CHANNELS_LAST = True
     # "SGD" (all published recipes) or "AdamW" (converges faster in short runs, or when few parameters are pretrained)
     cfg.SOLVER.OPTIMIZER = "SGD"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, overload
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN, detector_postprocess
 from detectron2.structures import ImageList, Instances
 from detectron2.utils.events import get_event_storage
@@ -15,6 +15,7 @@ from ...ops.fixed_nms import FIXPOINT, GreedyNMS
 from ...ops.host_reads import avoids_host_reads
 from ...utils.errors import ConfigError
 from ..batches import run_by_padded_size
+from ..channels_last import configurable_model
 from ..detections import Detections
 from ..fcos import FCOSPredictions, FCOSProposalGenerator, FCOSTargets, build_semantic_head
 from ..fixed_nms import has_fixed_shape
@@ -60,7 +61,7 @@ class CenterMask(GeneralizedRCNN):
     The same parts work in a plain ``GeneralizedRCNN``, which the authors' files name, and in ``PanopticFPN``.
     """
 
-    @configurable
+    @configurable_model
     def __init__(
         self, *, paste_unclipped: bool = False, semantic_head: SemanticAuxiliary | None = None, **kwargs: Any
     ) -> None:

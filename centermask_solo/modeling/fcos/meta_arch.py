@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from torch import Tensor
 
 from ...ops.fixed_nms import FIXPOINT, GreedyNMS
+from ..channels_last import configurable_model
 from ..detections import Detections
 from ..fixed_nms import has_fixed_shape
 from ..instance_segmentor import InstanceSegmentor
@@ -28,7 +29,7 @@ class FCOS(InstanceSegmentor):
     as in CenterMask, so that the FCOS part of a CenterMask checkpoint fills it. See ``docs/systems/fcos.md``.
     """
 
-    @configurable
+    @configurable_model
     def __init__(self, *, proposal_generator: FCOSProposalGenerator, **kwargs: Any) -> None:
         """
         Args:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, detector_postprocess
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference_single_image
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ...ops.selective_search import selective_search
 from ...utils.errors import ConfigError
+from ..channels_last import configurable_model
 from ..ground_truth import check_classes, check_ground_truth
 from ..image_checks import check_images
 from ..option_checks import check_at_least
@@ -63,7 +64,7 @@ class RCNN(nn.Module):
     pixel_std: Tensor
     is_fitted: Tensor  # () bool
 
-    @configurable
+    @configurable_model
     def __init__(
         self,
         *,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor
 
+from ..channels_last import configurable_model
 from ..detections import Detections
 from ..instance_nms import build_instance_nms
 from ..option_checks import check_choice, select_shapes
@@ -32,7 +33,7 @@ from .targets import SOLOTargets, build_targets
 class SOLO(GridSegmentor):
     """SOLO. See :class:`InstanceSegmentor` for inputs and outputs, ``docs/systems/solo.md`` for the method."""
 
-    @configurable
+    @configurable_model
     def __init__(self, *, head: CellMasksHead, **kwargs: Any) -> None:
         """
         Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Instances
 from detectron2.utils.events import get_event_storage, has_event_storage
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...ops.levels import flatten_levels
 from ...ops.precision import in_float32
+from ..channels_last import configurable_model
 from ..detections import Detections
 from ..instance_nms import build_instance_nms
 from ..option_checks import select_shapes
@@ -32,7 +33,7 @@ from .targets import SOLOv2Targets, build_targets
 class SOLOv2(GridSegmentor):
     """SOLOv2. See :class:`InstanceSegmentor` for inputs and outputs, ``docs/systems/solov2.md`` for the method."""
 
-    @configurable
+    @configurable_model
     def __init__(
         self,
         *,

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
 from detectron2.modeling.meta_arch.panoptic_fpn import combine_semantic_and_instance_outputs
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES
 from ...utils.errors import ConfigError, DataError
+from ..channels_last import configurable_model
 from ..option_checks import check_groups, select_shapes
 from ..parts_of_batch import pad_as_whole
 from .heads import SOLOv2Predictions
@@ -56,7 +57,7 @@ class PanopticSOLOv2(SOLOv2):
     Source: SOLOv2 (arXiv 2003.10152), section 4; Panoptic-FPN (arXiv 1901.02446). No code was published.
     """
 
-    @configurable
+    @configurable_model
     def __init__(
         self,
         *,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, configurable
+from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.structures import Boxes, Instances
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...ops.precision import finite_scores
 from ...utils.errors import ConfigError
+from ..channels_last import configurable_model
 from ..detections import Detections
 from ..instance_segmentor import InstanceSegmentor
 from ..mask_frame import MaskFrame
@@ -45,7 +46,7 @@ class YOLACT(InstanceSegmentor):
     resizing_to = resizing_to
     anchor_shapes: Tensor
 
-    @configurable
+    @configurable_model
     def __init__(
         self,
         *,

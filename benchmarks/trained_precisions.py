@@ -1,0 +1,85 @@
+"""What bfloat16 and int8 cost trained weights: AP, and how far the detections are from those in float32.
+
+    python -m benchmarks.trained_precisions model_final.pth [MORE.pth ...] --annotations JSON --images FOLDER [--write]
+
+Each file is evaluated on the dataset in each precision, and its detections from the threshold of its system on are
+paired with those in float32, of the same class and with an IoU of at least 0.5. int8 is calibrated on some images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+import centermask_solo
+from benchmarks.processes import in_own_process, write_results
+from centermask_solo.inference.calibration import calibrate_to_file, compare_precisions
+from centermask_solo.inference.predictor import Predictor
+from centermask_solo.inference.sources import find_images
+from centermask_solo.model_zoo.lookup import load_cfg
+from centermask_solo.modeling.systems import default_score_threshold
+from centermask_solo.training.evaluate import evaluate
+from centermask_solo.utils.rules import COUNT, argument
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+DATASET = "benchmark_trained_precisions"
+HEADERS = ("model", "precision", "mask AP / box AP", "matched of float32's, found", "mask IoU", "score difference")
+
+
+def measure(weights: str, annotations: str, images: str, count: int) -> dict[str, Any]:
+    """Return what each precision costs the weights of a file."""
+    torch.set_num_threads(1)
+    centermask_solo.register()
+    cfg, paths = load_cfg(weights), find_images([images])
+    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "DATASETS.COCO_JSON", [[DATASET, annotations, images]]])
+    cfg.DATASETS.TEST = (DATASET,)
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        cfg.OUTPUT_DIR, cfg.TEST.INT8_RANGES = folder, os.path.join(folder, "int8.json")
+        calibrate_to_file(cfg, [images], cfg.TEST.INT8_RANGES, count=count)
+        exact = Predictor(cfg, dtype="float32")
+        for cfg.TEST.DTYPE in PRECISIONS:
+            ap = {task: x["AP"] for task, x in evaluate(cfg).items() if "AP" in x}
+            agreement = compare_precisions(exact, Predictor(cfg), paths, default_score_threshold(cfg))
+            found[cfg.TEST.DTYPE] = {"AP": ap, **agreement._asdict()}
+    return {"model": cfg.MODEL.META_ARCHITECTURE, "images": len(paths), "precisions": found}
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """Return the results as a table."""
+    rows = [
+        [
+            *(result["model"], name, f"{x['AP']['segm']:.2f} / {x['AP']['bbox']:.2f}"),
+            *(f"{x['matched']} of {x['reference']}, {x['found']}", f"{x['mean_iou']:.4f}", f"{x['score']:.4f}"),
+        ]
+        for result in results
+        for name, x in result["precisions"].items()
+    ]
+    return tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("weights", nargs="+", help="trained weights with masks")
+    parser.add_argument("--annotations", required=True, help="COCO json of the images")
+    parser.add_argument("--images", required=True, help="their folder")
+    parser.add_argument("--count", type=argument(COUNT), default=25, help="images for int8 (%(default)s)")
+    parser.add_argument("--write", action="store_true", help="write the results to benchmarks/results")
+    args = parser.parse_args()
+    annotations, images = (str(Path(x).resolve()) for x in (args.annotations, args.images))
+    results = [in_own_process(measure, weights, annotations, images, args.count) for weights in args.weights]
+    print(table(results))
+    if args.write:
+        write_results("trained_precisions", results)
+
+
+if __name__ == "__main__":
+    main()
