@@ -3,14 +3,25 @@
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from centermask_solo.data.shapes.generator import generate_shapes
 from scripts.documented_commands import __main__ as program
+from scripts.documented_commands import record
+from scripts.documented_commands.forks import server
 from scripts.documented_commands.makers import MAKERS
-from scripts.documented_commands.pages import DOCUMENTS, Command, code_blocks, commands_of, page_name, split_block
+from scripts.documented_commands.pages import (
+    DOCUMENTS,
+    Command,
+    code_blocks,
+    commands_of,
+    page_name,
+    pages_of,
+    split_block,
+)
 from scripts.documented_commands.rules import Plan, Rule, plan, read_table
 from scripts.documented_commands.world import World
 from tests.test_docs import documents
@@ -41,6 +52,13 @@ def test_commands_in_the_text_are_found(tmp_path):
     assert "centermask-solo data check train.json photos/ --against val.json photos/" in names
     assert "python -m benchmarks.solov2_memory" in names  # without the optional arguments
     assert "centermask-solo predict" not in names  # the name of a command
+
+
+def test_pages_are_found_by_their_names_or_the_ends():
+    assert [page_name(x) for x in pages_of("README.md")] == ["README.md"]
+    assert [page_name(x) for x in pages_of("solov2.md")] == ["docs/systems/solov2.md"]
+    assert pages_of("") == DOCUMENTS
+    assert pages_of("no.md") == []
 
 
 def test_every_rule_fits_a_command_and_has_a_reason():
@@ -106,6 +124,45 @@ def photographs(folder: Path) -> None:
         for x in data["annotations"]:
             x |= {"id": x["id"] + first, "image_id": x["image_id"] + first}
         (folder / "coco" / "annotations" / f"instances_{split}2017.json").write_text(json.dumps(data))
+
+
+@pytest.mark.slow
+def test_programs_have_the_datasets_of_the_world(tmp_path, monkeypatch):
+    """Those of the user, from which the photographs come, are not theirs to write to."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "users"))
+    program = "import centermask_solo.registration as r; print(r.datasets.MetadataCatalog.get('shapes_val').json_file)"
+    text = f'python -c "{program}"; DETECTRON2_DATASETS=others python -W ignore -c "{program}"'
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(tmp_path / "world", None, Path(folder) / "socket")
+        world.make({})
+        with server(world.socket, world.folder, world.environment(0)):
+            code, _ = world.run(Plan(Command("a.md", text), text, 0, ()), 1, tmp_path / "log.txt", 100)
+    log = (tmp_path / "log.txt").read_text().splitlines()
+    assert (code, log[2:]) == (
+        0,
+        [str(tmp_path / "world/datasets/shapes/val/annotations.json"), "others/shapes/val/annotations.json"],
+    )
+
+
+def test_results_of_pages_are_kept_together(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(record, "PAGE", tmp_path / "page.md")
+    texts = {"a": ("a", ()), "b": ("b --c", ("short",)), "c": ("", ("no",)), "d": ("d", ())}
+    plans = [Plan(Command("b.md", old), new, 0, why) for old, (new, why) in texts.items()]
+    record.record("b.md", plans, [True, True, True, False])
+    record.record("a.md", plans[:1], [False])
+    record.record("a.md", plans[:3], [True, True, True])
+    page = (tmp_path / "page.md").read_text()
+    assert re.search(r"^\| a.md \| 3 \| 1 \| 1 \| 0 \| 1 \| \d{4}-\d\d-\d\d \| .*torch \d.* \|$", page, re.M)
+    assert re.search(r"^\| b.md \| 4 \| 1 \| 1 \| 1 \| 1 \|", page, re.M)
+    assert "\n| all | 7 | 2 | 2 | 1 | 2 | | |\n\n## Failed\n\n* b.md: 1 command\n" in page
+    assert page.endswith("## Not run\n\n* no: a.md (1), b.md (1)\n\n## Changed\n\n* short: a.md (1), b.md (1)\n")
+
+
+def test_the_page_shows_the_results_that_are_kept():
+    results = json.loads(record.RESULTS.read_text())
+    assert record.PAGE.read_text() == record.show(results)
+    assert {*results} <= {page_name(path) for path in DOCUMENTS}
 
 
 @pytest.mark.slow

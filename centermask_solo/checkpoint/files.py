@@ -72,7 +72,10 @@ def read_weights(path: str, *, mapped: bool = False) -> Weights:
             f"{path} cannot be read ({error.strerror or error}): fix its permissions, or give a copy"
         ) from error
     except DAMAGED as error:
-        raise WeightsError(f"{path} is not a readable checkpoint: it is damaged or of another format") from error
+        reason = "it is damaged or of another format"
+        if filename.endswith((".yaml", ".yml")):
+            reason = "it is a config: give a file of weights, such as model_final.pth"
+        raise WeightsError(f"{path} is not a readable checkpoint: {reason}") from error
     values = content.pop("model")
     if query == AVERAGE_QUERY:
         average = content.pop(AVERAGE_KEY, None)

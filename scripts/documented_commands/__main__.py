@@ -14,15 +14,17 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from centermask_solo.utils.rules import COUNT, argument
 
-from .pages import DOCUMENTS, ROOT, commands_of, page_name
+from .forks import server
+from .pages import commands_of, page_name, pages_of
+from .record import record
 from .rules import Plan, Table, plan, read_table
 from .store import Store
 from .world import World
@@ -31,7 +33,7 @@ from .world import World
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", nargs="+", default=[""], metavar="NAME", help="ends of the names of pages (all)")
+    parser.add_argument("--pages", nargs="+", default=[""], metavar="NAME", help="names of pages, or their ends (all)")
     parser.add_argument("--list", action="store_true", help="print what would be run, and why differently")
     datasets = os.environ.get("DETECTRON2_DATASETS", "datasets")
     parser.add_argument("--photos", type=Path, default=Path(datasets), help="folder that holds coco/ (%(default)s)")
@@ -42,13 +44,16 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("output/documented_commands"), help="folder (%(default)s)")
     parser.add_argument("--timeout", type=argument(COUNT), default=900, help="seconds of a command (%(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the folders in which the commands ran")
+    parser.add_argument("--record", action="store_true", help="keep the results for docs/documented_commands.md")
     return parser.parse_args()
 
 
 def main() -> None:
     """Run the command line."""
     args = parse()
-    pages = {page_name(x): commands_of(x) for x in DOCUMENTS if page_name(x).endswith(tuple(args.pages))}
+    pages = {page_name(x): commands_of(x) for name in args.pages for x in pages_of(name)}
+    if not pages:
+        sys.exit(f"no page of the documentation ends with {' or '.join(args.pages)}")
     table = read_table()
     plans = {page: [plan(command, table.rules) for command in commands] for page, commands in pages.items() if commands}
     if args.list:
@@ -61,13 +66,7 @@ def main() -> None:
     store = Store(output / "store", args.photos.resolve(), args.limit, args.iterations, MAKERS)
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "socket"
-        words = [sys.executable, "-W", "ignore", "-m", "scripts.documented_commands.forks", str(socket)]
-        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as forks:
-            forks.stdout.readline()  # when it is ready
-            try:
-                failed = sum(run_page(page, found, table, store, socket, args) for page, found in plans.items())
-            finally:
-                forks.terminate()
+        failed = sum(run_page(page, found, table, store, socket, args) for page, found in plans.items())
     sys.exit(f"{failed} commands failed: see {output / 'logs'}" if failed else 0)
 
 
@@ -91,22 +90,29 @@ def run_page(page: str, plans: list[Plan], table: Table, store: Store, socket: P
     name = page.replace("/", "_")
     world = World(output / "worlds" / name, store, socket)
     world.make(needed_files(table.files["*"] | table.files.get(page, {}), plans))
-    rows = []
     print(f"\n{page}", flush=True)
-    for number, command in enumerate(plans, start=1):
-        row = {"command": command.command.text, "why": list(command.why)}
-        if command.text:
-            code, seconds = world.run(command, number, output / "logs" / name / f"{number}.txt", args.timeout)
-            row |= {"run": command.text, "code": code, "passed": code == command.code, "seconds": round(seconds, 1)}
-        print("failed" if not row.get("passed", True) else "      ", end="")
-        print(f"  {row['seconds']:6.1f} s" if command.text else "   not run", describe(command), flush=True)
-        rows.append(row)
+    with server(socket, world.folder, world.environment(0)):
+        rows = [run_command(x, i, world, output / "logs" / name, args.timeout) for i, x in enumerate(plans, start=1)]
     if not args.keep:
         shutil.rmtree(world.folder, ignore_errors=True)
     results = output / "results.json"
     earlier = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     results.write_text(json.dumps({**earlier, page: rows}, indent=1, ensure_ascii=False), encoding="utf-8")
-    return sum(not row.get("passed", True) for row in rows)
+    passed = [row.get("passed", True) for row in rows]
+    if args.record:
+        record(page, plans, passed)
+    return passed.count(False)
+
+
+def run_command(plan: Plan, number: int, world: World, logs: Path, timeout: float) -> dict[str, Any]:
+    """Run a command, unless the table says no; print and return its result."""
+    row = {"command": plan.command.text, "why": list(plan.why)}
+    if plan.text:
+        code, seconds = world.run(plan, number, logs / f"{number}.txt", timeout)
+        row |= {"run": plan.text, "code": code, "passed": code == plan.code, "seconds": round(seconds, 1)}
+    print("failed" if not row.get("passed", True) else "      ", end="")
+    print(f"  {row['seconds']:6.1f} s" if plan.text else "   not run", describe(plan), flush=True)
+    return row
 
 
 if __name__ == "__main__":

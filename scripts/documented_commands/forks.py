@@ -1,7 +1,8 @@
 """Programs in Python that start at once: copies of a process that has imported PyTorch and this package already.
 
 ``python -m scripts.documented_commands.forks SOCKET`` is that process. ``client(socket)`` is a program that takes the
-place of ``python``: it hands its arguments, its folder, its environment and its open files to it.
+place of ``python``: it hands its arguments, its folder, its environment and its open files to it. Detectron2 and this
+package read where datasets are when they are imported: a program that has them elsewhere starts as usual.
 """
 
 from __future__ import annotations
@@ -11,10 +12,14 @@ import os
 import runpy
 import signal
 import socket
+import subprocess
 import sys
 import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+DATASETS = "DETECTRON2_DATASETS"
 MESSAGE = 1 << 20  # bytes, at most
 CLIENT = """\
 #!{python} -ISE
@@ -34,6 +39,20 @@ def client(path: Path, words: list[str]) -> str:
     return CLIENT.format(python=sys.executable, path=str(path), words=words)
 
 
+@contextmanager
+def server(path: Path, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run the process that answers at ``path``, with the modules and datasets that programs in ``folder`` find."""
+    words = [sys.executable, "-W", "ignore", "-m", "scripts.documented_commands.forks", str(path)]
+    path.unlink(missing_ok=True)
+    with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()  # when it is ready
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
 def serve(path: str) -> None:
     """Answer clients, each in a process of its own, as long as the process that started this one lives."""
     import detectron2.engine
@@ -46,20 +65,20 @@ def serve(path: str) -> None:
 
     del torch, detectron2, centermask_solo
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path)
-        server.listen()
-        server.settimeout(5)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(5)
         parent = os.getppid()
         print("ready", flush=True)
         while os.getppid() == parent:
             try:
-                connection, _ = server.accept()
+                connection, _ = listener.accept()
             except TimeoutError:
                 continue
             connection.setblocking(True)
             if os.fork() == 0:
-                server.close()
+                listener.close()
                 answer(connection)
             connection.close()
 
@@ -79,6 +98,8 @@ def answer(connection: socket.socket) -> None:
         for target, file in enumerate(files):
             os.dup2(file, target)
         os.chdir(folder)
+        if environment.get(DATASETS) != os.environ.get(DATASETS):
+            os.execve(sys.executable, [sys.executable, *words], environment)
         os.environ.clear()
         os.environ.update(environment)
         code = run(words)

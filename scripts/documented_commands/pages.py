@@ -48,6 +48,11 @@ def page_name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def pages_of(name: str) -> list[Path]:
+    """Return the page of this name, or those whose names end so."""
+    return [x for x in DOCUMENTS if page_name(x) == name] or [x for x in DOCUMENTS if page_name(x).endswith(name)]
+
+
 def commands_of(path: Path) -> list[Command]:
     """Return every command of a page once: those of the blocks in their order, then those in the text."""
     name = page_name(path)

@@ -143,6 +143,14 @@ def test_other_files_are_recognized(content, message, suffix, tmp_path):
         read_weights(str(tmp_path / f"x{suffix}"))
 
 
+def test_a_config_in_place_of_weights(tmp_path):
+    (tmp_path / "config.yaml").write_text("MODEL:\n  WEIGHTS: x.pth\n")
+    with pytest.raises(
+        WeightsError, match=r"config\.yaml is not a readable checkpoint: it is a config: give a file of"
+    ):
+        read_weights(str(tmp_path / "config.yaml"))
+
+
 def test_a_zip_archive_of_other_files(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         archive.writestr("model/weights.bin", b"1")
