@@ -3,6 +3,10 @@
 With plain random weights activations grow or vanish from layer to layer, and either no class passes the threshold or
 so many pairs of a cell and a class that the limits of decoding decide. Here every batch norm gets the statistics of its
 input, and the class logits a spread and a mean at which some hundred pairs of each image pass, as after training.
+
+Norms also add 1 to what they normalize. Where they add nothing, every second unit of a random network is at the bend of
+its activation, and rounding grows from block to block: 100 times in ResNet-50, so that class logits of CenterMask that
+PyTorch computes in float32 and in float64 differ by 5e-4 on the matrix's images; with the 1 they differ by 1e-5.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from centermask_solo.modeling.instance_part import detection_limits, instance_pa
 from centermask_solo.modeling.systems import list_systems
 
 NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
+NORM_BIAS = 1.0  # what norms add, in units of the spread of what they normalize
 LOGIT_SPREAD = 1.5  # of the classes
 NUM_PASSING = 300  # pairs of a place and a class of an image whose probability passes the threshold
 RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive before training
@@ -40,6 +45,8 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
     for module in part.modules():
         if isinstance(module, nn.Conv2d):
             _strengthen(module)
+        elif isinstance(module, (*NORMS, nn.GroupNorm)):
+            module.bias.fill_(NORM_BIAS)
     batch = part.preprocess_image([{"image": x} for x in images]).tensor
     handles = [x.register_forward_pre_hook(_set_statistics) for x in part.modules() if isinstance(x, NORMS)]
     part.predict(batch)

@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _print_ap(cfg: CfgNode, ranges: str) -> None:
     """Print the AP of each task in both precisions, and the loss."""
+    from ..evaluation.results import average_precisions, format_average_precisions
     from ..training.evaluate import evaluate
 
     results: dict[str, dict[str, Any]] = {}
@@ -82,9 +83,5 @@ def _print_ap(cfg: CfgNode, ranges: str) -> None:
             chosen = cfg.clone()
             chosen.merge_from_list(["TEST.DTYPE", dtype, "TEST.INT8_RANGES", ranges, "OUTPUT_DIR", folder])
             results[dtype] = evaluate(chosen)
-    for task, exact in results["float32"].items():
-        fast = results["int8"].get(task, {})
-        if "AP" in exact and "AP" in fast:
-            print(
-                f"{task} AP: {exact['AP']:.2f} in float32, {fast['AP']:.2f} in int8 ({fast['AP'] - exact['AP']:+.2f})"
-            )
+    found = average_precisions(results["float32"], results["int8"])
+    print(format_average_precisions(found, "in float32", "in int8"))

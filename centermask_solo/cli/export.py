@@ -39,6 +39,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--images", action=Several, default=[], metavar="PATH", help="what to compare on (default: generated images)"
     )
+    truth = parser.add_mutually_exclusive_group()
+    truth.add_argument(
+        "--ground-truth",
+        default="",
+        metavar="FILE",
+        help="annotations in COCO's format: also state the AP of both; --images is then the folder of their images, of "
+        "which four are compared",
+    )
+    truth.add_argument("--dataset", default="", metavar="NAME", help="the same for a registered dataset")
     parser.add_argument("--no-verify", action="store_true", help="do not compare the file with PyTorch")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     add_overrides(parser)
@@ -50,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     form = choose_format(args.format, args.output)
     check_choice(form, args.variant, args.half, bool(args.int8))  # first, because the rest takes seconds to import
     from .. import registration  # noqa: F401  (registers the models)
+    from ..evaluation.results import format_average_precisions
     from ..export.verification import Verification
     from ..model_zoo.exporting import export_model
 
@@ -64,6 +74,8 @@ def run(args: argparse.Namespace) -> None:
         size=tuple(args.size) if args.size else None,
         verify=not args.no_verify,
         images=args.images,
+        ground_truth=args.ground_truth,
+        dataset=args.dataset,
         config_file=args.config_file,
         overwrite=args.overwrite,
         opts=args.opts,
@@ -72,8 +84,13 @@ def run(args: argparse.Namespace) -> None:
         print(f"wrote {args.output}, which was not compared with PyTorch")
         return
     print(found.table())
-    if isinstance(found, Verification) and found.int8:
-        print(found.loss())
+    if isinstance(found, Verification):
+        if found.int8:
+            print(found.loss())
+        if found.average_precisions:
+            print(format_average_precisions(found.average_precisions, "in PyTorch", f"in {args.output}"))
+        elif found.int8:
+            print("for the loss of AP, add --ground-truth FILE and --images FOLDER, or --dataset NAME")
     if not found.faults:
         print(f"wrote {args.output}")
         if not found.num_compared:

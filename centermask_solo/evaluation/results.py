@@ -34,6 +34,20 @@ def format_results(results: Mapping[str, Any]) -> str:
     return "\n\n".join(map(_format_table, tables)) or "no results"
 
 
+def average_precisions(exact: Mapping[str, Any], fast: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return the AP of each task of two evaluations on the same dataset, such as {"mask": (33.1, 32.8)}."""
+    return {
+        TASK_NAMES.get(task, task): (metrics["AP"], fast[task]["AP"])
+        for task, metrics in exact.items()
+        if "AP" in metrics and "AP" in fast.get(task, {})
+    }
+
+
+def format_average_precisions(found: Mapping[str, tuple[float, float]], exact: str, fast: str) -> str:
+    """Return a line for each task with both APs, by the names of what has them, and their difference."""
+    return "\n".join(f"{task} AP: {a:.2f} {exact}, {b:.2f} {fast} ({b - a:+.2f})" for task, (a, b) in found.items())
+
+
 def write_results(results: Mapping[str, Any], output_dir: str) -> str:
     """Write ``evaluation.json`` and, with the table, ``evaluation.txt``; return the path of the former.
 

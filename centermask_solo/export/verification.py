@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,7 @@ class Verification:
         factor: What the differences of boxes may be more, as weights were rounded.
         min_mask_iou: Smallest IoU of masks that is.
         int8: Whether the file multiplies 8-bit integers, for which there are no bounds but a loss to state.
+        average_precisions: AP of PyTorch and of the file by task, such as "mask"; empty without ground truth.
     """
 
     differences: list[Difference]
@@ -84,6 +85,7 @@ class Verification:
     factor: int
     min_mask_iou: float
     int8: bool = False
+    average_precisions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def faults(self) -> list[str]:

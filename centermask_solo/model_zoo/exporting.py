@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
 
 from ..checkpoint.files import without_query
+from ..data.datasets import find_files
 from ..data.input_images import as_bgr
+from ..data.own_files import register_files
 from ..data.pixels import Pixels
 from ..data.shapes.generator import draw_shapes
+from ..evaluation.results import average_precisions
 from ..export.exporter import ExportOptions, Traced, check_export, trace_predictor, write_traced
 from ..export.raw_verification import RawVerification, verify_raw
 from ..export.verification import Verification, find_references, verify
 from ..inference.predictor import Predictor
 from ..inference.sources import find_images
 from ..modeling.instance_part import instance_part
-from ..runtime.formats import choose_format, files_of, unverified_name
+from ..runtime.formats import choose_format, files_of, format_of_file, unverified_name
 from ..runtime.metadata import Input
 from ..runtime.predictor import ExportedPredictor
 from ..runtime.resizing import resize
+from ..utils.errors import ConfigError
 from ..utils.files import claim_file
+from .evaluating import evaluate_weights
 from .lookup import load_cfg
 
 NUM_GENERATED = 4  # images that a file is compared on if none are given
@@ -42,6 +50,8 @@ def export_model(
     size: tuple[int, int] | None = None,
     verify: bool = True,
     images: Sequence[str] = (),
+    ground_truth: str = "",
+    dataset: str = "",
     config_file: str = "",
     class_names: Sequence[str] | None = None,
     overwrite: bool = False,
@@ -65,6 +75,9 @@ def export_model(
         size: Height and width of the images; by default any, whose sizes a batch may mix.
         verify: Compare the file with PyTorch.
         images: Files, folders and patterns of the images to compare on (default: four generated ones).
+        ground_truth: Annotations in COCO's or LVIS's format; the comparison then states the AP of both. ``images`` is
+            the folder of their images, of which four are compared.
+        dataset: Name of a registered dataset, instead of ``ground_truth`` and ``images``.
         config_file: Config of the weights, where it cannot be found.
         class_names: Names of the classes, in order, where the weights have none.
         overwrite: Whether ``output`` is replaced if it exists.
@@ -73,7 +86,7 @@ def export_model(
     Raises:
         ConfigError: The format does not support what is asked for, ``output`` exists or is an input, the model cannot
             be exported, or its config is wrong.
-        DataError: One of ``images`` cannot be read.
+        DataError: One of ``images`` cannot be read, or the ground truth has a fault.
         MissingPackageError: A package of the format is missing or in a version that does not work.
         WeightsError: The weights are missing or do not fill the model.
     """
@@ -81,23 +94,61 @@ def export_model(
     form = choose_format(format, path)
     options = ExportOptions(variant, max_detections, half, bool(int8), size)
     check_export(form, options)
+    evaluated = _find_ground_truth(ground_truth, dataset, images, options, verify)
     paths, calibration = (find_images(x) if x else [] for x in (images, int8))
     temporary = unverified_name(path) if verify else path
-    inputs = [without_query(source), *filter(None, [config_file]), *paths, *calibration]
+    inputs = [without_query(source), *filter(None, [config_file, ground_truth]), *paths, *calibration]
     for file in [*files_of(path), *files_of(temporary)]:
         claim_file(file, inputs, overwrite=overwrite)
     predictor = Predictor(on_the_cpu(load_cfg(source, config_file, opts)), class_names)
+    exact = _evaluate(source, evaluated, config_file, opts) if evaluated else {}  # first: it finds faults of the data
     traced = trace_predictor(predictor, options)
     most_pixels = predictor.cfg.INPUT.MAX_IMAGE_PIXELS
     write_traced(traced, form, temporary, [x for _, x in fit(read_images(calibration, most_pixels), traced)])
     if not verify:
         return None
-    samples = read_images(paths or calibration[:NUM_GENERATED], most_pixels) or generated()
-    found = verify_file(predictor, traced, temporary, samples)
+    chosen = paths[:NUM_GENERATED] if ground_truth else paths or calibration[:NUM_GENERATED]
+    found = verify_file(predictor, traced, temporary, read_images(chosen, most_pixels) or generated())
+    if evaluated and isinstance(found, Verification):
+        found = dataclasses.replace(
+            found, average_precisions=average_precisions(exact, _evaluate(temporary, evaluated))
+        )
     if not found.faults:
         for verified, final in reversed(list(zip(files_of(temporary), files_of(path), strict=True))):
             os.replace(verified, final)
     return found
+
+
+def _find_ground_truth(
+    ground_truth: str, dataset: str, images: Sequence[str], options: ExportOptions, verify: bool
+) -> str:
+    """Return the name of the dataset whose AP is stated; "" for none."""
+    if not (ground_truth or dataset):
+        return ""
+    if not verify or options.variant == "raw" or options.size:
+        raise ConfigError("the AP needs a comparison of detections at any size: leave out --no-verify, raw and --size")
+    if dataset:
+        find_files(dataset)
+        return dataset
+    if len(images) != 1 or not os.path.isdir(images[0]):
+        raise ConfigError(f"give the folder of the images of {ground_truth}, and nothing else, with --images")
+    return register_files(ground_truth, images[0])
+
+
+def _evaluate(weights: str, dataset: str, config_file: str = "", opts: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the metrics of weights on the CPU in float32, or of an exported file."""
+    exported = format_of_file(without_query(weights)) is not None  # whose options are fixed
+    with tempfile.TemporaryDirectory() as folder:
+        return evaluate_weights(
+            weights,
+            dataset=dataset,
+            output_dir=os.path.join(folder, "evaluation"),
+            config_file=config_file,
+            dtype="" if exported else "float32",
+            device="" if exported else "cpu",
+            opts=opts,
+            screen="nothing",
+        )
 
 
 def read_images(paths: Sequence[str], most_pixels: int) -> list[tuple[str, Pixels]]:

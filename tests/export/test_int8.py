@@ -1,5 +1,9 @@
 """Convolutions in 8-bit integers: which ones, and how far they are from float32."""
 
+import json
+import re
+
+import cv2
 import numpy as np
 import pytest
 
@@ -8,11 +12,15 @@ pytest.importorskip("onnxruntime")
 
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from pycocotools import mask as rle
 
+from centermask_solo.cli import main
 from centermask_solo.export.int8 import Calibration, quantize
 from centermask_solo.export.verification import compare, verify
+from centermask_solo.model_zoo.exporting import generated
 from centermask_solo.runtime.metadata import Input, Resize
 from centermask_solo.utils.errors import ConfigError
+from tests.export.models import eager, save_weights
 from tests.export.test_verification import METADATA, result
 
 RULE = Input("RGB", (0.0,) * 3, (1.0,) * 3, 1, Resize(0, 0, True), None, (1, 1), False)
@@ -82,3 +90,55 @@ def test_the_loss_is_stated_instead_of_bounds():
         "(mean difference of scores 0.000, mean mask IoU 1.000)"
     )
     assert compare("", result([0, 1]), result([0, 1]), METADATA).mean_mask_iou == 1.0
+
+
+def fails(capsys, argv):
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    return capsys.readouterr().err
+
+
+def write_ground_truth(folder, weights):
+    """Images, and a json whose objects are what the model finds in them."""
+    predictor, annotations = eager(weights), []
+    (folder / "images").mkdir()
+    for i, (_, image) in enumerate(generated()):
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), image)
+        found = predictor(image)["instances"]
+        height, width = found.image_size
+        for mask, label in zip(found.pred_masks.numpy()[:5], found.pred_classes.tolist()[:5], strict=True):
+            code = rle.encode(np.asfortranarray(mask, np.uint8))
+            area, box = int(rle.area(code)), rle.toBbox(code).tolist()
+            if not area:
+                continue
+            code = {"size": [height, width], "counts": code["counts"].decode()}
+            about = {"id": len(annotations) + 1, "image_id": i, "category_id": label + 1, "iscrowd": 0}
+            annotations.append(about | {"segmentation": code, "area": area, "bbox": box})
+    sizes = [dict(zip(("height", "width"), image.shape[:2], strict=True)) for _, image in generated()]
+    images = [{"id": i, "file_name": f"{i}.png", **size} for i, size in enumerate(sizes)]
+    categories = [{"id": i + 1, "name": f"class {i}"} for i in range(10)]
+    path = folder / "truth.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return str(path)
+
+
+@pytest.mark.slow
+def test_the_command_states_the_loss_of_ap(tmp_path, capsys):
+    weights = save_weights(tmp_path / "weights.pth", "YOLACT")
+    truth, images, path = write_ground_truth(tmp_path, weights), str(tmp_path / "images"), str(tmp_path / "int8.onnx")
+    command = ["export", "--weights", weights, "--output", path, "--int8", images]
+    with_truth = [*command, "--ground-truth", truth]
+    assert "give the folder of the images of" in fails(capsys, with_truth)
+    for more in (["--no-verify"], ["--variant", "raw"], ["--size", "64", "64"]):
+        assert "the AP needs a comparison of detections" in fails(capsys, [*with_truth, "--images", images, *more])
+    assert "absent.json" in fails(capsys, [*command, "--ground-truth", "absent.json", "--images", images])
+    assert "'absent'" in fails(capsys, [*command, "--dataset", "absent"])
+    main([*with_truth, "--images", images])
+    text = capsys.readouterr().out
+    figures = dict(re.findall(r"^(box|mask) AP: (\S+ in PyTorch, \S+) in .*int8.onnx", text, re.MULTILINE))
+    assert set(figures) == {"box", "mask"}
+    pairs = {task: tuple(map(float, figure.split(" in PyTorch, "))) for task, figure in figures.items()}
+    assert pairs["mask"][0] > 60  # of what PyTorch itself finds; its boxes are not those around its masks
+    assert all(0 < fast < exact for exact, fast in pairs.values())
+    assert "for the loss of AP" not in text

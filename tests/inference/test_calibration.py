@@ -76,7 +76,7 @@ def test_the_loss_of_ap_is_stated(folder, capsys):
     options = ["--evaluate", "MODEL.DEVICE", "cpu", "DATASETS.COCO_JSON", str(data), "DATASETS.TEST", "('small',)"]
     main(command(folder, "calibrate", str(folder / "int8.json"), *options))
     text = capsys.readouterr().out
-    assert "segm AP: " in text and " in float32, " in text and "bbox AP: " in text
+    assert "mask AP: " in text and " in float32, " in text and "box AP: " in text
 
 
 def test_bad_input(folder, capsys):
