@@ -32,7 +32,7 @@ def steps(monkeypatch):
         ran.append((seed, stage, system, iterations))
         path = output / f"{system}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = json.loads(path.read_text()) if path.exists() else {}
+        record = json.loads(path.read_text()) if path.exists() else {"iterations": iterations}
         path.write_text(json.dumps(record | {stage: measured(stage, system, iterations, seed)}))
 
     monkeypatch.setattr(equal_time, "run_step", run_step)
@@ -40,7 +40,7 @@ def steps(monkeypatch):
 
 
 def arguments(folder, *more):
-    paths = ["--output", str(folder / "out"), "--document", str(folder / "learning.md")]
+    paths = ["--output", str(folder / "out"), "--document", str(folder / "learning.md"), "--results", str(folder)]
     return ["--iterations", "100", "--systems", "solov2", "--seeds", "0", "1", *paths, *more]
 
 
@@ -66,6 +66,19 @@ def test_finished_steps_are_not_repeated(tmp_path, steps):
     main(arguments(tmp_path))
     main(arguments(tmp_path, "--table-only"))
     assert len(steps) == count == 10
+
+
+def test_seeds_are_added_to_kept_results(tmp_path, steps):
+    """The folder of the first run is gone, as on another machine."""
+    main([*arguments(tmp_path), "--seeds", "0"])
+    (tmp_path / "out").rename(tmp_path / "old")
+    main([*arguments(tmp_path), "--seeds", "0", "1"])
+    assert [seed for seed, *_ in steps] == [0] * 5 + [1] * 5
+    text = (tmp_path / "learning.md").read_text()
+    assert "--seeds 0 1\n" in text and "; 2 seeds." in text and "40.5 (40.0 to 41.0)" in text
+    with pytest.raises(SystemExit, match=r"equal_time_shapes.json holds results of --iterations 100: delete it"):
+        main([*arguments(tmp_path), "--iterations", "50"])
+    assert len(steps) == 10
 
 
 def test_a_failure_and_an_empty_folder_are_one_line(tmp_path, monkeypatch):
