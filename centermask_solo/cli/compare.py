@@ -10,7 +10,11 @@ from .options import add_color_argument, add_overrides, add_weights_arguments, l
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
-    parser = subparsers.add_parser("compare", help="draw images next to their ground truth and predictions")
+    parser = subparsers.add_parser(
+        "compare",
+        help="draw images next to their ground truth and predictions",
+        epilog="example: centermask-solo compare --weights model_final.pth --count 8 --output sheet.png",
+    )
     add_weights_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the picture to write (.png or .jpg)")
     parser.add_argument(

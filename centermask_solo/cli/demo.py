@@ -9,7 +9,11 @@ from .options import add_overrides
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
-    parser = subparsers.add_parser("demo", help="train a small model on generated images and draw what it finds")
+    parser = subparsers.add_parser(
+        "demo",
+        help="train a small model on generated images and draw what it finds",
+        epilog="example: centermask-solo demo --model yolact SOLVER.MAX_ITER 400",
+    )
     parser.add_argument(
         "--model", default="", help="one of the configs in configs/shapes, without _shapes.yaml (default: solov2)"
     )

@@ -92,7 +92,9 @@ def run(args: argparse.Namespace) -> None:
 def _of_results(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from ..evaluation.of_results import evaluate_results
 
-    given = [f"--{x.replace('_', '-')}" for x in ("config_file", "dtype", "device", "output") if getattr(args, x)]
+    given = [f"--{x.replace('_', '-')}" for x in ("config_file", "dtype", "device") if getattr(args, x)]
+    if args.output:
+        raise ConfigError("--results fills no folder: leave out --output; --json FILE keeps the metrics")
     if given or args.opts:
         raise ConfigError(f"--results needs no model: leave out {', '.join([*given, *args.opts])}")
     return evaluate_results(

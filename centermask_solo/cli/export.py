@@ -12,7 +12,11 @@ from .options import Several, add_model_arguments, add_overrides
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
-    parser = subparsers.add_parser("export", help="write a model as a file of ONNX, OpenVINO or torch.export")
+    parser = subparsers.add_parser(
+        "export",
+        help="write a model as a file of ONNX, OpenVINO or torch.export",
+        epilog="example: centermask-solo export --weights model_final.pth --output model.onnx",
+    )
     add_model_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="file to write")
     suffixes = ", ".join(f"{x.name} ({x.suffix})" for x in FORMATS.values())

@@ -10,7 +10,11 @@ from ..model_zoo.models import list_models
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
-    parser = subparsers.add_parser("models", help="list the published models, their figures and their weights")
+    parser = subparsers.add_parser(
+        "models",
+        help="list the published models, their figures and their weights",
+        epilog="example: centermask-solo models --system CenterMask",
+    )
     systems = list(dict.fromkeys(model.system for model in list_models()))
     parser.add_argument("--system", choices=systems, help="list only the models of this system")
     form = parser.add_mutually_exclusive_group()

@@ -14,7 +14,12 @@ FIRST_PORT = 49152  # of the range that is free for private use
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
     """Add the parser of this subcommand and return it."""
-    parser = subparsers.add_parser("train", help="train or evaluate a model")
+    parser = subparsers.add_parser(
+        "train",
+        help="train or evaluate a model",
+        epilog="example: centermask-solo train --config-file SOLOv2/solov2_R_50_3x.yaml --train-json train.json "
+        "--train-images photos/ --val-json val.json --val-images photos/ SOLVER.IMS_PER_BATCH 4 OUTPUT_DIR output/mine",
+    )
     add_arguments(parser)
     return parser
 

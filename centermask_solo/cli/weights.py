@@ -12,14 +12,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     """Add the parser of this subcommand and return it."""
     parser = subparsers.add_parser("weights", help="inspect, convert or upload a weight file")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    inspect = actions.add_parser("inspect", help="print source, system, backbone, classes, images and config")
+    inspect = actions.add_parser(
+        "inspect",
+        help="print source, system, backbone, classes, images and config",
+        epilog="example: centermask-solo weights inspect model_final.pth",
+    )
     inspect.add_argument(
         "file", metavar="FILE", help="file of any known source, or centermask_solo:// and the name of a config"
     )
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(action=_inspect)
     convert = actions.add_parser(
-        "convert", help="write a file that prediction needs nothing else for: with class names and config"
+        "convert",
+        help="write a file that prediction needs nothing else for: with class names and config",
+        epilog="example: centermask-solo weights convert SOLOv2_R50_3x.pth solov2.safetensors --classes names.txt",
     )
     convert.add_argument("file", metavar="IN", help="weights of a detector, as for inspect")
     convert.add_argument("target", metavar="OUT", help="file to write: .pth or .safetensors")
@@ -35,7 +41,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     convert.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     convert.set_defaults(action=_convert)
-    push = actions.add_parser("push", help="upload weights to the Hugging Face Hub, with a model card")
+    push = actions.add_parser(
+        "push",
+        help="upload weights to the Hugging Face Hub, with a model card",
+        epilog="example: centermask-solo weights push model_final.pth OWNER/NAME --license apache-2.0",
+    )
     push.add_argument("file", metavar="FILE", help="weights of a detector, as for inspect")
     push.add_argument("repo", metavar="OWNER/NAME", help="repository, which is made if there is none")
     push.add_argument("--config-file", default="", metavar="FILE", help="config of the weights, as for convert")

@@ -27,7 +27,7 @@ from .pages import commands_of, page_name, pages_of
 from .record import record
 from .rules import Plan, Table, plan, read_table
 from .store import Store
-from .world import World
+from .world import TIMED_OUT, World
 
 
 def parse() -> argparse.Namespace:
@@ -98,10 +98,10 @@ def run_page(page: str, plans: list[Plan], table: Table, store: Store, socket: P
     results = output / "results.json"
     earlier = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
     results.write_text(json.dumps({**earlier, page: rows}, indent=1, ensure_ascii=False), encoding="utf-8")
-    passed = [row.get("passed", True) for row in rows]
+    faults = [fault_of(row, args.timeout) for row in rows]
     if args.record:
-        record(page, plans, passed)
-    return passed.count(False)
+        record(page, plans, faults)
+    return len(list(filter(None, faults)))
 
 
 def run_command(plan: Plan, number: int, world: World, logs: Path, timeout: float) -> dict[str, Any]:
@@ -113,6 +113,13 @@ def run_command(plan: Plan, number: int, world: World, logs: Path, timeout: floa
     print("failed" if not row.get("passed", True) else "      ", end="")
     print(f"  {row['seconds']:6.1f} s" if plan.text else "   not run", describe(plan), flush=True)
     return row
+
+
+def fault_of(row: Mapping[str, Any], timeout: int) -> str:
+    """Return how a command failed; "" if it did not."""
+    if row.get("passed", True):
+        return ""
+    return f"not finished after {timeout} s" if row["code"] == TIMED_OUT else f"exit code {row['code']}"
 
 
 if __name__ == "__main__":

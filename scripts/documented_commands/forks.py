@@ -1,8 +1,8 @@
 """Programs in Python that start at once: copies of a process that has imported PyTorch and this package already.
 
-``python -m scripts.documented_commands.forks SOCKET`` is that process. ``client(socket)`` is a program that takes the
-place of ``python``: it hands its arguments, its folder, its environment and its open files to it. Detectron2 and this
-package read where datasets are when they are imported: a program that has them elsewhere starts as usual.
+``python -m scripts.documented_commands.forks SOCKET PARENT`` is that process. ``client(socket)`` is a program in place
+of ``python``: it hands its arguments, its folder, its environment and its open files to it. Detectron2 and this package
+read where datasets are when they are imported: a program that has them elsewhere starts as usual.
 """
 
 from __future__ import annotations
@@ -42,19 +42,20 @@ def client(path: Path, words: list[str]) -> str:
 @contextmanager
 def server(path: Path, folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
     """Run the process that answers at ``path``, with the modules and datasets that programs in ``folder`` find."""
-    words = [sys.executable, "-W", "ignore", "-m", "scripts.documented_commands.forks", str(path)]
+    words = [sys.executable, "-W", "ignore", "-m", "scripts.documented_commands.forks", str(path), str(os.getpid())]
     path.unlink(missing_ok=True)
     with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        process.stdout.readline()  # when it is ready
+        if not process.stdout.readline():  # when it is ready
+            sys.exit("the process that starts programs has ended: its error is above")
         try:
             yield
         finally:
             process.terminate()
 
 
-def serve(path: str) -> None:
-    """Answer clients, each in a process of its own, as long as the process that started this one lives."""
+def serve(path: str, parent: int) -> None:
+    """Answer clients, each in a process of its own, as long as ``parent``, which started this one, lives."""
     import detectron2.engine
     import torch
 
@@ -69,7 +70,6 @@ def serve(path: str) -> None:
         listener.bind(path)
         listener.listen()
         listener.settimeout(5)
-        parent = os.getppid()
         print("ready", flush=True)
         while os.getppid() == parent:
             try:
@@ -136,4 +136,4 @@ def run(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(sys.argv[1], int(sys.argv[2]))

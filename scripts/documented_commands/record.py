@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from centermask_solo.utils.files import atomic_write
-from centermask_solo.utils.text import counted
 
 from .pages import ROOT
 from .rules import Plan
@@ -31,10 +30,10 @@ that passed ended with the exit code that is right. What was changed, and why co
 """
 
 
-def record(page: str, plans: Sequence[Plan], passed: Sequence[bool]) -> None:
+def record(page: str, plans: Sequence[Plan], faults: Sequence[str]) -> None:
     """Keep the results of a page in place of earlier ones, and write the page that shows all."""
     versions = {"python": platform.python_version(), **{name: import_module(name).__version__ for name in PACKAGES}}
-    result = {"date": date.today().isoformat(), "versions": versions, **summary(plans, passed)}
+    result = {"date": date.today().isoformat(), "versions": versions, **summary(plans, faults)}
     results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     results[page] = result
     with atomic_write(RESULTS) as file:
@@ -43,23 +42,26 @@ def record(page: str, plans: Sequence[Plan], passed: Sequence[bool]) -> None:
         file.write(show(results))
 
 
-def summary(plans: Sequence[Plan], passed: Sequence[bool]) -> dict[str, Any]:
-    """Count what became of the commands of a page; ``passed`` is also true of those that are not run."""
-    run = [(plan, good) for plan, good in zip(plans, passed, strict=True) if plan.text]
+def summary(plans: Sequence[Plan], faults: Sequence[str]) -> dict[str, Any]:
+    """Count what became of the commands of a page; ``faults`` are "" for those that passed or are not run."""
+    passed = [plan for plan, fault in zip(plans, faults, strict=True) if plan.text and not fault]
+    changed = [plan for plan in passed if plan.text != plan.command.text]
+    not_run = [plan for plan in plans if not plan.text]
     return {
-        "as_written": sum(good and plan.text == plan.command.text for plan, good in run),
-        "changed": sum(good and plan.text != plan.command.text for plan, good in run),
-        "failed": [plan.command.text for plan, good in run if not good],
-        "reasons_to_change": Counter(why for plan, good in run if good for why in plan.why),
-        "reasons_not_to_run": Counter(why for plan in plans if not plan.text for why in plan.why),
-        "not_run": sum(not plan.text for plan in plans),
+        "as_written": len(passed) - len(changed),
+        "changed": len(changed),
+        "failed": len(list(filter(None, faults))),
+        "not_run": len(not_run),
+        "why_changed": Counter(why for plan in changed for why in plan.why),
+        "why_failed": Counter(filter(None, faults)),
+        "why_not_run": Counter(why for plan in not_run for why in plan.why),
     }
 
 
 def show(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page: a row for each page of the documentation, and the reasons."""
     keys = ("as_written", "changed", "failed", "not_run")
-    counts = {page: [len(x[key]) if key == "failed" else x[key] for key in keys] for page, x in sorted(results.items())}
+    counts = {page: [x[key] for key in keys] for page, x in sorted(results.items())}
     lines = [
         *HEAD.splitlines(),
         "",
@@ -72,10 +74,9 @@ def show(results: Mapping[str, Mapping[str, Any]]) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     totals = [sum(column) for column in zip(*counts.values(), strict=True)]
     lines.append(f"| all | {sum(totals)} | " + " | ".join(map(str, totals)) + " | | |")
-    failed = [f"* {page}: {counted(x[2], 'command')}" for page, x in counts.items() if x[2]]
-    lines += ["", "## Failed", "", *failed] if failed else []
-    for title, key in (("Not run", "reasons_not_to_run"), ("Changed", "reasons_to_change")):
-        lines += ["", f"## {title}", "", *reasons(results, key)]
+    for title, key in (("Failed", "why_failed"), ("Not run", "why_not_run"), ("Changed", "why_changed")):
+        found = reasons(results, key)
+        lines += ["", f"## {title}", "", *found] if found else []
     return "\n".join(lines) + "\n"
 
 

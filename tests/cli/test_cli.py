@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,24 @@ def test_help_lists_the_subcommands(capsys):
     assert code == 0
     for name in ("train", "predict", "compare", "export", "demo", "benchmark", "check-dataset", "models", "weights"):
         assert name in text
+
+
+def commands(parser):
+    """The parsers of all commands and their actions, without those that only hold actions."""
+    groups = [x for x in parser._actions if isinstance(x, argparse._SubParsersAction)]
+    if not groups:
+        return [parser]
+    return [found for group in groups for child in group.choices.values() for found in commands(child)]
+
+
+@pytest.mark.parametrize("parser", commands(build_parser()), ids=lambda parser: parser.prog)
+def test_the_help_of_every_command_has_an_example_that_it_accepts(parser):
+    text = f"{parser.description or ''}\n{parser.epilog or ''}".replace("\\\n", "")
+    examples = re.findall(r"centermask-solo [^\n|>]*", text)
+    name = parser.prog.replace("check-dataset", "data check")  # the old name
+    assert any(example.startswith(f"{name} ") for example in examples)
+    for example in examples:
+        build_parser().parse_args(shlex.split(example)[1:])
 
 
 OVERRIDES = ["MODEL.DEVICE", "cpu", "SEED", "3"]
