@@ -38,7 +38,7 @@ TIFF_REQUIREMENTS = ["tifffile"]  # of TIFF files with more bands than Pillow re
 TIMM_REQUIREMENTS = ["timm>=1.0.9", "huggingface_hub"]  # of the backbones of timm
 RCNN_REQUIREMENTS = ["scikit-image>=0.22", "scikit-learn>=1.3"]  # of selective search, and of R-CNN's training
 # As in centermask_solo/runtime/formats.py, which checks them; onnxruntime-gpu serves as well as onnxruntime.
-EXPORT_REQUIREMENTS = ["onnx>=1.18,<2", "onnxscript>=0.5,<1", "onnxruntime>=1.23,<2", "openvino>=2025.2,<2027"]
+EXPORT_REQUIREMENTS = ["onnx>=1.18,<2", "onnxscript>=0.7.2,<1", "onnxruntime>=1.23,<2", "openvino>=2025.2,<2027"]
 VIDEO_REQUIREMENTS = ["av>=14,<19"]  # as in centermask_solo/utils/packages.py
 TEST_REQUIREMENTS = [
     "pytest>=7",

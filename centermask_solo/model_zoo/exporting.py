@@ -91,6 +91,7 @@ def export_model(
         WeightsError: The weights are missing or do not fill the model.
     """
     path, source = os.fspath(output), os.fspath(weights)
+    images, int8 = ([x] if isinstance(x, str) else x for x in (images, int8))
     form = choose_format(format, path)
     options = ExportOptions(variant, max_detections, half, bool(int8), size)
     check_export(form, options)
@@ -125,6 +126,8 @@ def _find_ground_truth(
     """Return the name of the dataset whose AP is stated; "" for none."""
     if not (ground_truth or dataset):
         return ""
+    if ground_truth and dataset:
+        raise ConfigError(f"both {ground_truth} and the dataset {dataset} are ground truth: give one of them")
     if not verify or options.variant == "raw" or options.size:
         raise ConfigError("the AP needs a comparison of detections at any size: leave out --no-verify, raw and --size")
     if dataset:

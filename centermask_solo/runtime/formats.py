@@ -29,7 +29,7 @@ class Package:
 
 
 ONNX = Package("onnx", "1.18", "2")
-ONNXSCRIPT = Package("onnxscript", "0.5", "1")
+ONNXSCRIPT = Package("onnxscript", "0.7.2", "1")  # earlier ones fail on operators of these graphs
 ONNXRUNTIME = Package("onnxruntime", "1.23", "2")
 OPENVINO = Package("openvino", "2025.2", "2027")
 TORCH = Package("torch", "2.9", "3")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ..utils.errors import ConfigError, UserError, WeightsError
+from ..utils.rules import COUNT
 from ..utils.text import first_line
 from .formats import FORMATS, check_packages, files_of, format_of_file, resolve
 from .metadata import Metadata, parse_metadata
@@ -58,16 +59,17 @@ def open_file(path: str, threads: int | None = None, providers: Sequence[Any] = 
         MissingPackageError: What runs it is not installed, or in a version that does not work.
         WeightsError: The file is missing, damaged, or was made by another program or version.
     """
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ConfigError(f"{threads} threads are impossible: give 1 or more, or None for the runtime's choice")
+    if threads is not None and not COUNT.allows(threads):
+        raise ConfigError(f"{threads!r} threads are impossible: give 1 or more, or None for the runtime's choice")
     form = format_of_file(path)
     if form is None:
         suffixes = ", ".join(x.suffix for x in FORMATS.values())
         raise ConfigError(f"{path} is no exported model: its name must end in one of {suffixes}")
     check_file(path)
     check_packages(form.to_run, f"{path}, a file of {form.title},")
+    chosen = (providers,) if isinstance(providers, str) else tuple(providers)
     try:
-        session: Session = resolve(form.session)(path, RunOptions(threads, tuple(providers)))
+        session: Session = resolve(form.session)(path, RunOptions(threads, chosen))
     except UserError:
         raise
     except Exception as error:  # whatever a runtime raises

@@ -10,12 +10,14 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from pycocotools import mask as rle
 
 from centermask_solo.cli import main
 from centermask_solo.export.int8 import Calibration, quantize
+from centermask_solo.export.target import Target
 from centermask_solo.export.verification import compare, verify
 from centermask_solo.model_zoo.exporting import generated
 from centermask_solo.runtime.metadata import Input, Resize
@@ -70,6 +72,33 @@ def test_only_the_chosen_convolutions_are_rounded_and_little(capfd):
 def test_a_model_without_such_convolutions_is_refused():
     with pytest.raises(ConfigError, match="no convolution of this model gains"):
         quantize(two_convolutions(), Calibration(IMAGES, frozenset({"other"})), RULE)
+
+
+def quantized_by_openvino(model, tmp_path, monkeypatch):
+    """The model of OpenVINO that is made from an ONNX model."""
+    openvino_file = pytest.importorskip("centermask_solo.export.openvino_file")
+    from centermask_solo.export import onnx_file
+
+    monkeypatch.setattr(onnx_file, "write", lambda target: onnx.save(model, target.path))
+    return openvino_file._quantized(Target(None, METADATA, str(tmp_path / "model.xml")), str(tmp_path))
+
+
+def test_openvino_computes_the_same_from_the_rounded_model(tmp_path, monkeypatch):
+    model = quantize(two_convolutions(), Calibration(IMAGES, frozenset({"first"})), RULE)
+    found = quantized_by_openvino(model, tmp_path, monkeypatch)
+    import openvino
+
+    compiled = openvino.compile_model(found, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    expected = run(model, IMAGES[0])
+    error = np.abs(compiled({"images": IMAGES[0][None]})[0] - expected)
+    assert error.max() < 0.02 * np.abs(expected).max()
+
+
+def test_openvino_refuses_deformable_convolutions_beside_integers(tmp_path, monkeypatch):
+    model = two_convolutions()
+    model.graph.node.append(helper.make_node("DeformConv", ["features", "third", "offsets"], ["more"]))
+    with pytest.raises(ConfigError, match="takes no deformable convolutions beside 8-bit integers: export to ONNX"):
+        quantized_by_openvino(model, tmp_path, monkeypatch)
 
 
 class Found:
