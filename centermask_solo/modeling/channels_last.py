@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 from detectron2.config import configurable
-from detectron2.layers import NaiveSyncBatchNorm
+from detectron2.layers import Conv2d, NaiveSyncBatchNorm
 from detectron2.utils import comm
 from torch import Tensor, nn
 
@@ -57,6 +57,18 @@ def to_contiguous(model: Model) -> Model:
     model.to(memory_format=torch.contiguous_format)
     use_native_norms(model)
     return model
+
+
+def use_onednn(model: nn.Module) -> None:
+    """Let oneDNN compute the 1 x 1 convolutions of a model in the channels-last layout on a CPU, in place.
+
+    With one thread, PyTorch multiplies matrices instead for few images in float32, which takes up to 1.4 times as long.
+    It does not for dilated ones; to a single tap dilation means nothing.
+    """
+    convs = [x for x in model.modules() if isinstance(x, nn.Conv2d) and type(x) in (nn.Conv2d, Conv2d)]
+    for conv in convs:
+        if conv.kernel_size == (1, 1) and conv.groups == 1:
+            conv.dilation = (2, 2)
 
 
 def use_native_norms(model: nn.Module) -> None:

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..utils.errors import ConfigError
-from .channels_last import to_channels_last, to_contiguous, use_native_norms
+from .channels_last import to_channels_last, to_contiguous, use_native_norms, use_onednn
 from .cuda_graphs import replay_networks
 from .fusion import fuse_norms
 from .quantization import QUANTIZED_CONVOLUTION, Range, quantize, read_ranges
@@ -72,6 +72,8 @@ def prepare(
         to_contiguous(model)
     if dtype != "float32":
         use_native_norms(model)
+    elif channels_last and device.type == "cpu":
+        use_onednn(model)
     if ranges is not None and dtype == "int8":
         rest = torch.bfloat16 if cpu_has_bfloat16() else torch.float32  # of what does not gain from integers
         quantize(model, ranges)

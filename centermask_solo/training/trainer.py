@@ -29,7 +29,7 @@ from ..data.mapper import InstanceMapper
 from ..evaluation import build_evaluator, format_results, write_results
 from ..evaluation.by_name import evaluators_by_name, set_class_names
 from ..modeling.batch_norms import freeze, synchronize_batch_norms
-from ..modeling.channels_last import to_channels_last
+from ..modeling.channels_last import to_channels_last, use_onednn
 from ..modeling.gradient_checkpointing import checkpoint_backbone
 from ..modeling.parts import unknown_parts_explained
 from ..utils.errors import NonFiniteLossError, UserErrorFilter, WeightsError
@@ -243,11 +243,13 @@ class Trainer(DefaultTrainer):
 
     @staticmethod
     def prepare_training(cfg: CfgNode, model: nn.Module) -> nn.Module:
-        """Return the model with what only its training changes: frozen parts, batch norms, gradient checkpointing."""
+        """Return the model with what only its training changes: frozen parts, batch norms, and how it computes."""
         if cfg.MODEL.SYNC_BN and comm.get_world_size() > 1:
             model = synchronize_batch_norms(model)
         if cfg.MODEL.FREEZE:  # afterwards, because norms that are replaced on a GPU would lose that they are frozen
             freeze(model, cfg.MODEL.FREEZE)
+        if cfg.MODEL.CHANNELS_LAST and torch.device(cfg.MODEL.DEVICE).type == "cpu":
+            use_onednn(model)
         if cfg.MODEL.BACKBONE.GRADIENT_CHECKPOINTING:
             checkpoint_backbone(model)
         return model

@@ -10,7 +10,7 @@ from detectron2.layers import NaiveSyncBatchNorm
 from detectron2.modeling import build_model
 from torch import nn
 
-from centermask_solo.modeling.channels_last import BatchNorm2d, GroupNorm, to_channels_last, to_contiguous
+from centermask_solo.modeling.channels_last import BatchNorm2d, GroupNorm, to_channels_last, to_contiguous, use_onednn
 from centermask_solo.modeling.engine import prepare
 from centermask_solo.training.trainer import Trainer
 from tests.modeling.inputs import input_of, instances_of, rectangles
@@ -92,6 +92,21 @@ def test_the_trainer_leaves_no_norm_of_pytorch_in_any_system(system):
     norms = [m for m in Trainer.build_model(cfg).modules() if isinstance(m, nn.BatchNorm2d | nn.GroupNorm)]
     assert len(norms) > 15
     assert {type(m) for m in norms} <= {BatchNorm2d, GroupNorm}
+
+
+def test_a_convolution_of_one_tap_computes_the_same_in_onednn():
+    """Outputs and gradients to rounding; convolutions of several taps stay."""
+    torch.manual_seed(0)
+    plain = to_channels_last(nn.Sequential(nn.Conv2d(16, 24, 1, stride=2, padding=1), nn.Conv2d(24, 8, 3, padding=1)))
+    model, x = copy.deepcopy(plain), torch.randn(2, 16, 15, 20).contiguous(memory_format=torch.channels_last)
+    use_onednn(model)
+    assert [m.dilation for m in model] == [(2, 2), (1, 1)]
+    found, expected = (m(x) for m in (model, plain))
+    torch.testing.assert_close(found, expected)
+    for y in (found, expected):
+        y.square().sum().backward()
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-4, atol=1e-4)
 
 
 def is_channels_last(x):
