@@ -1,6 +1,7 @@
 """The comparison in equal CPU time: what it runs, and its table."""
 
 import json
+import sys
 
 import pytest
 
@@ -79,6 +80,24 @@ def test_seeds_are_added_to_kept_results(tmp_path, steps):
     with pytest.raises(SystemExit, match=r"equal_time_shapes.json holds results of --iterations 100: delete it"):
         main([*arguments(tmp_path), "--iterations", "50"])
     assert len(steps) == 10
+
+
+def test_a_system_that_gets_slower_is_trained_again(tmp_path, steps, monkeypatch):
+    """Its iterations take twice the time that the first ones did."""
+
+    first = measured
+
+    def slower(stage, system, iterations, seed):
+        record = first(stage, system, iterations, seed)
+        return record | {"cpu_seconds": 1.0 * iterations} if (stage, system) == ("train", "solov2") else record
+
+    monkeypatch.setattr(sys.modules[__name__], "measured", slower, raising=True)
+    main([*arguments(tmp_path), "--seeds", "0"])
+    assert [x for x in steps if x[2] == "solov2"][1:] == [
+        (0, "train", "solov2", 400),
+        (0, "train", "solov2", 200),
+        (0, "predict", "solov2", 200),
+    ]
 
 
 def test_a_failure_and_an_empty_folder_are_one_line(tmp_path, monkeypatch):
