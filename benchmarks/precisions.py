@@ -1,5 +1,7 @@
 """Prediction in float32, bfloat16 and int8, in turns, with one thread: CPU time of each stage, the least of the runs.
 
+The first row has feature maps as (N, C, H, W), PyTorch's default, the others as (N, H, W, C), that of this package.
+
     python -m benchmarks.precisions [CONFIG ...] [--images FOLDER] [--runs 5] [--onnx] [--write]
 
 The models have random weights of trained scale, so that each image has detections; int8 is calibrated on the images.
@@ -37,7 +39,12 @@ MODELS = (
     "CenterMask/centermask_lite_V_39_eSE_FPN_ms_4x.yaml",
     "YOLACT/yolact_resnet50.yaml",
 )
-PRECISIONS = ("float32", "bfloat16", "int8")
+VARIANTS = {  # name: precision, layout
+    "float32, (N, C, H, W)": ("float32", False),
+    "float32": ("float32", True),
+    "bfloat16": ("bfloat16", True),
+    "int8": ("int8", True),
+}
 
 
 def measure(config: str, paths: Sequence[str], runs: int, onnx: bool) -> dict[str, Any]:
@@ -50,10 +57,10 @@ def measure(config: str, paths: Sequence[str], runs: int, onnx: bool) -> dict[st
         ranges = calibrate(predictor.model, ([predictor.model_input(predictor.read(x))] for x in images))
         write_ranges(ranges, os.path.join(folder, "int8.json"))
         sources: dict[str, CfgNode | str] = {}
-        for name in PRECISIONS:
+        for name, (dtype, channels_last) in VARIANTS.items():
             sources[name] = variant = cfg.clone()
-            options = ["TEST.DTYPE", name, "TEST.INT8_RANGES", os.path.join(folder, "int8.json")]
-            variant.merge_from_list([*options, "MODEL.CHANNELS_LAST", True])  # the default, which exports lack
+            options = ["TEST.DTYPE", dtype, "TEST.INT8_RANGES", os.path.join(folder, "int8.json")]
+            variant.merge_from_list([*options, "MODEL.CHANNELS_LAST", channels_last])
         if onnx:
             sources |= _files(predictor, folder)
         del predictor

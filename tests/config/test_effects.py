@@ -40,6 +40,7 @@ BASE = {
     "MODEL.YOLACT.NMS.CLASS_SCORE_THRESH": 0.0,
 }
 P3_TO_P6 = ["p3", "p4", "p5", "p6"]
+SMALL_ANCHORS = {"MODEL.ANCHOR_GENERATOR.SIZES": [[9], [18], [36], [72], [144]]}  # each level has an object
 PLUS = {"MODEL.YOLACT.MASK_IOU.ENABLED": True, "MODEL.YOLACT.INPUT_SIZE": 256}  # the smallest input is 249
 
 
@@ -101,7 +102,7 @@ CASES = {
     SOLOV2 + "LOSS.CLASS_WEIGHT": Case("losses", 2.0),
     SOLOV2 + "LOSS.MASK_WEIGHT": Case("losses", 2.0),
     SOLOV2 + "LOSS.SEM_SEG_WEIGHT": Case("networks", 1.0),
-    SOLOV2 + "SCORE_THRESH_TEST": Case("detections", 0.5),
+    SOLOV2 + "SCORE_THRESH_TEST": Case("detections", 0.7),
     SOLOV2 + "PRE_NMS_TOPK_TEST": Case("detections", 3),
     SOLOV2 + "MASK_THRESH_TEST": Case("detections", 0.6),
     **nms_cases("SOLOV2", greedy="MaskNMS"),
@@ -163,7 +164,7 @@ CASES = {
     CENTERMASK + "LOSS.MASK_IOU_WEIGHT": Case("losses", 2.0),
     YOLACT + "NUM_CLASSES": Case("networks", 3),
     YOLACT + "INPUT_SIZE": Case("losses", 160),
-    YOLACT + "IN_FEATURES": Case("losses", ["p3", "p4", "p4", "p5", "p6"]),
+    YOLACT + "IN_FEATURES": Case("losses", ["p3", "p4", "p4", "p5", "p6"], SMALL_ANCHORS),
     YOLACT + "PROTO_FEATURE": Case("losses", "p4"),
     YOLACT + "NUM_PROTOTYPES": Case("networks", 16),
     YOLACT + "SQUARE_ANCHORS": Case("losses", True),

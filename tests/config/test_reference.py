@@ -53,7 +53,7 @@ def test_comments_above_and_behind_an_option_describe_it():
 def test_show_prints_the_merged_config(capsys):
     main(["config", "show", "shapes/yolact_shapes.yaml", "SOLVER.MAX_ITER", "7"])
     shown = flatten(yaml.safe_load(capsys.readouterr().out))
-    assert shown["MODEL.YOLACT.INPUT_SIZE"] == 256 and shown["SOLVER.MAX_ITER"] == 7
+    assert shown["MODEL.YOLACT.INPUT_SIZE"] == 384 and shown["SOLVER.MAX_ITER"] == 7
     cfg = get_cfg()
     add_centermask_solo_config(cfg)
     assert shown.keys() == flatten(cfg).keys()
@@ -62,7 +62,7 @@ def test_show_prints_the_merged_config(capsys):
 def test_show_prints_differences_alone(capsys):
     main(["config", "show", "--diff", "shapes/yolact_shapes.yaml", "SOLVER.MAX_ITER", "7", "TEST.EVAL_PERIOD", "0"])
     shown = flatten(yaml.safe_load(capsys.readouterr().out))
-    assert shown["MODEL.YOLACT.INPUT_SIZE"] == 256 and shown["SOLVER.MAX_ITER"] == 7
+    assert shown["MODEL.YOLACT.INPUT_SIZE"] == 384 and shown["SOLVER.MAX_ITER"] == 7
     assert "TEST.EVAL_PERIOD" not in shown and "MODEL.SOLOV2.NUM_CLASSES" not in shown and len(shown) < 60
 
 

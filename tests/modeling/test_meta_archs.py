@@ -178,13 +178,17 @@ def test_partly_broken_features_give_no_broken_detections(learned, value):
 
 
 def test_autocast_finds_the_same(learned):
-    """Scores within 0.05, boxes within 2 pixels, masks with an IoU of 0.9 or more."""
+    """Every object with its score within 0.05, box within 2 pixels, and a mask IoU of 0.9 or more.
+
+    Another detection may overlap that of an object by just the limit of NMS, and half precision decides.
+    """
     exact = detect(learned.model, inference_inputs(learned.x))[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = detect(learned.model, inference_inputs(learned.x))[0]
     assert_well_formed(half, SIZE)
     assert_finds(half, learned.x)
-    assert_same(half[half.scores > 0.4], exact[exact.scores > 0.4], scores=0.05, boxes=2, ious=0.9)
+    objects = len(learned.x["instances"])
+    assert_same(half[:objects], exact[:objects], scores=0.05, boxes=2, ious=0.9)
 
 
 def coco_dataset(folder, x):

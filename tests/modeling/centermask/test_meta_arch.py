@@ -61,7 +61,7 @@ def assert_equal(a, b):
 def test_training_equals_that_of_a_plain_generalized_rcnn():
     losses = []
     for name in ("CenterMask", "GeneralizedRCNN"):
-        model = make_model("MODEL.META_ARCHITECTURE", name)
+        model = make_model("MODEL.META_ARCHITECTURE", name, "MODEL.CHANNELS_LAST", False)  # that of Detectron2's own
         torch.manual_seed(0)
         losses.append(losses_of(model, [make_input(make_gt(BOXES)), make_input(make_gt())]))
     assert losses[0].keys() == losses[1].keys() == LOSSES
@@ -122,7 +122,8 @@ def test_double_precision_agrees_with_single():
 
 
 def test_the_same_model_by_either_name():
-    ours, theirs = make_model(), make_model("MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
+    layout = ("MODEL.CHANNELS_LAST", False)  # that of Detectron2's own
+    ours, theirs = make_model(*layout), make_model(*layout, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN")
     assert type(ours) is CenterMask and type(theirs) is GeneralizedRCNN
     x = make_input(height=200, width=300)
     a, b = predict(ours, [x])[0], predict(theirs, [x])[0]
