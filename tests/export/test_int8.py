@@ -168,6 +168,7 @@ def test_the_command_states_the_loss_of_ap(tmp_path, capsys):
     figures = dict(re.findall(r"^(box|mask) AP: (\S+ in PyTorch, \S+) in .*int8.onnx", text, re.MULTILINE))
     assert set(figures) == {"box", "mask"}
     pairs = {task: tuple(map(float, figure.split(" in PyTorch, "))) for task, figure in figures.items()}
-    assert pairs["mask"][0] > 60  # of what PyTorch itself finds; its boxes are not those around its masks
-    assert all(0 < fast < exact for exact, fast in pairs.values())
+    exact, fast = pairs["mask"]
+    assert exact > 60 and 0 < fast < exact  # of what PyTorch itself finds
+    assert all(ap > 0 for ap in pairs["box"])  # low, because its boxes are not those around its masks
     assert "for the loss of AP" not in text
