@@ -35,6 +35,8 @@ def save_weights(path, system):
     cfg = get_config(CONFIGS[system])
     if system == "SOLO":
         cfg.MODEL.SOLO.update(LEVELS)
+    cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = (0 if system == "YOLACT" else 192), 256  # fast
+    cfg.MODEL.YOLACT.INPUT_SIZE = 256 if system == "YOLACT" else cfg.MODEL.YOLACT.INPUT_SIZE
     cfg.MODEL.DEVICE = "cpu"
     model = build_checked(cfg)
     images = [torch.from_numpy(draw_shapes("calibrate", i).image[:192].transpose(2, 0, 1).copy()) for i in range(4)]
