@@ -79,15 +79,15 @@ def read_kept(path: Path, args: argparse.Namespace) -> Kept:
     """Return the finished steps of all seeds so far.
 
     Raises:
-        ConfigError: they are of another number of iterations.
+        ConfigError: they are of another number of iterations, or of other options.
     """
     kept: Kept = json.loads(path.read_text()) if path.exists() else {}
-    for records in kept.values():
-        iterations = records[args.reference]["iterations"] if args.reference in records else args.iterations
-        if iterations != args.iterations:
-            raise ConfigError(
-                f"{path} holds results of --iterations {iterations}: delete it, or choose other --results"
-            )
+    for seed, records in kept.items():
+        iterations = records.get(args.reference, {}).get("iterations", args.iterations)
+        opts = next((x["opts"] for x in records.values() if x["opts"] != _opts(args, seed)), _opts(args, seed))
+        if (iterations, opts) != (args.iterations, _opts(args, seed)):
+            of = " ".join(["--iterations", str(iterations), "--opts", *opts])
+            raise ConfigError(f"{path} holds results of {of}: delete it, or choose other --results")
     return kept
 
 
@@ -95,7 +95,7 @@ def keep(path: Path, args: argparse.Namespace, seed: int) -> None:
     """Add what is finished of a seed to the kept results."""
     paths = {name: args.output / f"seed_{seed}" / f"{name}.json" for name in _systems(args)}
     records = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
-    wanted = ("iterations", *DONE)
+    wanted = ("iterations", "opts", *DONE)
     finished = {name: {x: record[x] for x in wanted} for name, record in records.items() if set(DONE) <= set(record)}
     if finished:
         kept = read_kept(path, args)
@@ -108,7 +108,7 @@ def keep(path: Path, args: argparse.Namespace, seed: int) -> None:
 def run_seed(args: argparse.Namespace, seed: int, kept: Mapping[str, Record]) -> None:
     """Train and evaluate the reference and the systems from one seed; steps that are recorded are not repeated."""
     output = args.output / f"seed_{seed}"
-    opts = [*args.opts, "SEED", str(seed)]
+    opts = _opts(args, seed)
 
     def step(stage: str, system: str, iterations: int, *, again: bool = False) -> Record:
         path = output / f"{system}.json"
@@ -130,6 +130,10 @@ def run_seed(args: argparse.Namespace, seed: int, kept: Mapping[str, Record]) ->
             iterations = max(1, round(iterations / took))
             step("train", system, iterations, again=True)
         step("predict", system, iterations)
+
+
+def _opts(args: argparse.Namespace, seed: int | str) -> list[str]:
+    return [*args.opts, "SEED", str(seed)]
 
 
 def _systems(args: argparse.Namespace) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ def steps(monkeypatch):
         ran.append((seed, stage, system, iterations))
         path = output / f"{system}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = json.loads(path.read_text()) if path.exists() else {"iterations": iterations}
+        record = json.loads(path.read_text()) if path.exists() else {"iterations": iterations, "opts": opts}
         path.write_text(json.dumps(record | {stage: measured(stage, system, iterations, seed)}))
 
     monkeypatch.setattr(equal_time, "run_step", run_step)
@@ -77,8 +77,10 @@ def test_seeds_are_added_to_kept_results(tmp_path, steps):
     assert [seed for seed, *_ in steps] == [0] * 5 + [1] * 5
     text = (tmp_path / "learning.md").read_text()
     assert "--seeds 0 1\n" in text and "; 2 seeds." in text and "40.5 (40.0 to 41.0)" in text
-    with pytest.raises(SystemExit, match=r"equal_time_shapes.json holds results of --iterations 100: delete it"):
+    with pytest.raises(SystemExit, match=r"shapes.json holds results of --iterations 100 --opts SEED 0: delete it"):
         main([*arguments(tmp_path), "--iterations", "50"])
+    with pytest.raises(SystemExit, match=r"holds results of --iterations 100 --opts SEED 0: delete it"):
+        main([*arguments(tmp_path), "--opts", "SOLVER.BASE_LR", "1"])
     assert len(steps) == 10
 
 

@@ -8,16 +8,10 @@ import pytest
 from PIL import Image
 
 from centermask_solo.cli import main
+from tests.commands import fails
 from tests.evaluation.scenes import SIDE, Scene, random_scene
 
 BOX = (10, 10, 20, 20)
-
-
-def fails(capsys, *argv):
-    with pytest.raises(SystemExit) as end:
-        main(argv)
-    captured = capsys.readouterr()
-    return end.value.code, captured.out + captured.err
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,10 @@ from detectron2.engine import default_argument_parser
 
 from centermask_solo.cli import build_parser, main, train
 from centermask_solo.demo import demo_configs
+from tests.commands import fails
 from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
 ROOT = Path(__file__).parents[2]
-
-
-def fails(capsys, *argv):
-    with pytest.raises(SystemExit) as end:
-        main(argv)
-    captured = capsys.readouterr()
-    return end.value.code, captured.out + captured.err
 
 
 def test_help_lists_the_subcommands(capsys):

@@ -8,17 +8,11 @@ import torch
 import yaml
 
 from centermask_solo.cli import main
+from tests.commands import fails
 from tests.evaluation.scenes import Scene
 from tests.training.tiny import TinyModel, register, tiny_cfg, write_dataset
 
 BOX = (10, 10, 20, 20)
-
-
-def fails(capsys, *argv):
-    with pytest.raises(SystemExit) as end:
-        main(argv)
-    captured = capsys.readouterr()
-    return end.value.code, captured.out + captured.err
 
 
 @pytest.fixture

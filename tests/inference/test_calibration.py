@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from centermask_solo.cli import main
+from tests.commands import refuses
 from tests.modeling.models import SYSTEMS
 
 
@@ -49,13 +50,6 @@ def command(folder, name, *options):
     return [name, "--weights", str(folder / "model.pth"), "--input", str(folder / "images"), "--output", *options]
 
 
-def fails(capsys, argv):
-    with pytest.raises(SystemExit) as end:
-        main(argv)
-    assert end.value.code == 2
-    return capsys.readouterr().err
-
-
 def test_calibrate_then_predict(folder, capsys):
     ranges = str(folder / "int8.json")
     main(command(folder, "calibrate", ranges, "--count", "2", "MODEL.DEVICE", "cpu"))
@@ -66,7 +60,7 @@ def test_calibrate_then_predict(folder, capsys):
     int8 = ["--dtype", "int8", "MODEL.DEVICE", "cpu", "TEST.INT8_RANGES"]
     main(command(folder, "predict", str(folder / "out"), "--score-threshold", "0.01", *int8, ranges))
     assert "in 3 images" in capsys.readouterr().out
-    assert "there is no absent.json" in fails(
+    assert "there is no absent.json" in refuses(
         capsys, command(folder, "predict", str(folder / "b"), *int8, "absent.json")
     )
 
@@ -81,14 +75,14 @@ def test_the_loss_of_ap_is_stated(folder, capsys):
 
 def test_bad_input(folder, capsys):
     ranges = str(folder / "int8.json")
-    text = fails(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cuda"))
+    text = refuses(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cuda"))
     assert "int8 needs a CPU, but MODEL.DEVICE is 'cuda'" in text
-    text = fails(
+    text = refuses(
         capsys, command(folder, "calibrate", ranges, "--evaluate", "MODEL.DEVICE", "cpu", "DATASETS.TEST", "()")
     )
     assert "--evaluate needs a dataset" in text
     (folder / "int8.json").write_text("mine")
-    assert "int8.json exists" in fails(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cpu"))
+    assert "int8.json exists" in refuses(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cpu"))
     assert (folder / "int8.json").read_text() == "mine"
 
 
@@ -101,7 +95,7 @@ def test_no_input_is_lost(folder, capsys):
         argv = ["calibrate", "--weights", str(folder / weights), "--config-file", str(config), "--overwrite"]
         before = (folder / output).read_bytes()
         argv += ["--input", str(folder / "images"), "--output", str(folder / output), "MODEL.DEVICE", "cpu"]
-        assert f"{output} is an input, which would be lost" in fails(capsys, argv)
+        assert f"{output} is an input, which would be lost" in refuses(capsys, argv)
         assert (folder / output).read_bytes() == before
 
 
@@ -116,5 +110,5 @@ def test_detections_above_the_score_are_compared(folder, capsys):
 def test_exported_models_are_no_weights(name, folder, capsys):
     output = {"calibrate": ["--output", "x.json", "--input", str(folder / "images")], "export": ["--output", "x.pt2"]}
     (folder / "model.onnx").touch()
-    text = fails(capsys, [name, "--weights", str(folder / "model.onnx"), *output.get(name, [])])
+    text = refuses(capsys, [name, "--weights", str(folder / "model.onnx"), *output.get(name, [])])
     assert "model.onnx is an exported model: give the weights that it was exported from" in text
