@@ -17,8 +17,8 @@ CONFIGS = {
     "YOLACT": "shapes/yolact_shapes.yaml",
     "CenterMask": "shapes/centermask_shapes.yaml",
 }
-# Of SOLO, which takes longest. Every level is traced anew, so there are three: a reduced one, one as it is, and an
-# enlarged one.
+# Every level of a system is traced anew, so there are three (of SOLO and SOLOv2 a reduced one, one as it is, and an
+# enlarged one), and ResNet-18 has fewer layers than the MobileNetV2 of the configs, which YOLACT keeps.
 LEVELS = {
     "IN_FEATURES": ["p2", "p4", "p6"],
     "STRIDES": [8, 16, 32],
@@ -27,14 +27,19 @@ LEVELS = {
     "NUM_INSTANCE_CONVS": 1,
     "INSTANCE_CHANNELS": 64,
 }
+FCOS_LEVELS = {"IN_FEATURES": ["p3", "p4", "p5"], "SIZES_OF_INTEREST": [64, 128], "TOP_LEVELS": 0}
+SMALLER = {"SOLOv2": ("SOLOV2", LEVELS), "SOLO": ("SOLO", LEVELS), "CenterMask": ("FCOS", FCOS_LEVELS)}
 
 
 def save_weights(path, system):
     """Write calibrated random weights of a small model, with its config and class names."""
     torch.manual_seed(0)
     cfg = get_config(CONFIGS[system])
-    if system == "SOLO":
-        cfg.MODEL.SOLO.update(LEVELS)
+    if system in SMALLER:
+        node, options = SMALLER[system]
+        cfg.MODEL[node].update(options)
+        cfg.MODEL.BACKBONE.NAME = cfg.MODEL.BACKBONE.NAME.replace("mobilenetv2", "resnet")
+        cfg.MODEL.RESNETS.update({"DEPTH": 18, "RES2_OUT_CHANNELS": 64})
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = (0 if system == "YOLACT" else 192), 256  # fast
     cfg.MODEL.YOLACT.INPUT_SIZE = 256 if system == "YOLACT" else cfg.MODEL.YOLACT.INPUT_SIZE
     cfg.MODEL.DEVICE = "cpu"
