@@ -4,10 +4,10 @@
     python -m benchmarks.equal_time --iterations 1600 --systems solov2 --table-only  # write the document again
 
 For each seed the reference is trained first. The CPU time of an iteration of each other system is measured, or that of
-another seed taken, and the system trained for as many iterations as fit; once more, if its iterations later took another
-time. Steps run and are recorded as those of compare_systems.py, below FOLDER/seed_N. What is finished is also kept in
-results/equal_time_CONFIGS.json, to which other seeds can be added later: delete it to begin again. --opts KEY VALUE ...
-changes the configs of all systems.
+another seed taken, and the system trained for as many iterations as fit; once more, if its iterations later took
+another time. Steps run and are recorded as those of compare_systems.py, below FOLDER/seed_N. What is finished is also
+kept in results/equal_time_CONFIGS.json, to which other seeds can be added later: delete it to begin again. --opts KEY
+VALUE ... changes the configs of all systems.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import argparse
 import json
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
