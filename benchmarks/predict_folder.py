@@ -45,7 +45,7 @@ def build(args: argparse.Namespace, folder: str) -> Predictor:
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", args.weights or os.path.join(folder, "random.pth")
     if not args.weights:
         torch.manual_seed(0)
-        torch.save({"model": build_model(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
+        torch.save({"model": build_model(cfg).state_dict(), "config": cfg.dump()}, cfg.MODEL.WEIGHTS)
     cfg.MODEL.DEVICE, cfg.TEST.DTYPE = args.device, args.dtype
     return Predictor(cfg, mask_format="compact")
 
