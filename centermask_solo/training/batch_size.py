@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
@@ -19,7 +18,7 @@ from ..utils.errors import ConfigError
 from ..utils.memory import available_bytes, forget_highest, highest_resident_bytes, resident_bytes
 from ..utils.text import counted
 from .averaging import WeightAverage
-from .schedule import scale_to_processes
+from .schedule import scale_schedule, scale_to_processes
 from .steps import TrainingStep, amp_dtype
 from .trainer import Trainer
 
@@ -58,7 +57,7 @@ def set_batch_size(cfg: CfgNode, batch_size: str, resume: bool = False, trainer:
     scaled = cfg.clone()
     scaled.defrost()
     scaled.SOLVER.REFERENCE_WORLD_SIZE = before  # Detectron2's rule, with batch sizes in place of processes
-    scaled = DefaultTrainer.auto_scale_workers(scaled, size)
+    scaled = scale_schedule(scaled, size)
     scaled.defrost()
     scaled.SOLVER.REFERENCE_WORLD_SIZE = 0
     scaled.freeze()

@@ -30,7 +30,7 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
     else:
         up, down = Fraction(num_processes, reference), Fraction(reference, num_processes)
         rule = f"batch size and learning rate times {up}; iterations, steps, warm-up and periods times {down}"
-    cfg = DefaultTrainer.auto_scale_workers(cfg, num_processes)
+    cfg = scale_schedule(cfg, num_processes)
     solver = cfg.SOLVER
     logger.info(
         f"{processes}, SOLVER.REFERENCE_WORLD_SIZE {reference}: {rule}: "
@@ -43,6 +43,27 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
             f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}; set fewer warm-up iterations"
         )
     return cfg
+
+
+def scale_schedule(cfg: CfgNode, num_processes: int) -> CfgNode:
+    """Return the config scaled by Detectron2's rule; no training and no period gets shorter than an iteration.
+
+    Args:
+        cfg: Config for ``SOLVER.REFERENCE_WORLD_SIZE`` processes, 0 for any number of them.
+        num_processes: Processes to scale it to.
+    """
+    scaled = DefaultTrainer.auto_scale_workers(cfg, num_processes)
+    if scaled is cfg:
+        return cfg
+    frozen = scaled.is_frozen()
+    scaled.defrost()
+    scaled.SOLVER.MAX_ITER = max(1, scaled.SOLVER.MAX_ITER)
+    scaled.SOLVER.CHECKPOINT_PERIOD = max(1, scaled.SOLVER.CHECKPOINT_PERIOD)
+    if cfg.TEST.EVAL_PERIOD:  # 0: no evaluation but the last
+        scaled.TEST.EVAL_PERIOD = max(1, scaled.TEST.EVAL_PERIOD)
+    if frozen:
+        scaled.freeze()
+    return scaled
 
 
 def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:

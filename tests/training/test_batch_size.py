@@ -5,6 +5,7 @@ import torch
 
 from centermask_solo.training import batch_size
 from centermask_solo.training.batch_size import SHARE, find_batch_size, set_batch_size
+from centermask_solo.training.schedule import scale_to_processes
 from centermask_solo.training.run import run_training
 from centermask_solo.training.trainer import Trainer
 from centermask_solo.utils import memory
@@ -65,6 +66,18 @@ def test_learning_rate_and_schedule_follow(data, tmp_path, caplog):
     cfg.SOLVER.REFERENCE_WORLD_SIZE = 2  # for one process: two images, half the rate, twice the iterations
     solver = set_batch_size(cfg, "8").SOLVER
     assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER) == (8, 0.08, 40)
+
+
+def test_no_schedule_gets_shorter_than_an_iteration(data, tmp_path):
+    """Detectron2's rule rounds to 0: a training that fails, and periods without checkpoints and evaluations."""
+    cfg = tiny_cfg(data, tmp_path)
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD, cfg.SOLVER.STEPS = 4, 2, 2, ()
+    scaled = set_batch_size(cfg, "64")
+    assert (scaled.SOLVER.MAX_ITER, scaled.SOLVER.CHECKPOINT_PERIOD, scaled.TEST.EVAL_PERIOD) == (1, 1, 1)
+    cfg.TEST.EVAL_PERIOD = 0  # none
+    assert set_batch_size(cfg, "64").TEST.EVAL_PERIOD == 0
+    cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.IMS_PER_BATCH = 1, 1
+    assert scale_to_processes(cfg, 16).SOLVER.MAX_ITER == 1
 
 
 def test_a_resumed_training_keeps_its_batch_size(data, tmp_path):
