@@ -5,8 +5,8 @@ import torch
 
 from centermask_solo.training import batch_size
 from centermask_solo.training.batch_size import SHARE, find_batch_size, set_batch_size
-from centermask_solo.training.schedule import scale_to_processes
 from centermask_solo.training.run import run_training
+from centermask_solo.training.schedule import scale_to_processes
 from centermask_solo.training.trainer import Trainer
 from centermask_solo.utils import memory
 from centermask_solo.utils.errors import ConfigError
