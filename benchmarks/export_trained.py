@@ -68,8 +68,7 @@ def with_earlier(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def train(name: str, folder: str, iterations: int) -> str:
     """Return the weights of a demo's model after a short training."""
     output = os.path.join(folder, name)
-    schedule = [str(iterations * part // 10) for part in (7, 9)]
-    run_demo(name, output, ["SOLVER.MAX_ITER", str(iterations), "SOLVER.STEPS", f"({', '.join(schedule)})"])
+    run_demo(name, output, ["SOLVER.MAX_ITER", str(iterations)])
     return os.path.join(output, "model_final.pth")
 
 

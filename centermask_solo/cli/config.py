@@ -51,9 +51,10 @@ def _show(args: argparse.Namespace) -> None:
 
     cfg = default_config()
     defaults = flatten(cfg)
-    merge_config(cfg, args.file, args.opts)
+    opts = [x for x in args.opts if x != "--diff"]  # the rest after FILE, whatever it is
+    merge_config(cfg, args.file, opts)
     options = flatten(cfg)
-    if args.diff:
+    if args.diff or len(opts) < len(args.opts):
         options = {key: value for key, value in options.items() if value != defaults[key]}
     print(to_yaml(options), end="")
 

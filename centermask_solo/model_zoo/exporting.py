@@ -133,8 +133,10 @@ def _find_ground_truth(
     if dataset:
         find_files(dataset)
         return dataset
-    if len(images) != 1 or not os.path.isdir(images[0]):
+    if len(images) != 1:
         raise ConfigError(f"give the folder of the images of {ground_truth}, and nothing else, with --images")
+    if not os.path.isdir(images[0]):
+        raise ConfigError(f"{images[0]} is no folder: give that of the images of {ground_truth} with --images")
     return register_files(ground_truth, images[0])
 
 

@@ -59,8 +59,10 @@ def test_show_prints_the_merged_config(capsys):
     assert shown.keys() == flatten(cfg).keys()
 
 
-def test_show_prints_differences_alone(capsys):
-    main(["config", "show", "--diff", "shapes/yolact_shapes.yaml", "SOLVER.MAX_ITER", "7", "TEST.EVAL_PERIOD", "0"])
+@pytest.mark.parametrize("place", [0, 1, 3], ids=["before the file", "after the file", "among the overrides"])
+def test_show_prints_differences_alone(capsys, place):
+    words = ["shapes/yolact_shapes.yaml", "SOLVER.MAX_ITER", "7", "TEST.EVAL_PERIOD", "0"]
+    main(["config", "show", *words[:place], "--diff", *words[place:]])
     shown = flatten(yaml.safe_load(capsys.readouterr().out))
     assert shown["MODEL.YOLACT.INPUT_SIZE"] == 384 and shown["SOLVER.MAX_ITER"] == 7
     assert "TEST.EVAL_PERIOD" not in shown and "MODEL.SOLOV2.NUM_CLASSES" not in shown and len(shown) < 60

@@ -20,6 +20,7 @@ from centermask_solo.utils.errors import ConfigError, DataError
         ({"size": (640,)}, r"\(640,\) is no size of images"),
         ({"size": (64.5, 64)}, r"\(64.5, 64\) is no size of images"),
         ({"dataset": "shapes_val", "ground_truth": "val.json"}, "are ground truth: give one of them"),
+        ({"ground_truth": "val.json", "images": ["absent/"]}, "absent/ is no folder: give that of the images of val"),
     ],
 )
 def test_impossible_choices_are_one_line(choice, words, tmp_path):
