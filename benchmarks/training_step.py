@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from detectron2.config import get_cfg
-from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import Tensor
@@ -26,7 +25,7 @@ from torch import Tensor
 from benchmarks.memory import peak_bytes
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
-from centermask_solo.modeling.channels_last import to_channels_last
+from centermask_solo.training.trainer import Trainer
 
 MODELS = {
     "SOLOv2/solov2_R_18_light448_3x.yaml": (448, 608),
@@ -61,9 +60,9 @@ def measure(config: str, size: tuple[int, int], images: int, objects: int, runs:
     add_centermask_solo_config(cfg)
     merge_config(cfg, config, ["MODEL.WEIGHTS", "", "MODEL.DEVICE", "cpu"])
     torch.manual_seed(0)
-    model: Any = build_model(cfg).train()
-    if cfg.MODEL.CHANNELS_LAST:
-        to_channels_last(model)
+    model: Any = Trainer.build_model(cfg).train()
+    if hasattr(Trainer, "prepare_training"):  # earlier versions prepare no more
+        model = Trainer.prepare_training(cfg, model)
     inputs = [example(cfg, size, objects, seed) for seed in range(images)]
     label, seconds = model.label, [0.0]
 
