@@ -51,7 +51,7 @@ def _show(args: argparse.Namespace) -> None:
 
     cfg = default_config()
     defaults = flatten(cfg)
-    opts = [x for x in args.opts if x != "--diff"]  # the rest after FILE, whatever it is
+    opts = [x for x in args.opts if x != "--diff"]  # argparse counts flags after FILE among the overrides
     merge_config(cfg, args.file, opts)
     options = flatten(cfg)
     if args.diff or len(opts) < len(args.opts):

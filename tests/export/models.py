@@ -10,6 +10,7 @@ from centermask_solo.model_zoo.exporting import generated
 from centermask_solo.model_zoo.lookup import load_cfg
 from centermask_solo.model_zoo.verbs import get_config
 from centermask_solo.modeling.parts import build_checked
+from tests.modeling.models import THREE_LEVELS
 
 CONFIGS = {
     "SOLOv2": "shapes/solov2_shapes.yaml",
@@ -17,16 +18,9 @@ CONFIGS = {
     "YOLACT": "shapes/yolact_shapes.yaml",
     "CenterMask": "shapes/centermask_shapes.yaml",
 }
-# Every level of a system is traced anew, so there are three (of SOLO and SOLOv2 a reduced one, one as it is, and an
-# enlarged one), and ResNet-18 has fewer layers than the MobileNetV2 of the configs, which YOLACT keeps.
-LEVELS = {
-    "IN_FEATURES": ["p2", "p4", "p6"],
-    "STRIDES": [8, 16, 32],
-    "SCALE_RANGES": ((1, 64), (32, 128), (64, 512)),
-    "NUM_GRIDS": [16, 12, 8],
-    "NUM_INSTANCE_CONVS": 1,
-    "INSTANCE_CHANNELS": 64,
-}
+# Every level is traced anew, so there are three, and ResNet-18 has fewer layers than the MobileNetV2 of the configs,
+# which YOLACT keeps.
+LEVELS = {**THREE_LEVELS, "NUM_GRIDS": [16, 12, 8], "NUM_INSTANCE_CONVS": 1, "INSTANCE_CHANNELS": 64}
 FCOS_LEVELS = {"IN_FEATURES": ["p3", "p4", "p5"], "SIZES_OF_INTEREST": [64, 128], "TOP_LEVELS": 0}
 SMALLER = {"SOLOv2": ("SOLOV2", LEVELS), "SOLO": ("SOLO", LEVELS), "CenterMask": ("FCOS", FCOS_LEVELS)}
 

@@ -54,6 +54,13 @@ class System(NamedTuple):
         return build_model(self.cfg(*overrides, num_classes=num_classes)).train()
 
 
+# Of SOLO and SOLOv2, for graphs, in which every level is traced anew: a reduced one, one as it is, an enlarged one.
+THREE_LEVELS = {
+    "IN_FEATURES": ["p2", "p4", "p6"],
+    "STRIDES": [8, 16, 32],
+    "SCALE_RANGES": ((1, 64), (32, 128), (64, 512)),
+}
+
 # The sum of CenterMask's losses cannot reach zero: centerness is a fraction, learned by cross entropy.
 FCOS_LOSSES = {"loss_fcos_loc", "loss_fcos_ctr"}
 CENTERMASK_LOSSES = FCOS_LOSSES | {"loss_mask", "loss_maskiou"}

@@ -20,7 +20,7 @@ from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.host_reads import cpu_as_gpu, fake_gpu
 from tests.modeling.detections import assert_same
-from tests.modeling.models import SYSTEMS
+from tests.modeling.models import SYSTEMS, THREE_LEVELS
 
 GRIDS = [name for name in SYSTEMS if "SOLO" in name]
 SIZES = [(96, 128), (90, 100), (70, 128)]  # all padded to the first one
@@ -32,13 +32,7 @@ def original(name):
     return SYSTEMS[name].model().eval()
 
 
-# For graphs, in which every level is traced anew: a reduced one, one as it is, and an enlarged one.
-LEVELS = {
-    "IN_FEATURES": ["p2", "p4", "p6"],
-    "STRIDES": [8, 16, 32],
-    "SCALE_RANGES": ((1, 64), (32, 128), (64, 512)),
-    "NUM_GRIDS": [10, 6, 4],
-}
+LEVELS = {**THREE_LEVELS, "NUM_GRIDS": [10, 6, 4]}
 
 
 @functools.cache
