@@ -1,3 +1,4 @@
+import gc
 import logging
 import os
 import random
@@ -32,6 +33,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         seconds[item.path] += SLOW if item.get_closest_marker("slow") else OTHER
     items.sort(key=lambda item: -seconds[item.path])
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the tests and the libraries, which stay."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -149,6 +149,12 @@ def test_detections(case, double):
         assert (mask & expected).sum() / (mask | expected).sum() >= case.json["mask_iou"]
 
 
+def _recorded_gradients(case):
+    """Our name of each parameter whose gradient is recorded, by theirs."""
+    theirs = [name.removeprefix("grad ") for name in case.json["tolerance"] if name.startswith("grad ")]
+    return {x: next(iter(find_source(case.state).translate({x: None}).weights)) for x in theirs}
+
+
 @pytest.fixture(scope="module")
 def training(case):
     """One training step of the recorded batch: targets, dice terms, losses and gradients."""
@@ -167,11 +173,9 @@ def training(case):
         predictions = model.predict(model.preprocess_image(inputs).tensor)
         targets = model.label(predictions, [x["instances"] for x in inputs])
         losses = model.losses(predictions, targets)
-        sum(losses.values()).backward()
         dice = dice_terms(predictions, targets).detach()
-        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        gradients = parity.gradients(model, losses, list(_recorded_gradients(case).values()))
     finally:
-        model.zero_grad()
         model.eval().float()
     return SimpleNamespace(targets=targets, losses=losses, dice=dice, gradients=gradients)
 
@@ -211,9 +215,8 @@ def test_losses(case, training):
 
 @pytest.mark.slow
 def test_gradients(case, training):
-    recorded = [name for name in case.json["tolerance"] if name.startswith("grad ")]
-    assert len(recorded) >= 10
-    theirs = [name.removeprefix("grad ") for name in recorded]
-    ours = [next(iter(find_source(case.state).translate({name: None}).weights)) for name in theirs]
-    values = {f"grad {name}": training.gradients[own] for name, own in zip(theirs, ours, strict=True)}
-    assert _mismatches(case, {k: v.reshape(case.json["parameters"][k[5:]]) for k, v in values.items()}) == {}
+    names = _recorded_gradients(case)
+    assert len(names) >= 10
+    values = {theirs: training.gradients[ours] for theirs, ours in names.items()}
+    shapes = case.json["parameters"]
+    assert _mismatches(case, {f"grad {k}": v.reshape(shapes[k]) for k, v in values.items()}) == {}

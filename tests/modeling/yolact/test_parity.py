@@ -142,10 +142,8 @@ def training(r50_case):
         predictions = predictions._make(x.float() for x in predictions)
         targets = model.label(predictions, [x["instances"] for x in inputs])
         losses = model.losses(predictions, targets)
-        sum(losses.values()).backward()
-        gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
+        gradients = parity.gradients(model, losses, list(GRADIENTS.values()))
     finally:
-        model.zero_grad()
         model.eval().float()
     return SimpleNamespace(predictions=predictions, targets=targets, losses=losses, gradients=gradients)
 
