@@ -109,10 +109,7 @@ def _claim(inputs: Sequence[str], page: str, json_file: str, *, overwrite: bool)
 
 
 def _short_names(paths: Sequence[str]) -> list[str]:
-    """Return the names of files, with as many of their folders as tell them apart."""
-    parts = [os.path.abspath(path).split(os.sep) for path in paths]
-    for count in range(1, max(map(len, parts))):
-        names = ["/".join(x[-count:]) for x in parts]
-        if len(set(names)) == len(names):
-            return names
-    return list(paths)
+    """Return the names of files, or of the innermost folders that tell them apart."""
+    parts = [os.path.abspath(path).split(os.sep)[::-1] for path in paths]
+    differing = (names for names in zip(*parts, strict=False) if len(set(names)) == len(names))
+    return [x or os.sep for x in next(differing, paths)]

@@ -270,7 +270,7 @@ def _plot(picture: Picture, caption: str) -> Figure:
 
 def _rounded(cells: Sequence[Cell]) -> list[Cell]:
     """Return a row with one digit after the point; "" for what does not exist."""
-    return [("" if math.isnan(x) else round(x, 1)) if isinstance(x, float) else x for x in cells]
+    return [("" if math.isnan(x) else round(x, 1) + 0.0) if isinstance(x, float) else x for x in cells]  # 0, not -0
 
 
 def number_text(value: float, form: str = ".1f") -> str:

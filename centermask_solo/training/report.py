@@ -18,7 +18,7 @@ from ..utils.text import counted
 from ..visualization import charts
 from ..visualization.html_page import Figure, HTMLPage
 from .output_folder import METRICS
-from .pictures import draw_test_images
+from .pictures import Pair, draw_test_images
 from .summary import training_summary
 from .trainer import Trainer
 
@@ -44,16 +44,21 @@ def write_report(trainer: Trainer, results: Mapping[str, Any]) -> str:
     page.heading("Curves")
     history = read_history(os.path.join(cfg.OUTPUT_DIR, METRICS))
     groups = groups_of(history).items()
-    page.figures(Figure(charts.history(curves, title), title, lossless=True) for title, curves in groups)
+    page.charts(Figure(charts.history(curves, title), title, lossless=True) for title, curves in groups)
     if cfg.DATASETS.TEST:
         page.heading("Ground truth and detections")
         pairs = draw_test_images(cfg, trainer.checkpointer.model, cfg.TEST.PICTURES or PICTURES)
-        page.figures(Figure(x.picture, f"{x.file_name}: {counted(x.number, 'detection')}", x.file_name) for x in pairs)
+        page.figures(map(_figure, pairs))
     page.heading("Options that are not at their defaults")
     page.table(["option", "value"], list(changed_options(cfg).items()))
     path = os.path.join(cfg.OUTPUT_DIR, REPORT)
     page.write(path)
     return path
+
+
+def _figure(pair: Pair) -> Figure:
+    name = os.path.basename(pair.file_name)
+    return Figure(pair.picture, f"{name}: {counted(pair.number, 'detection')}", name)
 
 
 def table_of(results: Mapping[str, Any]) -> tuple[list[str], list[list[object]]]:

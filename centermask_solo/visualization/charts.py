@@ -19,6 +19,7 @@ WIDTH, HEIGHT = 6.0, 4.2  # inches, of most charts
 DPI = 110
 TOP = 1.02  # of an axis from 0 to 1, so that a line at 1 is seen
 FEW = 20  # points of a line, which are marked
+MAX_LEGEND = 36  # letters of a name in a legend
 MAX_NUMBERED = 16  # rows of a matrix whose counts are written into it
 
 Line = tuple[ArrayLike, ArrayLike]  # x and y
@@ -106,7 +107,7 @@ def bars(names: Sequence[str], series: Mapping[str, ArrayLike], label: str) -> P
     places = np.arange(len(names))
     for i, (name, values) in enumerate(series.items()):
         numbers: NDArray[Any] = np.nan_to_num(np.asarray(values, dtype=np.float64))
-        drawn = axes.barh(places + (i - (count - 1) / 2) * 0.8 / count, numbers, 0.8 / count, label=name)
+        drawn = axes.barh(places + (i - (count - 1) / 2) * 0.8 / count, numbers, 0.8 / count, label=_shortened(name))
         texts = ["–" if np.isnan(x) else f"{x:.1f}" for x in np.asarray(values, dtype=np.float64)]
         axes.bar_label(drawn, texts, padding=3, fontsize=8)
     axes.set_yticks(places, names)
@@ -167,6 +168,7 @@ def reliability(score: ArrayLike, precision: ArrayLike, count: ArrayLike, labels
     if numbers.max(initial=0) > 0:
         below.set_yscale("log")
         below.set_ylim(bottom=0.5)  # so that one detection is a bar, too
+        below.yaxis.set_major_formatter("{x:,.0f}")  # by itself it writes formulas, which fit_fonts leaves as they are
     return _draw(figure)
 
 
@@ -180,6 +182,10 @@ def histogram(values: ArrayLike, label: str, marks: Sequence[float] = ()) -> Pic
         axes.axvline(x, color="tab:orange", linestyle=":")
     axes.set(xlabel=label, ylabel="samples")
     return _draw(figure)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= MAX_LEGEND else f"{name[: MAX_LEGEND - 1]}…"
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -6,9 +6,11 @@ import base64
 import html
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from PIL import Image
 
@@ -33,7 +35,8 @@ script-src 'unsafe-inline'">
 body {{ margin: 1.5rem auto; max-width: 110rem; padding: 0 1rem; }}
 table {{ border-collapse: collapse; margin: 0.6rem 0; }}
 th, td {{ border-bottom: 1px solid #8886; padding: 0.2rem 0.7rem; text-align: left; vertical-align: top; }}
-td.number {{ font-variant-numeric: tabular-nums; text-align: right; }}
+.number {{ font-variant-numeric: tabular-nums; text-align: right; }}
+.table {{ overflow-x: auto; }}
 .filters {{ background: Canvas; display: flex; flex-wrap: wrap; gap: 1rem; padding: 0.5rem 0; }}
 .filters {{ position: sticky; top: 0; }}
 .figures {{ display: grid; gap: 0.8rem; }}
@@ -111,11 +114,14 @@ class HTMLPage:
         self._parts.append(f"<p>{_escape(text)}</p>\n")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Add a table; cells that are numbers are aligned to the right."""
-        head = "".join(f"<th>{_escape(x)}</th>" for x in header)
-        lines = ["".join(map(_cell, row)) for row in rows]
-        body = "\n".join(f"<tr>{line}</tr>" for line in lines)
-        self._parts.append(f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n")
+        """Add a table; columns of numbers are aligned to the right, with equally many digits after the point."""
+        cells = [list(row) for row in rows]
+        columns = [_column([row[i] for row in cells]) for i in range(len(header))]
+        head = "".join(_cell("th", *cell) for cell in zip(header, (right for right, _ in columns), strict=True))
+        lines = zip(*([_cell("td", text, right) for text in texts] for right, texts in columns), strict=True)
+        body = "\n".join(f"<tr>{''.join(line)}</tr>" for line in lines)
+        table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
+        self._parts.append(f'<div class="table">\n{table}\n</div>\n')
 
     def figures(self, figures: Iterable[Figure], *, filters: bool = False, width: int = 20) -> None:
         """Add pictures side by side.
@@ -166,9 +172,19 @@ def _escape(text: object) -> str:
     return html.escape(printable(str(text)))
 
 
-def _cell(value: object) -> str:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return f'<td class="number">{value:,}</td>' if is_number else f"<td>{_escape(value)}</td>"
+def _column(cells: Sequence[object]) -> tuple[bool, list[str]]:
+    """Return whether the cells of a column are numbers, but for empty ones, and their texts."""
+    numbers = [x for x in cells if isinstance(x, (int, float)) and not isinstance(x, bool)]
+    if not numbers or len(numbers) < sum(x != "" for x in cells):
+        return False, [str(x) for x in cells]
+    floats = [x for x in numbers if isinstance(x, float) and math.isfinite(x)]
+    places = max((-int(Decimal(repr(x)).as_tuple().exponent) for x in floats), default=0)
+    return True, [f"{x:,.{places}f}" if isinstance(x, float) else f"{x:,}" if x != "" else "" for x in cells]
+
+
+def _cell(tag: str, text: str, right: bool) -> str:
+    start = f'{tag} class="number"' if right else tag
+    return f"<{start}>{_escape(text)}</{tag}>"
 
 
 def _filters(values: Mapping[str, set[str]]) -> str:

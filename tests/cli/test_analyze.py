@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from centermask_solo.cli import main
+from centermask_solo.inference.analysis import _short_names
 from tests.commands import fails
 from tests.evaluation.scenes import SIDE, Scene, random_scene
 
@@ -129,3 +130,17 @@ def test_images_outside_of_the_folder_are_refused(folder, tmp_path, capsys):
     argv = ["analyze", str(folder / "results.json"), "--ground-truth", str(tmp_path / "gt.json")]
     code, text = fails(capsys, *argv, "--images", str(folder), "--output", str(tmp_path / "page.html"))
     assert code == 2 and "is outside of" in text
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/b/results.json"], ["results.json"]),
+        (["before.json", "old/after.json"], ["before.json", "after.json"]),
+        (["eval/inference/val/results.json", "tta/inference/val/results.json"], ["eval", "tta"]),
+        (["/results.json", "/a/results.json"], ["/", "a"]),
+        (["results.json", "results.json"], ["results.json", "results.json"]),
+    ],
+)
+def test_names_on_the_page_are_what_tells_the_files_apart(paths, names):
+    assert _short_names(paths) == names

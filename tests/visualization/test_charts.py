@@ -1,6 +1,8 @@
 """Charts are pictures in which what they show can be seen."""
 
 import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import RendererAgg
 
 from centermask_solo.visualization import charts
 
@@ -56,3 +58,31 @@ def test_reliability_of_empty_bins_and_histograms():
     charts.reliability([nan, 0.7], [nan, 0.5], [0, 3], ("score", "precision"))
     charts.reliability([nan, nan], [nan, nan], [0, 0], ("score", "precision"))
     assert differs(charts.histogram([0, 1, 2], "x"), charts.histogram([0, 1, 2], "x", (0.5,)))
+
+
+CURVE = {"x": (X, X)}
+LABELS = ("x", "y")
+CHARTS = {
+    "curves": lambda: charts.curves(CURVE, LABELS),
+    "history": lambda: charts.history({"total_loss": ([20, 40], [1e-5, 1e5])}, "losses"),
+    "small curves": lambda: charts.small_curves({"word": CURVE, "$disc$": CURVE}, LABELS),
+    "bars": lambda: charts.bars(["all"], {name: [1.0] for name in ("a" * 90, "b" * 36)}, "AP"),
+    "matrix": lambda: charts.matrix(np.eye(2, dtype=int), (["a", "b"], ["a", "background"]), LABELS),
+    "reliability": lambda: charts.reliability([0.2, 0.7], [0, 1], [1, 12345], LABELS),
+    "histogram": lambda: charts.histogram([-1e-6, 2e-6], "difference", (0.0,)),
+}
+
+
+@pytest.mark.parametrize("draw", CHARTS.values(), ids=CHARTS)
+def test_texts_are_readable_and_inside(draw, monkeypatch):
+    """matplotlib writes some numbers as formulas, and lets long names leave the picture."""
+    texts, original = [], RendererAgg.draw_text
+
+    def draw_text(self, gc, x, y, text, prop, angle, *args, **options):
+        width = self.get_text_width_height_descent(text, prop, False)[0] if angle == 0 else 1
+        texts.append((text, x >= 0, x + width <= self.width))
+        original(self, gc, x, y, text, prop, angle, *args, **options)
+
+    monkeypatch.setattr(RendererAgg, "draw_text", draw_text)
+    draw()
+    assert texts and [x for x in texts if "\\" in x[0] or not all(x[1:])] == []

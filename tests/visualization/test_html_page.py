@@ -60,7 +60,17 @@ def test_texts_are_escaped_and_numbers_formatted(tmp_path):
     found = page_of(tmp_path, build)
     assert {"A <title>", "<b>", "a & b \\udce9", "<script>", "12,345"} <= set(found.texts)
     assert found.of("script") == []
-    assert [x.get("class") for x in found.of("td")] == [None, "number", None, None]
+    assert [x.get("class") for x in found.of("td")] == [None, "number"] * 2
+    assert [x.get("class") for x in found.of("th")] == [None, "number"]
+
+
+def test_columns_of_numbers_have_equally_many_digits(tmp_path):
+    columns = {"0.84": 0.84, "0.70": 0.7, "-": ""}, {"66.0": 66.0, "0.1": 0.1, "1,234.5": 1234.5}
+    columns += ({"1e-05": 1e-05, "adamw": "adamw", "True": True}, {"0.00010": 1e-4, "0.00001": 1e-5, "12": 12})
+    rows = list(zip(*(x.values() for x in columns), strict=True))
+    found = page_of(tmp_path, lambda page: page.table(["a", "b", "c", "d"], iter(rows)))
+    assert {key for x in columns for key in x if key != "-"} <= set(found.texts)
+    assert [x.get("class") for x in found.of("td")[:4]] == ["number", "number", None, "number"]
 
 
 def test_pictures_are_inside_and_nothing_else_is_loaded(tmp_path):
