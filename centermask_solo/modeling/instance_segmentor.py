@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone, build_backbone
 from detectron2.structures import ImageList, Instances
@@ -21,7 +20,7 @@ from .image_checks import check_images
 from .instance_nms import InstanceNMS
 from .option_checks import check_at_least, check_probability
 from .option_scope import check_options_are_read
-from .parts_of_batch import pad_as_whole
+from .preprocessing import normalize, normalized_batch
 from .semantic import SemanticAuxiliary
 from .slots import Inputs, Output, Size, detect_in_slots, keep, lowest_score, paste_all
 from .training_picture import put_training_picture
@@ -190,20 +189,10 @@ class InstanceSegmentor(nn.Module):
                 of an image.
         """
         check_images(batched_inputs, self)
-        if self.input_size is not None:
-            images = [self._normalize(x["image"], self.input_size) for x in batched_inputs]
-            return ImageList(torch.stack(images), [self.input_size] * len(images))
-        images = [self._normalize(x["image"]) for x in batched_inputs]
-        constraints = self.backbone.padding_constraints
-        padded = ImageList.from_tensors(images, self.backbone.size_divisibility, padding_constraints=constraints)
-        return pad_as_whole(padded)
-
-    def _normalize(self, image: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """Return an image (C, h, w), normalized, resized before to ``size`` unless that is None or its size."""
-        image = image.to(self.device, non_blocking=True)
-        if size is not None and tuple(image.shape[1:]) != size:
-            image = F.interpolate(image.float()[None], size, mode="bilinear", align_corners=False)[0]
-        return (image - self.pixel_mean) / self.pixel_std
+        if self.input_size is None:
+            return normalized_batch(self, batched_inputs)
+        images = [normalize(self, x["image"], self.input_size) for x in batched_inputs]
+        return ImageList(torch.stack(images), [self.input_size] * len(images))
 
     def predict(self, images: Tensor) -> Any:
         """Return what the networks compute for a normalized batch (N, C, T_h, T_w): a NamedTuple of tensors.

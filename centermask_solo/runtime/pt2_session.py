@@ -9,6 +9,7 @@ import torch
 import torchvision  # noqa: F401  (registers the operator of deformable convolutions)
 from numpy.typing import NDArray
 
+from ..ops import fixed_nms  # noqa: F401  (registers the operator of NMS)
 from ..utils.errors import ConfigError
 from .metadata import KEY
 from .session import Arrays, RunOptions

@@ -23,8 +23,8 @@ from ..ground_truth import check_ground_truth
 from ..image_checks import check_images
 from ..mask_frame import MaskFrame
 from ..option_scope import check_options_are_read
-from ..parts_of_batch import pad_as_whole
 from ..pasting import paste_instances, paste_into_whole_boxes
+from ..preprocessing import normalized_batch
 from ..semantic import SemanticAuxiliary
 from ..slots import Output, Size, detect_in_slots, lowest_score, paste_all
 from .logs import log_mask_accuracy
@@ -125,7 +125,7 @@ class CenterMask(GeneralizedRCNN):
     def preprocess_image(self, batched_inputs: list[dict[str, Any]]) -> ImageList:
         """Return the normalized, padded images as one batch: see :meth:`InstanceSegmentor.preprocess_image`."""
         check_images(batched_inputs, self)
-        return pad_as_whole(super().preprocess_image(batched_inputs))
+        return normalized_batch(self, batched_inputs)
 
     def predict(self, images: Tensor) -> CenterMaskPredictions:
         """Return FCOS's outputs and the backbone's features for a normalized, padded batch (N, C, T_h, T_w)."""

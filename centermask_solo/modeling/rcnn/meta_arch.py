@@ -22,6 +22,7 @@ from ..ground_truth import check_classes, check_ground_truth
 from ..image_checks import check_images
 from ..option_checks import check_at_least
 from ..option_scope import check_options_are_read
+from ..preprocessing import normalize
 from .fitting import FitOptions, fit
 from .svm import require_sklearn
 from .targets import SampledRegions, SamplingOptions, sample_regions
@@ -198,7 +199,7 @@ class RCNN(nn.Module):
             DataError: One is not an image of this model.
         """
         check_images(batched_inputs, self)
-        return [(x["image"].to(self.device) - self.pixel_mean) / self.pixel_std for x in batched_inputs]
+        return [normalize(self, x["image"]) for x in batched_inputs]
 
     def propose(self, x: dict[str, Any]) -> Tensor:
         """Return the regions of an input, at least one: its ``proposals``, or what selective search finds.
