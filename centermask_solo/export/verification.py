@@ -158,6 +158,7 @@ def verify(
         pixels = [image for _, image in batch]
         found = predictor.run(pixels, [x.shape[:2] for x in pixels])
         for (name, _), ours, theirs in zip(batch, references[start : start + batch_size], found, strict=True):
+            ours = ours[: metadata.max_detections]  # the best come first
             if metadata.int8:  # what nobody would draw comes and goes
                 ours, theirs = (x[x.scores >= metadata.display_threshold] for x in (ours, theirs))
             differences.append(compare(name, ours, theirs, metadata))

@@ -20,7 +20,7 @@ def original(name):
 
 
 def pad(images, *args, **kwargs):
-    """What ``ImageList.from_tensors`` does; that computes the size with tensors, on the host, which have no values here."""
+    """What ``ImageList.from_tensors`` does with tensors on the host, which have no values here."""
     sizes = [tuple(x.shape[-2:]) for x in images]
     padded = [F.pad(x, (0, PADDED[1] - w, 0, PADDED[0] - h)) for x, (h, w) in zip(images, sizes, strict=True)]
     return ImageList(torch.stack(padded), sizes)
