@@ -43,7 +43,7 @@ from centermask_solo.model_zoo.signatures import load_signatures
 from centermask_solo.model_zoo.verbs import get_config
 from centermask_solo.modeling.instance_part import instance_part
 from centermask_solo.modeling.parts import build_checked
-from centermask_solo.runtime.formats import FORMATS
+from centermask_solo.runtime.formats import FORMATS, package_version
 from centermask_solo.runtime.predictor import ExportedPredictor
 from centermask_solo.utils.errors import UserError
 from centermask_solo.utils.files import atomic_write
@@ -143,7 +143,7 @@ def results_of(config: str, formats: list[str], case: str, folder: str) -> Itera
                 "seconds": round(seconds + time.process_time() - start),
                 "MiB": round(size),
                 "norm_bias": NORM_BIAS,
-                "versions": metadata.versions,
+                "versions": metadata.versions | {x.name: package_version(x.name) for x in FORMATS[form].to_run},
             }
             found = _verify(traced, path, images, references)
             yield form, about | summary(found)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tabulate import tabulate
 
 from ..data.pixels import Pixels
@@ -16,6 +18,8 @@ from .graph import ExportedGraph
 from .verification import HALF_FACTOR
 
 TOLERANCE = 1e-3  # largest difference of a tensor's values, relative to the largest of them
+
+BATCH_SIZE = 2  # images of one run, if they have one size
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,10 @@ class TensorDifference:
 
 @dataclass(frozen=True)
 class RawVerification:
-    """The comparison of what the networks compute, for one batch.
+    """The comparison of what the networks compute.
 
     Attributes:
-        differences: Of each tensor.
+        differences: Of each tensor, the largest of all images; the shape is that of the first batch.
         tolerance: Largest difference, relative to the largest value, that is in bounds.
     """
 
@@ -77,19 +81,25 @@ def verify_raw(graph: ExportedGraph, path: str, images: Sequence[tuple[str, Pixe
     Args:
         graph: What was exported.
         path: The file.
-        images: Names and images, (H, W, 3) uint8, resized and in the channel order of the model, of which one batch is
-            compared.
+        images: Names and images, (H, W, 3) uint8, resized and in the channel order of the model.
     """
     session, metadata = open_file(path)
-    batch = make_batches([image for _, image in images], metadata.input)[0]
-    feeds: Arrays = {"images": batch.images}
-    if metadata.input.image_sizes:
-        feeds["image_sizes"] = batch.sizes
-    found = session.run(feeds)
-    expected = graph(**{name: torch.from_numpy(x) for name, x in feeds.items()})
-    differences = []
-    for name, tensor in expected.items():
-        ours, theirs = tensor.numpy(), found[metadata.outputs[name]]
-        apart = np.abs(ours - theirs).max(initial=0) if ours.shape == theirs.shape else np.inf
-        differences.append(TensorDifference(name, ours.shape, float(np.abs(ours).max(initial=0)), float(apart)))
-    return RawVerification(differences, TOLERANCE * (HALF_FACTOR if metadata.half else 1))
+    differences: dict[str, TensorDifference] = {}
+    pixels = [image for _, image in images]
+    pairs = (pixels[i : i + BATCH_SIZE] for i in range(0, len(pixels), BATCH_SIZE))
+    for batch in (x for pair in pairs for x in make_batches(pair, metadata.input)):
+        feeds: Arrays = {"images": batch.images}
+        if metadata.input.image_sizes:
+            feeds["image_sizes"] = batch.sizes
+        found = session.run(feeds)
+        for name, tensor in graph(**{name: torch.from_numpy(x) for name, x in feeds.items()}).items():
+            new = _difference(name, tensor.numpy(), found[metadata.outputs[name]])
+            old = differences.get(name, new)
+            largest, difference = max(old.largest, new.largest), max(old.difference, new.difference)
+            differences[name] = TensorDifference(name, old.shape, largest, difference)
+    return RawVerification(list(differences.values()), TOLERANCE * (HALF_FACTOR if metadata.half else 1))
+
+
+def _difference(name: str, ours: NDArray[Any], theirs: NDArray[Any]) -> TensorDifference:
+    apart = np.abs(ours - theirs).max(initial=0) if ours.shape == theirs.shape else np.inf
+    return TensorDifference(name, ours.shape, float(np.abs(ours).max(initial=0)), float(apart))

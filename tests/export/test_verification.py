@@ -110,9 +110,14 @@ def test_a_file_gets_its_name_once_it_is_verified(is_right, tmp_path, monkeypatc
 def test_raw_outputs_are_compared_relative_to_their_largest_value(factor, faults, monkeypatch):
     rule = Input("RGB", (0.0,) * 3, (1.0,) * 3, 1, Resize(0, 0, True), None, (1, 1), False)
     metadata = SimpleNamespace(input=rule, half=False, outputs={"sums": "sums"})
-    session = SimpleNamespace(run=lambda feeds: {"sums": factor * feeds["images"].sum(axis=(1, 2), dtype=np.float32)})
-    monkeypatch.setattr(raw_verification, "open_file", lambda path: (session, metadata))
-    image = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
-    found = verify_raw(lambda images: {"sums": images.sum(dim=(1, 2), dtype=torch.float32)}, "", [("image", image)])
+
+    def run(feeds):
+        images = feeds["images"]
+        wrong = factor if images.shape[1] == 3 else 1.0  # of the last size only
+        return {"sums": wrong * images.sum(axis=(1, 2), dtype=np.float32)}
+
+    monkeypatch.setattr(raw_verification, "open_file", lambda path: (SimpleNamespace(run=run), metadata))
+    images = [(str(n), np.arange(15 * n, dtype=np.uint8).reshape(n, 5, 3)) for n in (4, 4, 4, 3)]
+    found = verify_raw(lambda images: {"sums": images.sum(dim=(1, 2), dtype=torch.float32)}, "", images)
     assert (len(found.faults), found.num_compared) == (faults, 1)
-    assert found.table().splitlines()[1].split()[:4] == ["sums", "1", "x", "3"]
+    assert found.table().splitlines()[1].split()[:4] == ["sums", "2", "x", "3"]
