@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 
 EXAMPLE = """examples:
   centermask-solo analyze coco_instances_results.json --dataset coco_2017_val --output report.html
-  centermask-solo analyze results.json --ground-truth val.json --images photos/ --output report.html --json numbers.json
+  centermask-solo analyze predictions.json --ground-truth val.json --images photos/ --output report.html --json n.json
   centermask-solo analyze before.json after.json --ground-truth val.json --images photos/ --output difference.html
+
+The exit code is 0 if the results were analyzed, and 2 if something is wrong with the input.
 """
 
 

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..runtime.formats import format_of_file
-from ..utils.errors import report, user_message
+from ..utils.errors import ConfigError, report, user_message
 from ..utils.rules import COUNT, PROBABILITY, argument, at_least
 from ..utils.text import counted
 from .options import (
@@ -32,10 +32,12 @@ EXAMPLE = """examples:
   centermask-solo predict --weights model_final.pth --input 0 --output found/ --save-video
   centermask-solo predict --weights model_final.pth --input aerial.tif --output found/ --tile 1024 --overlap 0.2
   find photos -name "a*.jpg" | centermask-solo predict --weights model_final.pth --input - --output found/
+
+The exit code is 0 if everything was read, 1 if some images or videos could not be read, and 2 if anything else is wrong.
 """
 SAVES = {  # attributes of Outputs, and what they write
     "video": "a video of each video, camera or stream, with its frame rate and its sound",
-    "results": "results.json, as COCO's evaluation takes it",
+    "results": "results.json, a list in COCO's format of results, with the ids of predictions.json",
     "csv": "instances.csv: id, file, class, score, box, area, centroid of each instance",
     "labelme": "labelme/: files of labelme, to correct the instances in",
     "yolo": "labels/: files in YOLO's format for segmentation",
@@ -70,7 +72,7 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
         action=Several,
         metavar="SOURCE",
         help="images, image folders, patterns, videos, a camera (0), an address (rtsp://, http://), or - for a list of "
-        "these on standard input",
+        "files, folders and patterns on standard input",
     )
     group.add_argument("--recursive", action="store_true", help="include the subfolders of image folders")
     group.add_argument("--max-images", type=argument(COUNT), metavar="N", help="end after N images or frames")
@@ -80,7 +82,6 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--overlap",
         type=argument(PROBABILITY, float),
-        default=0.2,
         metavar="SHARE",
         help="of a tile that its neighbor covers, too (default: 0.2)",
     )
@@ -93,7 +94,11 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--classes", type=names, metavar="NAMES", help="only these, such as person,dog (default: all)")
     group.add_argument("--max-detections", type=argument(COUNT), metavar="N", help="the N best of each image")
     group.add_argument(
-        "--min-area", type=argument(at_least(0), float), default=0, metavar="PIXELS", help="those with so many pixels"
+        "--min-area",
+        type=argument(at_least(0), float),
+        default=0,
+        metavar="PIXELS",
+        help="at least so many pixels",
     )
     group.add_argument(
         "--class-agnostic-nms", action="store_true", help="of instances that overlap, the best, whatever the classes"
@@ -128,7 +133,7 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
         type=argument(COUNT),
         default=1,
         metavar="N",
-        help="images or tiles per forward pass (default: 1)",
+        help="images or tiles per forward pass (default: 1; of live sources always 1)",
     )
     group.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: MODEL.DEVICE)")
     group.add_argument(
@@ -159,6 +164,11 @@ def run(args: argparse.Namespace) -> None:
     from ..inference.tiling import Tiles
     from ..visualization.drawing import DEFAULT_STYLE, Style
 
+    sizes = {name: x for name, x in (("size", args.tile), ("overlap", args.overlap)) if x is not None}
+    if args.overlap is not None and not args.tile:
+        raise ConfigError("--overlap is that of tiles: give their size with --tile, too")
+    if args.pictures is False and not args.save_video and (args.draw or args.line_width):
+        raise ConfigError("nothing is drawn with --no-pictures: leave out --draw and --line-width, or add --save-video")
     saved = {name.replace("-", "_"): getattr(args, f"save_{name.replace('-', '_')}") for name in SAVES}
     style = Style(args.color_by, args.draw or DEFAULT_STYLE.parts, args.line_width)
     done = predict_to_folder(
@@ -174,7 +184,7 @@ def run(args: argparse.Namespace) -> None:
             args.max_detections,
         ),
         outputs=Outputs(pictures=args.pictures, polygons=args.polygons, style=style, **saved),
-        tiles=Tiles(args.tile, args.overlap) if args.tile else None,
+        tiles=Tiles(**sizes) if args.tile else None,
         track=args.track,
         batch_size=args.batch_size,
         max_images=args.max_images,

@@ -18,7 +18,6 @@ from .graph import ExportedGraph
 from .verification import HALF_FACTOR
 
 TOLERANCE = 1e-3  # largest difference of a tensor's values, relative to the largest of them
-
 BATCH_SIZE = 2  # images of one run, if they have one size
 
 

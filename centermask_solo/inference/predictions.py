@@ -146,7 +146,8 @@ def predict_items(
     rest = replace(filters, score_threshold=None)  # as the predictor leaves out the others
     is_whole = not track and rest == Filters()
     tracker, video = Tracker(threshold), ""
-    threads = 0 if sources.is_live else threads  # which would read frames before it is their turn
+    if sources.is_live:  # threads would read frames before it is their turn, and batches wait for the last of theirs
+        threads, batch_size = 0, 1
     with closing(sources.items(failures)) as items:
         lowest = threshold * LOW_SCORE if track else threshold
         found = predictor.predict_files(items, batch_size, failures, score_threshold=lowest, threads=threads)

@@ -28,7 +28,7 @@ from .streams import is_stream
 from .tiling import Tiles
 from .video_file import SUFFIXES, VideoFile
 
-CLASSES = "classes.txt"  # names of the classes in YOLO's files, one a line
+CLASSES = "classes.txt"  # names of the classes in YOLO's files, one per line
 SINGLE = (RESULTS, TABLE, CLASSES)
 
 

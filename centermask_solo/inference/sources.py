@@ -25,7 +25,7 @@ class Sources:
     """Images and frames, which are found and read only when it is their turn.
 
     Attributes:
-        names: Files, and names of streams; :data:`STANDARD_INPUT` for those that it lists, one a line.
+        names: Files, and names of streams; :data:`STANDARD_INPUT` for those that it lists, one per line.
         count: Number of images and frames; None if it is unknown.
         recursive: Whether folders that standard input lists include their subfolders.
     """
@@ -42,7 +42,7 @@ class Sources:
     @property
     def is_live(self) -> bool:
         """Whether there are cameras or addresses, which only the user or another program may end."""
-        return any(is_stream(name) and not os.path.isfile(name) for name in self.names)
+        return any(map(_is_live, self.names))
 
     def items(self, failures: list[DataError] | None = None) -> Generator[str | Frame, None, None]:
         """Yield the path of each image, and each frame.
@@ -72,6 +72,8 @@ class Sources:
                 continue
             for line in map(str.strip, sys.stdin):
                 try:
+                    if _is_live(line):
+                        raise DataError(f"{line} on standard input may be live: give it by itself, not in a list")
                     yield from _expand(line, self.recursive) if line else ()
                 except DataError as error:
                     if failures is None:
@@ -84,7 +86,7 @@ def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
 
     Args:
         inputs: Image and video files, folders (their images), patterns, cameras ("0"), addresses of streams, and "-"
-            for a list of these on standard input, one a line.
+            for a list of files, folders and patterns on standard input, one per line.
         recursive: Whether the images in the subfolders of folders are found, too.
 
     Raises:
@@ -114,6 +116,10 @@ def find_images(inputs: Sequence[str], recursive: bool = False) -> list[str]:
         DataError: One of them matches no file.
     """
     return [path for name in inputs for path in _find_files(name, recursive)]
+
+
+def _is_live(name: str) -> bool:
+    return is_stream(name) and not os.path.isfile(name)
 
 
 def _expand(name: str, recursive: bool) -> Iterable[str]:

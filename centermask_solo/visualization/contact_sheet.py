@@ -186,7 +186,7 @@ def check_picture_name(path: str, others: Sequence[str] = ()) -> str:
     file_format = Image.registered_extensions().get(os.path.splitext(path)[1].lower())
     if file_format is None or file_format not in Image.SAVE:
         right = f"{', '.join([*others, '.png'])} or .jpg"
-        raise ConfigError(f"{path} has not the extension of a picture: choose a name that ends with {right}")
+        raise ConfigError(f"{path} does not have the extension of a picture: choose a name that ends with {right}")
     return file_format
 
 

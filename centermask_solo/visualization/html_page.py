@@ -165,7 +165,7 @@ class HTMLPage:
 def check_page_name(path: str) -> None:
     """Raise ConfigError unless a file name ends like that of an HTML page."""
     if os.path.splitext(path)[1].lower() not in SUFFIXES:
-        raise ConfigError(f"{path} has not the extension of a page: choose a name that ends with .html")
+        raise ConfigError(f"{path} does not have the extension of a page: choose a name that ends with .html")
 
 
 def _escape(text: object) -> str:

@@ -111,7 +111,7 @@ def test_wrong_input_ends_in_one_line(folder, tmp_path, capsys):
     tries = {
         "3 results files": words(folder, *["results.json"] * 3),
         "is an input": [*one, "--json", str(folder / "results.json"), "--overwrite"],
-        "has not the extension of a page": [*one, "--output", str(tmp_path / "page.png")],
+        "does not have the extension of a page": [*one, "--output", str(tmp_path / "page.png")],
         "choose another name for one of them": [*one, *("--output", page, "--json", page)],
         "images are missing": [*one[:-1], str(tmp_path), "--output", str(tmp_path / "page.html")],
         "'nothing' is not registered": [*one[:2], "--dataset", "nothing"],

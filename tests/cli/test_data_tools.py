@@ -64,7 +64,7 @@ def test_sentences(tmp_path, capsys):
         (["convert", "--from", "a", "b", "c", "--to", "yolo", "{out}"], "quote paths with spaces"),
         (["convert", "--from", "{out}", "--to", "yolo", "{out}"], "is missing"),
         (["split", "{json}", "--output", "{out}", "--ratios", "a=1"], "at least two parts"),
-        (["split", "{json}", "--output", "{out}", "--group-by", "("], "is no regular expression"),
+        (["split", "{json}", "--output", "{out}", "--group-by", "("], "is not a regular expression"),
         (["split", "{json}", "--output", "{out}", "--group-by", "zebra"], "--group-by zebra matches no file_name"),
         (["split", "{json}", "--output", "{out}", "--ratios", "a=1", "a=1", "b=1"], "names a part twice"),
         (["merge", "{json}", "--output", "{out}.json"], "at least two files"),

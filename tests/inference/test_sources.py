@@ -6,6 +6,7 @@ import threading
 import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 
 from centermask_solo.data.frames import Frame
 from centermask_solo.inference import streams
-from centermask_solo.inference.sources import find_sources
+from centermask_solo.inference.filters import Filters
+from centermask_solo.inference.predictions import predict_items
+from centermask_solo.inference.sources import Sources, find_sources
 from centermask_solo.utils.errors import DataError, MissingPackageError
 from tests.inference.videos import write_video
 
@@ -75,6 +78,29 @@ def test_standard_input_lists_sources_and_is_read_as_it_comes(folder, monkeypatc
     monkeypatch.setattr(sys, "stdin", io.StringIO("missing.png\n"))
     with pytest.raises(DataError, match=r"missing\.png"):
         names(find_sources(["-"]))
+
+
+def test_live_sources_are_not_in_lists(monkeypatch):
+    for name in ("0", "rtsp://camera/1"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(f"{name}\n"))
+        with pytest.raises(DataError, match=f"{name} on standard input may be live: give it by itself"):
+            names(find_sources(["-"]))
+
+
+@pytest.mark.parametrize(("name", "batch_size", "threads"), [("0", 1, 0), ("clip.mp4", 4, None)])
+def test_frames_of_live_sources_do_not_wait_for_others(name, batch_size, threads, tmp_path, monkeypatch):
+    """Neither for a batch nor in a queue."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").touch()
+    asked = []
+
+    def predict_files(items, batch_size, failures, *, score_threshold, threads):
+        asked.append((batch_size, threads))
+        yield from ()
+
+    predictor = SimpleNamespace(score_threshold=0.5, metadata={}, predict_files=predict_files)
+    assert not list(predict_items(predictor, Sources([name], None), Filters(), batch_size=4))
+    assert asked == [(batch_size, threads)]
 
 
 def test_a_damaged_video_gives_the_frames_before(folder, tmp_path):

@@ -70,7 +70,7 @@ def test_sheet(files, tmp_path, capsys):
     main([*argv, "--overwrite", "--max-images", "1"])
     assert capsys.readouterr().out.endswith("sheet.png: 1 image\n")
     code, text = fails(capsys, *argv[:-1], str(tmp_path / "sheet.txt"))
-    assert code == 2 and "sheet.txt has not the extension of a picture" in text
+    assert code == 2 and "sheet.txt does not have the extension of a picture" in text
     code, text = fails(capsys, *argv[:-1], files[1] + "/1.png", "--overwrite")
     assert code == 2 and "is an input" in text
 

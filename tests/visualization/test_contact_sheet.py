@@ -152,7 +152,7 @@ def test_samples_of_a_row_stand_side_by_side(tmp_path, record, names):
 
 @pytest.mark.parametrize("name", ["sheet", "sheet.txt", "sheet.psd"])
 def test_files_that_are_no_pictures(tmp_path, record, name):
-    with pytest.raises(ConfigError, match=rf"{name} has not the extension of a picture"):
+    with pytest.raises(ConfigError, match=rf"{name} does not have the extension of a picture"):
         draw(tmp_path / name, [record], [detections([])])
     assert not (tmp_path / name).exists()
 

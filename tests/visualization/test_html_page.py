@@ -101,6 +101,6 @@ def test_filters_know_the_properties_of_the_objects(tmp_path):
 
 
 def test_a_page_has_the_extension_of_one(tmp_path):
-    with pytest.raises(ConfigError, match=r"x\.png has not the extension of a page"):
+    with pytest.raises(ConfigError, match=r"x\.png does not have the extension of a page"):
         HTMLPage("x").write(str(tmp_path / "x.png"))
     assert not list(tmp_path.iterdir())

@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         nargs="+",
         required=True,
         metavar=("[FORMAT] PATH", "PATH"),
-        help="the dataset: a folder, or COCO's json; its format is found out unless it is named first",
+        help="the dataset: a folder, or COCO's json; its format is detected unless it is named first",
     )
     parser.add_argument(
         "--to", dest="target", nargs=2, required=True, metavar=("FORMAT", "FOLDER"), help="what to write, and where"

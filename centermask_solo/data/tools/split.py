@@ -101,7 +101,7 @@ def group_of(file_name: str, group_by: str) -> str:
     try:
         match = re.search(group_by, file_name)
     except re.error as error:
-        raise ConfigError(f"--group-by {group_by} is no regular expression ({error}): correct it") from error
+        raise ConfigError(f"--group-by {group_by} is not a regular expression ({error}): correct it") from error
     if match is None:
         return file_name
     return str(match.group(1) if match.re.groups else match.group(0))

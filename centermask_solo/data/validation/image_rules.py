@@ -35,7 +35,7 @@ TURNED_IMAGE = Rule(
     "image that its EXIF orientation turns or mirrors without changing its size",
     "make sure that it was annotated as turned",
 )
-PLAIN_IMAGE = Rule("plain-image", _W, "image of a single color", "look whether it was saved rightly")
+PLAIN_IMAGE = Rule("plain-image", _W, "image of a single color", "look whether it was saved correctly")
 IMAGE_TWICE = Rule(
     "image-twice", _W, "image whose file has the content of another", "keep one, with the annotations of both"
 )
