@@ -33,7 +33,7 @@ EXAMPLE = """examples:
   centermask-solo predict --weights model_final.pth --input aerial.tif --output found/ --tile 1024 --overlap 0.2
   find photos -name "a*.jpg" | centermask-solo predict --weights model_final.pth --input - --output found/
 
-The exit code is 0 if everything was read, 1 if some images or videos could not be read, and 2 if anything else is wrong.
+The exit code is 0 if everything was read, 1 if some images or videos could not be, and 2 if anything else is wrong.
 """
 SAVES = {  # attributes of Outputs, and what they write
     "video": "a video of each video, camera or stream, with its frame rate and its sound",

@@ -102,11 +102,16 @@ def _replay(graph: _Graph, images: Tensor) -> Any:
 
 
 def replay_networks(model: nn.Module) -> None:
-    """Make ``model.predict`` replay CUDA graphs, in place: see :class:`ReplayedNetworks`.
+    """Make ``model.predict`` replay CUDA graphs, in place: see :class:`ReplayedNetworks`."""
+    check_replays(model)
+    model.predict = ReplayedNetworks(model.predict)  # type: ignore[assignment, arg-type]
 
-    Raises:
-        ConfigError: The model is not on a GPU, has no verb ``predict``, or has deformable convolutions, of which
-            replays compute something else without a sign.
+
+def check_replays(model: nn.Module) -> None:
+    """Raise ConfigError unless the networks of a model can be replayed.
+
+    It has to be on a GPU, to have a verb ``predict``, and to be without deformable convolutions, of which replays
+    compute something else without a sign.
     """
     if next(model.parameters()).device.type != "cuda":
         raise ConfigError("CUDA graphs need a GPU: set MODEL.DEVICE cuda, or TEST.CUDA_GRAPHS False")
@@ -117,4 +122,3 @@ def replay_networks(model: nn.Module) -> None:
             f"there are no networks to replay in a {type(model).__name__}: set TEST.CUDA_GRAPHS False, or choose a "
             "model of this package"
         )
-    model.predict = ReplayedNetworks(model.predict)  # type: ignore[assignment, arg-type]

@@ -13,7 +13,7 @@ from torch import nn
 
 from ..utils.errors import ConfigError
 from .channels_last import to_channels_last, to_contiguous, use_native_norms, use_onednn
-from .cuda_graphs import replay_networks
+from .cuda_graphs import check_replays, replay_networks
 from .fusion import fuse_norms
 from .quantization import QUANTIZED_CONVOLUTION, Range, quantize, read_ranges
 
@@ -61,6 +61,10 @@ def prepare(
             "int8 needs the ranges of the feature maps: name the file that centermask-solo calibrate wrote in "
             "TEST.INT8_RANGES"
         )
+    if compile:
+        _check_has_networks(model)
+    if cuda_graphs:
+        check_replays(model)
     if threads is not None:
         torch.set_num_threads(threads)
     model.eval()
@@ -81,7 +85,6 @@ def prepare(
     elif dtype != "float32":
         _run_networks_in(model, device.type, FLOATS[dtype])
     if compile:
-        _check_has_networks(model)
         model.predict = torch.compile(model.predict)  # type: ignore[assignment, arg-type]
     if cuda_graphs:
         replay_networks(model)

@@ -40,6 +40,8 @@ def test_weights_on_files_of_ones_own(model, tmp_path, capsys):
     assert found["segm"]["AP"] == pytest.approx(25) and found["segm"]["AP-cat"] == pytest.approx(50)
     assert json.loads((output / "evaluation.json").read_text()) == found
     results = output / "inference" / "instances" / "coco_instances_results.json"
+    code, text = fails(capsys, *argv[:-2], "--dtype", "int8", "--output", str(tmp_path / "int8"))
+    assert code == 2 and "int8 needs the ranges of the feature maps" in text
     code, text = fails(capsys, *argv)
     assert (code, text.count("\n")) == (2, 1) and "exists already" in text
     again = tmp_path / "again.json"

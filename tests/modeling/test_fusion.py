@@ -6,6 +6,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import config_names, merge_config
@@ -73,6 +74,21 @@ def test_a_fused_model_detects_the_same(system):
         got = model([image])[0]["instances"]
     assert len(got) == len(expected)
     torch.testing.assert_close(got.scores, expected.scores, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_networks_of_a_fused_model_compute_the_same(system):
+    """Heads and all, in float64."""
+    model = SYSTEMS[system].model().eval().double()
+    shake_norms(model)
+    images = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    with torch.no_grad():
+        before = tree_leaves(model.predict(images))
+        assert fuse_norms(model) > 10
+        after = tree_leaves(model.predict(images))
+    assert not [m for m in model.modules() if isinstance(m, NORMS)] and len(before) > 3
+    for x, y in ((x, y) for x, y in zip(before, after, strict=True) if x is not None):
+        assert (x - y).abs().max() <= 1e-8 * (x.max() - x.min()).clamp(min=1e-3)
 
 
 def test_a_layout_and_a_bias_survive():
