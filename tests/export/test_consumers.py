@@ -1,4 +1,4 @@
-"""The program in C++ of the documentation runs an exported file."""
+"""The program in C++ of the documentation runs a file with the inputs and outputs of an exported one."""
 
 import os
 import re
