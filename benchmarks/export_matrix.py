@@ -26,10 +26,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import torch
 
 import centermask_solo
 from benchmarks.export_table import table
+from benchmarks.onnx_lint import lint
 from benchmarks.processes import in_own_process
 from benchmarks.random_weights import NORM_BIAS, calibrate
 from centermask_solo.data.pixels import Pixels
@@ -145,10 +147,17 @@ def results_of(config: str, formats: list[str], case: str, folder: str) -> Itera
                 "norm_bias": NORM_BIAS,
                 "versions": metadata.versions | {x.name: package_version(x.name) for x in FORMATS[form].to_run},
             }
-            found = _verify(traced, path, images, references)
-            yield form, about | summary(found)
+            result = about | summary(_verify(traced, path, images, references))
+            yield form, _linted(result, path, options.size is None) if form == "onnx" else result
         except Exception as error:  # whatever an exporter or a runtime raises is a result, too
             yield form, fault_of(error)
+
+
+def _linted(result: dict[str, Any], path: str, free_sizes: bool) -> dict[str, Any]:
+    """Return a result of an ONNX file with the number of its nodes, and what is wrong with its graph."""
+    graph = onnx.load(path, load_external_data=False)
+    faults = [x for x in (result.get("fault"), *lint(graph, free_sizes)) if x]
+    return result | {"nodes": len(graph.graph.node)} | ({"fault": "; ".join(faults)} if faults else {})
 
 
 def _verify(traced: Traced, path: str, images: list[tuple[str, Pixels]], references: Any) -> Any:
