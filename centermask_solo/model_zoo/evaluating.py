@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 
 from ..checkpoint.files import without_query
 from ..data.own_files import register_files
@@ -68,10 +69,9 @@ def evaluate_weights(
         options += ["MODEL.DEVICE", device] if device else []
     elif dtype or device or config_file:
         raise ConfigError(f"{path} is an exported model: leave out --dtype, --device and --config-file")
-    name = dataset
-    if not dataset:
-        name = register_files(ground_truth, images)
-        options += ["DATASETS.COCO_JSON", "[]"]  # of the training, whose files may be elsewhere
+    name = dataset or register_files(ground_truth, images)
+    if name in DatasetCatalog:
+        options += ["DATASETS.COCO_JSON", "[]"]  # of the training, maybe of the same name
     options += ["DATASETS.TEST", repr((name,))]
     args = argparse.Namespace(config_file="", resume=False, eval_only=True, opts=[*opts, *options])
     if isinstance(config, CfgNode):

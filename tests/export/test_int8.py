@@ -157,7 +157,9 @@ def test_the_command_states_the_loss_of_ap(tmp_path, capsys):
         assert "the AP needs a comparison of detections" in refuses(capsys, [*with_truth, "--images", images, *more])
     assert "absent.json" in refuses(capsys, [*command, "--ground-truth", "absent.json", "--images", images])
     assert "'absent'" in refuses(capsys, [*command, "--dataset", "absent"])
-    main([*with_truth, "--images", images])
+    # A training whose json has the same name, elsewhere
+    other = ["DATASETS.COCO_JSON", "[['truth', 'elsewhere/truth.json', 'elsewhere']]"]
+    main([*with_truth, "--images", images, *other])
     text = capsys.readouterr().out
     figures = dict(re.findall(r"^(box|mask) AP: (\S+ in PyTorch, \S+) in .*int8.onnx", text, re.MULTILINE))
     assert set(figures) == {"box", "mask"}
