@@ -1,4 +1,4 @@
-"""Time of prediction in ONNX Runtime and OpenVINO beside PyTorch, in turns, with one thread.
+"""Time of prediction in ONNX Runtime and OpenVINO beside PyTorch, interleaved, with one thread.
 
     python -m benchmarks.exported [YOLACT/yolact_resnet50.yaml ...] [--runs 10] [--int8] [--write]
 

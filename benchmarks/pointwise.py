@@ -2,7 +2,7 @@
 
 python benchmarks/pointwise.py
 
-The least of five runs in turns; see ``use_onednn`` of ``centermask_solo/modeling/channels_last.py``.
+The least of five interleaved runs; see ``use_onednn`` of ``centermask_solo/modeling/channels_last.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Measure prediction: time of each stage, rates and memory, of several configs in turns."""
+"""Measure prediction: time of each stage, rates and memory, of several configs, interleaved."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def format_report(report: Report) -> str:
     lines = [
         f"{device}{about['cpu']}, {threads}; PyTorch {about['torch']}, Detectron2 {about['detectron2']}",
         f"images: {report.images}; {report.batch_size} per forward pass; {counted(report.runs, 'run')} of "
-        "each config, in turns",
+        "each config, interleaved",
         f"milliseconds{' of CPU time' if report.cpu_time else ''} per image: median (90th percentile)",
         "",
         _table(report.measured),
