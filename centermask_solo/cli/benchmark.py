@@ -47,8 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         nargs="+",
         default=[],
         metavar=("CONFIG", "KEY VALUE"),
-        help="measure this, too, interleaved with the first: another config, options, or both; or an exported file; can "
-        "be repeated",
+        help="measure this, too, interleaved with the first: another config, options, or both; or an exported file; "
+        "can be repeated",
     )
     parser.add_argument(
         "--images",

@@ -1,4 +1,4 @@
-"""Measurements of prediction: all stages, all configs in turns, and what the report says of them."""
+"""Measurements of prediction: all stages, all configs interleaved, and what the report says of them."""
 
 import json
 import logging
