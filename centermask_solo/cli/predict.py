@@ -98,7 +98,7 @@ def _add_filters(group: argparse._ArgumentGroup) -> None:
         type=argument(at_least(0), float),
         default=0,
         metavar="PIXELS",
-        help="at least so many pixels",
+        help="only instances of at least this many pixels",
     )
     group.add_argument(
         "--class-agnostic-nms", action="store_true", help="of instances that overlap, the best, whatever the classes"
@@ -166,7 +166,7 @@ def run(args: argparse.Namespace) -> None:
 
     sizes = {name: x for name, x in (("size", args.tile), ("overlap", args.overlap)) if x is not None}
     if args.overlap is not None and not args.tile:
-        raise ConfigError("--overlap is that of tiles: give their size with --tile, too")
+        raise ConfigError("--overlap applies to tiles only: give their size with --tile")
     if args.pictures is False and not args.save_video and (args.draw or args.line_width):
         raise ConfigError("nothing is drawn with --no-pictures: leave out --draw and --line-width, or add --save-video")
     saved = {name.replace("-", "_"): getattr(args, f"save_{name.replace('-', '_')}") for name in SAVES}

@@ -110,8 +110,7 @@ def replay_networks(model: nn.Module) -> None:
 def check_replays(model: nn.Module) -> None:
     """Raise ConfigError unless the networks of a model can be replayed.
 
-    It has to be on a GPU, to have a verb ``predict``, and to be without deformable convolutions, of which replays
-    compute something else without a sign.
+    It must be on a GPU, have a verb ``predict``, and have no deformable convolutions, whose replays are silently wrong.
     """
     if next(model.parameters()).device.type != "cuda":
         raise ConfigError("CUDA graphs need a GPU: set MODEL.DEVICE cuda, or TEST.CUDA_GRAPHS False")

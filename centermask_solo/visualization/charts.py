@@ -168,7 +168,7 @@ def reliability(score: ArrayLike, precision: ArrayLike, count: ArrayLike, labels
     if numbers.max(initial=0) > 0:
         below.set_yscale("log")
         below.set_ylim(bottom=0.5)  # so that one detection is a bar, too
-        below.yaxis.set_major_formatter("{x:,.0f}")  # by itself it writes formulas, which fit_fonts leaves as they are
+        below.yaxis.set_major_formatter("{x:,.0f}")  # its own labels are formulas, which fit_fonts does not draw
     return _draw(figure)
 
 

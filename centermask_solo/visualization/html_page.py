@@ -178,7 +178,7 @@ def _column(cells: Sequence[object]) -> tuple[bool, list[str]]:
     if not numbers or len(numbers) < sum(x != "" for x in cells):
         return False, [str(x) for x in cells]
     floats = [x for x in numbers if isinstance(x, float) and math.isfinite(x)]
-    places = max((-int(Decimal(repr(x)).as_tuple().exponent) for x in floats), default=0)
+    places = max(-int(Decimal(repr(x)).as_tuple().exponent) for x in [*floats, 0])  # of 1e+20 none, not fewer
     return True, [f"{x:,.{places}f}" if isinstance(x, float) else f"{x:,}" if x != "" else "" for x in cells]
 
 

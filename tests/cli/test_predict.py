@@ -133,7 +133,7 @@ def test_a_stream_and_the_exit_codes_of_its_ends(run, monkeypatch):
         (["--tile", "0"], "must be an integer of at least 1"),
         (["--min-area", "-1"], "must be at least 0"),
         (["--save-video"], "there is no video among the inputs"),
-        (["--overlap", "0.3"], "--overlap is that of tiles: give their size with --tile, too"),
+        (["--overlap", "0.3"], "--overlap applies to tiles only: give their size with --tile"),
         (["--no-pictures", "--draw", "masks"], "nothing is drawn with --no-pictures"),
         (["--tta"], "test-time augmentation does not support TinyModel"),
     ],

@@ -67,8 +67,9 @@ def test_texts_are_escaped_and_numbers_formatted(tmp_path):
 def test_columns_of_numbers_have_equally_many_digits(tmp_path):
     columns = {"0.84": 0.84, "0.70": 0.7, "-": ""}, {"66.0": 66.0, "0.1": 0.1, "1,234.5": 1234.5}
     columns += ({"1e-05": 1e-05, "adamw": "adamw", "True": True}, {"0.00010": 1e-4, "0.00001": 1e-5, "12": 12})
+    columns += ({"100,000,000,000,000,000,000": 1e20, "nan": float("nan"), "20": 20},)
     rows = list(zip(*(x.values() for x in columns), strict=True))
-    found = page_of(tmp_path, lambda page: page.table(["a", "b", "c", "d"], iter(rows)))
+    found = page_of(tmp_path, lambda page: page.table(["a", "b", "c", "d", "e"], iter(rows)))
     assert {key for x in columns for key in x if key != "-"} <= set(found.texts)
     assert [x.get("class") for x in found.of("td")[:4]] == ["number", "number", None, "number"]
 
