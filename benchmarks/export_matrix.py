@@ -178,6 +178,8 @@ def summary(found: Verification | RawVerification) -> dict[str, Any]:
         numbers["fault"] = "; ".join(found.faults)
     if isinstance(found, RawVerification):
         return numbers | {"relative": max(x.difference / x.largest for x in found.differences if x.largest)}
+    if found.rounding:
+        numbers["loss"] = found.loss()
     differences = [x for x in found.differences if x.matched]
     return numbers | {
         "limited": sum(not x.exact for x in found.differences),

@@ -10,8 +10,8 @@ from centermask_solo.utils.text import counted
 
 CASES = """\
 `detections` is the default. `full-masks` and `raw` are the other variants; `half` is `--half`, whose weights are
-rounded, so that boxes and scores may be 30 times as far apart; `size` is `--size` of these images. Decoding is the same
-in all models of a system, so that these cases need one model of each.
+rounded, so that it has a loss instead of bounds; `size` is `--size` of these images. Decoding is the same in all models
+of a system, so that these cases need one model of each.
 
 Norms of these networks add 1 to what they normalize. Where they add nothing, random networks amplify rounding from
 block to block: scores of such a CenterMask R-50 that PyTorch computes in float32 and in float64 differ by 1.6e-4, and
@@ -76,6 +76,8 @@ def _cell(result: Mapping[str, Any] | None) -> str:
         kind = "out of bounds" if "compared" in result else "not exported"
         return f"{kind}: {result['fault']}{older}".replace("|", "/")
     cost = f"{result['seconds']} s, {result['MiB']} MiB"
+    if "loss" in result:
+        return f"{result['loss']}; {cost}"
     if "relative" in result:
         return f"{result['compared']} tensors: {result['relative']:.0e}; {cost}{older}"
     limited = f" ({counted(result['limited'], 'image')} limited)" if result.get("limited") else ""

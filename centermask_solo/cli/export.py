@@ -89,11 +89,11 @@ def run(args: argparse.Namespace) -> None:
         return
     print(found.table())
     if isinstance(found, Verification):
-        if found.int8:
+        if found.rounding:
             print(found.loss())
         if found.average_precisions:
             print(format_average_precisions(found.average_precisions, "in PyTorch", f"in {args.output}"))
-        elif found.int8:
+        elif found.rounding:
             print("for the loss of AP, add --ground-truth FILE and --images FOLDER, or --dataset NAME")
     if not found.faults:
         print(f"wrote {args.output}")

@@ -24,9 +24,8 @@ BOX_TOLERANCE = 0.5  # pixels of the image
 ENCLOSING_TOLERANCE = 1.0  # the same where boxes enclose masks: a pixel at the threshold moves a side by one
 MASK_IOU = 0.99  # smallest IoU of the two masks of a detection
 MATCH_IOU = 0.5  # of the boxes, and of the masks, of what may be the same detection
-LIMITED_MATCHED = 0.5  # part of the detections of PyTorch that a file finds at least, whatever its limits leave out
+LEAST_MATCHED = 0.5  # part of PyTorch's detections that a file finds at least, whatever its limits or rounding drop
 ROUNDED_PIXELS = 1  # of a mask, whose probability is at the threshold
-HALF_FACTOR = 30  # how much further apart results may be whose weights were stored as float16
 
 
 @dataclass(frozen=True)
@@ -74,49 +73,48 @@ class Verification:
     Attributes:
         differences: Of each image.
         score_tolerance: Largest difference of scores that is in bounds.
-        factor: What the differences of boxes may be more, as weights were rounded.
-        min_mask_iou: Smallest IoU of masks that is.
-        int8: Whether the file multiplies 8-bit integers, for which there are no bounds but a loss to state.
+        rounding: What the file rounds its weights to, in words, which has a loss to state instead of bounds; or empty.
         average_precisions: AP of PyTorch and of the file by task, such as "mask"; empty without ground truth.
     """
 
     differences: list[Difference]
     score_tolerance: float
-    factor: int
-    min_mask_iou: float
-    int8: bool = False
+    rounding: str = ""
     average_precisions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def faults(self) -> list[str]:
         """What is out of bounds; empty if nothing is."""
-        found: list[str] = []
-        if self.int8:
-            return found
+        if self.rounding:
+            reference, _, matched = self._counts()
+            return [] if matched >= LEAST_MATCHED * reference else [self.loss()]
+        faults: list[str] = []
         for x in self.differences:
             unmatched = x.reference + x.found - 2 * x.matched - x.borderline
-            if unmatched > 0 and (x.exact or x.matched < LIMITED_MATCHED * x.reference):
-                found.append(f"{x.name}: {counted(unmatched, 'detection')} without a partner")
-            tolerance = x.box_tolerance * self.factor
-            if x.box > tolerance:
-                found.append(f"{x.name}: boxes differ by {x.box:.2g} pixels, more than {tolerance:g}")
+            if unmatched > 0 and (x.exact or x.matched < LEAST_MATCHED * x.reference):
+                faults.append(f"{x.name}: {counted(unmatched, 'detection')} without a partner")
+            if x.box > x.box_tolerance:
+                faults.append(f"{x.name}: boxes differ by {x.box:.2g} pixels, more than {x.box_tolerance:g}")
             if x.score > self.score_tolerance:
-                found.append(f"{x.name}: scores differ by {x.score:.2g}, more than {self.score_tolerance:g}")
-            if x.mask_iou < self.min_mask_iou:
-                found.append(f"{x.name}: masks have an IoU of {x.mask_iou:.4f}, less than {self.min_mask_iou:g}")
-        return found
+                faults.append(f"{x.name}: scores differ by {x.score:.2g}, more than {self.score_tolerance:g}")
+            if x.mask_iou < MASK_IOU:
+                faults.append(f"{x.name}: masks have an IoU of {x.mask_iou:.4f}, less than {MASK_IOU:g}")
+        return faults
+
+    def _counts(self) -> list[int]:
+        """Return how many detections PyTorch finds, the file finds, and match."""
+        return [sum(getattr(x, name) for x in self.differences) for name in ("reference", "found", "matched")]
 
     def loss(self) -> str:
-        """Return what 8-bit integers cost, in words."""
-        counts = [sum(getattr(x, name) for x in self.differences) for name in ("reference", "found", "matched")]
-        matched = [x for x in self.differences if x.matched]
+        """Return what rounding costs, in words."""
+        reference, found, matched = self._counts()
         score, iou = (
-            sum(getattr(x, name) * x.matched for x in matched) / max(counts[2], 1)
+            sum(getattr(x, name) * x.matched for x in self.differences if x.matched) / max(matched, 1)
             for name in ("mean_score", "mean_mask_iou")
         )
         return (
-            f"8-bit integers: {counts[2]} of {counts[0]} detections of PyTorch are found, and {counts[1] - counts[2]} "
-            f"others (mean difference of scores {score:.3f}, mean mask IoU {iou:.3f})"
+            f"{self.rounding}: {matched} of {reference} detections of PyTorch are found, and {found - matched} others "
+            f"(mean difference of scores {score:.3f}, mean mask IoU {iou:.3f})"
         )
 
     @property
@@ -151,7 +149,7 @@ def verify(
         batch_size: Images of one run of the file.
     """
     metadata = predictor.metadata
-    factor = _factor(metadata)
+    rounding = rounding_of(metadata)
     differences = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
@@ -159,16 +157,17 @@ def verify(
         found = predictor.run(pixels, [x.shape[:2] for x in pixels])
         for (name, _), ours, theirs in zip(batch, references[start : start + batch_size], found, strict=True):
             ours = ours[: metadata.max_detections]  # the best come first
-            if metadata.int8:  # what nobody would draw comes and goes
+            if rounding:  # what nobody would draw comes and goes
                 ours, theirs = (x[x.scores >= metadata.display_threshold] for x in (ours, theirs))
             differences.append(compare(name, ours, theirs, metadata))
-    return Verification(
-        differences,
-        score_tolerance=metadata.score_tolerance * factor,
-        factor=factor,
-        min_mask_iou=_min_iou(metadata),
-        int8=metadata.int8,
-    )
+    return Verification(differences, metadata.score_tolerance, rounding)
+
+
+def rounding_of(metadata: Metadata) -> str:
+    """Return what an exported file rounds its weights to, in words; empty if it does not."""
+    if metadata.int8:
+        return "8-bit integers"
+    return "weights as float16" if metadata.half else ""
 
 
 @torch.no_grad()
@@ -197,8 +196,8 @@ def compare(name: str, reference: ExportedInstances, found: ExportedInstances, m
     next to that of the worst detection of a full result.
     """
     pairs = pair_detections(_similarities(reference, found))
-    if not found.exact and not metadata.int8:
-        pairs = [x for x in pairs if _is_same(reference, found, x, metadata)]
+    if not found.exact and not rounding_of(metadata):
+        pairs = [x for x in pairs if _is_same(reference, found, x)]
     rows, columns = (np.array([pair[k] for pair in pairs], np.int64) for k in (0, 1))
     boxes = np.abs(reference.pred_boxes[rows] - found.pred_boxes[columns])
     names = [x for x in ("scores", "mask_scores") if reference.has(x) and found.has(x)]
@@ -220,24 +219,14 @@ def compare(name: str, reference: ExportedInstances, found: ExportedInstances, m
     )
 
 
-def _is_same(reference: ExportedInstances, found: ExportedInstances, pair: tuple[int, int], metadata: Metadata) -> bool:
+def _is_same(reference: ExportedInstances, found: ExportedInstances, pair: tuple[int, int]) -> bool:
     """Return whether the boxes and masks of a pair differ by no more than what is in bounds."""
     i, j = pair
     box = np.abs(reference.pred_boxes[i] - found.pred_boxes[j]).max()
     tolerance = ENCLOSING_TOLERANCE if _encloses(reference) else BOX_TOLERANCE
-    if box > tolerance * _factor(metadata):
+    if box > tolerance:
         return False
-    return not reference.has("pred_masks") or _iou(reference.pred_masks[i], found.pred_masks[j]) >= _min_iou(metadata)
-
-
-def _factor(metadata: Metadata) -> int:
-    """Return how much further boxes and scores may be apart because of rounded weights."""
-    return HALF_FACTOR if metadata.half else 1
-
-
-def _min_iou(metadata: Metadata) -> float:
-    """Return the smallest IoU of two masks that is in bounds."""
-    return 1 - (1 - MASK_IOU) * (5 if metadata.half else 1)
+    return not reference.has("pred_masks") or _iou(reference.pred_masks[i], found.pred_masks[j]) >= MASK_IOU
 
 
 def _encloses(instances: ExportedInstances) -> bool:

@@ -103,23 +103,35 @@ def test_openvino_refuses_deformable_convolutions_beside_integers(tmp_path, monk
 
 
 class Found:
-    """An exported file of 8-bit integers that finds one of two objects."""
+    """An exported file of rounded weights that finds the first of the objects 0 and 1, or none."""
 
-    metadata = type("Metadata", (), {**vars(METADATA), "half": False, "int8": True, "display_threshold": 0.4})
+    def __init__(self, number=1, **rounded):
+        self.number = number
+        self.metadata = type("Metadata", (), {**vars(METADATA), "display_threshold": 0.4} | rounded)
 
     def run(self, images, sizes):
-        return [result([0, 1])[:1] for _ in images]
+        return [result([0, 1])[: self.number] for _ in images]
 
 
-def test_the_loss_is_stated_instead_of_bounds():
+@pytest.mark.parametrize(
+    ("rounded", "words"), [({"int8": True}, "8-bit integers"), ({"half": True}, "weights as float16")]
+)
+def test_the_loss_is_stated_instead_of_bounds(rounded, words):
     image = ("image", np.zeros((6, 6, 3), np.uint8))
-    found = verify([result([0, 1])], Found(), [image])
+    found = verify([result([0, 1])], Found(**rounded), [image])
     assert found.faults == []
     assert found.loss() == (
-        "8-bit integers: 1 of 2 detections of PyTorch are found, and 0 others "
+        f"{words}: 1 of 2 detections of PyTorch are found, and 0 others "
         "(mean difference of scores 0.000, mean mask IoU 1.000)"
     )
     assert compare("", result([0, 1]), result([0, 1]), METADATA).mean_mask_iou == 1.0
+
+
+def test_a_file_that_loses_most_detections_to_rounding_is_out_of_bounds():
+    image = ("image", np.zeros((6, 6, 3), np.uint8))
+    found = verify([result([0, 1])], Found(number=0, half=True), [image])
+    (fault,) = found.faults
+    assert fault.startswith("weights as float16: 0 of 2 detections of PyTorch are found, and 0 others")
 
 
 def write_ground_truth(folder, weights):

@@ -49,10 +49,10 @@ def test_what_is_only_similar_is_no_partner_where_limits_may_have_left_out_the_r
     found.exact = False
     difference = compare("", reference, found, METADATA)
     assert (difference.matched, difference.mask_iou) == (1, 1.0)
-    assert Verification([difference], 1e-3, 1, 0.99).faults == []
+    assert Verification([difference], 1e-3).faults == []
     found.pred_masks[0] ^= True
     difference = compare("image", reference, found, METADATA)
-    assert Verification([difference], 1e-3, 1, 0.99).faults == ["image: 4 detections without a partner"]
+    assert Verification([difference], 1e-3).faults == ["image: 4 detections without a partner"]
 
 
 def test_a_strange_mask_in_the_same_box_is_no_partner():
@@ -89,7 +89,7 @@ def test_a_file_gets_its_name_once_it_is_verified(is_right, tmp_path, monkeypatc
     monkeypatch.setattr(exporting, "Predictor", lambda *args: SimpleNamespace(cfg=cfg))
     monkeypatch.setattr(exporting, "trace_predictor", lambda *args: SimpleNamespace(about={"input": None}))
     monkeypatch.setattr(exporting, "write_traced", write)
-    monkeypatch.setattr(exporting, "verify_file", lambda *args: Verification([difference], 1e-3, 1, 0.99))
+    monkeypatch.setattr(exporting, "verify_file", lambda *args: Verification([difference], 1e-3))
     command = ["export", "--weights", "w.pth", "--output", str(path), "--overwrite"]
     if is_right:
         main(command)
