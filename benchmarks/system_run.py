@@ -1,10 +1,10 @@
 """Run one step of a comparison of systems in its own process; compare_systems.py and equal_time.py start it.
 
-python -m benchmarks.system_run {pace,train,propose,search,predict} SYSTEM --iterations N --output FOLDER [--opts ...]
+python -m benchmarks.system_run STAGE SYSTEM --iterations N --output FOLDER [--opts ...]
 
 "pace" measures an iteration of training, "train" writes FOLDER/SYSTEM/model_final.pth, "propose" the proposals of its
-RPN for all datasets, and "search" those of selective search, below FOLDER/proposals; every step adds its measurements
-to FOLDER/SYSTEM.json.
+RPN for all datasets, and "search" those of selective search, below FOLDER/proposals; "predict" evaluates the trained
+weights, and "curve" those that the training has saved before. Every step adds its measurements to FOLDER/SYSTEM.json.
 """
 
 from __future__ import annotations
@@ -151,10 +151,41 @@ def search(cfg: CfgNode, output: Path) -> Measured:
     return {"images": count, "mode": SEARCH_MODE, **per_image}
 
 
-@torch.no_grad()
 def predict(cfg: CfgNode, output: Path) -> Measured:
     """Evaluate the trained system on ``DATASETS.TEST``, one image at a time, and return the measurements."""
-    cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    results, times, peak = evaluate(cfg, "model_final.pth")
+    seconds, cpu_seconds = (statistics.median(x) for x in zip(*times, strict=True))
+    square = cfg.MODEL.META_ARCHITECTURE == "YOLACT"
+    sides = [cfg.MODEL.YOLACT.INPUT_SIZE] * 2 if square else [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST]
+    return {
+        "seconds_per_image": seconds,
+        "cpu_seconds_per_image": cpu_seconds,
+        "peak_mb": peak,
+        "images": len(times),
+        "input_sides": sides,  # the shorter side, and the limit of the longer one
+        "results": results,
+    }
+
+
+def curve(cfg: CfgNode, output: Path) -> Measured:
+    """Return the AP of each task of the checkpoints before the last one, by iteration."""
+    points = []
+    for path in sorted(Path(cfg.OUTPUT_DIR).glob(f"model_{'[0-9]' * 7}.pth")):
+        results, *_ = evaluate(cfg, path.name)
+        iteration = int(path.stem.removeprefix("model_")) + 1
+        points.append({"iteration": iteration} | {task: found["AP"] for task, found in results.items()})
+    return {"points": points}
+
+
+@torch.no_grad()
+def evaluate(cfg: CfgNode, weights: str) -> tuple[dict[str, Any], list[list[float]], float]:
+    """Return the metrics of each task, the wall and CPU seconds of each image, and the peak memory, MB.
+
+    Args:
+        cfg: Config of the trained system.
+        weights: Name of the file below ``OUTPUT_DIR``.
+    """
+    cfg.MODEL.WEIGHTS = os.path.join(cfg.OUTPUT_DIR, weights)
     cfg.DATALOADER.NUM_WORKERS = 0  # no other process disturbs the times
     name = cfg.DATASETS.TEST[0]
     model = Trainer.build_model(cfg)
@@ -171,17 +202,8 @@ def predict(cfg: CfgNode, output: Path) -> Measured:
             evaluator.process(inputs, outputs)
     peak = peak_mb(cfg)
     results = evaluator.evaluate()
-    seconds, cpu_seconds = (statistics.median(x) for x in zip(*times, strict=True))
-    square = cfg.MODEL.META_ARCHITECTURE == "YOLACT"
-    sides = [cfg.MODEL.YOLACT.INPUT_SIZE] * 2 if square else [cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST]
-    return {
-        "seconds_per_image": seconds,
-        "cpu_seconds_per_image": cpu_seconds,
-        "peak_mb": peak,
-        "images": len(times),
-        "input_sides": sides,  # the shorter side, and the limit of the longer one
-        "results": {task: scores(results.get(task)) for task in ("bbox", "segm")[: 1 + cfg.MODEL.MASK_ON]},
-    }
+    tasks = ("bbox", "segm")[: 1 + cfg.MODEL.MASK_ON]
+    return {task: scores(results.get(task)) for task in tasks}, times, peak
 
 
 def scores(metrics: Mapping[str, float] | None) -> dict[str, float | None]:
@@ -219,7 +241,7 @@ def machine(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
-STAGES = {"pace": pace, "train": train, "propose": propose, "search": search, "predict": predict}
+STAGES = {"pace": pace, "train": train, "propose": propose, "search": search, "predict": predict, "curve": curve}
 
 
 def main(argv: list[str] | None = None) -> None:

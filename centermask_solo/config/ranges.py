@@ -210,6 +210,7 @@ RULES: dict[str, Rule] = {
     "MODEL.SOLO*.NUM_GRIDS": each(COUNT, minimum=1),
     "MODEL.SOLO*.SCALE_RANGES": each(_PAIR, minimum=1),
     "MODEL.SOLO*.SIGMA": POSITIVE,
+    "MODEL.SOLO*.COORDINATE_INIT": POSITIVE,
     "MODEL.SOLO*.DROP_BLOCK.PROB": THRESHOLD,
     "MODEL.SOLO*.DROP_BLOCK.SIZE": Rule("an odd number", lambda value: COUNT.allows(value) and value % 2 == 1),
     "MODEL.SOLO*.DEFORM_IN_INSTANCE": one_of("none", "last", "all"),

@@ -17,6 +17,7 @@ __all__ = [
     "init_conv_xavier_",
     "init_convs_normal_",
     "offset_channels",
+    "scale_coordinates_",
 ]
 
 TOWER_NORMS = ("GN", "none")  # of a convolution tower; GN has 32 groups
@@ -231,6 +232,19 @@ def init_convs_normal_(module: nn.Module, std: float = 0.01) -> None:
             nn.init.normal_(m.weight, std=std)
             if m.bias is not None:
                 nn.init.zeros_(m.bias)
+
+
+def scale_coordinates_(tower: nn.Module, count: int, factor: float) -> None:
+    """Multiply the weights of the coordinates that enter a tower of convolutions, in place.
+
+    Args:
+        tower: Module whose first convolution has them as its last input channels.
+        count: Number of these channels.
+        factor: Factor of their weights.
+    """
+    first = next(m for m in tower.modules() if isinstance(m, (nn.Conv2d, DeformConv2d)))
+    with torch.no_grad():
+        first.weight[:, -count:] *= factor
 
 
 def init_conv_xavier_(conv: nn.Module) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 
+import cv2
 import pytest
 
 from benchmarks import equal_time
@@ -18,6 +19,8 @@ def measured(stage, system, iterations, seed):
     if stage == "train":
         seconds = iterations * (2.0 if system == "mask_rcnn" else 0.5 + seed)
         return {"iterations": iterations, "cpu_seconds": seconds, "batch": 4, "images": 2000, "machine": MACHINE}
+    if stage == "curve":
+        return {"points": [{"iteration": iterations // 2, "segm": 20.0, "bbox": 30.0}]}
     ap = 40.0 + seed + (system == "mask_rcnn")
     metrics = {"AP": ap, "AP50": 60.0, "AP75": 50.0, "APs": 20.0, "APm": 30.0, "APl": None}
     return {"images": 100, "results": {"segm": metrics, "bbox": metrics}}
@@ -47,18 +50,23 @@ def arguments(folder, *more):
 
 def test_systems_get_the_time_of_the_reference(tmp_path, steps):
     main(arguments(tmp_path))
-    assert steps[:5] == [
+    assert steps[:7] == [
         (0, "train", "mask_rcnn", 100),
         (0, "predict", "mask_rcnn", 100),
+        (0, "curve", "mask_rcnn", 100),
         (0, "pace", "solov2", 1),
         (0, "train", "solov2", 400),
         (0, "predict", "solov2", 400),
+        (0, "curve", "solov2", 400),
     ]
-    assert steps[7:] == [  # begins with as many as the first seed, and they take three times as long
+    assert steps[10:] == [  # begins with as many as the first seed, and they take three times as long
         (1, "train", "solov2", 400),
         (1, "train", "solov2", 133),
         (1, "predict", "solov2", 133),
+        (1, "curve", "solov2", 133),
     ]
+    assert "](images/learning_shapes.png)" in (tmp_path / "learning.md").read_text()
+    assert cv2.imread(str(tmp_path / "images" / "learning_shapes.png")).std() > 1
     rows = [line for line in (tmp_path / "learning.md").read_text().splitlines() if line.startswith("| ")]
     cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in rows[2:]}
     assert cells["Mask R-CNN, RoIAlign"][:3] == ["100 × 4", "3.3", "41.5 (41.0 to 42.0)"]
@@ -70,7 +78,7 @@ def test_finished_steps_are_not_repeated(tmp_path, steps):
     count = len(steps)
     main(arguments(tmp_path))
     main(arguments(tmp_path, "--table-only"))
-    assert len(steps) == count == 10
+    assert len(steps) == count == 14
 
 
 def test_seeds_are_added_to_kept_results(tmp_path, steps):
@@ -78,14 +86,14 @@ def test_seeds_are_added_to_kept_results(tmp_path, steps):
     main([*arguments(tmp_path), "--seeds", "0"])
     (tmp_path / "out").rename(tmp_path / "old")
     main([*arguments(tmp_path), "--seeds", "0", "1"])
-    assert [seed for seed, *_ in steps] == [0] * 5 + [1] * 5
+    assert [seed for seed, *_ in steps] == [0] * 7 + [1] * 7
     text = (tmp_path / "learning.md").read_text()
     assert "--seeds 0 1\n" in text and "; 2 seeds." in text and "40.5 (40.0 to 41.0)" in text
     with pytest.raises(SystemExit, match=r"shapes.json holds results of --iterations 100 --opts SEED 0: delete it"):
         main([*arguments(tmp_path), "--iterations", "50"])
     with pytest.raises(SystemExit, match=r"holds results of --iterations 100 --opts SEED 0: delete it"):
         main([*arguments(tmp_path), "--opts", "SOLVER.BASE_LR", "1"])
-    assert len(steps) == 10
+    assert len(steps) == 14
 
 
 def test_a_system_that_gets_slower_is_trained_again(tmp_path, steps, monkeypatch):
@@ -103,6 +111,7 @@ def test_a_system_that_gets_slower_is_trained_again(tmp_path, steps, monkeypatch
         (0, "train", "solov2", 400),
         (0, "train", "solov2", 200),
         (0, "predict", "solov2", 200),
+        (0, "curve", "solov2", 200),
     ]
 
 

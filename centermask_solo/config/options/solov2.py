@@ -23,6 +23,8 @@ def add_options(cfg: CfgNode) -> None:
     node.NUM_INSTANCE_CONVS = 4  # convolutions per tower
     node.NORM = "GN"  # normalization of both heads: "GN" (32 groups) or "none"
     node.PRIOR_PROB = 0.01  # class probability at initialization
+    # factor of the initial weights of coordinates; above 1, a short training tells objects apart sooner
+    node.COORDINATE_INIT = 1.0
     # deformable convolutions in the towers: "none", "last" (Light-512-DCN) or "all" (R-101-DCN, X-101-DCN)
     node.DEFORM_IN_INSTANCE = "none"
     node.DROP_BLOCK = CfgNode()  # DropBlock (arXiv 1810.12890) on the output of the towers, in training

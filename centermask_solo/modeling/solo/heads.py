@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...ops.grids import append_coordinates, coordinate_channels
 from ...utils.errors import ConfigError
-from ..layers import init_convs_normal_
+from ..layers import init_convs_normal_, scale_coordinates_
 from ..solov2.grid_head import GridHead
 from .predictions import DecoupledPredictions, Predictions, SOLOPredictions, double
 
@@ -38,6 +38,7 @@ class CellMasksHead(GridHead):
         num_convs: int = 7,
         modulated: bool = False,
         prior_prob: float = 0.01,
+        coordinate_init: float = 1.0,
         **grid_options: Any,
     ) -> None:
         """
@@ -49,6 +50,7 @@ class CellMasksHead(GridHead):
             num_convs: Number of convolutions in each tower.
             modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
             prior_prob: Probability of a class, and of a mask's pixels, at initialization.
+            coordinate_init: Factor of the initial weights of the coordinates.
             grid_options: The other arguments of :class:`GridHead`.
 
         Raises:
@@ -71,6 +73,8 @@ class CellMasksHead(GridHead):
             self.add_module(name, self.make_tower(in_channels + num_coordinates))
         self.add_mask_outputs(channels)
         init_convs_normal_(self)
+        for name, num_coordinates in self.mask_towers.items():
+            scale_coordinates_(self.get_submodule(name), num_coordinates, coordinate_init)
         for name, parameter in self.named_parameters():
             if "_pred" in name and name.endswith(".bias"):
                 nn.init.constant_(parameter, -math.log((1 - prior_prob) / prior_prob))

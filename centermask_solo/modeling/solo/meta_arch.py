@@ -70,6 +70,7 @@ class SOLO(GridSegmentor):
             deformable=node.DEFORM_IN_INSTANCE,
             modulated=node.DEFORM_MODULATED,
             prior_prob=node.PRIOR_PROB,
+            coordinate_init=node.COORDINATE_INIT,
             drop_prob=node.DROP_BLOCK.PROB,
             drop_size=node.DROP_BLOCK.SIZE,
         )

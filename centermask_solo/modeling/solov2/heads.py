@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...ops.grids import append_coordinates
 from ...utils.errors import ConfigError
-from ..layers import TOWER_NORMS, DeformConv2d, init_convs_normal_
+from ..layers import TOWER_NORMS, DeformConv2d, init_convs_normal_, scale_coordinates_
 from ..option_checks import check_choice, check_groups
 from .grid_head import GridHead
 from .ground_truth import MASK_STRIDE
@@ -56,6 +56,7 @@ class SOLOv2InstanceHead(GridHead):
         num_convs: int = 4,
         modulated: bool = True,
         prior_prob: float = 0.01,
+        coordinate_init: float = 1.0,
         **grid_options: Any,
     ) -> None:
         """
@@ -67,6 +68,7 @@ class SOLOv2InstanceHead(GridHead):
             num_convs: Number of convolutions in each tower.
             modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
             prior_prob: Class probability of a cell at initialization.
+            coordinate_init: Factor of the initial weights of the coordinates.
             grid_options: The other arguments of :class:`GridHead`.
 
         Raises:
@@ -85,6 +87,7 @@ class SOLOv2InstanceHead(GridHead):
         self.cate_pred = nn.Conv2d(channels, num_classes, 3, padding=1)
         self.kernel_pred = nn.Conv2d(channels, kernel_length, 3, padding=1)
         init_convs_normal_(self)
+        scale_coordinates_(self.kernel_tower, 2, coordinate_init)
         nn.init.constant_(self.cate_pred.bias, -math.log((1 - prior_prob) / prior_prob))  # type: ignore[arg-type]
 
     def forward(self, features: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -138,6 +141,7 @@ class SOLOv2MaskHead(nn.Module):
         norm: str = "GN",
         deformable: bool = False,
         modulated: bool = True,
+        coordinate_init: float = 1.0,
     ) -> None:
         """
         Args:
@@ -148,6 +152,7 @@ class SOLOv2MaskHead(nn.Module):
             norm: "GN" (32 groups) or "none".
             deformable: Whether all convolutions are deformable, including the last 1x1.
             modulated: Whether deformable convolutions are v2 (with modulation) instead of v1.
+            coordinate_init: Factor of the initial weights of the coordinates.
 
         Raises:
             ConfigError: An argument is out of range.
@@ -174,6 +179,7 @@ class SOLOv2MaskHead(nn.Module):
             self.convs_all_levels.append(nn.Sequential(chain))
         self.conv_pred = step(channels, kernel_length, kernel_size=1)
         init_convs_normal_(self)
+        scale_coordinates_(self.convs_all_levels[-1], 2, coordinate_init)
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Return the mask features, (N, E, H0, W0) and non-negative, at the size of the first feature map.

@@ -98,3 +98,18 @@ def test_initialization(name):
 def test_wrong_options(options, message):
     with pytest.raises(ConfigError, match=message):
         make("plain", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "coordinates"),
+    [
+        ("plain", {"mask_tower": 2}),
+        ("decoupled", {"mask_tower_x": 1, "mask_tower_y": 1}),
+        ("decoupled_light", {"mask_tower": 2}),
+    ],
+)
+def test_coordinates_alone_start_with_larger_weights(name, coordinates):
+    usual, found = make(name).state_dict(), make(name, coordinate_init=8.0).state_dict()
+    for tower, count in coordinates.items():
+        usual[f"{tower}.0.weight"][:, -count:] *= 8
+    assert all(torch.equal(usual[key], found[key]) for key in usual)

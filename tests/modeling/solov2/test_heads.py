@@ -181,3 +181,16 @@ def test_without_normalization_convolutions_have_biases():
 def test_an_unknown_norm_is_an_error(build):
     with pytest.raises(ConfigError, match=r"MODEL.SOLOV2.NORM must be one of GN, none, not 'BN'"):
         build(norm="BN")
+
+
+@pytest.mark.parametrize("deformable", [False, True])
+def test_coordinates_alone_start_with_larger_weights(deformable):
+    pairs = (
+        (instance_head, "kernel_tower.0.weight", {"deformable": "all" if deformable else "none"}),
+        (mask_head, "convs_all_levels.3.conv0.0.weight", {"deformable": deformable}),
+    )
+    for make, scaled, options in pairs:
+        usual = make(**options).state_dict()
+        found = make(coordinate_init=8.0, **options).state_dict()
+        usual[scaled][:, -2:] *= 8
+        assert all(torch.equal(usual[name], found[name]) for name in usual)
