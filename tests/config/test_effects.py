@@ -244,11 +244,15 @@ def networks(cfg: CfgNode) -> dict[str, Any]:
     return {**types, **{name: value.shape for name, value in model.state_dict().items()}, "outputs": outputs}
 
 
+def initial(text: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return build_model(CfgNode.load_cfg(text))
+
+
 @lru_cache(maxsize=8)
 def build(text: str) -> torch.nn.Module:
     """A model whose heads have larger random weights than at initialization, so that detections differ and overlap."""
-    torch.manual_seed(0)
-    model = build_model(CfgNode.load_cfg(text))
+    model = initial(text)
     for name, weight in model.named_parameters():
         if weight.ndim > 1 and not name.startswith("backbone."):
             torch.nn.init.kaiming_normal_(weight)
@@ -285,10 +289,9 @@ def observe(stage: str, text: str) -> Any:
     """What a stage of a model is: something that can be compared."""
     if stage == "networks":
         return networks(CfgNode.load_cfg(text))
-    model = build(text)
     if stage == "initialization":
-        return {name: value.double().sum().item() for name, value in model.state_dict().items()}
-    return {"losses": find_losses, "proposals": find_proposals, "detections": find_detections}[stage](model)
+        return {name: value.double().sum().item() for name, value in initial(text).state_dict().items()}
+    return {"losses": find_losses, "proposals": find_proposals, "detections": find_detections}[stage](build(text))
 
 
 @pytest.mark.parametrize("key", CASES)
