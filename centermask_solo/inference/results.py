@@ -177,14 +177,17 @@ def write_predictions(
         painter = stack.enter_context(Behind(threads, limit=2 * threads))
         stack.enter_context(closing(found))
         stack.enter_context(_ends_with_ctrl_c(sources.is_live))
+        seen = 0
         for prediction in found:
+            seen = prediction.id
             dropped.see(prediction.frame)
             for x in ordered:
                 writer.call(x.add, prediction)
             painter.call(outputs.write, prediction, output_dir, stems.of(prediction.id, prediction.name))
-            bar.update(prediction.id + len(failures) - bar.n)
-            if prediction.id == max_images:
+            bar.update(seen + len(failures) - bar.n)
+            if seen == max_images:
                 break
+        bar.update(seen + len(failures) - bar.n)  # those after the last one that could be read
     seconds = time.monotonic() - start
     return Predicted(file.num_images, file.num_instances, failures, dropped.count, seconds)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from centermask_solo.inference import results
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.utils import files
 from centermask_solo.utils.errors import ConfigError
@@ -23,6 +24,24 @@ def cfg(tmp_path):
     cfg.MODEL.WEIGHTS = str(tmp_path / "training" / "model_final.pth")
     torch.save({"model": TinyModel(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
     return cfg
+
+
+@pytest.mark.parametrize(("max_images", "expected"), [(None, (4, 4)), (1, (1, 1))])
+def test_the_progress_bar_counts_all_images(cfg, tmp_path, monkeypatch, max_images, expected):
+    bars = []
+
+    class Bar(results.tqdm):
+        def close(self):
+            bars.append((self.total, self.n))
+            super().close()
+
+    monkeypatch.setattr(results, "tqdm", Bar)
+    for name in ("0.png", "9.png"):
+        (tmp_path / "images" / name).write_text("no image")
+    sources = [str(tmp_path / "images" / name) for name in ("1.png", "0.png", "2.png", "9.png")]
+    found = predict_to_folder(cfg, sources, str(tmp_path / "found"), max_images=max_images)
+    assert len(found.failures) == (0 if max_images else 2)
+    assert bars[0] == expected
 
 
 def contents(folder):
