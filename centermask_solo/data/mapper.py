@@ -191,7 +191,7 @@ class InstanceMapper(DatasetMapper):
             instances.gt_masks = self._transform_masks(masks, transforms, image_shape)
             if self.recompute_boxes:
                 instances.gt_boxes = instances.gt_masks.get_bounding_boxes()
-        dataset_dict["instances"] = _drop_vanished(instances, self.min_box_size)
+        dataset_dict["instances"] = drop_vanished(instances, self.min_box_size)
 
     def _transform_masks(
         self, masks: list[Any], transforms: T.TransformList, image_shape: tuple[int, int]
@@ -266,7 +266,7 @@ def _transform_to_bitmask(mask: Any, transforms: T.TransformList, image_shape: t
     return torch.from_numpy(np.array(transforms.apply_segmentation(rle.decode(mask))) == 1)  # padding has another label
 
 
-def _drop_vanished(instances: Instances, min_box_size: float) -> Instances:
+def drop_vanished(instances: Instances, min_box_size: float) -> Instances:
     """Return the instances that still have a box above a given size and, where masks exist, a pixel.
 
     Nothing is copied if all have.

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..utils.errors import ConfigError
-from .mapper import InstanceMapper
+from .mapper import InstanceMapper, drop_vanished
 
 Sample = dict[str, Any]
 
@@ -68,6 +68,7 @@ class MixingMapper:
             mapped = mosaic([mapped, *(self._another() for _ in range(3))], _draw_center())
         if _draw() < self.paste_prob:
             mapped = self._paste(mapped, self._another())
+        mapped["instances"] = drop_vanished(mapped["instances"], self.mapper.min_box_size)
         return self.mapper.finish(mapped)
 
     def _another(self) -> Sample:
@@ -105,6 +106,17 @@ def with_mixing(cfg: CfgNode, mapper: Any, dataset: Sequence[Sample]) -> Any:
         raise ConfigError(
             "INPUT.COPY_PASTE and INPUT.MOSAIC mix neither proposals nor keypoints: set INPUT.COPY_PASTE.PROB 0 and "
             "INPUT.MOSAIC.PROB 0"
+        )
+    if cfg.DATALOADER.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
+        raise ConfigError(
+            "INPUT.COPY_PASTE and INPUT.MOSAIC take images outside of the subset of DATALOADER.RANDOM_SUBSET_RATIO: "
+            "write one with 'centermask-solo data subset' and train with the TrainingSampler"
+        )
+    if len(dataset) and "annotations" not in dataset[0]:
+        names = ", ".join(cfg.DATASETS.TRAIN)
+        raise ConfigError(
+            f"INPUT.COPY_PASTE and INPUT.MOSAIC mix images with their objects, but {names} has no objects: set "
+            "INPUT.COPY_PASTE.PROB 0 and INPUT.MOSAIC.PROB 0"
         )
     solver = cfg.SOLVER
     samples = solver.EPOCHS * len(dataset) if solver.EPOCHS else solver.MAX_ITER * solver.IMS_PER_BATCH

@@ -24,6 +24,7 @@ from .hub_files import ADDRESS, ENDPOINT, FILE, PREFIX, hub_package
 from .loading import load
 
 CARD = "README.md"
+FINAL = "model_final.pth"  # whose metrics are beside it
 SHOWN_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "mIoU", "PQ")
 
 
@@ -96,8 +97,8 @@ def _remove_paths(path: str, cfg: CfgNode) -> None:
 def read_results(weights: str) -> dict[str, Any]:
     """Return the metrics that training has measured of weights, or none.
 
-    They are inside ``model_best.pth``; those of other weights, or of their average, are in the ``evaluation.json``
-    beside them.
+    They are inside ``model_best.pth``; those of ``model_final.pth``, or of its average, are in the ``evaluation.json``
+    beside it. Other checkpoints have none.
 
     Raises:
         DataError: That file is damaged.
@@ -107,6 +108,8 @@ def read_results(weights: str) -> dict[str, Any]:
         best = read_weights(path, mapped=True).metadata.get(BEST_RESULTS)
         if isinstance(best, Mapping):
             return dict(best)
+    if os.path.basename(path) != FINAL:
+        return {}
     folder = Path(path).parent / AVERAGE_KEY if query == AVERAGE_QUERY else Path(path).parent
     found = folder / "evaluation.json"
     if not found.is_file():

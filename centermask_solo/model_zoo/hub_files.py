@@ -6,6 +6,7 @@ import os
 import re
 from types import ModuleType
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from detectron2.utils.file_io import PathHandler, PathManager
 
@@ -14,7 +15,8 @@ from ..utils.text import first_line
 
 PREFIX = "hf://"
 FILE = "model.safetensors"  # of a repository, unless another is named
-ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<file>.+))?")
+REVISION = r"refs/(?:pr|convert)/[^/]+|[^/]+"  # other slashes are %2F
+ADDRESS = re.compile(rf"hf://(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>{REVISION}))?(?:/(?P<file>.+))?")
 ENDPOINT = "HF_ENDPOINT"  # variable with the address of another hub, as huggingface_hub has it
 
 
@@ -29,13 +31,16 @@ class HubAddress(NamedTuple):
 def parse_address(address: str) -> HubAddress:
     """Return the parts of ``hf://owner/repo@revision/file``, of which revision and file may be left out.
 
+    A slash in the name of a branch is written as %2F, unless it is ``refs/pr/N`` or ``refs/convert/NAME``.
+
     Raises:
         WeightsError: It is no such address.
     """
     found = ADDRESS.fullmatch(address)
     if found is None:
         raise WeightsError(f"{address} is no address of a hub: give hf://OWNER/REPOSITORY, or with @REVISION and /FILE")
-    return HubAddress(found["repo"], found["revision"], found["file"] or FILE)
+    revision = found["revision"] and unquote(found["revision"])
+    return HubAddress(found["repo"], revision, found["file"] or FILE)
 
 
 def find_on_hub(address: str) -> str:

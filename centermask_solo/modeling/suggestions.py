@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 WORTH = 0.005  # share of the objects that a change must gain
+FEW = 0.01  # share of the objects that a value that fits may lose
 
 Option = TypeVar("Option")
 
@@ -62,7 +63,8 @@ class Suggestion:
     def __str__(self) -> str:
         levels = f" (on its levels now: {', '.join(f'{x:.0%}' for x in self.levels)})" if self.levels else ""
         if self.proposed == self.current:
-            return f"{self.key} {shown(self.current)} fits: {self.lost:.1%} {self.measure}{levels}"
+            verdict = "fits" if self.lost <= FEW else "loses less than what was tried"
+            return f"{self.key} {shown(self.current)} {verdict}: {self.lost:.1%} {self.measure}{levels}"
         change = f"{self.lost_then:.1%} {self.measure}; {self.lost:.1%} with {shown(self.current)}"
         return f"{self.key} {shown(self.proposed)}: {change}{levels}"
 

@@ -127,6 +127,8 @@ def _input_size(cfg: CfgNode, data: Data) -> Iterator[Decision]:
             factor = values[0] / before[0]
             options["INPUT.MIN_SIZE_TRAIN"] = tuple(round(factor * x) for x in cfg.INPUT.MIN_SIZE_TRAIN)
             options["INPUT.MAX_SIZE_TRAIN"] = round(factor * cfg.INPUT.MAX_SIZE_TRAIN)
+            if cfg.INPUT.LSJ.ENABLED:
+                options["INPUT.LSJ.SIZE"] = round(factor * cfg.INPUT.LSJ.SIZE)
         yield Decision(options, _reason(found))
 
 

@@ -200,11 +200,12 @@ def test_mosaics_end_before_the_training(cfg):
 def test_at_most_so_many_objects_are_pasted(cfg):
     cfg.merge_from_list(["INPUT.COPY_PASTE.PROB", 1.0, "INPUT.COPY_PASTE.MAX_OBJECTS", 2])
     size = (40, 40)
-    samples = [sample_of(10 * i, random_masks(i, 9, size), size) for i in range(3)]
+    samples = [sample_of(10 * i, random_masks(i, 9, size), size) | {"annotations": []} for i in range(3)]
 
     class Mapper:
         map = staticmethod(lambda sample: sample)
         finish = staticmethod(lambda sample: sample)
+        min_box_size = 0.0
 
     mapper = with_mixing(cfg, Mapper(), samples)
     assert isinstance(mapper, MixingMapper)
@@ -219,9 +220,30 @@ def test_at_most_so_many_objects_are_pasted(cfg):
     [
         (("MODEL.MASK_ON", False, "INPUT.COPY_PASTE.PROB", 0.5), r"INPUT\.COPY_PASTE\.PROB needs masks"),
         (("MODEL.KEYPOINT_ON", True, "INPUT.MOSAIC.PROB", 0.5), r"mix neither proposals nor keypoints"),
+        (
+            ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler", "INPUT.MOSAIC.PROB", 0.5),
+            r"outside of the subset of DATALOADER\.RANDOM_SUBSET_RATIO: write one with 'centermask-solo data subset'",
+        ),
+        (("INPUT.MOSAIC.PROB", 0.5), r"mix images with their objects, but tiny has no objects: set INPUT\.COPY_PASTE"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(cfg, options, message):
     cfg.merge_from_list(list(options))
     with pytest.raises(ConfigError, match=message):
-        with_mixing(cfg, None, [])
+        with_mixing(cfg, None, [{"file_name": "a.png"}])
+
+
+@pytest.mark.parametrize("options", [("INPUT.COPY_PASTE.PROB", 1.0), ("INPUT.MOSAIC.PROB", 1.0)])
+def test_what_mixing_leaves_too_small_is_dropped(cfg, options):
+    def smallest(found):
+        return min(
+            sides.min().item()
+            for x in flat(found)
+            if len(boxes := x["instances"].gt_boxes.tensor)
+            for sides in [boxes[:, 2:] - boxes[:, :2]]
+        )
+
+    cfg.merge_from_list(list(options))
+    some = smallest(batches(cfg, 10))
+    cfg.INPUT.MIN_BOX_SIZE = some + 1.0
+    assert smallest(batches(cfg, 10)) > some + 1.0

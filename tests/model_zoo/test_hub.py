@@ -136,6 +136,9 @@ def test_the_metrics_on_the_card_are_those_of_the_weights(weights, tmp_path):
     averaged.mkdir()
     (averaged / "evaluation.json").write_text(json.dumps({"segm": {"AP": 32.5}}))
     assert read_results(f"{weights}?ema=True") == {"segm": {"AP": 32.5}}
+    for name in ("model_0000499.pth", "model_best.pth"):  # the first has other metrics, the second no longer its own
+        shutil.copy(weights, weights.with_name(name))
+        assert read_results(str(weights.with_name(name))) == {}
     best = weights.with_name("model_best.pth")
     measured = {"segm/AP": 40.0, "segm/AP-cat": 41.0, "bbox/APl": math.nan}
     torch.save({**torch.load(weights, weights_only=True), "results": measured}, best)
@@ -190,6 +193,9 @@ def test_the_command(hub, weights, capsys):
         ("hf://a/b", HubAddress("a/b", None, "model.safetensors")),
         ("hf://a/b@v1", HubAddress("a/b", "v1", "model.safetensors")),
         ("hf://a/b/x.pth", HubAddress("a/b", None, "x.pth")),
+        ("hf://a/b@refs/pr/1", HubAddress("a/b", "refs/pr/1", "model.safetensors")),
+        ("hf://a/b@refs/convert/v2/x.pth", HubAddress("a/b", "refs/convert/v2", "x.pth")),
+        ("hf://a/b@feature%2Fnew/x.pth", HubAddress("a/b", "feature/new", "x.pth")),
         ("hf://a.b/c-d@main/folder/x.pth", HubAddress("a.b/c-d", "main", "folder/x.pth")),
     ],
 )

@@ -3,9 +3,17 @@
 import pytest
 import torch
 
+from centermask_solo.config import default_config
 from centermask_solo.modeling.fcos.suggestions import share_of_levels
-from centermask_solo.modeling.solov2.suggestions import collided, quantile_ranges, uncovered
-from centermask_solo.modeling.suggestions import InputObjects, best_option, first_enough, quantiles, strides_of
+from centermask_solo.modeling.solov2.suggestions import collided, quantile_ranges, suggest, uncovered
+from centermask_solo.modeling.suggestions import (
+    InputObjects,
+    Suggestion,
+    best_option,
+    first_enough,
+    quantiles,
+    strides_of,
+)
 from centermask_solo.modeling.yolact.suggestions import Anchors, improve, without_anchor
 
 
@@ -37,6 +45,19 @@ def test_ranges_from_the_objects_cover_them_all():
     ranges = quantile_ranges(found, 3, 2048)
     assert ranges == [(1, 27), (13, 51), (25, 3000)]
     assert uncovered(found, ranges) == 0
+
+
+def test_what_is_lost_now_is_lost_with_the_ranges_of_now():
+    cfg = default_config()
+    same = objects(*([x, 40, x + 20, 60] for x in range(40)))  # one cell each, if their level takes them
+    cfg.MODEL.SOLOV2.NUM_GRIDS, cfg.MODEL.SOLOV2.SCALE_RANGES = [4], ((200, 300),)
+    _, grids = suggest(cfg, same)
+    assert grids.lost == 0 and grids.lost_then > 0.5  # without a level there is no cell to lose
+
+
+@pytest.mark.parametrize(("lost", "verdict"), [(0.004, "fits: 0.4% of them"), (0.031, "tried: 3.1% of them")])
+def test_an_option_without_a_better_value_fits_only_if_little_is_lost(lost, verdict):
+    assert str(Suggestion("KEY", 1, 1, "uncovered", "of them", lost, lost)).endswith(verdict)
 
 
 def test_objects_without_locations():

@@ -60,6 +60,18 @@ def test_few_images_with_small_objects(tmp_path, caplog):
     assert all(line.count(": ") >= 2 for line in lines)  # each with its reason
 
 
+def test_large_scale_jitter_grows_with_the_input(tmp_path):
+    cfg = make_cfg(write(tmp_path), "SOLOv2", "INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 160)
+    configure_for_data(cfg, ())
+    assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.LSJ.SIZE) == (256, 320)
+
+
+def test_images_that_are_not_resized_stay_so(tmp_path):
+    cfg = make_cfg(write(tmp_path), "SOLOv2", "INPUT.MIN_SIZE_TEST", 0)
+    made = configure_for_data(cfg, {"INPUT.MIN_SIZE_TEST"})
+    assert cfg.INPUT.MIN_SIZE_TEST == 0 and not any("INPUT.MIN_SIZE_TEST" in x.options for x in made)
+
+
 def test_more_images_with_large_objects(tmp_path):
     cfg = make_cfg(write(tmp_path, 800, side=40.0))
     configure_for_data(cfg, ())

@@ -11,6 +11,7 @@ from detectron2.config import CfgNode
 from ...utils.errors import ConfigError
 from .erase import RandomErase
 from .photometric import PhotometricDistortion
+from .resize import ResizeScale
 
 GRAY = 128.0  # of what large-scale jitter pads
 
@@ -48,7 +49,7 @@ def with_options(cfg: CfgNode, augmentations: Sequence[T.Augmentation]) -> list[
             raise ConfigError(
                 "INPUT.LSJ.ENABLED resizes and crops itself: set INPUT.AUGMENTATION default INPUT.CROP.ENABLED False"
             )
-        resize = T.ResizeScale(*jitter.SCALES, jitter.SIZE, jitter.SIZE)
+        resize = ResizeScale(*jitter.SCALES, jitter.SIZE, jitter.SIZE)
         crop = T.FixedSizeCrop((jitter.SIZE, jitter.SIZE), pad_value=GRAY)
         flips = [x for x in made if isinstance(x, T.RandomFlip)]
         made = [resize, crop, *flips]

@@ -27,13 +27,24 @@ class ResizeShortestEdge(T.ResizeShortestEdge):
 
     def get_transform(self, image: NDArray[Any]) -> T.Transform:
         """Return the transform of an image (H, W, ...)."""
-        transform = super().get_transform(image)
-        if not isinstance(transform, T.ResizeTransform):
-            return transform
-        size = max(transform.new_h, 1), max(transform.new_w, 1)
-        if image.ndim == 3 and image.dtype == np.float32:
-            return _ResizeBands(*image.shape[:2], *size, transform.interp)
-        return T.ResizeTransform(*image.shape[:2], *size, transform.interp)
+        return _at_least_a_pixel(super().get_transform(image), image)
+
+
+class ResizeScale(T.ResizeScale):
+    """Likewise, for the random sizes of large-scale jitter."""
+
+    def get_transform(self, image: NDArray[Any]) -> T.Transform:
+        """Return the transform of an image (H, W, ...)."""
+        return _at_least_a_pixel(super().get_transform(image), image)
+
+
+def _at_least_a_pixel(transform: T.Transform, image: NDArray[Any]) -> T.Transform:
+    if not isinstance(transform, T.ResizeTransform):
+        return transform
+    size = max(transform.new_h, 1), max(transform.new_w, 1)
+    if image.ndim == 3 and image.dtype == np.float32:
+        return _ResizeBands(*image.shape[:2], *size, transform.interp)
+    return T.ResizeTransform(*image.shape[:2], *size, transform.interp)
 
 
 def keep_a_pixel(augmentation: T.Augmentation) -> T.Augmentation:

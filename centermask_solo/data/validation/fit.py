@@ -82,7 +82,9 @@ def _suggest_input(cfg: CfgNode, objects: Objects) -> Suggestion:
     keys = ["INPUT.MIN_SIZE_TEST", "INPUT.MAX_SIZE_TEST"]
     if system is not None and system.input_size_key:
         keys = [system.input_size_key]
-    factor, now, then = first_enough(1.0, FACTORS, small, MAX_SMALL)
+    # Images that are not resized have no input size to enlarge
+    factors = FACTORS if all(value_of(cfg, key) for key in keys) else ()
+    factor, now, then = first_enough(1.0, factors, small, MAX_SMALL)
     current = [value_of(cfg, key) for key in keys]
     before, after = (x[0] if len(x) == 1 else x for x in (current, [round(factor * x) for x in current]))
     measure = f"of the objects are smaller than {SMALL} x {SMALL} pixels at the input"

@@ -42,7 +42,8 @@ def suggest(cfg: CfgNode, objects: InputObjects, node: str = "SOLOV2") -> list[S
         return collided(objects, x, better, sigma)
 
     finer = [[round(f * x) for x in grids] for f in FACTORS]
-    chosen, now, then = first_enough(grids, finer, lost, ENOUGH)
+    chosen, _, then = first_enough(grids, finer, lost, ENOUGH)
+    now = collided(objects, grids, ranges, sigma)
     measure = "of the objects have no cell of their own"
     return [*found, Suggestion(f"MODEL.{node}.NUM_GRIDS", grids, chosen, "collide", measure, now, then)]
 

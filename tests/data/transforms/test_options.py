@@ -11,6 +11,7 @@ from centermask_solo.config import default_config
 from centermask_solo.data.loader import seeded
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.transforms.erase import Erase
+from centermask_solo.data.transforms.options import with_options
 from centermask_solo.utils.errors import ConfigError
 
 RING = np.zeros((60, 80), dtype=np.uint8)
@@ -72,6 +73,15 @@ def test_large_scale_jitter_has_its_range(sample):
     (area, _) = found["instances"].gt_masks.tensor.flatten(1).sum(1).tolist()
     assert area == RING.sum() == 1400  # 80 pixels wide again
     assert (found["image"][:, 60:] == 128).all() and not found["instances"].gt_masks.tensor[:, 60:].any()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1000), (1000, 1)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_large_scale_jitter_leaves_a_pixel_of_a_strip(height, width, dtype):
+    cfg = make_cfg("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 64, "INPUT.LSJ.SCALES", (0.1, 0.1))
+    image = np.full((height, width, 3), 200, dtype)
+    resized = with_options(cfg, [])[0].get_transform(image).apply_image(image)
+    assert resized.dtype == dtype and resized.shape[:2] in ((1, 6), (6, 1)) and (resized == 200).all()
 
 
 @pytest.mark.parametrize("seed", range(10))
