@@ -176,12 +176,14 @@ def summary(found: Verification | RawVerification) -> dict[str, Any]:
     numbers: dict[str, Any] = {"compared": found.num_compared}
     if found.faults:
         numbers["fault"] = "; ".join(found.faults)
-    if isinstance(found, RawVerification):
-        return numbers | {"relative": max(x.difference / x.largest for x in found.differences if x.largest)}
     if found.rounding:
         numbers["loss"] = found.loss()
+    if isinstance(found, RawVerification):
+        return numbers | {"relative": max(x.difference / x.largest for x in found.differences if x.largest)}
     differences = [x for x in found.differences if x.matched]
     return numbers | {
+        "reference": sum(x.reference for x in found.differences),
+        "found": sum(x.found for x in found.differences),
         "limited": sum(not x.exact for x in found.differences),
         "box": max((x.box for x in differences), default=0.0),
         "score": max((x.score for x in differences), default=0.0),

@@ -80,6 +80,8 @@ def _cell(result: Mapping[str, Any] | None) -> str:
         return f"{result['loss']}; {cost}"
     if "relative" in result:
         return f"{result['compared']} tensors: {result['relative']:.0e}; {cost}{older}"
+    if not result["compared"]:
+        return f"nothing was found, so nothing was compared; {cost}{older}"
     limited = f" ({counted(result['limited'], 'image')} limited)" if result.get("limited") else ""
     numbers = f"{result['box']:.0e}, {result['score']:.0e}, {result['mask_iou']:.4f}"
     return f"{result['compared']}{limited}: {numbers}; {cost}{older}"

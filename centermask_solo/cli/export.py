@@ -88,11 +88,11 @@ def run(args: argparse.Namespace) -> None:
         print(f"wrote {args.output}, which was not compared with PyTorch")
         return
     print(found.table())
+    if found.rounding:
+        print(found.loss())
     if isinstance(found, Verification):
-        if found.rounding:
-            print(found.loss())
         if found.average_precisions:
-            print(format_average_precisions(found.average_precisions, "in PyTorch", f"in {args.output}"))
+            print(format_average_precisions(found.average_precisions, "in PyTorch", "in the file"))
         elif found.rounding:
             print("for the loss of AP, add --ground-truth FILE and --images FOLDER, or --dataset NAME")
     if not found.faults:

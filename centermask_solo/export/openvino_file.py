@@ -13,9 +13,9 @@ from openvino import opset14 as ops
 from openvino.frontend.pytorch import ConversionExtension
 
 from ..runtime.formats import files_of
-from ..runtime.metadata import KEY
+from ..runtime.metadata import KEY, WEIGHTS_KEY
 from ..utils.errors import ConfigError
-from ..utils.files import atomic_write, make_folder
+from ..utils.files import atomic_write, make_folder, sha256_of
 from .target import Target
 
 MAX_BOXES = 3840  # that compete in a class, of those that enter NMS
@@ -35,7 +35,9 @@ def write(target: Target) -> None:
         for name, value in zip(target.outputs, model.outputs, strict=True):
             value.get_tensor().set_names({name})
         model.set_rt_info(target.metadata.to_json(), KEY)
-        openvino.save_model(model, path, compress_to_fp16=target.metadata.half)
+        for _ in range(2):  # the second time, the .xml knows its .bin
+            openvino.save_model(model, path, compress_to_fp16=target.metadata.half)
+            model.set_rt_info(sha256_of(files_of(path)[1]), WEIGHTS_KEY)
         for source, to in reversed(list(zip(files_of(path), files_of(target.path), strict=True))):
             with open(source, "rb") as content, atomic_write(to, "wb") as file:
                 while block := content.read(1 << 24):

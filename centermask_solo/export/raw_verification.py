@@ -15,9 +15,10 @@ from ..data.pixels import Pixels
 from ..runtime.resizing import make_batches
 from ..runtime.session import Arrays, open_file
 from .graph import ExportedGraph
+from .verification import rounding_of
 
 TOLERANCE = 1e-3  # largest difference of a tensor's values, relative to the largest of them
-HALF_FACTOR = 30  # how much further apart they may be if weights were stored as float16
+ROUNDED_TOLERANCE = 0.5  # the same where weights are rounded, which has a loss to state: more is a defect
 BATCH_SIZE = 2  # images of one run, if they have one size
 
 
@@ -45,10 +46,12 @@ class RawVerification:
     Attributes:
         differences: Of each tensor, the largest of all images; the shape is that of the first batch.
         tolerance: Largest difference, relative to the largest value, that is in bounds.
+        rounding: What the file rounds its weights to, in words; or empty.
     """
 
     differences: list[TensorDifference]
     tolerance: float
+    rounding: str = ""
 
     @property
     def faults(self) -> list[str]:
@@ -58,6 +61,11 @@ class RawVerification:
             for x in self.differences
             if not x.difference <= self.tolerance * x.largest
         ]
+
+    def loss(self) -> str:
+        """Return what rounding costs, in words."""
+        most = max((x.difference / x.largest for x in self.differences if x.largest), default=0.0)
+        return f"{self.rounding}: the tensors differ by at most {most:.1%} of their largest values"
 
     @property
     def num_compared(self) -> int:
@@ -94,9 +102,10 @@ def verify_raw(graph: ExportedGraph, path: str, images: Sequence[tuple[str, Pixe
         for name, tensor in graph(**{name: torch.from_numpy(x) for name, x in feeds.items()}).items():
             new = _difference(name, tensor.numpy(), found[metadata.outputs[name]])
             old = differences.get(name, new)
-            largest, difference = max(old.largest, new.largest), max(old.difference, new.difference)
-            differences[name] = TensorDifference(name, old.shape, largest, difference)
-    return RawVerification(list(differences.values()), TOLERANCE * (HALF_FACTOR if metadata.half else 1))
+            both = np.array([(x.largest, x.difference) for x in (old, new)])
+            differences[name] = TensorDifference(name, old.shape, *both.max(axis=0).tolist())  # nan, if one is
+    rounding = rounding_of(metadata)
+    return RawVerification(list(differences.values()), ROUNDED_TOLERANCE if rounding else TOLERANCE, rounding)
 
 
 def _difference(name: str, ours: NDArray[Any], theirs: NDArray[Any]) -> TensorDifference:

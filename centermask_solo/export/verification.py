@@ -86,8 +86,9 @@ class Verification:
     def faults(self) -> list[str]:
         """What is out of bounds; empty if nothing is."""
         if self.rounding:
-            reference, _, matched = self._counts()
-            return [] if matched >= LEAST_MATCHED * reference else [self.loss()]
+            reference, found, matched = self._counts()
+            fits = matched >= LEAST_MATCHED * reference and found - matched <= reference
+            return [] if fits else [f"{self.loss()}, which is less than half of them, or more others than there are"]
         faults: list[str] = []
         for x in self.differences:
             unmatched = x.reference + x.found - 2 * x.matched - x.borderline
@@ -108,14 +109,16 @@ class Verification:
     def loss(self) -> str:
         """Return what rounding costs, in words."""
         reference, found, matched = self._counts()
+        counts = (
+            f"{self.rounding}: {matched} of {reference} detections of PyTorch are found, and {found - matched} others"
+        )
+        if not matched:
+            return counts
         score, iou = (
-            sum(getattr(x, name) * x.matched for x in self.differences if x.matched) / max(matched, 1)
+            sum(getattr(x, name) * x.matched for x in self.differences) / matched
             for name in ("mean_score", "mean_mask_iou")
         )
-        return (
-            f"{self.rounding}: {matched} of {reference} detections of PyTorch are found, and {found - matched} others "
-            f"(mean difference of scores {score:.3f}, mean mask IoU {iou:.3f})"
-        )
+        return f"{counts} (mean difference of scores {score:.3f}, mean mask IoU {iou:.3f})"
 
     @property
     def num_compared(self) -> int:
@@ -149,7 +152,9 @@ def verify(
         batch_size: Images of one run of the file.
     """
     metadata = predictor.metadata
-    rounding = rounding_of(metadata)
+    rounding, shown = rounding_of(metadata), metadata.display_threshold
+    # What nobody would draw comes and goes with rounding, unless there is nothing else
+    least = shown if rounding and any((x.scores >= shown).any() for x in references) else 0.0
     differences = []
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size]
@@ -157,9 +162,7 @@ def verify(
         found = predictor.run(pixels, [x.shape[:2] for x in pixels])
         for (name, _), ours, theirs in zip(batch, references[start : start + batch_size], found, strict=True):
             ours = ours[: metadata.max_detections]  # the best come first
-            if rounding:  # what nobody would draw comes and goes
-                ours, theirs = (x[x.scores >= metadata.display_threshold] for x in (ours, theirs))
-            differences.append(compare(name, ours, theirs, metadata))
+            differences.append(compare(name, ours, theirs, metadata, least))
     return Verification(differences, metadata.score_tolerance, rounding)
 
 
@@ -186,18 +189,24 @@ def _reference(model: nn.Module, image: Pixels) -> ExportedInstances:
     return ExportedInstances((height, width), pred_boxes=instances.pred_boxes.tensor.numpy(), **fields)
 
 
-def compare(name: str, reference: ExportedInstances, found: ExportedInstances, metadata: Metadata) -> Difference:
+def compare(
+    name: str, reference: ExportedInstances, found: ExportedInstances, metadata: Metadata, least: float = 0.0
+) -> Difference:
     """Return how far two results for one image are apart.
 
     Detections are paired one to one: each of the reference, best first, with the most similar free one of its class.
     Many masks may have the same box, so that boxes alone would pair the wrong ones. Where the limits of the file may
     have left out the partner of a detection, one that is only similar is none.
     One without a partner is borderline if rounding alone explains it: its score is at the threshold of the model or
-    next to that of the worst detection of a full result.
+    next to that of the worst detection of a full result. Only detections whose score is at least ``least`` count; their
+    partners may have less.
     """
     pairs = pair_detections(_similarities(reference, found))
     if not found.exact and not rounding_of(metadata):
         pairs = [x for x in pairs if _is_same(reference, found, x)]
+    paired = {j for _, j in pairs}
+    others = sum(x >= least and j not in paired for j, x in enumerate(found.scores))
+    pairs = [(i, j) for i, j in pairs if reference.scores[i] >= least]
     rows, columns = (np.array([pair[k] for pair in pairs], np.int64) for k in (0, 1))
     boxes = np.abs(reference.pred_boxes[rows] - found.pred_boxes[columns])
     names = [x for x in ("scores", "mask_scores") if reference.has(x) and found.has(x)]
@@ -205,8 +214,8 @@ def compare(name: str, reference: ExportedInstances, found: ExportedInstances, m
     ious = [_iou(reference.pred_masks[i], found.pred_masks[j]) for i, j in pairs if reference.has("pred_masks")]
     return Difference(
         name=name,
-        reference=len(reference),
-        found=len(found),
+        reference=int((reference.scores >= least).sum()),
+        found=len(pairs) + others,
         matched=len(pairs),
         borderline=_num_borderline(reference, rows, metadata) + _num_borderline(found, columns, metadata),
         exact=found.exact,

@@ -13,6 +13,7 @@ from ..utils.errors import WeightsError
 from ..utils.text import first_line
 
 KEY = "centermask_solo"  # of the document in the file: ONNX metadata_props, OpenVINO rt_info; its name inside .pt2
+WEIGHTS_KEY = "centermask_solo_weights"  # of the SHA-256 of the .bin in the rt_info of an .xml
 VERSION = 1
 
 

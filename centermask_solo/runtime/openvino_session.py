@@ -8,8 +8,10 @@ from typing import Any
 import openvino
 from numpy.typing import NDArray
 
-from ..utils.errors import ConfigError
-from .metadata import KEY
+from ..utils.errors import ConfigError, WeightsError
+from ..utils.files import sha256_of
+from .formats import files_of
+from .metadata import KEY, WEIGHTS_KEY
 from .session import Arrays, RunOptions
 
 
@@ -24,6 +26,7 @@ class OpenVINOSession:
 
         Raises:
             ConfigError: There is no such device.
+            WeightsError: The .bin is not that of the .xml.
         """
         core = openvino.Core()
         device, *others = options.providers or ("CPU",)
@@ -38,6 +41,12 @@ class OpenVINOSession:
         self.description: str | None = None
         if model.has_rt_info(KEY):
             self.description = model.get_rt_info(KEY).astype(str)
+        if model.has_rt_info(WEIGHTS_KEY):
+            weights = files_of(path)[1]
+            if model.get_rt_info(WEIGHTS_KEY).astype(str) != sha256_of(weights):
+                raise WeightsError(
+                    f"{weights} does not belong to {path}: copy both files of one export, or export again"
+                )
         self._model = core.compile_model(model, device, settings)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:

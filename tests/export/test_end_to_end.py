@@ -32,7 +32,7 @@ from centermask_solo.model_zoo.exporting import generated, verify_file
 from centermask_solo.runtime.formats import FORMATS
 from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.structures.compact_masks import RLEMasks
-from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.errors import ConfigError, WeightsError
 from tests.export.models import CONFIGS, eager, photographs, save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +126,14 @@ def test_files_of_openvino_find_the_same(exported, tmp_path):
     assert verification.faults == []
     assert verification.num_compared > 10
     assert_found_without(LARGE, path)
+    weights = tmp_path / "model.bin"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1  # of a convolution, as most are
+    weights.write_bytes(content)
+    with pytest.raises(
+        WeightsError, match=r"model\.bin does not belong to .*model\.xml: copy both files of one export"
+    ):
+        ExportedPredictor(path)
 
 
 def test_sizes_without_a_picture_are_refused(exported):

@@ -20,6 +20,7 @@ from centermask_solo.export.int8 import Calibration, quantize
 from centermask_solo.export.target import Target
 from centermask_solo.export.verification import compare, verify
 from centermask_solo.model_zoo.exporting import generated
+from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.runtime.metadata import Input, Resize
 from centermask_solo.utils.errors import ConfigError
 from tests.commands import refuses
@@ -103,22 +104,30 @@ def test_openvino_refuses_deformable_convolutions_beside_integers(tmp_path, monk
 
 
 class Found:
-    """An exported file of rounded weights that finds the first of the objects 0 and 1, or none."""
+    """An exported file of rounded weights that finds the first objects of :func:`result`, with these scores."""
 
-    def __init__(self, number=1, **rounded):
-        self.number = number
-        self.metadata = type("Metadata", (), {**vars(METADATA), "display_threshold": 0.4} | rounded)
+    def __init__(self, *scores, **rounded):
+        self.scores = scores
+        self.metadata = type("Metadata", (), vars(METADATA) | rounded)
 
     def run(self, images, sizes):
-        return [result([0, 1])[: self.number] for _ in images]
+        return [with_scores(*self.scores) for _ in images]
+
+
+def with_scores(*scores):
+    found = result([0, 1])[: len(scores)]
+    return ExportedInstances(found.image_size, **{**found.get_fields(), "scores": np.array(scores, np.float32)})
+
+
+def compared(reference, found):
+    return verify([with_scores(*reference)], found, [("image", np.zeros((6, 6, 3), np.uint8))])
 
 
 @pytest.mark.parametrize(
     ("rounded", "words"), [({"int8": True}, "8-bit integers"), ({"half": True}, "weights as float16")]
 )
 def test_the_loss_is_stated_instead_of_bounds(rounded, words):
-    image = ("image", np.zeros((6, 6, 3), np.uint8))
-    found = verify([result([0, 1])], Found(**rounded), [image])
+    found = compared([0.5, 0.5], Found(0.5, **rounded))
     assert found.faults == []
     assert found.loss() == (
         f"{words}: 1 of 2 detections of PyTorch are found, and 0 others "
@@ -127,11 +136,25 @@ def test_the_loss_is_stated_instead_of_bounds(rounded, words):
     assert compare("", result([0, 1]), result([0, 1]), METADATA).mean_mask_iou == 1.0
 
 
-def test_a_file_that_loses_most_detections_to_rounding_is_out_of_bounds():
-    image = ("image", np.zeros((6, 6, 3), np.uint8))
-    found = verify([result([0, 1])], Found(number=0, half=True), [image])
-    (fault,) = found.faults
-    assert fault.startswith("weights as float16: 0 of 2 detections of PyTorch are found, and 0 others")
+@pytest.mark.parametrize(
+    ("reference", "scores", "counts"),
+    [
+        ((0.41, 0.2), (0.39, 0.2), (1, 1, 1)),  # drawn from 0.4 on; the partner may be below
+        ((0.41, 0.2), (0.41, 0.41), (1, 1, 1)),  # and so may that of the reference
+        ((0.3, 0.2), (0.3, 0.2), (2, 2, 2)),  # nothing that would be drawn: all count
+        ((0.5,), (0.5, 0.5), (1, 2, 1)),
+    ],
+)
+def test_what_would_be_drawn_counts(reference, scores, counts):
+    (found,) = compared(reference, Found(*scores, half=True)).differences
+    assert (found.reference, found.found, found.matched) == counts
+
+
+@pytest.mark.parametrize(("reference", "scores"), [((0.5, 0.5), ()), ((), (0.5,))])
+def test_a_file_that_loses_or_invents_most_detections_is_out_of_bounds(reference, scores):
+    (fault,) = compared(reference, Found(*scores, half=True)).faults
+    assert fault.startswith(f"weights as float16: 0 of {len(reference)} detections of PyTorch are found, and ")
+    assert fault.endswith(f"{len(scores)} others, which is less than half of them, or more others than there are")
 
 
 def write_ground_truth(folder, weights):
@@ -173,7 +196,7 @@ def test_the_command_states_the_loss_of_ap(tmp_path, capsys):
     other = ["DATASETS.COCO_JSON", "[['truth', 'elsewhere/truth.json', 'elsewhere']]"]
     main([*with_truth, "--images", images, *other])
     text = capsys.readouterr().out
-    figures = dict(re.findall(r"^(box|mask) AP: (\S+ in PyTorch, \S+) in .*int8.onnx", text, re.MULTILINE))
+    figures = dict(re.findall(r"^(box|mask) AP: (\S+ in PyTorch, \S+) in the file", text, re.MULTILINE))
     assert set(figures) == {"box", "mask"}
     pairs = {task: tuple(map(float, figure.split(" in PyTorch, "))) for task, figure in figures.items()}
     exact, fast = pairs["mask"]

@@ -1,5 +1,6 @@
 """Which detections of two results are taken for the same."""
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,9 @@ from centermask_solo.model_zoo import exporting
 from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.runtime.metadata import Input, Resize
 
-METADATA = SimpleNamespace(score_tolerance=1e-3, score_threshold=0.05, max_detections=100, half=False, int8=False)
+METADATA = SimpleNamespace(
+    score_tolerance=1e-3, score_threshold=0.05, max_detections=100, half=False, int8=False, display_threshold=0.4
+)
 
 
 def result(order, last_row=4):
@@ -106,10 +109,13 @@ def test_a_file_gets_its_name_once_it_is_verified(is_right, tmp_path, monkeypatc
     assert f"{path} was not written; what was compared is kept as {kept}" in captured.out
 
 
-@pytest.mark.parametrize(("factor", "faults"), [(1.0, 0), (1.01, 1)])
-def test_raw_outputs_are_compared_relative_to_their_largest_value(factor, faults, monkeypatch):
+@pytest.mark.parametrize(
+    ("factor", "half", "faults"),
+    [(1.0, False, 0), (1.01, False, 1), (np.nan, False, 1), (1.01, True, 0), (0.0, True, 1)],
+)
+def test_raw_outputs_are_compared_relative_to_their_largest_value(factor, half, faults, monkeypatch):
     rule = Input("RGB", (0.0,) * 3, (1.0,) * 3, 1, Resize(0, 0, True), None, (1, 1), False)
-    metadata = SimpleNamespace(input=rule, half=False, outputs={"sums": "sums"})
+    metadata = SimpleNamespace(input=rule, half=half, int8=False, outputs={"sums": "sums"})
 
     def run(feeds):
         images = feeds["images"]
@@ -121,3 +127,5 @@ def test_raw_outputs_are_compared_relative_to_their_largest_value(factor, faults
     found = verify_raw(lambda images: {"sums": images.sum(dim=(1, 2), dtype=torch.float32)}, "", images)
     assert (len(found.faults), found.num_compared) == (faults, 1)
     assert found.table().splitlines()[1].split()[:4] == ["sums", "2", "x", "3"]
+    if factor == 1.01 and half:
+        assert re.fullmatch(r"weights as float16: the tensors differ by at most 0\.\d% of .*", found.loss())
