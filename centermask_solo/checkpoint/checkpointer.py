@@ -80,16 +80,8 @@ class Checkpointer(DetectionCheckpointer):
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        state = self.model.state_dict()
-        faulty = next((key for key, x in state.items() if x.is_floating_point() and not x.isfinite().all()), None)
-        if faulty is not None:
-            raise NonFiniteLossError(
-                f"training diverged: '{faulty}' became infinite or NaN, so {name}.pth is not written; lower "
-                "SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
-            )
-        path = self.write(
-            name, {"model": state, **{key: x.state_dict() for key, x in self.checkpointables.items()}, **kwargs}
-        )
+        states = {key: x.state_dict() for key, x in self.checkpointables.items()}
+        path = self.write(name, {"model": self.model.state_dict(), **states, **kwargs})
         self.tag_last_checkpoint(os.path.basename(path))
 
     def write(self, name: str, data: dict[str, Any]) -> str:
@@ -101,7 +93,18 @@ class Checkpointer(DetectionCheckpointer):
 
         Returns:
             The path of the file.
+
+        Raises:
+            NonFiniteLossError: A weight is infinite or NaN; nothing is written.
+            ConfigError: The file cannot be written.
         """
+        weights = data["model"].items()
+        faulty = next((key for key, x in weights if x.is_floating_point() and not x.isfinite().all()), None)
+        if faulty is not None:
+            raise NonFiniteLossError(
+                f"training diverged: '{faulty}' became infinite or NaN, so {name}.pth is not written; lower "
+                "SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
+            )
         if self.thing_classes is not None:
             data["thing_classes"] = list(self.thing_classes)
         if self.config is not None:

@@ -34,6 +34,7 @@ from .mixing import MixingMapper, with_mixing
 logger = logging.getLogger(__name__)
 
 Mapper = Callable[[Sample], Sample]
+DRAWS = 10  # random augmentations of which one keeps about as many objects as any
 _Key = tuple[int, int, int]  # image index, seed of the training, position in the stream of all processes
 
 
@@ -95,9 +96,10 @@ class TrainLoader:
             )
 
     def sample_with_most_objects(self) -> Sample:
-        """Return the mapped sample of the image that has the most objects."""
+        """Return the image that has the most objects, mapped with the augmentation that keeps the most of them."""
         counts = [len(sample.get("annotations", [])) for sample in outlines(self._samples.dataset)]
-        return self._samples[(int(np.argmax(counts)), self.seed, 0)]
+        drawn = (self._samples[(int(np.argmax(counts)), self.seed, position)] for position in range(DRAWS))
+        return max(drawn, key=lambda sample: len(sample.get("instances", ())))
 
     def __iter__(self) -> Iterator[list[Sample]]:
         yield from DataLoader(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import math
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 
-from ..data.loader import TrainLoader
+from ..data.loader import TrainLoader, seeded
 from ..modeling.batches import padded_size
 from ..utils.errors import ConfigError
 from ..utils.memory import available_bytes, forget_highest, highest_resident_bytes, resident_bytes
@@ -25,8 +27,13 @@ from .trainer import Trainer
 logger = logging.getLogger(__name__)
 
 AUTO = "auto"
-PROBED = (1, 3)  # images of the steps that are measured
+SEVERAL = (3, 2)  # images of the step that is measured beside that of one: the first number that fits
 STEPS = 2  # of each; the first one makes the state of the optimizer
+SEED = 0  # of the weights and the augmentation that are measured
+WHOLE = (  # options with which no augmentation takes objects away
+    *("INPUT.CROP.ENABLED", False, "INPUT.ERASE.PROB", 0.0, "INPUT.LSJ.SCALES", (1.0, 1.0)),
+    *("INPUT.SSD.MAX_EXPAND", 1.0, "INPUT.SSD.MIN_CROP", 1.0),
+)
 SHARE = 0.8  # of the memory that is available; the rest is for loading images and for fragmentation
 MOST = 64  # images of a process; larger batches are no faster
 GIGA = 1e9
@@ -70,7 +77,16 @@ def set_batch_size(cfg: CfgNode, batch_size: str, resume: bool = False, trainer:
 
 
 def find_batch_size(cfg: CfgNode, trainer: type[Trainer] = Trainer) -> int:
-    """Return how many images fit in memory in a training step of all processes; see :func:`set_batch_size`."""
+    """Return how many images fit in memory in a training step of all processes; see :func:`set_batch_size`.
+
+    The training that follows begins with the same random numbers as without it.
+    """
+    on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
+    with seeded(SEED), torch.random.fork_rng([] if on_cpu else [torch.cuda.current_device()]):
+        return _find_batch_size(cfg, trainer)
+
+
+def _find_batch_size(cfg: CfgNode, trainer: type[Trainer]) -> int:
     parts, processes = cfg.SOLVER.ACCUMULATE, comm.get_world_size()
     probe = _Probe(cfg, trainer)
     fixed, per_image = probe.measure()
@@ -78,15 +94,11 @@ def find_batch_size(cfg: CfgNode, trainer: type[Trainer] = Trainer) -> int:
     fits = min(comm.all_gather(int((budget - fixed) / max(per_image, 1))))
     most = min(MOST, max(1, probe.num_images // (parts * processes)))
     images = min(fits, most)
-    while images > 1 and not probe.fits(images):
+    while images >= 1 and not probe.fits(images):
         images -= max(1, images // 10)
     probe.close()
     if images < 1:
-        raise ConfigError(
-            f"--batch-size auto: a step with one image takes {(fixed + per_image) / GIGA:.1f} GB, but "
-            f"{budget / GIGA:.1f} GB are available: lower INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN, or set "
-            "MODEL.BACKBONE.GRADIENT_CHECKPOINTING True"
-        )
+        raise _too_large(fixed + per_image if fits < 1 else math.inf, budget)
     size = images * parts * processes
     logger.info(
         f"--batch-size auto: a training step takes {fixed / GIGA:.2f} GB, with optimizer"
@@ -97,21 +109,39 @@ def find_batch_size(cfg: CfgNode, trainer: type[Trainer] = Trainer) -> int:
     return size
 
 
+def _too_large(needed: float, budget: float) -> ConfigError:
+    """Return the error for a step with one image that takes more than the budget, both in bytes."""
+    takes = f"{needed / GIGA:.1f}" if math.isfinite(needed) else f"more than {budget / SHARE / GIGA:.1f}"
+    return ConfigError(
+        f"--batch-size auto: a step with one image takes {takes} GB, but {budget / GIGA:.1f} GB are available: lower "
+        "INPUT.MIN_SIZE_TRAIN and INPUT.MAX_SIZE_TRAIN, or set MODEL.BACKBONE.GRADIENT_CHECKPOINTING True"
+    )
+
+
 class _ProbedStep(TrainingStep):
     """A step whose loss, of weights that are not loaded, may be anything."""
+
+    def after_backward(self) -> None:
+        # After infinite gradients, float16 skips the step that makes the state of the optimizer; other types take it,
+        # but some models refuse weights that are not finite
+        self.optimizer.zero_grad(set_to_none=False)
 
     def _write_metrics(self, *args: Any, **kwargs: Any) -> None:
         pass
 
 
 class _Probe:
-    """Training steps with the image that has the most objects, at the largest size of the training."""
+    """Training steps with the image that has the most objects, all of them, at the largest size of the training."""
 
     def __init__(self, cfg: CfgNode, trainer: type[Trainer]) -> None:
         cfg = cfg.clone()
         cfg.defrost()
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = (max(cfg.INPUT.MIN_SIZE_TRAIN),), "choice"
-        cfg.INPUT.CROP.ENABLED, cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.ACCUMULATE = False, 0, 1
+        if cfg.INPUT.CROP.ENABLED or cfg.INPUT.ERASE.PROB:  # which make bitmasks of polygons
+            cfg.INPUT.MASK_FORMAT = "bitmask"
+        cfg.INPUT.COPY_PASTE.PROB = float(cfg.INPUT.COPY_PASTE.PROB > 0)
+        cfg.merge_from_list(list(WHOLE))
+        cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.ACCUMULATE = 0, 1
         cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.EPOCHS = comm.get_world_size(), 0
         cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.TRACKERS, cfg.TEST.LOSS = 0, [], False
         self.cfg, self.on_cpu = cfg, torch.device(cfg.MODEL.DEVICE).type == "cpu"
@@ -128,12 +158,21 @@ class _Probe:
         self.scale = self._worst_area() / self._area(self.sample)
 
     def measure(self) -> tuple[float, float]:
-        """Return the bytes of a step without images, and those of each image: the most of any process."""
-        few, many = (self._peak(images) for images in PROBED)
-        per_image = max(0.0, (many - few) / (PROBED[1] - PROBED[0]))
-        fixed = max(0.0, few - per_image * PROBED[0])  # what was measured varies
-        largest = comm.all_gather((fixed, per_image * max(1.0, self.scale)))
-        return max(x[0] for x in largest), max(x[1] for x in largest)
+        """Return the bytes of a step without images, and those of each image: the most of any process.
+
+        Where only one image fits, all that its step takes counts as the image's; where none does, it is infinite.
+        """
+        one = self._try(1)
+        if one is None:
+            return 0.0, math.inf
+        budget = min(comm.all_gather(self.budget()))
+        for images in SEVERAL:
+            if self.on_cpu and images * one > budget:  # it might end this process
+                continue
+            if (several := self._try(images)) is not None:
+                per_image = max(0.0, (several - one) / (images - 1))  # what was measured varies
+                return max(0.0, one - per_image), per_image * max(1.0, self.scale)
+        return 0.0, one
 
     def budget(self) -> float:
         """Return the bytes that a step may take, those that it takes now included."""
@@ -144,15 +183,7 @@ class _Probe:
 
     def fits(self, images: int) -> bool:
         """Return whether a step runs; on a CPU, where it would end this process, it is not tried."""
-        if self.on_cpu:
-            return True
-        try:
-            self._peak(images)
-            failed = False
-        except torch.cuda.OutOfMemoryError:
-            failed = True
-        torch.cuda.empty_cache()
-        return not any(comm.all_gather(failed))
+        return self.on_cpu or self._try(images) is not None
 
     def close(self) -> None:
         """Free the memory."""
@@ -161,16 +192,25 @@ class _Probe:
         if not self.on_cpu:
             torch.cuda.empty_cache()
 
+    def _try(self, images: int) -> float | None:
+        """Return the highest memory of any process in steps with a number of images, or None if one lacks it."""
+        peak = None
+        with suppress(torch.cuda.OutOfMemoryError):
+            peak = self._peak(images)
+        found = comm.all_gather(peak)
+        return None if None in found else max(found)
+
     def _peak(self, images: int) -> float:
         """Return the highest memory of steps with a number of images, in bytes."""
         assert self.trainer is not None
         trainer, ema = self.trainer, self.cfg.MODEL.EMA
-        average = WeightAverage(trainer.checkpointer.model, ema.DECAY) if ema.ENABLED else None
+        model = trainer.checkpointer.model  # not DDP's around it, which takes no step after one that lacked memory
+        average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
         if average is not None:
             average.start()
         self._forget()
         loader = itertools.repeat([self.sample] * images)
-        step = _ProbedStep(trainer.model, loader, trainer.optimizer, dtype=amp_dtype(self.cfg))
+        step = _ProbedStep(model, loader, trainer.optimizer, dtype=amp_dtype(self.cfg))
         with EventStorage(1):
             for step.iter in range(STEPS):
                 step.run_step()
@@ -185,6 +225,8 @@ class _Probe:
 
     def _worst_area(self) -> int:
         """Return the pixels of the largest image that the options of ``INPUT`` allow."""
+        if self.cfg.INPUT.LSJ.ENABLED:  # all images have one size
+            return self._area(self.sample)
         short, long = max(self.cfg.INPUT.MIN_SIZE_TRAIN), self.cfg.INPUT.MAX_SIZE_TRAIN
         return self._area({"image": torch.empty(3, min(short, long) or long, long, device="meta")})
 

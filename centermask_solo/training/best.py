@@ -79,7 +79,7 @@ def check_best_loss(metric: str, losses: Collection[str]) -> None:
 
 
 class BestWeights:
-    """Keeps the weights with the best value of a metric, the lowest of a loss and else the highest, in a file."""
+    """Keeps the weights with the best value of a metric in a file: the highest, or the lowest of a validation loss."""
 
     def __init__(self, checkpointer: Checkpointer, metric: str) -> None:
         """
@@ -88,8 +88,7 @@ class BestWeights:
             metric: Name of the metric, such as "segm/AP".
         """
         self.checkpointer, self.metric = checkpointer, metric
-        task, _, name = metric.rpartition("/")
-        self._sign = -1 if task == VALIDATION or "loss" in name else 1
+        self._sign = -1 if metric.rpartition("/")[0] == VALIDATION else 1
         self.value, self.iteration = -math.inf * self._sign, 0
 
     def resume(self) -> None:
@@ -128,6 +127,9 @@ class BestWeights:
             results: Results of their evaluation; empty in all processes but the main one.
             iteration: Number of iterations that they were trained for.
             weights: What they are, "raw" or "averaged".
+
+        Raises:
+            NonFiniteLossError: A parameter of the best is infinite or NaN; nothing is written.
         """
         if not comm.is_main_process() or not results:
             return
@@ -153,16 +155,19 @@ class EarlyStopping(HookBase):
         """
         Args:
             best: The best weights, which each evaluation is offered to.
-            evaluate: Evaluates the weights after iteration ``trainer.iter``.
+            evaluate: Evaluates the weights after iteration ``trainer.iter``, and stores the metrics.
         """
         self._best, self._evaluate = best, evaluate
 
     def before_train(self) -> None:
-        """Make up for the evaluation that an interruption may have cost after the last checkpoint."""
+        """Make up for the evaluation that an interruption may have cost after the last checkpoint.
+
+        Without ``TEST.PATIENCE`` as well: its weights may be the best.
+        """
         trainer = self.trainer
         done, period = trainer.start_iter, trainer.cfg.TEST.EVAL_PERIOD
         if period and 0 < done < trainer.max_iter and done % period == 0:
-            trainer.iter = done - 1
+            trainer.iter = trainer.storage.iter = done - 1
             self._evaluate()
             self.after_step()
 

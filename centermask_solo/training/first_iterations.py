@@ -21,7 +21,10 @@ MIN_OBJECTS = 20  # fewer say little
 
 
 class FirstIterations(HookBase):
-    """Reports, once, the objects of the first iterations as the model sees them, after augmentation."""
+    """Reports the objects of the first iterations as the model sees them, after augmentation.
+
+    Once: a resumed training had its report when it began.
+    """
 
     def __init__(self, iterations: int) -> None:
         """
@@ -34,12 +37,12 @@ class FirstIterations(HookBase):
 
     def after_step(self) -> None:
         """Note the batch; report after the last one."""
-        if self._done >= self._iterations or not comm.is_main_process():
+        if self.trainer.start_iter or self._done >= self._iterations or not comm.is_main_process():
             return
         model = self.trainer.checkpointer.model
         self._inputs += [_boxes_at_input(x, model) for x in self.trainer._trainer.batch if "instances" in x]
         self._done += 1
-        if self._done == min(self._iterations, self.trainer.max_iter - self.trainer.start_iter):
+        if self._done == min(self._iterations, self.trainer.max_iter):
             self._report()
             self._inputs = []
 

@@ -37,6 +37,8 @@ class Pair(NamedTuple):
 def draw_test_images(cfg: CfgNode, model: nn.Module, number: int) -> Iterator[Pair]:
     """Yield images of the first dataset of ``DATASETS.TEST``, ground truth on the left, detections on the right.
 
+    A model without instances, such as one that only labels pixels, has none.
+
     Args:
         cfg: Config of the model.
         model: Model in any mode, in which it remains.
@@ -50,6 +52,8 @@ def draw_test_images(cfg: CfgNode, model: nn.Module, number: int) -> Iterator[Pa
         record = dataset[index]
         with inference_context(model):
             output = model([mapper(record)])[0]
+        if "instances" not in output:
+            return
         output = reorder_classes(output, order) if order else output
         found = output["instances"].to("cpu")
         found = found[found.scores >= threshold]

@@ -52,11 +52,12 @@ class ProgressPrinter(HookBase):
     def before_train(self) -> None:
         if comm.is_main_process():
             self._test_images = count_test_images(self.trainer.cfg)
-        self._start = self._last_step = time.perf_counter()
 
     def before_step(self) -> None:
+        now = time.perf_counter()
+        if self.trainer.iter == self.trainer.start_iter:  # not before, when resumed training may evaluate
+            self._start = self._last_step = now
         if self._evaluated:
-            now = time.perf_counter()
             self._evaluations.append(now - self._last_step)
             self._last_step, self._evaluated = now, False
 
@@ -73,7 +74,8 @@ class ProgressPrinter(HookBase):
         if is_first or is_due or done == trainer.max_iter:
             loss = trainer.storage.history("total_loss").median(SMOOTHED)
             rate = fmean(self._recent) if self._recent else now - self._start
-            speed = f"{trainer.cfg.SOLVER.IMS_PER_BATCH / max(rate, 1e-9):.3g} images/s, {_memory() / GIGA:.1f} GB"
+            memory = _memory(trainer.cfg.MODEL.DEVICE)
+            speed = f"{trainer.cfg.SOLVER.IMS_PER_BATCH / max(rate, 1e-9):.3g} images/s, {memory / GIGA:.1f} GB"
             left = (trainer.max_iter - done) * rate + self._evaluations_left(done) * self._evaluation(rate)
             self._print(progress_line(done, trainer.max_iter, loss, now - self._start, left, speed))
             self._last_line = now
@@ -107,9 +109,9 @@ def count_test_images(cfg: CfgNode) -> int:
     return sum(len(load_dataset(name)) for name in cfg.DATASETS.TEST)
 
 
-def _memory() -> int:
-    """Return the memory of this process, on a GPU the highest so far that it has there, in bytes."""
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else resident_bytes()
+def _memory(device: str) -> int:
+    """Return the memory of a training on a device, in bytes: on a GPU the highest so far, else that of this process."""
+    return torch.cuda.max_memory_allocated() if torch.device(device).type == "cuda" else resident_bytes()
 
 
 def progress_line(done: int, max_iter: int, loss: float, elapsed: float, left: float, speed: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -46,9 +47,10 @@ def write_report(trainer: Trainer, results: Mapping[str, Any]) -> str:
     groups = groups_of(history).items()
     page.charts(Figure(charts.history(curves, title), title, lossless=True) for title, curves in groups)
     if cfg.DATASETS.TEST:
-        page.heading("Ground truth and detections")
         pairs = draw_test_images(cfg, trainer.checkpointer.model, cfg.TEST.PICTURES or PICTURES)
-        page.figures(map(_figure, pairs))
+        if (first := next(pairs, None)) is not None:
+            page.heading("Ground truth and detections")
+            page.figures(map(_figure, itertools.chain([first], pairs)))
     page.heading("Options that are not at their defaults")
     page.table(["option", "value"], list(changed_options(cfg).items()))
     path = os.path.join(cfg.OUTPUT_DIR, REPORT)
@@ -77,16 +79,17 @@ def table_of(results: Mapping[str, Any]) -> tuple[list[str], list[list[object]]]
 
 
 def read_history(path: str) -> History:
-    """Return iterations and values of each metric in a ``metrics.json``, by name; empty if there is no such file."""
-    history: History = {}
+    """Return iterations and values of each metric in a ``metrics.json``, by name; empty if there is no such file.
+
+    Iterations that a resumed training has repeated have its values.
+    """
+    found: dict[str, dict[int, float]] = {}
     for line in Path(path).read_text().splitlines() if os.path.isfile(path) else ():
         entry = json.loads(line)
         for name, value in entry.items():
             if isinstance(value, (int, float)) and name != "iteration":
-                iterations, values = history.setdefault(name, ([], []))
-                iterations.append(entry["iteration"])
-                values.append(value)
-    return history
+                found.setdefault(name, {})[entry["iteration"]] = value
+    return {name: (sorted(values), [values[i] for i in sorted(values)]) for name, values in found.items()}
 
 
 def groups_of(history: History) -> dict[str, History]:

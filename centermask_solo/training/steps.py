@@ -60,7 +60,8 @@ class TrainingStep(SimpleTrainer):
         self.own_model = model.module if isinstance(model, DistributedDataParallel) else model
         self.device_type = next(model.parameters()).device.type
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=dtype == torch.float16)
-        self.losses: dict[str, float] = {}  # of the last iteration
+        self.batch: Batch = []  # of the last iteration, as are the losses
+        self.losses: dict[str, float] = {}
         self._counts = True  # whether the losses of the model count what they are divided by
 
     def run_step(self) -> None:

@@ -32,9 +32,9 @@ from ..modeling.batch_norms import freeze, synchronize_batch_norms
 from ..modeling.channels_last import to_channels_last, use_onednn
 from ..modeling.gradient_checkpointing import checkpoint_backbone
 from ..modeling.parts import unknown_parts_explained
-from ..utils.errors import NonFiniteLossError, UserErrorFilter, WeightsError
+from ..utils.errors import UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
-from .bad_batch import with_evidence
+from .bad_batch import evidence_kept
 from .best import (
     VALIDATION,
     BestWeights,
@@ -75,7 +75,7 @@ class Trainer(DefaultTrainer):
 
     * Resumed training has exactly the losses of uninterrupted training.
     * Several processes and mixed precision (bfloat16) also work on the CPU.
-    * A loss that is not finite is an error that names the images.
+    * A loss, or a parameter to be saved, that is not finite is an error that names a file with the batch.
     * Checkpoints store the class names and the config.
     * :meth:`build_train_loader` is a method, because the model decides what its training data looks like.
     """
@@ -141,22 +141,23 @@ class Trainer(DefaultTrainer):
         loop_logger = logging.getLogger(TrainerBase.__module__)
         user_errors = UserErrorFilter()
         loop_logger.addFilter(user_errors)
-        try:
-            super().train()
-        except EnoughTraining:
-            if comm.is_main_process():
-                self.checkpointer.save("model_final", iteration=self.iter)
-        finally:
-            loop_logger.removeFilter(user_errors)
+        with evidence_kept(self):
+            try:
+                super().train()
+            except EnoughTraining:
+                if comm.is_main_process():
+                    self.checkpointer.save("model_final", iteration=self.iter)
+            finally:
+                loop_logger.removeFilter(user_errors)
         return getattr(self, "_last_eval_results", None) or {}
 
     def build_hooks(self) -> list[HookBase]:
         """Return Detectron2's hooks; those that evaluate do it with the average of the weights as well."""
         made = super().build_hooks()
         place = next(i for i, hook in enumerate(made) if isinstance(hook, detectron2_hooks.EvalHook))
-        made[place] = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        made[place] = evaluation = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
         if self.best is not None:
-            made.append(EarlyStopping(self.best, self._evaluate))
+            made.append(EarlyStopping(self.best, evaluation._do_eval))
         if self.cfg.SOLVER.REPORT_ITERATIONS:
             made.insert(0, FirstIterations(self.cfg.SOLVER.REPORT_ITERATIONS))
         return made if self.average is None else [AverageWeights(self.average), *made]
@@ -199,12 +200,9 @@ class Trainer(DefaultTrainer):
         """Run one iteration; randomness in the model depends only on the seed, the iteration and the process."""
         if isinstance(self.data_loader, TrainLoader):
             torch.manual_seed(mix_seeds(self.data_loader.seed, self.iter, comm.get_rank()))
-        try:
-            super().run_step()
-            if self.iter == self.start_iter:
-                check_best_loss(self.cfg.TEST.KEEP_BEST, ["total_loss", *self._trainer.losses])
-        except NonFiniteLossError as error:
-            raise with_evidence(error, self._trainer.batch, self.iter, self.checkpointer) from error
+        super().run_step()
+        if self.iter == self.start_iter:
+            check_best_loss(self.cfg.TEST.KEEP_BEST, ["total_loss", *self._trainer.losses])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resuming needs besides the parameters."""

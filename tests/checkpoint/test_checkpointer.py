@@ -100,6 +100,9 @@ def test_a_model_that_diverged_replaces_no_checkpoint(tmp_path, name, value):
         getattr(model, name)[1] = value
     with pytest.raises(NonFiniteLossError, match=f"'{name}' became infinite or NaN, so model_final.pth is not written"):
         checkpointer.save("model_final")
+    with pytest.raises(NonFiniteLossError, match=r"so model_best\.pth is not written"):
+        checkpointer.write("model_best", {"model": model.state_dict()})
+    assert not (tmp_path / "model_best.pth").exists()
     assert Checkpointer(nn.BatchNorm1d(2)).load(str(tmp_path / "model_final.pth"))["iteration"] == 7
 
 

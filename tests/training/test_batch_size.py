@@ -1,9 +1,16 @@
 """The batch size that fits in memory, and what belongs to it."""
 
+import json
+import math
+import random
+
+import numpy as np
 import pytest
 import torch
+from detectron2.structures import BitMasks
 
-from centermask_solo.training import batch_size
+from centermask_solo.data.loader import DRAWS, TrainLoader
+from centermask_solo.training import batch_size, optimizer
 from centermask_solo.training.batch_size import SHARE, find_batch_size, set_batch_size
 from centermask_solo.training.run import run_training
 from centermask_solo.training.schedule import scale_to_processes
@@ -35,12 +42,12 @@ def peaks(monkeypatch):
 
 def test_memory_for_one_step_and_each_image(data, tmp_path, peaks, caplog):
     caplog.set_level("INFO")
-    peaks.setattr(batch_size, "available_bytes", lambda: int(195 * MEGA / SHARE))
+    peaks.setattr(batch_size, "available_bytes", lambda: int(225 * MEGA / SHARE))
     cfg = tiny_cfg(data, tmp_path)
-    assert find_batch_size(cfg) == 9
+    assert find_batch_size(cfg) == 12
     assert "100" not in caplog.text and "0.10 GB, with optimizer, and 0.01 GB per image" in caplog.text
     cfg.SOLVER.ACCUMULATE = 2
-    assert find_batch_size(cfg) == 18
+    assert find_batch_size(cfg) == 24
     peaks.setattr(batch_size, "available_bytes", lambda: 2**40)
     assert find_batch_size(cfg) == 40  # images that there are
     peaks.setattr(batch_size, "available_bytes", lambda: 100 * MEGA)
@@ -53,6 +60,125 @@ def test_no_step_takes_less_than_nothing(data, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_size._Probe, "_peak", lambda self, images: {1: 10 * MEGA, 3: 70 * MEGA}[images])
     fixed, per_image = batch_size._Probe(tiny_cfg(data, tmp_path), Trainer).measure()
     assert fixed == 0.0 and per_image >= 30 * MEGA
+
+
+@pytest.mark.parametrize(
+    ("share", "tried", "expected"), [(3.1, [1, 3], 22), (2.1, [1, 2], 12), (1.9, [1], 1), (1.1, [1], 1)]
+)
+def test_no_step_on_a_cpu_may_end_the_process(data, tmp_path, peaks, share, tried, expected):
+    """Steps that would take more than the memory, if each image took as much as the first one, are not tried."""
+    ran = []
+    peaks.setattr(batch_size._Probe, "_worst_area", lambda self: self._area(self.sample))
+    peaks.setattr(batch_size._Probe, "_peak", lambda self, x: ran.append(x) or (90 + 10 * x) * MEGA)
+    peaks.setattr(batch_size, "available_bytes", lambda: int(100 * share * MEGA / SHARE) + MEGA)
+    assert find_batch_size(tiny_cfg(data, tmp_path)) == expected and ran == tried
+
+
+@pytest.fixture
+def gpu(peaks):
+    """Steps on a GPU with memory for a number of images, each of which takes 10 MiB beside 100."""
+    probe, limits = batch_size._Probe, []
+
+    def peak(self, images):
+        if images > (limits.pop(0) if len(limits) > 1 else limits[0]):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return (100 + 10 * images / self.scale) * MEGA
+
+    peaks.setattr(probe, "_peak", peak)
+    peaks.setattr(probe, "on_cpu", property(lambda self: False, lambda self, value: None), raising=False)
+    peaks.setattr(probe, "budget", lambda self: 800.0 * MEGA)
+    return limits
+
+
+@pytest.mark.parametrize(("fitting", "expected"), [(40, 40), (30, 30), (2, 2), (1, 1)])
+def test_a_gpu_on_which_few_images_fit(data, tmp_path, gpu, fitting, expected):
+    gpu.append(fitting)
+    assert find_batch_size(tiny_cfg(data, tmp_path)) == expected
+
+
+@pytest.mark.parametrize("limits", [[0], [1, 0]])
+def test_a_gpu_on_which_no_image_fits(data, tmp_path, gpu, limits):
+    """From the beginning, or because others have taken its memory meanwhile."""
+    gpu += limits
+    with pytest.raises(ConfigError, match=r"one image takes more than 1\.0 GB, but 0\.8 GB are available: lower INPUT"):
+        find_batch_size(tiny_cfg(data, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_the_state_of_the_optimizer_is_measured(data, tmp_path, monkeypatch, name):
+    """Also where the gradients of float16 overflow, of which its scaler skips the step."""
+    scaler = torch.amp.GradScaler
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device, enabled: scaler("cpu", init_scale=math.inf))
+    monkeypatch.setattr(optimizer, "FUSED_ON_CPU_SINCE", "9")  # fused steps have a state even if they are skipped
+    cfg = tiny_cfg(data, tmp_path)
+    cfg.SOLVER.OPTIMIZER = name
+    probe = batch_size._Probe(cfg, Trainer)
+    probe._peak(1)
+    state, key = probe.trainer.optimizer.state, {"SGD": "momentum_buffer", "AdamW": "exp_avg_sq"}[name]
+    for parameter in probe.trainer.model.parameters():
+        assert state[parameter][key].shape == parameter.shape and parameter.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("options", "is_bitmask"),
+    [
+        ((), False),
+        (("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 64, "INPUT.LSJ.SCALES", (4.0, 9.0)), True),
+        (("INPUT.ERASE.PROB", 1.0, "INPUT.ERASE.AREA", (0.9, 0.9)), True),
+        (("INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [0.2, 0.2]), True),
+        (("INPUT.COPY_PASTE.PROB", 0.001), True),
+    ],
+)
+def test_no_augmentation_takes_objects_from_the_image_that_is_measured(tmp_path, options, is_bitmask):
+    write_dataset(tmp_path / "data", num_images=3)
+    path = tmp_path / "data" / "instances.json"
+    content = json.loads(path.read_text())
+    for i in range(9):
+        x, y = 2 + 18 * (i % 3), 2 + 13 * (i // 3)
+        shape = {"bbox": [x, y, 8, 8], "area": 64, "segmentation": [[x, y, x + 8, y, x + 8, y + 8, x, y + 8]]}
+        content["annotations"].append({"id": 10 + i, "image_id": 2, "category_id": 1, "iscrowd": 0, **shape})
+    path.write_text(json.dumps(content))
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")
+    cfg.merge_from_list(["MODEL.MASK_ON", True, "SEED", 3, *options])
+    probe = batch_size._Probe(cfg, Trainer)
+    instances = probe.sample["instances"]
+    assert isinstance(instances.gt_masks, BitMasks) == is_bitmask
+    if cfg.INPUT.COPY_PASTE.PROB:
+        assert len(instances) > 10
+    else:
+        assert probe.sample["file_name"].endswith("2.png") and len(instances) == 10
+    if cfg.INPUT.LSJ.ENABLED:  # all images have this size, whatever MIN_SIZE_TRAIN is
+        assert probe.sample["image"].shape == (3, 64, 64) and probe.scale == 1.0
+
+
+def test_the_augmentation_that_keeps_the_most_objects_is_measured():
+    dataset = [{"file_name": str(i), "width": 8, "height": 8, "annotations": [{}] * i} for i in (1, 3, 2)]
+    drawn = []
+
+    def mapper(sample):
+        drawn.append(np.random.randint(100))  # noqa: NPY002
+        return {"file_name": sample["file_name"], "instances": range(drawn[-1])}
+
+    loader = TrainLoader(dataset, mapper, build_sampler=lambda seed: iter(range(3)), seed=1, batch_size=1)
+    sample = loader.sample_with_most_objects()
+    assert sample["file_name"] == "3" and len(sample["instances"]) == max(drawn)
+    assert len(drawn) == DRAWS and len(set(drawn)) > 1
+
+
+@pytest.mark.parametrize("available", [2**40, 0])
+def test_the_training_begins_with_the_random_numbers_that_it_has_without(data, tmp_path, peaks, available):
+    def states():
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        numbers, position = np.random.get_state()[1:3]  # noqa: NPY002
+        return [random.getstate(), numbers.tolist(), position, [x.tolist() for x in (torch.get_rng_state(), *cuda)]]
+
+    peaks.setattr(batch_size, "available_bytes", lambda: available)
+    before = states()
+    try:
+        find_batch_size(tiny_cfg(data, tmp_path))
+    except ConfigError:
+        assert not available
+    assert states() == before
 
 
 def test_learning_rate_and_schedule_follow(data, tmp_path, caplog):

@@ -1,16 +1,18 @@
-"""The report of the first iterations, and the batch whose loss is not finite."""
+"""The report of the first iterations, and the batch whose loss or step is not finite."""
 
 import json
 
 import pytest
 import torch
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, Keypoints
 
-from centermask_solo.training.first_iterations import _boxes_at_input
+from centermask_solo.training.bad_batch import _plain
+from centermask_solo.training.first_iterations import FirstIterations, _boxes_at_input
 from centermask_solo.training.trainer import Trainer
 from centermask_solo.utils.errors import NonFiniteLossError
 from tests.modeling.models import SYSTEMS
-from tests.training.tiny import register, tiny_cfg, train, write_dataset
+from tests.training.test_averaging import fake_scores
+from tests.training.tiny import RecordingTrainer, register, tiny_cfg, train, write_dataset
 
 
 def run(tmp_path, size, *options):
@@ -34,6 +36,16 @@ def test_objects_outside_of_all_ranges_are_a_warning(tmp_path, caplog):
     assert "Objects of the first 4 iterations: 20; on each level: 0%, 0%, 0%, 0%, 0%" in caplog.text
     (warning,) = [x.getMessage() for x in caplog.records if "outside of all ranges" in x.getMessage()]
     assert warning.startswith("first 4 iterations: MODEL.SOLOV2.SCALE_RANGES [[1, ") and "100.0% with" in warning
+
+
+def test_no_report_of_a_resumed_training(tmp_path, monkeypatch):
+    write_dataset(tmp_path / "data", num_images=6)
+    cfg, reports = tiny_cfg(tmp_path / "data", tmp_path / "output"), []
+    cfg.SOLVER.REPORT_ITERATIONS, cfg.DATASETS.TEST = 2, ()
+    monkeypatch.setattr(FirstIterations, "_report", lambda self: reports.append(self._done))
+    train(cfg, kill_before=6)
+    assert reports == [2]
+    assert train(cfg, resume=True).start_iter == 4 and reports == [2]
 
 
 def test_no_report_without_iterations(tmp_path, caplog):
@@ -79,3 +91,52 @@ def test_a_batch_with_a_loss_that_is_not_finite_is_kept(tmp_path, mask_format):
         assert torch.load(tmp_path / "output" / last.read_text(), weights_only=True)["iteration"] < kept["iteration"]
     else:
         assert "there is no checkpoint yet" in str(error.value)
+
+
+def test_keypoints_of_a_batch_are_kept_as_tensors():
+    points = torch.arange(6.0).reshape(1, 2, 3)
+    plain = _plain({"instances": Instances((8, 8), gt_keypoints=Keypoints(points))})
+    assert torch.equal(plain["gt_keypoints"], points)
+
+
+class Diverging(RecordingTrainer):
+    """Makes a weight infinite in one step, whose loss is finite."""
+
+    at = 5
+
+    def run_step(self):
+        super().run_step()
+        if self.iter == self.at:
+            with torch.no_grad():
+                self.model.head.weight[0, 0] = torch.inf
+
+
+@pytest.mark.parametrize(
+    ("at", "file", "options"),
+    [
+        (5, "model_0000005", ("SOLVER.CHECKPOINT_PERIOD", 2)),
+        (5, "model_best", ("TEST.EVAL_PERIOD", 6, "TEST.KEEP_BEST", "segm/AP")),
+        (5, "model_final", ("TEST.EVAL_PERIOD", 2, "TEST.KEEP_BEST", "segm/AP", "TEST.PATIENCE", 2)),
+        (7, "model_0000007", ("DATASETS.TEST", ())),
+    ],
+)
+def test_a_step_that_makes_a_weight_infinite_is_as_much_evidence(tmp_path, monkeypatch, at, file, options):
+    """Whichever file finds it: a checkpoint, that of the best evaluation, or that of a training that ends early."""
+    write_dataset(tmp_path / "data", num_images=6)
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")
+    cfg.merge_from_list(["MODEL.MASK_ON", True, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.CHECKPOINT_PERIOD", 4, *options])
+    fake_scores(monkeypatch, [30.0] * 4)
+    monkeypatch.setattr(Diverging, "at", at)
+    trainer = Diverging(cfg)
+    trainer.resume_or_load(resume=False)
+    with pytest.raises(NonFiniteLossError) as error:
+        trainer.train()
+    folder = tmp_path / "output"
+    start = f"training diverged: 'head.weight' became infinite or NaN, so {file}.pth is not written; lower"
+    end = f"the batch is in {folder}/non_finite_batch.pth, and the last checkpoint, {folder}/model_0000003.pth, has"
+    assert str(error.value).startswith(start) and end in str(error.value)
+    kept = torch.load(folder / "non_finite_batch.pth", weights_only=True)
+    assert kept["iteration"] == at and len(kept["batch"]) == 2
+    best = folder / "model_best.pth"
+    assert not best.exists() or torch.load(best, weights_only=True)["best"]["iteration"] == 2
+    assert not (folder / f"{file}.pth").exists()

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.modeling.batch_norms import freeze
 from centermask_solo.training import trainer as trainer_module
+from centermask_solo.training.best import BestWeights
 from centermask_solo.training.trainer import Trainer, training_data_of
 from centermask_solo.training.validation import ValidationLoss, batches_of_process
 from centermask_solo.utils.errors import ConfigError
@@ -88,6 +90,30 @@ def test_an_evaluation_that_an_interruption_cost_is_made_up_for(data, tmp_path, 
     fake_scores(monkeypatch, [20.0, 30.0, 40.0])
     trainer = train(make_cfg(data, tmp_path, *options), resume=True)
     assert len(trainer.history) == 4 and trainer.best.value == 40.0
+
+
+def test_an_evaluation_that_is_made_up_for_counts_without_patience(data, tmp_path, monkeypatch):
+    """Its weights may be the best, and its metrics are stored as those of all others."""
+    options = ("TEST.EVAL_PERIOD", 2, "TEST.KEEP_BEST", "segm/AP", "SOLVER.CHECKPOINT_PERIOD", 2)
+    scores = iter([10.0])
+    monkeypatch.setattr(RecordingTrainer, "test", lambda self, cfg, model: {"segm": {"AP": next(scores)}})
+    with pytest.raises(StopIteration):  # in the second evaluation
+        train(make_cfg(data, tmp_path, *options))
+    fake_scores(monkeypatch, [50.0, 30.0, 40.0])
+    trainer = train(make_cfg(data, tmp_path, *options), resume=True)
+    assert trainer.storage.history("segm/AP").values() == [(50.0, 3), (30.0, 5), (40.0, 8)]
+    assert (trainer.best.value, trainer.best.iteration) == (50.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("segm/AP-lip gloss", 30.0), ("own/loss", 30.0), ("validation/total_loss", 10.0)]
+)
+def test_only_of_validation_losses_the_lowest_is_the_best(tmp_path, metric, best):
+    weights = BestWeights(Checkpointer(nn.Linear(1, 1), str(tmp_path)), metric)
+    task, _, name = metric.partition("/")
+    for iteration, value in enumerate([20.0, 30.0, 10.0, 20.0]):
+        weights.offer({task: {name: value}}, iteration, "raw")
+    assert weights.value == best
 
 
 def test_another_batch_size_of_a_resumed_training_is_a_warning(data, tmp_path, caplog):

@@ -5,6 +5,7 @@ import re
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from centermask_solo.training import progress
 from centermask_solo.training.progress import ProgressPrinter, format_seconds, progress_line
@@ -60,7 +61,7 @@ def test_without_evaluation(cfg):
     assert printed(cfg, period=3) == ["iteration 1 of 5", "iteration 3 of 5", "iteration 5 of 5"]
 
 
-def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0, test_images=0):
+def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0, test_images=0, preparation=0.0):
     """The lines of a training whose iterations take ``seconds`` each, by a clock of its own."""
     now, file = [0.0], io.StringIO()
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
@@ -69,10 +70,11 @@ def lines_of(seconds, monkeypatch, evaluation=0.0, eval_period=0, test_images=0)
     solver, test = SimpleNamespace(EVAL_PERIOD=eval_period), SimpleNamespace(TEST=("val",))
     printer.trainer = SimpleNamespace(start_iter=0, iter=0, max_iter=len(seconds), storage=history)
     printer.trainer.cfg = SimpleNamespace(TEST=solver, DATASETS=test, SOLVER=SimpleNamespace(IMS_PER_BATCH=6))
-    printer.trainer.cfg.MODEL = SimpleNamespace(EMA=SimpleNamespace(ENABLED=False))
+    printer.trainer.cfg.MODEL = SimpleNamespace(EMA=SimpleNamespace(ENABLED=False), DEVICE="cpu")
     monkeypatch.setattr(progress, "count_test_images", lambda cfg: test_images)
-    monkeypatch.setattr(progress, "_memory", lambda: 1.5e9)
+    monkeypatch.setattr(progress, "_memory", lambda device: 1.5e9)
     printer.before_train()
+    now[0] += preparation
     for i, duration in enumerate(seconds):
         printer.trainer.iter = i
         printer.before_step()
@@ -93,6 +95,21 @@ def test_the_time_left_follows_the_recent_iterations(monkeypatch):
     assert left["190"] == "22 min 10 s left"  # 110 iterations of 3 seconds, and two evaluations of 500
     assert left["210"] == "12 min 50 s left"  # 90, and one
     assert left["300"] == "8 min 20 s left"
+
+
+def test_an_evaluation_before_the_first_iteration_does_not_count(monkeypatch):
+    """That of a resumed training."""
+    lines = lines_of([2.0] * 20, monkeypatch, preparation=900.0)
+    assert (
+        lines == lines_of([2.0] * 20, monkeypatch) and "3 images/s, 1.5 GB   0 min 02 s elapsed, 0 min 38" in lines[0]
+    )
+
+
+def test_the_memory_is_that_of_the_device(monkeypatch):
+    """Not that of a GPU that the training does not use."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7)
+    assert progress._memory("cuda") == progress._memory("cuda:1") == 7 < progress._memory("cpu")
 
 
 def test_before_the_first_evaluation_its_time_is_that_of_training(monkeypatch):

@@ -8,13 +8,16 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
+from detectron2.modeling import META_ARCH_REGISTRY
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from centermask_solo.training.report import changed_options, groups_of, read_history, table_of
 from centermask_solo.training.run import run_training
+from centermask_solo.training.trainer import Trainer
 from centermask_solo.utils.errors import MissingPackageError
-from tests.training.tiny import tiny_cfg, write_dataset
+from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
 
 @pytest.fixture
@@ -58,6 +61,25 @@ def test_report(cfg, tmp_path):
     assert not re.search(r'(src|href)="http', text)
 
 
+class LabelsPixels(TinyModel):
+    """Has no instances, as Detectron2's SemanticSegmentor."""
+
+    def forward(self, batched_inputs):
+        outputs = super().forward(batched_inputs)
+        return (
+            outputs if self.training else [{"sem_seg": torch.zeros(2, x["height"], x["width"])} for x in batched_inputs]
+        )
+
+
+def test_a_model_without_instances_has_a_report_without_pictures(cfg, tmp_path, monkeypatch):
+    monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, "TinyModel", LabelsPixels)
+    monkeypatch.setattr(Trainer, "test", staticmethod(lambda cfg, model: {"sem_seg": {"mIoU": 40.0}}))
+    cfg.TEST.REPORT, cfg.TEST.PICTURES = True, 2
+    run_training(cfg)
+    headings = re.findall("<h2>(.*?)</h2>", (tmp_path / "output" / "report.html").read_text())
+    assert headings == ["Summary", "Results", "Curves", "Options that are not at their defaults"]
+
+
 def test_no_report_unless_asked_for(cfg, tmp_path):
     run_training(cfg)
     assert not (tmp_path / "output" / "report.html").exists()
@@ -78,6 +100,14 @@ def test_curves(tmp_path):
         "losses of validation": ["validation/total_loss"],
     }
     assert read_history(str(tmp_path / "absent.json")) == {}
+
+
+def test_curves_of_a_resumed_training_do_not_run_back(tmp_path):
+    """The iterations between its checkpoint and the interruption are there twice: the last ones count."""
+    losses = [(19, 3.0), (39, 2.0), (59, 9.0), (39, 2.5), (59, 1.5), (79, 1.0)]
+    path = tmp_path / "metrics.json"
+    path.write_text("".join(json.dumps({"iteration": i, "total_loss": x}) + "\n" for i, x in losses))
+    assert read_history(str(path)) == {"total_loss": ([19, 39, 59, 79], [3.0, 2.5, 1.5, 1.0])}
 
 
 def test_options(cfg):
