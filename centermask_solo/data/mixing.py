@@ -61,6 +61,12 @@ class MixingMapper:
         """The augmentations of each sample."""
         return self.mapper.augmentations
 
+    @property
+    def mixing(self) -> list[str]:
+        """What is done to the augmented samples, in words."""
+        shares = {"Mosaic": self.mosaic_prob, "CopyPaste": self.paste_prob}
+        return [f"{name}(prob={prob:g})" for name, prob in shares.items() if prob]
+
     def __call__(self, sample: Sample) -> Sample:
         """Return the mapped and mixed sample."""
         mapped = self.mapper.map(sample)

@@ -125,7 +125,8 @@ def _pixels(image: Any, image_format: str) -> Picture:
 
 def _write_page(path: str, name: str, total: int, figures: list[Figure], mapper: InstanceMapper | None) -> None:
     page = HTMLPage(f"{name}: ground truth")
-    seen = "as they are in the files" if mapper is None else f"after {', '.join(map(str, mapper.augmentations.augs))}"
+    steps = [] if mapper is None else [*map(str, mapper.augmentations.augs), *getattr(mapper, "mixing", ())]
+    seen = f"after {', '.join(steps)}" if steps else "as they are in the files"
     page.text(f"{len(figures)} of {total} images, {seen}. Sizes are COCO's, of the boxes in these images.")
     page.figures(figures, filters=True)
     page.heading("Objects in these images")

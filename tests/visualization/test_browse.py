@@ -61,6 +61,26 @@ def test_augmentation_depends_on_the_seed_only(files, tmp_path, config):
     assert sizes == ({("550", "550")} if "YOLACT" in config else {("80", "60")})
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["INPUT.LSJ.ENABLED", "True", "INPUT.LSJ.SIZE", "64"], "ResizeScale("),
+        (["INPUT.COLOR", "strong"], "PhotometricDistortion("),
+        (["INPUT.ERASE.PROB", "1.0"], "RandomErase("),
+        (["INPUT.COPY_PASTE.PROB", "1.0"], "CopyPaste(prob=1)"),
+        (["INPUT.MOSAIC.PROB", "1.0"], "Mosaic(prob=1)"),
+    ],
+)
+def test_each_augmentation_is_shown_and_named(files, tmp_path, options, words):
+    flags = ["--config-file", "SOLOv2/solov2_R_50_1x.yaml", "--max-images", "2", "--seed", "1"]
+    plain, changed = (
+        browse(files, tmp_path / f"{len(more)}.html", *flags, *SMALL, *more).decode() for more in ([], options)
+    )
+    assert words in " ".join(Tags(changed).texts) and words not in " ".join(Tags(plain).texts)
+    first = [[x["src"] for x in Tags(page).of("img")] for page in (plain, changed)]
+    assert all(a != b for a, b in zip(*first, strict=True))
+
+
 def test_sheet(files, tmp_path, capsys):
     browse(files, tmp_path / "sheet.png", *SMALL, "--color-by", "class")
     assert Image.open(tmp_path / "sheet.png").width > 96 * 3

@@ -103,6 +103,18 @@ def test_erased_pixels_belong_to_no_object(sample, seed):
     assert 0.05 < rectangle.float().mean() < 0.7
 
 
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "options",
+    [("INPUT.ERASE.PROB", 1.0), ("INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 64, "INPUT.LSJ.SCALES", (1.0, 2.0))],
+)
+def test_crowds_stay_crowds_where_objects_are_dropped(sample, seed, options):
+    sample["annotations"][1]["iscrowd"] = 1
+    found = mapped(make_cfg("INPUT.KEEP_CROWDS", True, *options), sample, seed)["instances"]
+    assert found.gt_is_crowd.tolist() == (found.gt_classes == 1).tolist()
+    assert found.gt_masks.tensor.flatten(1).any(1).all()
+
+
 def test_an_erased_object_is_dropped(sample, monkeypatch):
     whole = Erase((66, 50, 80, 60), np.zeros((10, 14, 3)))
     from centermask_solo.data.transforms import options
