@@ -300,3 +300,5 @@ def test_the_command_exports_what_networks_compute(tmp_path, capsys):
     assert [x.split()[0] for x in lines[1:6]] == ["loc", "conf", "coefficients", "priors", "prototypes"]
     assert lines[-1] == f"wrote {path}"
     assert sorted(x.name for x in tmp_path.iterdir()) == ["raw.onnx", "weights.pth"]
+    names = [x.name for x in onnx.load(path).graph.output]
+    assert names == ["loc", "conf", "coefficients", "priors", "prototypes"]  # the order that servers expect
