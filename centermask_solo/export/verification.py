@@ -109,9 +109,8 @@ class Verification:
     def loss(self) -> str:
         """Return what rounding costs, in words."""
         reference, found, matched = self._counts()
-        counts = (
-            f"{self.rounding}: {matched} of {reference} detections of PyTorch are found, and {found - matched} others"
-        )
+        others = counted(found - matched, "other")
+        counts = f"{self.rounding}: {matched} of {reference} detections of PyTorch are found, and {others}"
         if not matched:
             return counts
         score, iou = (

@@ -23,6 +23,7 @@ from centermask_solo.model_zoo.exporting import generated
 from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.runtime.metadata import Input, Resize
 from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.text import counted
 from tests.commands import refuses
 from tests.export.models import eager, save_weights
 from tests.export.test_verification import METADATA, result
@@ -154,7 +155,9 @@ def test_what_would_be_drawn_counts(reference, scores, counts):
 def test_a_file_that_loses_or_invents_most_detections_is_out_of_bounds(reference, scores):
     (fault,) = compared(reference, Found(*scores, half=True)).faults
     assert fault.startswith(f"weights as float16: 0 of {len(reference)} detections of PyTorch are found, and ")
-    assert fault.endswith(f"{len(scores)} others, which is less than half of them, or more others than there are")
+    assert fault.endswith(
+        f"{counted(len(scores), 'other')}, which is less than half of them, or more others than there are"
+    )
 
 
 def write_ground_truth(folder, weights):
