@@ -27,8 +27,7 @@ def add_options(cfg: CfgNode) -> None:
     node.NUM_INSTANCE_CONVS = 7  # convolutions per tower
     node.NORM = "GN"  # normalization of the towers: "GN" (32 groups) or "none"
     node.PRIOR_PROB = 0.01  # probability of a class, and of a mask's pixels, at initialization
-    # factor of the initial weights of coordinates; above 1, a short training tells objects apart sooner
-    node.COORDINATE_INIT = 1.0
+    node.COORDINATE_INIT = 1.0  # factor of the initial weights of coordinates
     node.DEFORM_IN_INSTANCE = "none"  # deformable convolutions in the towers: "none", "last" (Light-DCN) or "all"
     node.DEFORM_MODULATED = False  # deformable convolutions of the towers; True: DCNv2, False: DCN v1
     node.DROP_BLOCK = CfgNode()  # DropBlock (arXiv 1810.12890) on the output of the towers, in training
