@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", choices=CASES, default=["detections"])
     parser.add_argument("--timeout", type=argument(COUNT), default=1200, help="seconds for each model (%(default)s)")
     args = parser.parse_args()
-    # Not the runtimes: they start threads, whose locks a fork may leave taken for ever
+    # Not the runtimes: they start threads, and a forked process may inherit a lock that nothing releases
     multiprocessing.set_forkserver_preload(["benchmarks.export_matrix", "onnxscript"])
     configs = args.models or [x for x in architectures() if x.split("/")[0] in args.systems]
     for config, case in itertools.product(configs, args.cases):

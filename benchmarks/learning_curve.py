@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from centermask_solo.utils.files import atomic_write
 from centermask_solo.visualization.fonts import fit_fonts
 
 SIZE = (7.0, 4.2)  # inches
@@ -36,8 +37,8 @@ def draw(records: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> bool
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     fit_fonts(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.print_png(str(path))
+    with atomic_write(path, "wb") as file:
+        canvas.print_png(file)
     return True
 
 
