@@ -9,6 +9,7 @@ from ..checkpoint.backbones import Backbone
 from ..checkpoint.sources import PixelFormat
 from ..checkpoint.weight_file import read_weight_file
 from ..utils.text import counted, name_some
+from . import hub_files  # noqa: F401  (reads its addresses)
 from .matching import match_configs
 
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import shutil
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -207,6 +208,12 @@ def test_addresses(address, expected):
 def test_what_is_no_address(address):
     with pytest.raises(WeightsError, match=r"is no address of a hub: give hf://OWNER/REPOSITORY"):
         find_on_hub(address)
+
+
+def test_addresses_are_known_to_a_process_that_only_inspects():
+    command = [sys.executable, "-W", "ignore", "-m", "centermask_solo.cli", "weights", "inspect", "hf://a/b@"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2 and "hf://a/b@ is no address of a hub" in ended.stderr
 
 
 def test_what_cannot_be_fetched_is_named(hub):
