@@ -23,6 +23,7 @@ from centermask_solo.inference.benchmark import benchmark
 from centermask_solo.inference.benchmark_report import format_report
 from centermask_solo.model_zoo import get_config
 from centermask_solo.modeling.systems import find_system
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.files import atomic_write
 from centermask_solo.utils.rules import COUNT, argument
 
@@ -83,4 +84,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from centermask_solo.modeling.channels_last import to_channels_last
+from centermask_solo.utils.errors import reported_errors
 
 SHAPE = (8, 64, 138, 138)  # the first feature map of an input of 550 pixels, in YOLACT's usual batch
 RUNS = 5
@@ -56,4 +57,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -25,6 +25,7 @@ from benchmarks.dataset_validation import HEIGHT, NUM_CLASSES, WIDTH, generate
 from benchmarks.processes import cost, in_own_process, write_results
 from centermask_solo.evaluation.backends import BACKENDS, installed_backends
 from centermask_solo.evaluation.mask_score import MaskScoreCOCOEvaluator
+from centermask_solo.utils.errors import reported_errors
 
 OBJECTS_PER_IMAGE = 7.3  # as in val2017
 CORNERS = 24  # of a detection's outline
@@ -120,4 +121,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from centermask_solo.utils.errors import ConfigError, UserError
+from centermask_solo.utils.errors import ConfigError, UserError, reported_errors
 from centermask_solo.utils.files import atomic_write
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "shapes"
@@ -267,14 +267,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.iterations is None and not args.table_only:
         parser.error("--iterations is missing")
-    try:
-        if not args.table_only:
-            run(args.systems, args.iterations, args.output, args.opts)
-        write_document(args.document, render(read_records(args.output)))
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    if not args.table_only:
+        run(args.systems, args.iterations, args.output, args.opts)
+    write_document(args.document, render(read_records(args.output)))
     print(f"wrote {args.document}")
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

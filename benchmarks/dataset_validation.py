@@ -19,6 +19,7 @@ from pycocotools import mask as rle
 
 from centermask_solo.data.formats.coco import read_coco_json
 from centermask_solo.data.validation.inspection import inspect
+from centermask_solo.utils.errors import reported_errors
 
 WIDTH, HEIGHT = 640, 480
 NUM_CLASSES = 80
@@ -116,4 +117,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

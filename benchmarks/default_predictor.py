@@ -20,6 +20,7 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
 from centermask_solo.model_zoo import get_config
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 MODELS = ("SOLOv2/solov2_R_50_3x.yaml", "CenterMask/centermask_V_39_eSE_FPN_ms_3x.yaml", "YOLACT/yolact_resnet50.yaml")
@@ -62,4 +63,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -15,6 +15,7 @@ import torch
 from detectron2.data.catalog import Metadata
 from detectron2.structures import Instances
 
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.visualization.drawing import draw_predictions
 
 NUM_CLASSES = 80
@@ -59,4 +60,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -20,6 +20,7 @@ from detectron2.modeling import build_model
 
 from centermask_solo.model_zoo import get_config
 from centermask_solo.modeling.engine import cpu_has_bfloat16, prepare
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 MODELS = {
@@ -71,4 +72,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks import learning_curve
 from benchmarks.compare_systems import END, SYSTEMS, run_step, write_document
 from benchmarks.system_run import IMAGES_PER_ITERATION
-from centermask_solo.utils.errors import ConfigError, UserError
+from centermask_solo.utils.errors import ConfigError, reported_errors
 from centermask_solo.utils.files import atomic_write
 from centermask_solo.utils.text import counted
 
@@ -67,18 +67,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     path = args.results / f"equal_time_{args.configs}.json"
-    try:
-        for seed in args.seeds:
-            if not args.table_only:
-                run_seed(args, seed, read_kept(path, args))
-            keep(path, args, seed)
-        kept = read_kept(path, args)
-        begin, new = (x.format(configs=args.configs) for x in (BEGIN, NEW_DOCUMENT))
-        picture = args.document.parent / "images" / f"learning_{args.configs}.png"
-        drawn = learning_curve.draw({SYSTEMS[name]: found for name, found in _by_system(kept, args).items()}, picture)
-        write_document(args.document, render(kept, args, picture.name if drawn else ""), begin, new)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    for seed in args.seeds:
+        if not args.table_only:
+            run_seed(args, seed, read_kept(path, args))
+        keep(path, args, seed)
+    kept = read_kept(path, args)
+    begin, new = (x.format(configs=args.configs) for x in (BEGIN, NEW_DOCUMENT))
+    picture = args.document.parent / "images" / f"learning_{args.configs}.png"
+    drawn = learning_curve.draw({SYSTEMS[name]: found for name, found in _by_system(kept, args).items()}, picture)
+    write_document(args.document, render(kept, args, picture.name if drawn else ""), begin, new)
     print(f"wrote {args.document}")
 
 
@@ -233,4 +230,5 @@ def _cells(name: str, records: Sequence[Record]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

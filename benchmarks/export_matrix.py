@@ -47,7 +47,7 @@ from centermask_solo.modeling.instance_part import instance_part
 from centermask_solo.modeling.parts import build_checked
 from centermask_solo.runtime.formats import FORMATS, package_version
 from centermask_solo.runtime.predictor import ExportedPredictor
-from centermask_solo.utils.errors import UserError
+from centermask_solo.utils.errors import UserError, reported_errors
 from centermask_solo.utils.files import atomic_write
 from centermask_solo.utils.rules import COUNT, argument
 from centermask_solo.utils.text import first_line
@@ -216,4 +216,5 @@ def _enlarged(image: Pixels) -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

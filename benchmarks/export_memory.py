@@ -24,6 +24,7 @@ from benchmarks.processes import cost, in_own_process, write_results
 from centermask_solo.export.exporter import ExportOptions, export_predictor
 from centermask_solo.runtime.formats import FORMATS
 from centermask_solo.runtime.session import open_file
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 SHIFTS = {"none": -30.0, "few": 0.0, "many": 6.0}  # added to the class logits
@@ -85,4 +86,5 @@ def measure(path: str, size: tuple[int, int]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -30,6 +30,7 @@ from centermask_solo.modeling.instance_part import instance_part
 from centermask_solo.registration import register
 from centermask_solo.runtime.formats import FORMATS
 from centermask_solo.runtime.predictor import ExportedPredictor
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 
@@ -90,4 +91,5 @@ def compare(weights: str, paths: list[str], formats: list[str], folder: str) -> 
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

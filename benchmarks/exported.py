@@ -26,6 +26,7 @@ from centermask_solo.inference.stages import MODEL
 from centermask_solo.model_zoo.exporting import fit, generated, on_the_cpu
 from centermask_solo.model_zoo.lookup import load_cfg
 from centermask_solo.runtime.formats import FORMATS, package_version
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 MODELS = (
@@ -108,4 +109,5 @@ def _networks(seconds: dict[str, list[float]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

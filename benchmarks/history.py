@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.compare_systems import SYSTEMS as TITLES
 from benchmarks.compare_systems import run_step, write_document
 from centermask_solo.data.shapes.generator import generate_shapes
-from centermask_solo.utils.errors import ConfigError, UserError
+from centermask_solo.utils.errors import ConfigError, reported_errors
 from centermask_solo.utils.files import atomic_write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,15 +188,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.iterations is None and not args.table_only:
         parser.error("--iterations is missing")
-    try:
-        if not args.table_only:
-            run(args.systems, args.iterations, args.output)
-            keep(args.output)
-        results = json.loads(RESULTS.read_text(encoding="utf-8"))
-        write_document(DOCUMENT, render(results), BEGIN)
-    except UserError as error:
-        raise SystemExit(f"error: {error}") from None
+    if not args.table_only:
+        run(args.systems, args.iterations, args.output)
+        keep(args.output)
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    write_document(DOCUMENT, render(results), BEGIN)
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

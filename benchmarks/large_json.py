@@ -21,6 +21,7 @@ from benchmarks.dataset_validation import HEIGHT, WIDTH, generate
 from benchmarks.processes import cost, in_own_process, write_results
 from centermask_solo.training.setup import setup_cfg
 from centermask_solo.training.trainer import Trainer
+from centermask_solo.utils.errors import reported_errors
 
 
 def prepare(folder: str, num_images: int, num_annotations: int) -> None:
@@ -74,4 +75,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -15,6 +15,7 @@ from detectron2.modeling.poolers import assign_boxes_to_levels
 from detectron2.structures import Boxes
 
 from centermask_solo.ops.boxes import assign_levels_by_area_ratio
+from centermask_solo.utils.errors import reported_errors
 
 MIN_LEVEL, MAX_LEVEL = 3, 5
 CANONICAL_SIZE, CANONICAL_LEVEL = 224, 4  # Detectron2's defaults for the "area" rule
@@ -66,4 +67,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -25,6 +25,7 @@ from benchmarks import solov2_memory, yolact_memory
 from benchmarks.processes import cost, in_own_process, write_results
 from centermask_solo.modeling.pasting import paste_into_whole_boxes
 from centermask_solo.structures.mask_formats import MaskFormat, coco_results, in_parts
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.visualization.drawing import draw_predictions
 
 SMALL, LARGE = (480, 640), (3000, 4000)
@@ -101,4 +102,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -22,6 +22,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.processes import MB, write_results
 from benchmarks.scale import config, crowded_image, predict, train_step
 from centermask_solo.modeling.option_scope import max_detections
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 MODELS: dict[str, dict[str, float]] = {  # and the options with which they keep whatever they find
@@ -97,4 +98,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

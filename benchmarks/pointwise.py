@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from centermask_solo.modeling.channels_last import to_channels_last, use_onednn
+from centermask_solo.utils.errors import reported_errors
 
 CASES = {  # images, channels in and out, height, width
     "ResNet-50, res2": (1, 256, 64, 200, 304),
@@ -53,4 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

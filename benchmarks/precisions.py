@@ -34,6 +34,7 @@ from centermask_solo.model_zoo.exporting import fit, generated, on_the_cpu
 from centermask_solo.model_zoo.lookup import load_cfg
 from centermask_solo.modeling.quantization import calibrate, write_ranges
 from centermask_solo.runtime.formats import FORMATS
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 MODELS = (
@@ -122,4 +123,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -33,6 +33,7 @@ from centermask_solo.inference.results import write_predictions
 from centermask_solo.inference.sources import Sources, find_images
 from centermask_solo.model_zoo import get_config
 from centermask_solo.modeling.systems import default_score_threshold
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 from centermask_solo.utils.threads import available_cores
 
@@ -133,4 +134,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -28,6 +28,7 @@ from benchmarks.processes import MB, cost, in_own_process, write_results
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config, value_of
 from centermask_solo.modeling.systems import find_system
+from centermask_solo.utils.errors import reported_errors
 
 SHAPES = [f"shapes/{x}_shapes.yaml" for x in ("solov2", "centermask", "yolact")]
 LVIS = {
@@ -133,4 +134,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -21,6 +21,7 @@ from centermask_solo.modeling.instance_nms import InstanceNMS
 from centermask_solo.modeling.solo import HEADS, SOLO, DecoupledPredictions, SOLOPredictions
 from centermask_solo.modeling.solo.decode import cell_probabilities
 from centermask_solo.modeling.solo.predictions import Predictions
+from centermask_solo.utils.errors import reported_errors
 
 NUM_GRIDS = (40, 36, 24, 16, 12)
 STRIDES = (8, 8, 16, 32, 32)
@@ -122,4 +123,5 @@ def whole_image_masks(cells: Tensor, outputs: Predictions, chunk: int = 10) -> T
 
 
 if __name__ == "__main__":
-    postprocessing.main("solo_memory", __doc__, {name: partial(measure, case) for name, case in CASES.items()})
+    with reported_errors():
+        postprocessing.main("solo_memory", __doc__, {name: partial(measure, case) for name, case in CASES.items()})

@@ -21,6 +21,7 @@ from benchmarks.solov2_memory import Case, build, predictions
 from centermask_solo.modeling.detections import image_sizes_on
 from centermask_solo.modeling.solov2.decode import decode_batch
 from centermask_solo.ops.masks import batch_mask_iou, mask_iou
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 NUM_CANDIDATES = 1000
@@ -88,4 +89,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -21,6 +21,7 @@ from centermask_solo.modeling.instance_nms import InstanceNMS
 from centermask_solo.modeling.solov2 import SOLOv2
 from centermask_solo.modeling.solov2.heads import SOLOv2InstanceHead, SOLOv2MaskHead
 from centermask_solo.modeling.solov2.meta_arch import SOLOv2Predictions
+from centermask_solo.utils.errors import reported_errors
 
 NUM_GRIDS = (40, 36, 24, 16, 12)
 STRIDES = (8, 8, 16, 32, 32)
@@ -147,4 +148,5 @@ def whole_image_masks(kernels: Tensor, mask_features: Tensor, case: Case, chunk:
 
 
 if __name__ == "__main__":
-    postprocessing.main("solov2_memory", __doc__, {name: partial(measure, case) for name, case in CASES.items()})
+    with reported_errors():
+        postprocessing.main("solov2_memory", __doc__, {name: partial(measure, case) for name, case in CASES.items()})

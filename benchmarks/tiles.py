@@ -32,6 +32,7 @@ from centermask_solo.inference.sources import Sources
 from centermask_solo.inference.tiling import TiledPredictor, Tiles
 from centermask_solo.structures.compact_masks import CroppedMasks
 from centermask_solo.structures.rle_codes import Window, decode_window
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.memory import forget_highest, highest_resident_bytes, resident_bytes
 from centermask_solo.utils.rules import COUNT, PROBABILITY, argument
 
@@ -143,4 +144,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -27,6 +27,7 @@ from centermask_solo.inference.sources import find_images
 from centermask_solo.model_zoo.lookup import load_cfg
 from centermask_solo.modeling.systems import default_score_threshold
 from centermask_solo.training.evaluate import evaluate
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -88,4 +89,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

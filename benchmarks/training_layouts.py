@@ -21,6 +21,7 @@ from torch import nn
 from benchmarks.postprocessing import device_name
 from benchmarks.training_memory import build, example
 from centermask_solo.modeling.channels_last import to_channels_last
+from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 
@@ -58,4 +59,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -21,6 +21,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.postprocessing import device_name
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
+from centermask_solo.utils.errors import reported_errors
 
 NUM_OBJECTS = 8
 GB = 10**9
@@ -77,4 +78,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

@@ -26,6 +26,7 @@ from benchmarks.memory import peak_bytes
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
 from centermask_solo.training.trainer import Trainer
+from centermask_solo.utils.errors import reported_errors
 
 MODELS = {
     "SOLOv2/solov2_R_18_light448_3x.yaml": (448, 608),
@@ -107,4 +108,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported_errors():
+        main()

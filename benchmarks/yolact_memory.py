@@ -24,6 +24,7 @@ from centermask_solo.modeling.yolact.anchors import grid_anchors, level_shapes
 from centermask_solo.modeling.yolact.decode import frame_of, mask_probabilities
 from centermask_solo.modeling.yolact.heads import YOLACTHead, YOLACTMaskIoUHead, YOLACTProtonet
 from centermask_solo.modeling.yolact.meta_arch import YOLACTPredictions
+from centermask_solo.utils.errors import reported_errors
 
 INPUT_SIZE = 550
 LEVELS = tuple((n, n) for n in (69, 35, 18, 9, 5))
@@ -148,4 +149,5 @@ def whole_image_masks(found: Instances, prototypes: Tensor, case: Case, chunk: i
 
 
 if __name__ == "__main__":
-    postprocessing.main("yolact_memory", __doc__, {name: partial(measure, case) for name, case in CASES.items()})
+    with reported_errors():
+        postprocessing.main("yolact_memory", __doc__, {name: partial(measure, case) for name, case in CASES.items()})

@@ -106,7 +106,7 @@ def test_handwritten_parts_of_the_document_are_kept(tmp_path, capsys):
     assert text.count("| SOLOv2 |") == 1
     for damaged in ("nothing", text.replace(END, ""), text + BEGIN):
         document.write_text(damaged)
-        with pytest.raises(SystemExit, match="lacks the lines"):
+        with pytest.raises(UserError, match="lacks the lines"):
             main(arguments)
         assert document.read_text() == damaged
 
@@ -136,7 +136,7 @@ def test_a_document_holds_several_generated_parts(tmp_path):
 )
 def test_invalid_arguments(tmp_path, arguments, message):
     write(tmp_path, solov2={"iterations": 7, "opts": [], "train": {}})
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(UserError, match=message):
         main(["--output", str(tmp_path), "--document", str(tmp_path / "x.md"), *arguments])
     with pytest.raises(SystemExit):
         main([])
@@ -152,7 +152,7 @@ def test_finished_steps_are_not_repeated_and_failures_are_reported(tmp_path, mon
 
     monkeypatch.setattr(compare_systems.subprocess, "run", start)
     write(tmp_path, faster_rcnn=record(1.0))
-    with pytest.raises(SystemExit, match="propose faster_rcnn failed: error: no luck"):
+    with pytest.raises(UserError, match="propose faster_rcnn failed: error: no luck"):
         main(["--iterations", "7", "--systems", "faster_rcnn", "fast_rcnn", "--output", str(tmp_path)])
     assert started == [["propose", "faster_rcnn"]]
     assert "train faster_rcnn: done before" in capsys.readouterr().out

@@ -89,9 +89,9 @@ def test_seeds_are_added_to_kept_results(tmp_path, steps):
     assert [seed for seed, *_ in steps] == [0] * 7 + [1] * 7
     text = (tmp_path / "learning.md").read_text()
     assert "--seeds 0 1\n" in text and "; 2 seeds." in text and "40.5 (40.0 to 41.0)" in text
-    with pytest.raises(SystemExit, match=r"shapes.json holds results of --iterations 100 --opts SEED 0: delete it"):
+    with pytest.raises(UserError, match=r"shapes.json holds results of --iterations 100 --opts SEED 0: delete it"):
         main([*arguments(tmp_path), "--iterations", "50"])
-    with pytest.raises(SystemExit, match=r"holds results of --iterations 100 --opts SEED 0: delete it"):
+    with pytest.raises(UserError, match=r"holds results of --iterations 100 --opts SEED 0: delete it"):
         main([*arguments(tmp_path), "--opts", "SOLVER.BASE_LR", "1"])
     assert len(steps) == 14
 
@@ -116,13 +116,13 @@ def test_a_system_that_gets_slower_is_trained_again(tmp_path, steps, monkeypatch
 
 
 def test_a_failure_and_an_empty_folder_are_one_line(tmp_path, monkeypatch):
-    with pytest.raises(SystemExit, match=r"error: no system below .* is trained and evaluated yet"):
+    with pytest.raises(UserError, match=r"no system below .* is trained and evaluated yet"):
         main(arguments(tmp_path, "--table-only"))
 
     def fail(*args):
         raise UserError("train mask_rcnn failed: no luck")
 
     monkeypatch.setattr(equal_time, "run_step", fail)
-    with pytest.raises(SystemExit, match="error: train mask_rcnn failed: no luck"):
+    with pytest.raises(UserError, match="train mask_rcnn failed: no luck"):
         main(arguments(tmp_path))
     assert not (tmp_path / "learning.md").exists()
