@@ -1,7 +1,11 @@
 """Small models with weights that find something, for the tests of exported files."""
 
+import json
+
+import cv2
 import numpy as np
 import torch
+from pycocotools import mask as rle
 
 from benchmarks.random_weights import calibrate
 from centermask_solo.data.shapes.generator import draw_shapes
@@ -55,3 +59,27 @@ def photographs():
     """Images of several sizes, in BGR order."""
     samples = [image for _, image in generated()]
     return [*samples, np.ascontiguousarray(samples[0][:100]), np.ascontiguousarray(samples[1][:, :90])]
+
+
+def write_ground_truth(folder, weights):
+    """Images, and a json whose objects are what the model finds in them."""
+    predictor, annotations = eager(weights), []
+    (folder / "images").mkdir()
+    for i, (_, image) in enumerate(generated()):
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), image)
+        found = predictor(image)["instances"]
+        height, width = found.image_size
+        for mask, label in zip(found.pred_masks.numpy()[:5], found.pred_classes.tolist()[:5], strict=True):
+            code = rle.encode(np.asfortranarray(mask, np.uint8))
+            area, box = int(rle.area(code)), rle.toBbox(code).tolist()
+            if not area:
+                continue
+            code = {"size": [height, width], "counts": code["counts"].decode()}
+            about = {"id": len(annotations) + 1, "image_id": i, "category_id": label + 1, "iscrowd": 0}
+            annotations.append(about | {"segmentation": code, "area": area, "bbox": box})
+    sizes = [dict(zip(("height", "width"), image.shape[:2], strict=True)) for _, image in generated()]
+    images = [{"id": i, "file_name": f"{i}.png", **size} for i, size in enumerate(sizes)]
+    categories = [{"id": i + 1, "name": f"class {i}"} for i in range(10)]
+    path = folder / "truth.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return str(path)

@@ -1,9 +1,7 @@
 """Convolutions in 8-bit integers: which ones, and how far they are from float32."""
 
-import json
 import re
 
-import cv2
 import numpy as np
 import pytest
 
@@ -13,19 +11,17 @@ pytest.importorskip("onnxruntime")
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from pycocotools import mask as rle
 
 from centermask_solo.cli import main
 from centermask_solo.export.int8 import Calibration, quantize
 from centermask_solo.export.target import Target
 from centermask_solo.export.verification import compare, verify
-from centermask_solo.model_zoo.exporting import generated
 from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.runtime.metadata import Input, Resize
 from centermask_solo.utils.errors import ConfigError
 from centermask_solo.utils.text import counted
 from tests.commands import refuses
-from tests.export.models import eager, save_weights
+from tests.export.models import save_weights, write_ground_truth
 from tests.export.test_verification import METADATA, result
 
 RULE = Input("RGB", (0.0,) * 3, (1.0,) * 3, 1, Resize(0, 0, True), None, (1, 1), False)
@@ -158,30 +154,6 @@ def test_a_file_that_loses_or_invents_most_detections_is_out_of_bounds(reference
     assert fault.endswith(
         f"{counted(len(scores), 'other')}, which is less than half of them, or more others than there are"
     )
-
-
-def write_ground_truth(folder, weights):
-    """Images, and a json whose objects are what the model finds in them."""
-    predictor, annotations = eager(weights), []
-    (folder / "images").mkdir()
-    for i, (_, image) in enumerate(generated()):
-        cv2.imwrite(str(folder / "images" / f"{i}.png"), image)
-        found = predictor(image)["instances"]
-        height, width = found.image_size
-        for mask, label in zip(found.pred_masks.numpy()[:5], found.pred_classes.tolist()[:5], strict=True):
-            code = rle.encode(np.asfortranarray(mask, np.uint8))
-            area, box = int(rle.area(code)), rle.toBbox(code).tolist()
-            if not area:
-                continue
-            code = {"size": [height, width], "counts": code["counts"].decode()}
-            about = {"id": len(annotations) + 1, "image_id": i, "category_id": label + 1, "iscrowd": 0}
-            annotations.append(about | {"segmentation": code, "area": area, "bbox": box})
-    sizes = [dict(zip(("height", "width"), image.shape[:2], strict=True)) for _, image in generated()]
-    images = [{"id": i, "file_name": f"{i}.png", **size} for i, size in enumerate(sizes)]
-    categories = [{"id": i + 1, "name": f"class {i}"} for i in range(10)]
-    path = folder / "truth.json"
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
-    return str(path)
 
 
 @pytest.mark.slow

@@ -1,9 +1,12 @@
 """Files of other variants and precisions than the default, and what the commands do with one."""
 
+import io
 import json
+import re
 from collections import Counter
+from contextlib import redirect_stdout
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -12,11 +15,10 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 import onnx
-from pycocotools import mask as rle
 
 from centermask_solo import ExportedPredictor
 from centermask_solo.cli import main
-from tests.export.models import eager, photographs, save_weights
+from tests.export.models import eager, photographs, save_weights, write_ground_truth
 
 pytestmark = pytest.mark.slow
 
@@ -25,16 +27,24 @@ SLOTS = 3
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory):
-    """A file with everything that is not the default, and its weights; the command has verified it."""
+    """A file with everything that is not the default, its weights, ground truth, and what the command said."""
     folder = tmp_path_factory.mktemp("half")
     weights, path = save_weights(folder / "weights.pth", "YOLACT"), str(folder / "model.onnx")
-    options = ["--variant", "full-masks", "--half", "--max-detections", str(SLOTS)]
-    main(["export", "--weights", weights, "--output", path, *options])
-    return weights, path
+    truth = write_ground_truth(folder, weights)
+    options = ["--variant", "full-masks", "--half", "--max-detections", str(SLOTS), "--ground-truth", truth]
+    with redirect_stdout(io.StringIO()) as text:
+        main(["export", "--weights", weights, "--output", path, *options, "--images", str(folder / "images")])
+    return weights, path, truth, text.getvalue()
+
+
+def aps(text):
+    """The AP of PyTorch and of the file for each task, as the command has printed them."""
+    figures = re.findall(r"^(box|mask) AP: (\S+) in PyTorch, (\S+) in the file", text, re.MULTILINE)
+    return {task: (float(exact), float(rounded)) for task, exact, rounded in figures}
 
 
 def test_masks_are_of_the_size_of_the_input_and_weights_of_half_precision(half):
-    _, path = half
+    _, path, *_ = half
     graph = onnx.load(path).graph
     shapes = {x.name: [d.dim_value for d in x.type.tensor_type.shape.dim] for x in graph.output}
     assert shapes["masks"][1] == SLOTS
@@ -48,7 +58,7 @@ def test_masks_are_of_the_size_of_the_input_and_weights_of_half_precision(half):
 
 
 def test_the_best_detections_fill_the_slots(half):
-    weights, path = half
+    weights, path, *_ = half
     image = photographs()[0]
     found = ExportedPredictor(path, threads=1)(image)["instances"]
     all_found = eager(weights)(image)["instances"]
@@ -63,28 +73,19 @@ def test_the_best_detections_fill_the_slots(half):
     assert similar.pred_classes.numpy()[ious.argmax(axis=1)].tolist() == found.pred_classes.tolist()
 
 
+def test_the_command_states_the_loss_of_ap(half):
+    _, _, _, text = half
+    assert "weights as float16: " in text and "for the loss of AP" not in text
+    exact, rounded = aps(text)["mask"]
+    assert 0 < rounded <= exact < 100  # more objects than slots
+
+
 def test_the_command_evaluates_a_file(half, tmp_path):
-    """The ground truth is what the file finds."""
-    _, path = half
-    predictor, image = ExportedPredictor(path), photographs()[0]
-    found = predictor(image, masks="rle")["instances"]
-    (tmp_path / "images").mkdir()
-    cv2.imwrite(str(tmp_path / "images" / "a.png"), image)
-    names = predictor.metadata.class_names
-    annotations = [
-        {"id": i + 1, "image_id": 7, "category_id": int(x) + 1, "iscrowd": 0, "area": float(rle.area(code))}
-        | {"bbox": rle.toBbox(code).tolist(), "segmentation": code}
-        for i, (x, code) in enumerate(zip(found.pred_classes, found.pred_masks, strict=True))
-    ]
-    height, width = image.shape[:2]
-    ground_truth = {
-        "images": [{"id": 7, "file_name": "a.png", "height": height, "width": width}],
-        "annotations": annotations,
-        "categories": [{"id": i + 1, "name": name} for i, name in enumerate(names)],
-    }
-    (tmp_path / "val.json").write_text(json.dumps(ground_truth))
-    common = ["--ground-truth", str(tmp_path / "val.json"), "--images", str(tmp_path / "images")]
+    _, path, truth, text = half
     numbers = tmp_path / "metrics.json"
+    common = ["--ground-truth", truth, "--images", str(Path(truth).parent / "images")]
     main(["evaluate", "--weights", path, *common, "--output", str(tmp_path / "found"), "--json", str(numbers)])
     metrics = json.loads(numbers.read_text())
-    assert metrics["segm"]["AP"] == pytest.approx(100)
+    assert {"box": metrics["bbox"]["AP"], "mask": metrics["segm"]["AP"]} == pytest.approx(
+        {task: rounded for task, (_, rounded) in aps(text).items()}, abs=0.01
+    )

@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         type=_ratio,
         default=[("train", 0.8), ("val", 0.2)],
         metavar="NAME=SHARE",
-        help="the parts and their shares of the images (default: train=0.8 val=0.2)",
+        help="the parts and their shares of the images, in any unit (default: train=0.8 val=0.2)",
     )
     parser.add_argument(
         "--seed",
