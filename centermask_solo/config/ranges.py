@@ -178,6 +178,7 @@ RULES: dict[str, Rule] = {
     "MODEL.*.SCORE_THRESH_*": THRESHOLD,
     "MODEL.*.MASK_THRESH_TEST": THRESHOLD,
     "MODEL.*.MASK_IOU.MIN_AREA": integer(0),
+    "MODEL.*.MASK_IOU.EXPONENT": at_least(0),
     "MODEL.*.MASK_IOU.NUM_CONVS": integer(0),
     "MODEL.*.MASK_IOU.CONV_DIM": COUNT,
     "MODEL.*.NMS_THRESH*": between(0, 1),

@@ -162,6 +162,7 @@ CASES = {
     "MODEL.ROI_KEYPOINT_HEAD.LEVEL_ASSIGNMENT": Case("networks", "area", {"MODEL.KEYPOINT_ON": True}),
     CENTERMASK + "MASK_IOU.ENABLED": Case("networks", False),
     CENTERMASK + "MASK_IOU.CONV_DIM": Case("networks", 32),
+    CENTERMASK + "MASK_IOU.EXPONENT": Case("detections", 0.5),
     CENTERMASK + "MASK_IOU.NUM_CONVS": Case("networks", 1),
     CENTERMASK + "LOSS.MASK_IOU_WEIGHT": Case("losses", 2.0),
     YOLACT + "NUM_CLASSES": Case("networks", 3),
@@ -281,7 +282,8 @@ def find_detections(model: torch.nn.Module) -> list[Any]:
         found = model.eval()(batch())[0]["instances"]
     if not len(found):
         return []
-    return [found.scores.tolist(), found.pred_boxes.tensor.tolist(), found.pred_masks.flatten(1).sum(1).tolist()]
+    areas, scores = found.pred_masks.flatten(1).sum(1), found.mask_scores if found.has("mask_scores") else found.scores
+    return [x.tolist() for x in (found.scores, found.pred_boxes.tensor, areas, scores)]
 
 
 @lru_cache

@@ -17,6 +17,8 @@ def add_options(cfg: CfgNode) -> None:
     # --- Mask IoU head ---
     node.MASK_IOU = CfgNode()
     node.MASK_IOU.ENABLED = False  # predict the IoU of masks and rank them by score x IoU; on in all published models
+    # power of the IoU in that product: less than 1 after short trainings, whose scores are close to each other
+    node.MASK_IOU.EXPONENT = 1.0
     node.MASK_IOU.CONV_DIM = 256  # width, as MODEL.ROI_MASK_HEAD.CONV_DIM
     node.MASK_IOU.NUM_CONVS = 4  # convolutions, as MODEL.ROI_MASK_HEAD.NUM_CONV
     node.LOSS = CfgNode()

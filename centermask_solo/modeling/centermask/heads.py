@@ -13,6 +13,8 @@ from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY, MaskRCNNConvUp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...ops.precision import finite_scores
+
 
 class RoIPredictions(NamedTuple):
     """The outputs of the mask heads for R RoIs, in at least float32."""
@@ -118,6 +120,7 @@ class MaskIoUHead(nn.Module):
         conv_dim: int,
         fc_dim: int = 1024,
         class_agnostic: bool = False,
+        exponent: float = 1.0,
     ) -> None:
         """
         Args:
@@ -127,6 +130,7 @@ class MaskIoUHead(nn.Module):
             conv_dim: Width of the convolutions.
             fc_dim: Width of the two hidden layers.
             class_agnostic: Whether the masks are class-agnostic.
+            exponent: Power of the IoU in the scores of masks.
         """
         super().__init__()
         channels = (input_shape.channels or 0) + 1
@@ -139,7 +143,7 @@ class MaskIoUHead(nn.Module):
         self.maskiou_fc1 = nn.Linear(channels * cells, fc_dim)
         self.maskiou_fc2 = nn.Linear(fc_dim, fc_dim)
         self.maskiou = nn.Linear(fc_dim, num_classes)
-        self.class_agnostic = class_agnostic
+        self.class_agnostic, self.exponent = class_agnostic, exponent
         for layer in [*self._convs(), self.maskiou_fc1, self.maskiou_fc2]:
             weight_init.c2_msra_fill(layer)
         nn.init.normal_(self.maskiou.weight, std=0.01)
@@ -154,6 +158,7 @@ class MaskIoUHead(nn.Module):
             "num_convs": cfg.MODEL.CENTERMASK.MASK_IOU.NUM_CONVS,
             "conv_dim": cfg.MODEL.CENTERMASK.MASK_IOU.CONV_DIM,
             "class_agnostic": cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK,
+            "exponent": cfg.MODEL.CENTERMASK.MASK_IOU.EXPONENT,
         }
 
     def _convs(self) -> list[nn.Module]:
@@ -177,3 +182,8 @@ class MaskIoUHead(nn.Module):
         """
         rows = torch.zeros_like(classes) if self.class_agnostic else classes
         return (self.hidden(x, masks) * self.maskiou.weight[rows]).sum(dim=1) + self.maskiou.bias[rows]
+
+    def factor(self, ious: Tensor) -> Tensor:
+        """Return what the scores of boxes are multiplied by for those of masks, from the result of :meth:`forward`."""
+        ious = finite_scores(ious)
+        return ious if self.exponent == 1 else ious.clamp(min=0) ** self.exponent

@@ -14,7 +14,7 @@ from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visibl
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from ...ops.precision import at_least_float32, finite_scores
+from ...ops.precision import at_least_float32
 from ...utils.errors import ConfigError, DataError
 from ..detections import Detections
 from .config_checks import check_config
@@ -54,7 +54,7 @@ class CenterROIHeads(ROIHeads):
         mask_in_features: list[str] | None = None,
         mask_pooler: ROIPooler | None = None,
         mask_head: nn.Module | None = None,
-        maskiou_head: nn.Module | None = None,
+        maskiou_head: MaskIoUHead | None = None,
         maskiou_loss_weight: float = 1.0,
         keypoint_in_features: list[str] | None = None,
         keypoint_pooler: ROIPooler | None = None,
@@ -131,8 +131,8 @@ class CenterROIHeads(ROIHeads):
             instances: For each image ``pred_boxes`` and ``pred_classes``, in the frame of the network's input.
 
         Returns:
-            With ``pred_masks`` (M, 1, 28, 28), probabilities, and ``mask_scores`` (M,), ``scores`` x predicted IoU, or
-            the IoU itself for instances without ``scores``; also for images without instances.
+            With ``pred_masks`` (M, 1, 28, 28), probabilities, and ``mask_scores`` (M,), ``scores`` x predicted IoU to
+            the power of ``MASK_IOU.EXPONENT``, without ``scores`` that power; also for images without instances.
         """
         if self.mask_on:
             self._add_masks(features, instances)
@@ -164,8 +164,8 @@ class CenterROIHeads(ROIHeads):
         is_used = detections.scores > 0
         masks = logits.float().sigmoid()[:, None].unflatten(0, shape)
         fields = {"pred_masks": torch.where(is_used[:, :, None, None, None], masks, 0.0)}
-        if ious is not None:
-            fields["mask_scores"] = detections.scores * finite_scores(ious).unflatten(0, shape)
+        if ious is not None and self.maskiou_head is not None:
+            fields["mask_scores"] = detections.scores * self.maskiou_head.factor(ious).unflatten(0, shape)
         return detections._replace(fields=detections.fields | fields)
 
     def predict(
@@ -288,9 +288,9 @@ class CenterROIHeads(ROIHeads):
         counts = [len(x) for x in instances]
         for x, masks_of_image in zip(instances, logits.float().sigmoid().split(counts), strict=True):
             x.pred_masks = masks_of_image[:, None]
-        if ious is not None:
-            for x, ious_of_image in zip(instances, finite_scores(ious).split(counts), strict=True):
-                x.mask_scores = x.scores * ious_of_image if x.has("scores") else ious_of_image
+        if ious is not None and self.maskiou_head is not None:
+            for x, factors in zip(instances, self.maskiou_head.factor(ious).split(counts), strict=True):
+                x.mask_scores = x.scores * factors if x.has("scores") else factors
 
     def _pool_keypoints(self, features: dict[str, Tensor], boxes: list[Boxes], instances: list[Instances]) -> Tensor:
         assert self.keypoint_pooler is not None

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
@@ -122,3 +124,10 @@ def test_mask_iou_head_is_the_definition():
     agnostic = mask_iou_head(class_agnostic=True)
     agnostic.load_state_dict(head.state_dict())
     assert torch.allclose(agnostic(x, masks, classes), every[:, 0], atol=1e-5)
+
+
+def test_scores_of_masks_depend_on_a_power_of_the_iou():
+    ious = torch.tensor([0.25, 0.81, -0.1, math.nan])
+    assert mask_iou_head().factor(ious).tolist() == pytest.approx([0.25, 0.81, -0.1, 0])  # as published
+    assert mask_iou_head(exponent=0.5).factor(ious).tolist() == pytest.approx([0.5, 0.9, 0, 0])
+    assert mask_iou_head(exponent=0.0).factor(ious[:2]).tolist() == [1, 1]
