@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..utils.errors import ConfigError
 from ..utils.rules import COUNT, argument, between, integer
 from .options import add_ground_truth_arguments
 
@@ -54,7 +55,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument(
         "--pictures",
         type=argument(integer(0)),
-        default=24,
         metavar="N",
         help="how many of the worst images, and of the mistakes, are on the page (default: 24)",
     )
@@ -65,8 +65,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 def run(args: argparse.Namespace) -> None:
     """Analyze, write the outputs, and print a short table."""
     from .. import registration  # noqa: F401  (registers the datasets)
-    from ..inference.analysis import analyze
+    from ..inference.analysis import PICTURES, analyze
 
+    if args.pictures is not None and not args.output:
+        raise ConfigError("--pictures are on the page, which --output names: add it, or leave out --pictures")
     found = analyze(
         args.results,
         args.ground_truth,
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
         boxes=args.boxes,
         max_detections=args.max_detections,
         score_threshold=args.score_threshold,
-        pictures=args.pictures,
+        pictures=PICTURES if args.pictures is None else args.pictures,
         overwrite=args.overwrite,
     )
     print(_table(found))

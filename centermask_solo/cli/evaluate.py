@@ -93,6 +93,8 @@ def _of_results(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from ..evaluation.of_results import evaluate_results
 
     given = [f"--{x.replace('_', '-')}" for x in ("config_file", "dtype", "device") if getattr(args, x)]
+    if args.verbose or (args.overwrite and not args.json):
+        raise ConfigError("--results has no log and replaces nothing but --json: leave out --verbose and --overwrite")
     if args.output:
         raise ConfigError("--results fills no folder: leave out --output; --json FILE keeps the metrics")
     if given or args.opts:

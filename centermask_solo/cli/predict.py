@@ -92,7 +92,12 @@ def _add_input(group: argparse._ArgumentGroup) -> None:
 
 def _add_filters(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--classes", type=names, metavar="NAMES", help="only these, such as person,dog (default: all)")
-    group.add_argument("--max-detections", type=argument(COUNT), metavar="N", help="the N best of each image")
+    group.add_argument(
+        "--max-detections",
+        type=argument(COUNT),
+        metavar="N",
+        help="the N best of each image, at most those that the model gives",
+    )
     group.add_argument(
         "--min-area",
         type=argument(at_least(0), float),
@@ -167,8 +172,6 @@ def run(args: argparse.Namespace) -> None:
     sizes = {name: x for name, x in (("size", args.tile), ("overlap", args.overlap)) if x is not None}
     if args.overlap is not None and not args.tile:
         raise ConfigError("--overlap applies to tiles only: give their size with --tile")
-    if args.pictures is False and not args.save_video and (args.draw or args.line_width):
-        raise ConfigError("nothing is drawn with --no-pictures: leave out --draw and --line-width, or add --save-video")
     saved = {name.replace("-", "_"): getattr(args, f"save_{name.replace('-', '_')}") for name in SAVES}
     style = Style(args.color_by, args.draw or DEFAULT_STYLE.parts, args.line_width)
     done = predict_to_folder(

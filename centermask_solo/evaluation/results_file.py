@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from ..utils.reading import read_text, reading
 Record = dict[str, Any]
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+
+logger = logging.getLogger(__name__)
 
 _MASKS_AT_ONCE = 10_000  # whose run lengths are measured together, in some 100 MiB
 _LISTS = ("images", "annotations", "categories")  # of predictions.json
@@ -187,6 +190,12 @@ def _with_ids_of(path: str, data: Record, images: Sequence[Record], categories: 
         raise DataError(f"{path} is no predictions.json ({type(error).__name__}: {error}): create it again") from error
     if data["images"] and all(x is None for x in image_ids.values()):
         raise DataError(f"none of the images of {path} is in the ground truth: give the ground truth of these images")
+    lacking = len(images) - len({*image_ids.values()} - {None})
+    if lacking:
+        logger.warning(
+            "%s has no predictions of %d of the %d images of the ground truth: their objects count as missed",
+            *(path, lacking, len(images)),
+        )
     if unknown is not None:
         raise DataError(f"{path} has the class '{unknown}', which the ground truth lacks: use the same names")
     return found

@@ -24,6 +24,7 @@ class ExportedFilePredictor:
         metadata: Detectron2's, with ``thing_classes`` if the names of the classes are known.
         score_threshold: Score from which on detections are worth keeping.
         threads: How many threads of a kind help the main one.
+        max_detections: Most instances of an image.
         channels: Number of channels of the images.
         max_pixels: Most pixels of an image file; 0 for no limit.
     """
@@ -40,7 +41,7 @@ class ExportedFilePredictor:
         names = self._predictor.class_names
         self.metadata = Metadata(name=path, **({} if names is None else {"thing_classes": names}))
         self.score_threshold = self._predictor.metadata.display_threshold
-        self.threads = threads_beside("cpu")
+        self.threads, self.max_detections = threads_beside("cpu"), self._predictor.metadata.max_detections
         self.channels, self.max_pixels = 3, MAX_PIXELS
 
     def predict_files(

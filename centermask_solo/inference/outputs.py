@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 
 from ..data.pixels import Pixels
+from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
 from ..visualization.drawing import DEFAULT_STYLE, Style, draw_panoptic, draw_predictions
 from .conversions import (
@@ -58,6 +59,24 @@ class Outputs:
     cutouts: bool = False
     polygons: bool = False
     style: Style = DEFAULT_STYLE
+
+    def check(self, *, images: bool, frames: bool) -> None:
+        """Check that everything that is asked for applies to something.
+
+        Args:
+            images: Whether image files may come.
+            frames: Whether frames of videos may come.
+
+        Raises:
+            ConfigError: Something does not.
+        """
+        if self.video and not frames:
+            raise ConfigError("there is no video among the inputs to make a video of: leave out --save-video")
+        is_drawn = self.video or self.pictures or (self.pictures is None and images)
+        if self.style != DEFAULT_STYLE and not is_drawn:
+            why = "with --no-pictures" if self.pictures is False else "over frames"
+            fix = "leave out --draw, --line-width and --color-by, or add --save-video or --pictures"
+            raise ConfigError(f"nothing is drawn {why}: {fix}")
 
     def kinds(self) -> list[Kind]:
         """Return the kinds of files of an image that may be written."""

@@ -26,6 +26,7 @@ from .tiling import TiledPredictor, Tiles
 from .tracking import LOW_SCORE, Tracker
 
 FRAME_NAME = re.compile(r"(?P<video>.+)#(?P<index>\d+)", re.DOTALL)
+FRAME_STEM = re.compile(r"(?P<video>.+)_\d{6,}", re.DOTALL)
 MAX_STEM = 100  # characters of a file's name that come from an address
 
 
@@ -35,6 +36,7 @@ class AnyPredictor(Protocol):
     metadata: Metadata
     score_threshold: float
     threads: int
+    max_detections: int
 
     def predict_files(
         self,
@@ -185,10 +187,18 @@ class Stems:
             stem = os.path.splitext(os.path.basename(video.rstrip("/")))[0]
             if "://" in video:
                 stem = re.sub(r"[^\w.-]+", "_", stem)[:MAX_STEM]
-            self._videos[video] = self._unique(f"camera{stem}" if stem.isdecimal() else stem, image_id)
+            stem = f"camera{stem}" if stem.isdecimal() else stem
+            while any((frame := FRAME_STEM.fullmatch(x)) and frame["video"] == stem for x in self._taken):
+                stem = f"{stem}_{image_id}"  # its frames would have the name of an image
+            self._videos[video] = self._unique(stem, image_id)
         return self._videos[video]
 
     def _unique(self, stem: str, image_id: int) -> str:
-        stem = stem if stem not in self._taken else f"{stem}_{image_id}"
+        while stem in self._taken or self._is_of_a_frame(stem):
+            stem = f"{stem}_{image_id}"
         self._taken.add(stem)
         return stem
+
+    def _is_of_a_frame(self, stem: str) -> bool:
+        frame = FRAME_STEM.fullmatch(stem)
+        return frame is not None and frame["video"] in self._videos.values()

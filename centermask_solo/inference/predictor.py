@@ -23,7 +23,7 @@ from ..data.transforms.resize import ResizeShortestEdge
 from ..evaluation.by_name import set_class_names
 from ..modeling.batches import run_by_padded_size
 from ..modeling.engine import prepare_as_configured
-from ..modeling.option_scope import check_options_are_read
+from ..modeling.option_scope import check_options_are_read, max_detections
 from ..modeling.parts import build_checked, check_device, needs_proposals
 from ..modeling.systems import default_score_threshold, find_system
 from ..modeling.tta import with_augmentation
@@ -47,6 +47,7 @@ class Predictor(DefaultPredictor):
     Attributes:
         mask_format: What ``pred_masks`` are.
         threads: How many threads of a kind help the main one where :meth:`predict_files` is used.
+        max_detections: Most instances of an image; negative for no limit.
         score_threshold: Score from which on detections are worth keeping.
         channels: Number of channels of the images.
         max_pixels: Most pixels of an image file; 0 for no limit.
@@ -111,7 +112,7 @@ class Predictor(DefaultPredictor):
         self.aug = ResizeShortestEdge([size, size], cfg.INPUT.MAX_SIZE_TEST)
         self.input_format = cfg.INPUT.FORMAT
         self.channels, self.max_pixels = cfg.INPUT.CHANNELS, cfg.INPUT.MAX_IMAGE_PIXELS
-        self.score_threshold = default_score_threshold(cfg)
+        self.score_threshold, self.max_detections = default_score_threshold(cfg), max_detections(cfg)
 
     def __call__(self, original_image: Any) -> dict[str, Any]:
         """Return the model's output for one image, in the frame of that image.

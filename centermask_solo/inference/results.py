@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,10 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ..data.frames import Frame
+from ..data.images import IMAGE_SUFFIXES
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
-from ..utils.text import one_line, printable
+from ..utils.text import counted, one_line, printable
 from ..utils.threads import Behind
 from .filters import Filters
 from .outputs import KINDS, Outputs, draw
@@ -27,6 +29,8 @@ from .sources import STANDARD_INPUT, Sources, find_sources
 from .streams import is_stream
 from .tiling import Tiles
 from .video_file import SUFFIXES, VideoFile
+
+logger = logging.getLogger(__name__)
 
 CLASSES = "classes.txt"  # names of the classes in YOLO's files, one per line
 SINGLE = (RESULTS, TABLE, CLASSES)
@@ -92,12 +96,19 @@ def predict_to_folder(
     if batch_size < 1:
         raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
     sources = find_sources(inputs, recursive)
-    if outputs.video and not any(is_stream(x) or x == STANDARD_INPUT for x in sources.names):
-        raise ConfigError("there is no video among the inputs to make a video of: leave out --save-video")
+    is_listed = STANDARD_INPUT in sources.names
+    streams = [is_stream(x) for x in sources.names]
+    outputs.check(images=is_listed or not all(streams), frames=is_listed or any(streams))
     claim_results(output_dir, outputs, sources.files, overwrite=overwrite)
+    earlier = _earlier_files(output_dir, sources)
     predictor = load_predictor(model, tiles)
     filters.class_indices(predictor.metadata.get("thing_classes") or ())
-    _remove_earlier(output_dir)
+    if (filters.max_detections or 0) > (limit := predictor.max_detections) >= 0:
+        logger.warning(
+            "the model finds at most %s in an image, fewer than --max-detections", counted(limit, "instance")
+        )
+    for path in earlier:
+        os.remove(path)
     done = write_predictions(
         predictor, sources, output_dir, filters, outputs, track=track, batch_size=batch_size, max_images=max_images
     )
@@ -240,8 +251,14 @@ class _Videos:
         self._files.close()
 
 
-def _remove_earlier(output_dir: str) -> None:
-    """Remove temporary files, and all files of an earlier run, which the new ones may not replace by name."""
+def _earlier_files(output_dir: str, sources: Sources) -> list[str]:
+    """Return all files of an earlier run, which the new ones may not replace by name; remove temporary ones.
+
+    Pictures, which a list on standard input may name, are not among them if there is one.
+
+    Raises:
+        ConfigError: One of them is to be read.
+    """
     for folder in {kind.folder for kind in KINDS}:
         remove_temporary_files(os.path.join(output_dir, folder))
     try:
@@ -249,10 +266,18 @@ def _remove_earlier(output_dir: str) -> None:
         stems = Stems()
         found = [path for x in images for path in _paths_of(output_dir, x["id"], x["file_name"], stems)]
     except (OSError, ValueError, KeyError, TypeError):
-        return  # nothing says what belongs to it
-    for path in (*found, *(os.path.join(output_dir, name) for name in SINGLE)):
-        if os.path.isfile(path):
-            os.remove(path)
+        return []  # nothing says what belongs to it
+    single = (os.path.join(output_dir, name) for name in SINGLE)
+    found = [path for path in dict.fromkeys((*found, *single)) if os.path.isfile(path)]
+    inputs = {os.path.realpath(path) for path in sources.files}
+    for path in found:
+        if os.path.realpath(path) in inputs:
+            raise ConfigError(
+                f"{path} is an input, and one of the results that would be replaced: choose another output"
+            )
+    if STANDARD_INPUT in sources.names:
+        return [path for path in found if not path.lower().endswith((*IMAGE_SUFFIXES, *SUFFIXES))]
+    return found
 
 
 def _paths_of(output_dir: str, image_id: int, name: str, stems: Stems) -> Iterator[str]:

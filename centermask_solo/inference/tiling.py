@@ -84,6 +84,7 @@ class TiledPredictor:
         metadata: That of the predictor.
         score_threshold: That of the predictor.
         threads: That of the predictor.
+        max_detections: -1, as tiles have limits, but images have none.
     """
 
     def __init__(self, predictor: ImagePredictor, tiles: Tiles) -> None:
@@ -95,6 +96,7 @@ class TiledPredictor:
         self._predictor, self._tiles = predictor, tiles
         self.metadata, self.score_threshold = predictor.metadata, predictor.score_threshold
         self.threads = predictor.threads
+        self.max_detections = -1
 
     def predict_files(
         self,

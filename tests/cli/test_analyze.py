@@ -116,6 +116,7 @@ def test_wrong_input_ends_in_one_line(folder, tmp_path, capsys):
         "images are missing": [*one[:-1], str(tmp_path), "--output", str(tmp_path / "page.html")],
         "'nothing' is not registered": [*one[:2], "--dataset", "nothing"],
         "is missing": words(folder, "absent.json"),
+        "--pictures are on the page, which --output names": [*one, "--pictures", "3"],
     }
     for message, argv in tries.items():
         code, text = fails(capsys, *argv)

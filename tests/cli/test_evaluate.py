@@ -118,6 +118,7 @@ def test_wrong_input_ends_in_one_line(model, tmp_path, capsys):
             "x",
         ],
         "leave out --output; --json FILE keeps the metrics": [*of_results, "--output", str(tmp_path / "e")],
+        "leave out --verbose and --overwrite": [*of_results, "--overwrite"],
         "is an input": [*of_results, "--json", str(scene.results_file), "--overwrite"],
         "--max-detections is for --results": [*of_weights, *files, "--max-detections", "300"],
         "give the folder of the images": [*of_weights, *files],

@@ -105,6 +105,19 @@ def test_a_video_is_tracked_and_written(run, tmp_path):
     assert sorted(x.name for x in run.folder.iterdir()) == ["clip.mp4", "instances.csv", "predictions.json"]
 
 
+def test_a_style_without_a_picture_is_refused(run, tmp_path):
+    write_video(tmp_path / "clip.mp4", num_frames=1)
+    code, _, error = run("--line-width", "3", inputs=[str(tmp_path / "clip.mp4")])
+    assert code == 2 and "nothing is drawn over frames: leave out --draw, --line-width" in error[0]
+    assert run("--line-width", "3", "--pictures", inputs=[str(tmp_path / "clip.mp4")])[0] == 0
+
+
+def test_a_limit_above_that_of_the_model_is_mentioned(run, caplog):
+    assert run("--max-detections", "100")[0] == 0 and not caplog.text
+    assert run("--max-detections", "101", "--overwrite")[0] == 0
+    assert "finds at most 100 instances in an image, fewer than --max-detections" in caplog.text
+
+
 def test_a_stream_and_the_exit_codes_of_its_ends(run, monkeypatch):
     monkeypatch.setattr("centermask_solo.inference.streams.TIMEOUT", 0.6)
     with rtsp_server(4) as server:
@@ -135,6 +148,7 @@ def test_a_stream_and_the_exit_codes_of_its_ends(run, monkeypatch):
         (["--save-video"], "there is no video among the inputs"),
         (["--overlap", "0.3"], "--overlap applies to tiles only: give their size with --tile"),
         (["--no-pictures", "--draw", "masks"], "nothing is drawn with --no-pictures"),
+        (["--no-pictures", "--color-by", "class"], "nothing is drawn with --no-pictures"),
         (["--tta"], "test-time augmentation does not support TinyModel"),
     ],
 )

@@ -97,7 +97,7 @@ def test_lvis(tmp_path):
         evaluate(scene)
 
 
-def test_predictions_of_predict_are_matched_by_name(tmp_path):
+def test_predictions_of_predict_are_matched_by_name(tmp_path, caplog):
     scene = Scene(tmp_path, [(0, 1, BOX), (1, 0, BOX)], [])
     images = [{"id": i, "file_name": f"/data/photos/{i - 1}.png", "height": SIDE, "width": SIDE} for i in (2, 1, 3)]
     categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
@@ -106,7 +106,10 @@ def test_predictions_of_predict_are_matched_by_name(tmp_path):
     annotations.append(found | {"image_id": 3, "category_id": 1})  # of an image without ground truth
     content = {"images": images, "annotations": annotations, "categories": categories}
     scene.results_file.write_text(json.dumps(content))
-    assert evaluate(scene)["segm"]["AP"] == pytest.approx(100)
+    assert evaluate(scene)["segm"]["AP"] == pytest.approx(100) and "has no predictions of" not in caplog.text
+    scene.results_file.write_text(json.dumps(content | {"images": images[:1], "annotations": annotations[1:2]}))
+    assert evaluate(scene)["segm"]["AP"] < 60
+    assert "has no predictions of 1 of the 2 images of the ground truth" in caplog.text
     content["categories"][0]["name"] = "horse"
     scene.results_file.write_text(json.dumps(content))
     with pytest.raises(DataError, match="has the class 'horse', which the ground truth lacks"):

@@ -217,6 +217,13 @@ def test_names_of_frames():
     assert stems.of(5, "rtsp://host/a?b=c d#0") == "a_b_c_d_000000" and stems.of(6, "a#1.png") == "a#1"
 
 
+def test_names_are_unique_whatever_the_files_are_called():
+    stems = Stems()
+    assert [stems.of(i, x) for i, x in enumerate(("a_3.png", "a.png", "b/a.png"), 1)] == ["a_3", "a", "a_3_3"]
+    assert stems.of(4, "clip.mp4#2") == "clip_000002" and stems.of(5, "clip_000002.png") == "clip_000002_5"
+    assert stems.of(6, "film_000001.png") == "film_000001" and stems.of(7, "film.mp4#1") == "film_7_000001"
+
+
 @pytest.mark.parametrize("name", ["results", "csv", "labelme", "yolo", "masks", "id_maps", "cutouts"])
 def test_no_kind_of_result_is_replaced(run, name):
     folder = str(run[0] / "found")

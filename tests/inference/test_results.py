@@ -1,8 +1,10 @@
 """Predictions replace neither their inputs nor other results, and a full disk keeps what was there."""
 
 import errno
+import io
 import json
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 import torch
 
 from centermask_solo.inference import results
+from centermask_solo.inference.filters import Filters
+from centermask_solo.inference.outputs import Outputs
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.utils import files
 from centermask_solo.utils.errors import ConfigError
@@ -94,6 +98,22 @@ def test_overwriting_leaves_no_picture_of_the_earlier_run_and_every_other_file(c
         (output / "predictions.json").write_bytes(content)
         predict_to_folder(cfg, [str(tmp_path / "images" / "1.png")], str(output), overwrite=True)
     assert (output / "0001_2.jpg").exists()  # nothing says that it is not the user's
+
+
+def test_results_that_are_inputs_are_not_removed(cfg, tmp_path, monkeypatch):
+    """Also where the kind of results that they are is off."""
+    output = tmp_path / "found"
+    outputs = Outputs(pictures=False, cutouts=True)
+    low = Filters(score_threshold=0.0)
+    predict_to_folder(cfg, [str(tmp_path / "images" / "1.png")], str(output), filters=low, outputs=outputs)
+    before = contents(output / "cutouts")
+    assert before
+    for inputs in (str(output / "cutouts"), str(output / "cutouts" / min(before))):
+        with pytest.raises(ConfigError, match=r"cutouts.* is an input, and one of the results that would be replaced"):
+            predict_to_folder(cfg, [inputs], str(output), overwrite=True)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{output / 'cutouts'}\n"))  # which is read later
+    assert predict_to_folder(cfg, ["-"], str(output), overwrite=True).num_images == len(before)
+    assert contents(output / "cutouts") == before
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".json"])
