@@ -155,7 +155,7 @@ def test_results_of_pages_are_kept_together(tmp_path, monkeypatch):
     page = (tmp_path / "page.md").read_text()
     assert re.search(r"^\| a.md \| 3 \| 1 \| 1 \| 0 \| 1 \| \d{4}-\d\d-\d\d \| .*torch \d.* \|$", page, re.M)
     assert re.search(r"^\| b.md \| 4 \| 1 \| 1 \| 1 \| 1 \|", page, re.M)
-    assert "\n| all | 7 | 2 | 2 | 1 | 2 | | |\n\n## Failed\n\n* exit code 1: b.md (1)\n" in page
+    assert "\n| all | 7 | 2 | 2 | 1 | 2 | | |\n\n## Failed\n\n* exit code 1: `d`: b.md (1)\n" in page
     assert page.endswith("## Not run\n\n* no: a.md (1), b.md (1)\n\n## Changed\n\n* short: a.md (1), b.md (1)\n")
 
 

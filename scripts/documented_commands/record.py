@@ -53,7 +53,7 @@ def summary(plans: Sequence[Plan], faults: Sequence[str]) -> dict[str, Any]:
         "failed": len(list(filter(None, faults))),
         "not_run": len(not_run),
         "why_changed": Counter(why for plan in changed for why in plan.why),
-        "why_failed": Counter(filter(None, faults)),
+        "why_failed": Counter(f"{x}: `{plan.command.text}`" for plan, x in zip(plans, faults, strict=True) if x),
         "why_not_run": Counter(why for plan in not_run for why in plan.why),
     }
 
