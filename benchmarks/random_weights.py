@@ -20,6 +20,7 @@ import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
+from centermask_solo.modeling.fcos.heads import FCOSHead
 from centermask_solo.modeling.instance_part import detection_limits, instance_part
 from centermask_solo.modeling.systems import list_systems
 
@@ -27,9 +28,11 @@ NORMS = (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d)
 NORM_BIAS = 1.0  # what norms add, in units of the spread of what they normalize
 LOGIT_SPREAD = 1.5  # of the classes
 NUM_PASSING = 300  # pairs of a place and a class of an image whose probability passes the threshold
+LEAST_THRESH = 0.001  # in place of lower ones, such as for LVIS, which NMS would hardly leave anything above
 RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive before training
 FAINT = 0.05  # spread of weights that begin almost as zero, relative to one that keeps the spread of the input
 OFFSETS = 0.05  # spread of offsets, pixels, for inputs of spread 1
+DISTANCE = 3.0  # of FCOS's places to the sides of boxes, strides; around 0, few boxes have an area
 MASK_FACTOR = 100.0  # by which the weights of such outputs grow
 
 
@@ -47,6 +50,8 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
             _strengthen(module)
         elif isinstance(module, (*NORMS, nn.GroupNorm)):
             module.bias.fill_(NORM_BIAS)
+        elif isinstance(module, FCOSHead):
+            module.bbox_pred.bias.fill_(DISTANCE)
     batch = part.preprocess_image([{"image": x} for x in images]).tensor
     handles = [x.register_forward_pre_hook(_set_statistics) for x in part.modules() if isinstance(x, NORMS)]
     part.predict(batch)
@@ -88,7 +93,7 @@ def _rescale(layer: Any, logits: Tensor, score_thresh: float, num_images: int) -
     """Give a layer's logits, of all levels, the spread and mean at which :data:`NUM_PASSING` of each image pass."""
     factor = LOGIT_SPREAD / logits.std().clamp(min=1e-6)
     best = logits.topk(min(NUM_PASSING * num_images, len(logits))).values
-    score_thresh = max(score_thresh, 1e-4)
+    score_thresh = max(score_thresh, LEAST_THRESH)
     shift = math.log(score_thresh / (1 - score_thresh)) - factor * best[-1]
     layer.weight.mul_(factor)
     layer.bias.mul_(factor).add_(shift)

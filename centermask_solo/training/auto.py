@@ -15,6 +15,7 @@ from ..data.validation.closer import Objects
 from ..data.validation.fit import suggest_options
 from ..evaluation.metric_names import is_metric, metric_patterns
 from ..modeling.suggestions import Suggestion, shown
+from ..modeling.systems import find_system
 from ..utils.rules import value_of
 from ..utils.text import counted
 
@@ -66,7 +67,7 @@ def configure_for_data(cfg: CfgNode, given: Collection[str]) -> list[Decision]:
     """
     data = _read(cfg)
     made: list[Decision] = []
-    for decide in (_schedule, _input_size, _sizes_of_objects, _augmentation, _sampler):
+    for decide in (_schedule, _initialization, _input_size, _sizes_of_objects, _augmentation, _sampler):
         for decision in decide(cfg, data):
             text = ", ".join(f"{key} {shown(value)}" for key, value in decision.options.items())
             kept = {x for key in decision.options for x in ({key} & {*given} or REPLACED.get(key, set()) & {*given})}
@@ -115,6 +116,17 @@ def _schedule(cfg: CfgNode, data: Data) -> Iterator[Decision]:
         metric = next((x for x in METRICS if is_metric(x, metric_patterns(cfg))), "")
         if metric:  # none of those of several datasets
             yield Decision({"TEST.KEEP_BEST": metric}, "the last weights need not be the best")
+
+
+def _initialization(cfg: CfgNode, data: Data) -> Iterator[Decision]:
+    system = find_system(cfg.MODEL.META_ARCHITECTURE)
+    seen = cfg.SOLVER.EPOCHS * data.num_images or cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
+    if system is None or system.early is None or seen > SAMPLES:
+        return
+    options, why = system.early
+    others = {key: value for key, value in options.items() if value_of(cfg, key) != value}
+    if others:
+        yield Decision(others, f"the training is short, {counted(seen, 'image')} in all; {why}")
 
 
 def _input_size(cfg: CfgNode, data: Data) -> Iterator[Decision]:

@@ -60,6 +60,19 @@ def test_few_images_with_small_objects(tmp_path, caplog):
     assert all(line.count(": ") >= 2 for line in lines)  # each with its reason
 
 
+def test_a_short_training_starts_with_larger_weights_of_coordinates(tmp_path):
+    key, folder = "MODEL.SOLOV2.COORDINATE_INIT", write(tmp_path)
+
+    def decided(*options):
+        cfg = make_cfg(folder, "SOLOv2", *options)
+        made = configure_for_data(cfg, options[::2])
+        return cfg.MODEL.SOLOV2.COORDINATE_INIT, any(key in x.options for x in made)
+
+    assert decided() == (20.0, True) == decided("SOLVER.MAX_ITER", 900)
+    assert decided("SOLVER.EPOCHS", 1001) == (1.0, False)
+    assert decided(key, 3.0) == (3.0, False) and decided(key, 20.0) == (20.0, False)
+
+
 def test_large_scale_jitter_grows_with_the_input(tmp_path):
     cfg = make_cfg(write(tmp_path), "SOLOv2", "INPUT.LSJ.ENABLED", True, "INPUT.LSJ.SIZE", 160)
     configure_for_data(cfg, ())
