@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="*", default=MODELS)
     parser.add_argument("--runs", type=argument(COUNT), default=10, help="measured runs of each (%(default)s)")
-    parser.add_argument("--int8", action="store_true", help="measure 8-bit integers in ONNX Runtime, too")
+    parser.add_argument("--int8", action="store_true", help="measure files of 8-bit integers, too")
     parser.add_argument("--folder", default="", help="keep the files here, and use those that are there")
     parser.add_argument("--write", action="store_true", help="write the results to benchmarks/results")
     args = parser.parse_args()
@@ -63,7 +63,7 @@ def export(config: str, folder: str, int8: bool) -> dict[str, Any]:
     centermask_solo.register()
     files = {PYTORCH: "weights.pth", "ONNX Runtime": "model.onnx", "OpenVINO": "model.xml"}
     if int8:
-        files["ONNX Runtime, int8"] = "int8.onnx"
+        files |= {"ONNX Runtime, int8": "int8.onnx", "OpenVINO, int8": "int8.xml"}
     files = {name: os.path.join(folder, file) for name, file in files.items()}
     if all(map(os.path.exists, files.values())):
         return files
@@ -74,7 +74,8 @@ def export(config: str, folder: str, int8: bool) -> dict[str, Any]:
     if int8:
         traced = trace_predictor(predictor, ExportOptions(int8=True))
         images = [x for _, x in fit(generated(), traced)]
-        write_traced(traced, FORMATS["onnx"], files["ONNX Runtime, int8"], images)
+        for name, form in (("ONNX Runtime, int8", "onnx"), ("OpenVINO, int8", "openvino")):
+            write_traced(traced, FORMATS[form], files[name], images)
     return files
 
 

@@ -14,6 +14,7 @@ from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_class
 from ..modeling.systems import default_score_threshold
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
+from ..utils.spread import spread
 from ..visualization.contact_sheet import contact_sheet
 from ..visualization.drawing import ColorBy
 from .predictor import Predictor
@@ -56,7 +57,7 @@ def compare_with_ground_truth(
     order = order_in_dataset(class_names_of(predictor.model), cfg.DATASETS.TEST[0])
     if cfg.MODEL.LOAD_PROPOSALS:
         dataset = load_proposals_into_dataset(list(dataset), cfg.DATASETS.PROPOSAL_FILES_TEST[0])
-    chosen = dataset[:: max(1, len(dataset) // count)][:count]
+    chosen = [dataset[i] for i in spread(len(dataset), count)]
     with torch.no_grad():
         outputs = [predictor.model([mapper(d)])[0] for d in chosen]
     outputs = [reorder_classes(output, order) for output in outputs] if order else outputs

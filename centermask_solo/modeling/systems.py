@@ -114,9 +114,8 @@ def optional_heads() -> frozenset[str]:
     return frozenset().union(*(system.optional_heads for system in _SYSTEMS.values()))
 
 
-_ROI_HEADS = frozenset(
-    f"roi_heads.{name}" for name in ("box_head", "box_predictor", "mask_head", "maskiou_head", "keypoint_head")
-)
+_PARTS = ("box_head", "box_predictor", "mask_head", "maskiou_head", "keypoint_head")
+_ROI_HEADS = frozenset(f"roi_heads.{name}" for name in _PARTS)
 _SEMANTIC_HEAD, _SEMANTIC_LAYER = frozenset({"semantic_head"}), r"semantic_head\.predictor"  # an auxiliary loss
 _ROI_CLASS_LAYERS = (
     r"roi_heads\.mask_head\.predictor",
@@ -133,16 +132,9 @@ _ROI_CLASS_ROWS = (
     ClassRows(r"roi_heads\.box_predictor(?:\.\d+)?\.cls_score", background="last"),
     ClassRows(r"roi_heads\.box_predictor(?:\.\d+)?\.bbox_pred", each=4),
 )
-_CENTERMASK_CLASS_ROWS = (
-    *_ROI_CLASS_ROWS,
-    ClassRows(_FCOS_CLASS_LAYER),
-    ClassRows(r"roi_heads\.maskiou_head\.maskiou"),
-)
-_CENTERMASK_CLASS_LAYERS = (
-    *_ROI_CLASS_LAYERS,
-    _FCOS_CLASS_LAYER,
-    r"roi_heads\.maskiou_head\.maskiou",
-)
+_MASK_IOU_ROWS = ClassRows(r"roi_heads\.maskiou_head\.maskiou")
+_CENTERMASK_CLASS_ROWS = (*_ROI_CLASS_ROWS, ClassRows(_FCOS_CLASS_LAYER), _MASK_IOU_ROWS)
+_CENTERMASK_CLASS_LAYERS = (*_ROI_CLASS_LAYERS, _FCOS_CLASS_LAYER, r"roi_heads\.maskiou_head\.maskiou")
 
 
 def _instead(node: str, nms: str, **more: str) -> dict[str, str]:

@@ -56,10 +56,14 @@ def use_own_data(cfg: CfgNode, args: argparse.Namespace) -> None:
         UserError: Flags contradict each other or overrides, or a folder cannot be read.
     """
     train, val = _given(args, "train"), _given(args, "val")
-    if not train.source and not val.source:
-        return
     _check(train, val, args)
-    entries = once_per_machine(lambda: _entries([x for x in (train, val) if x.source], args, cfg.OUTPUT_DIR))[0]
+    given = [x for x in (train, val) if x.source]
+    if not given:
+        return
+    both = sorted(set(OPTIONS) & set(args.opts[::2]))
+    if both:
+        raise ConfigError(f"the flags --train-... and --val-... set {both[0]}: give the flags or the override")
+    entries = once_per_machine(lambda: _entries(given, args, cfg.OUTPUT_DIR))[0]
     cfg.DATASETS.COCO_JSON = [*cfg.DATASETS.COCO_JSON, *entries.values()]
     cfg.DATASETS.TRAIN = tuple(entry[0] for split, entry in entries.items() if split == "train")
     cfg.DATASETS.TEST = tuple(entry[0] for split, entry in entries.items() if split == "val")
@@ -70,7 +74,7 @@ def _given(args: argparse.Namespace, split: str) -> _Given:
 
 
 def _check(train: _Given, val: _Given, args: argparse.Namespace) -> None:
-    """Raise ConfigError if flags contradict each other or the overrides."""
+    """Raise ConfigError if flags contradict each other, or have no effect."""
     for x in (train, val):
         if x.json_file and x.folder:
             raise ConfigError(f"--{x.split}-json and --{x.split}-dir name two datasets: give one of them")
@@ -78,11 +82,12 @@ def _check(train: _Given, val: _Given, args: argparse.Namespace) -> None:
             raise ConfigError(f"--{x.split}-images needs --{x.split}-json: name the annotations of these images")
         if x.json_file and os.path.isdir(x.json_file):
             raise ConfigError(f"--{x.split}-json {x.json_file} is a folder: give it as --{x.split}-dir")
-    if not train.source and not args.eval_only:
+    if getattr(args, "class_names", None) and not (train.folder or val.folder):
+        raise ConfigError(
+            "--class-names is for --train-dir and --val-dir, since a json has names: leave it out, or correct the json"
+        )
+    if val.source and not train.source and not args.eval_only:
         raise ConfigError("--val-json has no --train-json: name the data to train on, or evaluate by --eval-only")
-    both = sorted(set(OPTIONS) & set(args.opts[::2]))
-    if both:
-        raise ConfigError(f"the flags --train-... and --val-... set {both[0]}: give the flags or the override")
 
 
 def _entries(given: Sequence[_Given], args: argparse.Namespace, output: str) -> dict[str, list[str]]:

@@ -18,6 +18,7 @@ from ..data.images import read_image
 from ..data.mapper import InstanceMapper
 from ..evaluation.by_name import class_names_of, order_in_dataset, reorder_classes
 from ..modeling.systems import default_score_threshold
+from ..utils.spread import spread
 from ..visualization.contact_sheet import shrink
 from ..visualization.drawing import draw_ground_truth, draw_predictions
 from ..visualization.labels import Picture
@@ -48,7 +49,7 @@ def draw_test_images(cfg: CfgNode, model: nn.Module, number: int) -> Iterator[Pa
     dataset, metadata, mapper = load_dataset(name), MetadataCatalog.get(name), InstanceMapper(cfg, is_train=False)
     order = order_in_dataset(class_names_of(model), name)
     threshold = default_score_threshold(cfg)
-    for index in range(0, len(dataset), max(1, len(dataset) // number))[:number]:
+    for index in spread(len(dataset), number):
         record = dataset[index]
         with inference_context(model):
             output = model([mapper(record)])[0]

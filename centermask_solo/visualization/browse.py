@@ -26,6 +26,7 @@ from ..modeling.training_picture import rgb_picture
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
 from ..utils.rules import value_of
+from ..utils.spread import spread
 from .contact_sheet import MAX_PANEL, check_picture_name, picture_sheet, shrink
 from .drawing import ColorBy, draw_ground_truth, draw_training_sample
 from .html_page import SUFFIXES, Figure, HTMLPage
@@ -75,7 +76,7 @@ def browse_dataset(
     if not len(samples):
         raise ConfigError(f"the dataset '{name}' has no images to draw")
     claim_file(path, (x["file_name"] for x in samples), overwrite=overwrite)
-    chosen = samples[:: max(1, len(samples) // view.max_images)][: view.max_images]
+    chosen = [samples[i] for i in spread(len(samples), view.max_images)]
     mapper = with_mixing(cfg, _training_mapper(cfg), samples) if view.augment else None
     figures = _draw(cfg, mapper, MetadataCatalog.get(name), chosen, view, PAGE_SIDE if is_page else MAX_PANEL)
     figures = tqdm(figures, "images", total=len(chosen), mininterval=1.0, leave=False)

@@ -63,6 +63,10 @@ def test_sentences(tmp_path, capsys):
         (["convert", "--from", "{json}", "--to", "nothing", "{out}"], "the format 'nothing' is unknown"),
         (["convert", "--from", "a", "b", "c", "--to", "yolo", "{out}"], "quote paths with spaces"),
         (["convert", "--from", "{out}", "--to", "yolo", "{out}"], "is missing"),
+        (
+            ["convert", "--from", "{json}", "--images", "zebra", "--to", "yolo", "{out}"],
+            "images, does not exist: correct",
+        ),
         (["split", "{json}", "--output", "{out}", "--ratios", "a=1"], "at least two parts"),
         (["split", "{json}", "--output", "{out}", "--group-by", "("], "is not a regular expression"),
         (["split", "{json}", "--output", "{out}", "--group-by", "zebra"], "--group-by zebra matches no file_name"),

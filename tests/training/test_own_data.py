@@ -155,6 +155,8 @@ def test_checkpoints_keep_the_names(folder):
 
 def test_contradictions_end_in_one_line(folder, capfd):
     json_file, images = sets.write(folder / "own")
+    yolo = folder / "yolo"
+    convert_dataset(json_file, "yolo", str(yolo), image_root=images)
     expected = {
         ("--train-json", json_file, "--train-dir", images): "name two datasets",
         ("--train-images", images, "--val-json", json_file): "--train-images needs --train-json",
@@ -169,6 +171,10 @@ def test_contradictions_end_in_one_line(folder, capfd):
         ("--train-dir", folder / "none"): "none is missing",
         ("--train-json", folder / "none.json"): "none.json",
         ("--train-json", json_file, "--train-images", folder / "none"): "none",
+        ("--train-json", json_file, "--class-names", "a", "b"): "--class-names is for --train-dir and --val-dir",
+        ("--class-names", "a"): "--class-names is for --train-dir and --val-dir",
+        ("--train-images", images): "--train-images needs --train-json",
+        ("--train-dir", yolo, "--train-images", folder / "none"): "none, given as the folder of the images, does not",
     }
     for flags, text in expected.items():
         found = message(folder, capfd, *flags)

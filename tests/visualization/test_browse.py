@@ -49,6 +49,12 @@ def test_files_as_they_are(files, tmp_path, capsys):
     assert cells[cells.index("all") + 1 :][:10] == [*("robin", "12", "0", "0", "12"), *("wren", "12", "0", "0", "12")]
 
 
+@pytest.mark.parametrize(("most", "names"), [(3, "1 2 3"), (2, "1 3"), (1, "1"), (9, "1 2 3 4")])
+def test_images_are_spread_over_the_dataset(files, tmp_path, most, names):
+    page = browse(files, tmp_path / "page.html", "--no-augment", "--max-images", str(most))
+    assert [x["data-name"] for x in Tags(page.decode()).of("figure")] == [f"{x}.png" for x in names.split()]
+
+
 @pytest.mark.parametrize("config", ["SOLOv2/solov2_R_50_1x.yaml", "YOLACT/yolact_resnet50.yaml"])
 def test_augmentation_depends_on_the_seed_only(files, tmp_path, config):
     flags = ["--config-file", config, *SMALL, "--max-images", "2"]

@@ -8,14 +8,15 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ...structures.rle_codes import EMPTY, Code, Window, code_of, decode_window, encode_window, merge_codes
 from ...utils.errors import DataError
+from .clipping import OUTSIDE, clip_box, clip_polygon
 from .objects import AnnotatedImage, Lost, Object
 
 VERSION = "5.5.0"  # of labelme, which wrote shapes of the type "mask" from 5.2 on
 CROWD, BOX_ONLY = "iscrowd", "box_only"  # flags of shapes
+NO_CLASSES = ("__ignore__", "_background_")  # names in labelme's lists of classes that stand for none
 CIRCLE_POINTS = 72  # of the polygon that replaces a circle: one every 5 degrees, within 0.1% of the radius
 
 MAX_PIXELS = 2**32 - 1  # of an image, which run-length codes can count
@@ -106,10 +107,13 @@ def labelme_of_image(image: AnnotatedImage, image_path: str) -> dict[str, Any]:
 def read_labelme(document: Any, path: str, lost: Lost) -> list[Object]:
     """Return the objects in the content of a labelme file; shapes of one class and group are one object.
 
+    Shapes, which labelme lets extend beyond the image, are cut off at its border.
+
     Args:
         document: Content of the json, with its ``imageHeight`` and ``imageWidth``.
         path: Path of the json, for messages.
-        lost: Counts the points and lines, which have no area and are left out.
+        lost: Counts what is left out: points and lines, which have no area, what is outside of the image, and what has
+            one of the names in ``NO_CLASSES``.
 
     Raises:
         DataError: It is no content of such a file.
@@ -128,6 +132,12 @@ def read_labelme(document: Any, path: str, lost: Lost) -> list[Object]:
         if found is None:
             lost[f"shapes of the type {shape.get('shape_type')} (no area, left out)"] += 1
             continue
+        if found.name in NO_CLASSES:
+            lost[f"shapes labeled '{found.name}' (no class, left out)"] += 1
+            continue
+        if not found.segmentation and not found.box:
+            lost[OUTSIDE] += 1
+            continue
         group = shape.get("group_id")
         key = ("alone", i) if group is None else (found.name, str(group), found.crowd)
         groups.setdefault(key, []).append(found)
@@ -135,41 +145,29 @@ def read_labelme(document: Any, path: str, lost: Lost) -> list[Object]:
 
 
 def _object(shape: Shape, size: tuple[int, int]) -> Object | None:
-    """Return the object of a shape, None if it has no area."""
+    """Return the object of a shape, without segmentation and box if it is outside of the image; None without area."""
     kind, flags = shape.get("shape_type", "polygon"), shape.get("flags") or {}
     points = np.asarray(shape["points"], dtype=float).reshape(-1, 2)
     if not (abs(points) <= FAR_AWAY * max(size)).all():
         raise ValueError("it has a point far outside of the image")
+    height, width = size
     name, crowd = str(shape["label"]), bool(flags.get(CROWD))
     if kind == "mask":
-        code = encode_window(_window(shape["mask"], points, size), size)
-        return Object(name, code, crowd=crowd)
+        window = _window(shape["mask"], points, size)
+        return Object(name, encode_window(window, size) if window.pixels.any() else [], crowd=crowd)
     if kind == "rectangle":
         (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
         if flags.get(BOX_ONLY):
-            return Object(name, [], [left, top, right - left, bottom - top], crowd)
-        return Object(name, [[left, top, right, top, right, bottom, left, bottom]], crowd=crowd)
-    if kind == "circle":
+            return Object(name, [], clip_box([left, top, right - left, bottom - top], width, height), crowd)
+        points = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    elif kind == "circle":
         angles = np.arange(CIRCLE_POINTS) * (2 * np.pi / CIRCLE_POINTS)
         radius = np.linalg.norm(points[1] - points[0])
         points = points[0] + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     elif kind not in ("polygon", "oriented_rectangle") or len(points) < 3:
         return None
-    if kind in ("circle", "oriented_rectangle"):  # which labelme lets extend beyond the image
-        points = _clipped(points, size)
-        if not len(points):
-            return None
-    return Object(name, [points.ravel().tolist()], crowd=crowd)
-
-
-def _clipped(points: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the part in an image of (H, W) of a convex polygon, (N, 2); nothing if it is outside."""
-    height, width = size
-    if (points >= 0).all() and (points <= [width, height]).all():
-        return points
-    image = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    area, found = cv2.intersectConvexConvex(points.astype(np.float32), image)
-    return found.reshape(-1, 2).astype(float) if area > 0 else np.zeros((0, 2))
+    inside = clip_polygon(points.ravel().tolist(), width, height)
+    return Object(name, [inside] if inside else [], crowd=crowd)
 
 
 def _window(text: str, points: Any, size: tuple[int, int]) -> Window:

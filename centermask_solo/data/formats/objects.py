@@ -14,12 +14,14 @@ from pycocotools import mask as rle
 from ...structures.outlines import Polygon, join_polygons, trace_outlines
 from ...structures.rle_codes import Code, code_of
 from ...utils.errors import DataError
+from .clipping import clip_polygon
 from .coco import CocoData
 from .packing import Record
 
 Segmentation = list[Polygon] | Code  # as in COCO's format
 Lost = Counter[str]  # what a format cannot hold, and how often
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd"}
+_KNOWN_OF_IMAGES, _KNOWN_OF_CLASSES = {"id", "file_name", "width", "height"}, {"id", "name"}
 
 CROWDS = "crowd regions (left out)"
 BOXES = "objects without a mask (left out)"
@@ -90,23 +92,24 @@ def codes_of_map(ids: NDArray[Any]) -> dict[int, Code]:
 
 
 def polygons_of(x: Object, image: AnnotatedImage, lost: Lost, name: str) -> list[Polygon]:
-    """Return polygons that, filled by the even-odd rule, have the pixels of an object; add to ``lost`` what changes.
+    """Return polygons in the image that, filled by the even-odd rule, have the pixels of an object.
 
     Args:
         x: An object with a segmentation.
         image: Its image.
-        lost: What is added to.
+        lost: Counts what changes.
         name: What becomes of parts and holes in the format, such as "joined by bridges without width".
     """
     size = image.height, image.width
     if not isinstance(x.segmentation, dict):
-        if len(x.segmentation) == 1:
-            return x.segmentation
+        lost[f"objects of several parts ({name})"] += len(x.segmentation) > 1
+        inside = list(filter(None, (clip_polygon(p, image.width, image.height) for p in x.segmentation)))
+        if len(inside) == 1 and inside == x.segmentation:
+            return inside
         whole = mask_of(x.segmentation, *size)
-        lost[f"objects of several parts ({name})"] += 1
-        if np.array_equal(mask_of([join_polygons(x.segmentation)], *size), whole):
-            return x.segmentation
-        found = trace_outlines(whole)  # parts overlap
+        if inside and np.array_equal(mask_of([join_polygons(inside)], *size), whole):
+            return inside
+        found = trace_outlines(whole)  # parts overlap, or corners at the border are rounded otherwise
         return found.parts + found.holes
     found = trace_outlines(mask_of(x.segmentation, *size))
     lost[f"objects of several parts ({name})"] += len(found.parts) > 1
@@ -162,13 +165,21 @@ def annotated_images(data: CocoData, image_root: str, lost: Lost) -> Iterator[An
     of_image = defaultdict(list)
     for i, x in enumerate(data.annotations):
         of_image[x["image_id"]].append(i)
-        for key in x.keys() - _KNOWN:
-            lost[f"entries '{key}' of objects (left out)"] += 1
+        _count_others(x, _KNOWN, "objects", lost)
+    for x in data.images:
+        _count_others(x, _KNOWN_OF_IMAGES, "images", lost)
+    for x in data.categories:
+        _count_others(x, _KNOWN_OF_CLASSES, "classes", lost)
     for image in data.images:
         objects = [_object(data.annotations[i], image, names) for i in of_image[image["id"]]]
         file_name = image["file_name"].replace("\\", "/")
         path = os.path.join(image_root, file_name)
         yield AnnotatedImage(file_name, image["width"], image["height"], objects, path)
+
+
+def _count_others(x: Record, known: set[str], of: str, lost: Lost) -> None:
+    for key in x.keys() - known:
+        lost[f"entries '{key}' of {of} (left out)"] += 1
 
 
 def _object(x: Record, image: Record, names: dict[int, str]) -> Object:

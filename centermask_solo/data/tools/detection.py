@@ -12,6 +12,7 @@ from ...utils.reading import read_text
 
 FORMATS = ("coco", "labelme", "yolo", "voc", "maps", "cityscapes")
 MAPS_JSON = "instances.json"  # of PNG instance maps
+YOLO_YAML = "data.yaml"  # with the names of YOLO's classes
 LABELS = "labels.txt"  # of labelme, with the names of all classes
 _FOUND = 3  # files of a folder that tell its format
 

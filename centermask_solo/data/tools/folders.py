@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ...utils.errors import DataError
+from ...utils.errors import ConfigError, DataError
 from ..formats.objects import AnnotatedImage, Object
 from ..images import IMAGE_SUFFIXES
 
@@ -23,6 +23,13 @@ def image_of_map(name: str, root: str, ids: Any, objects: list[Object]) -> Annot
     if not file_name:
         raise DataError(f"the image of the map {name} is missing in {root}: give the folder of the images by --images")
     return AnnotatedImage(file_name, ids.shape[1], ids.shape[0], objects, os.path.join(root, file_name))
+
+
+def check_image_folder(path: str) -> None:
+    """Raise ConfigError unless a path, given as the folder of the images, is that of a folder."""
+    if not os.path.isdir(path):
+        what = "is no folder" if os.path.exists(path) else "does not exist"
+        raise ConfigError(f"{path}, given as the folder of the images, {what}: correct the path")
 
 
 def files_below(folder: str, suffixes: tuple[str, ...]) -> list[str]:

@@ -15,7 +15,7 @@ from PIL import Image
 from ...utils.errors import DataError
 from ...utils.reading import read_text, reading
 from ..class_names import read_class_names
-from ..formats.labelme import read_labelme
+from ..formats.labelme import NO_CLASSES, read_labelme
 from ..formats.objects import AnnotatedImage, Lost
 from ..images import IMAGE_ERRORS, IMAGE_SUFFIXES, stated_size
 from .detection import LABELS
@@ -45,13 +45,16 @@ def read_labelme_folder(source: str, image_root: str, class_names: Sequence[str]
         objects = read_labelme(document, path, lost)
         size = document["imageWidth"], document["imageHeight"]
         images.append(AnnotatedImage("", *size, objects, image_path, inside))
-    root = image_root or common_root(source, [x.path for x in images])
-    if any(x.inside for x in images):  # which are not in the folder that is given
-        root = common_root(root, [x.path for x in images])
+    root = common_root(image_root or source, [x.path for x in images])
     images = [x._replace(file_name=below(x.path, root)) for x in images]
     labels = Path(source, LABELS)
-    names = read_class_names([str(labels)]) if labels.is_file() and not class_names else None
+    names = classes_of_labels(read_class_names([str(labels)])) if labels.is_file() and not class_names else None
     return images, names, root
+
+
+def classes_of_labels(names: Sequence[str]) -> list[str]:
+    """Return the classes in labelme's lists of labels, which begin with two that stand for none."""
+    return [x for x in names if x not in NO_CLASSES]
 
 
 def _labelme_image(path: str, name: str, image_root: str) -> str:
@@ -64,7 +67,8 @@ def _labelme_image(path: str, name: str, image_root: str) -> str:
             os.path.join(place, os.path.basename(name)),
             *(os.path.join(place, stem + x) for x in IMAGE_SUFFIXES),
         ]
-    found = next(filter(os.path.isfile, places), places[0])
+    expected = os.path.join(image_root, os.path.basename(name)) if image_root else places[0]
+    found = next(filter(os.path.isfile, places), expected)
     return os.path.normpath(found)
 
 
@@ -106,9 +110,9 @@ def open_image(image: AnnotatedImage) -> IO[bytes]:
     return io.BytesIO(_content_inside(document, image.inside))
 
 
-def common_root(source: str, paths: Sequence[str]) -> str:
-    """Return the source if all images are below it, or else the folder that they share."""
-    root = os.path.abspath(source)
+def common_root(folder: str, paths: Sequence[str]) -> str:
+    """Return the folder that is expected to have all images if it has, or else the one that they share."""
+    root = os.path.abspath(folder)
     if all(os.path.abspath(x).startswith(os.path.join(root, "")) for x in paths):
-        return source
+        return folder
     return os.path.commonpath([os.path.dirname(os.path.abspath(x)) for x in paths])

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import claim_file
 from ...utils.text import counted
 from ..formats.coco import CocoData
 from ..formats.packing import Record
-from .coco_files import read_whole, write_part
+from .coco_files import class_lists, read_whole, with_class_ids, write_part
+from .folders import check_image_folder
 
 
 class Merged(NamedTuple):
@@ -44,6 +45,9 @@ def merge_datasets(
 ) -> Merged:
     """Write one json with the images and annotations of several, all numbered from 1.
 
+    Ids of classes and of licenses in the entries of images are the new ones; other entries of the file are those of the
+    first.
+
     Args:
         json_files: Annotations in COCO's format. Classes of one name become one, in the order of their first mention.
         output: The json to write.
@@ -55,18 +59,7 @@ def merge_datasets(
     Raises:
         UserError: A file cannot be read or is given twice, two have the same image, or the output exists.
     """
-    if len(json_files) < 2:
-        raise ConfigError("give at least two files to merge")
-    paths = [os.path.realpath(x) for x in json_files]
-    twice = [x for x, path in zip(json_files, paths, strict=True) if paths.count(path) > 1]
-    if twice:
-        raise ConfigError(f"{twice[0]} is given twice, and its objects would be doubled: give each file once")
-    roots = list(image_roots) * (len(json_files) if len(image_roots) == 1 else 1)
-    if roots and len(roots) != len(json_files):
-        raise ConfigError(
-            f"{counted(len(json_files), 'file')} but {counted(len(roots), 'folder')} of --images: give one "
-            "folder for each"
-        )
+    roots = _roots(json_files, image_roots)
     claim_file(output, json_files, overwrite=overwrite)
     root = os.path.commonpath([os.path.abspath(x) for x in roots]) if roots else ""
     parts = [read_whole(x) for x in json_files]
@@ -76,21 +69,75 @@ def merge_datasets(
         if x["name"] not in class_ids:
             class_ids[x["name"]] = len(class_ids) + 1
             categories.append({**x, "id": len(class_ids)})
+    licenses, license_ids = _merge_licenses(parts)
     images: dict[str, Record] = {}
     new_ids: list[dict[object, int]] = []
-    for part, path, folder in zip(parts, json_files, roots or [""] * len(parts), strict=True):
-        new_ids.append(_add_images(images, part, path, os.path.relpath(folder, root) if roots else "", join))
-    whole = parts[0]._replace(categories=categories)
+    for i, (part, path) in enumerate(zip(parts, json_files, strict=True)):
+        new_classes = {x["id"]: class_ids[x["name"]] for x in part.categories}
+        entries = _with_new_ids(part.images, new_classes, license_ids[i] if licenses else None)
+        new_ids.append(_add_images(images, entries, path, os.path.relpath(roots[i], root) if roots else "", join))
+    others = {**parts[0].others, "licenses": licenses} if licenses else parts[0].others
+    whole = parts[0]._replace(categories=categories, others=others)
     total = sum(len(x.annotations) for x in parts)
     write_part(output, whole, list(images.values()), _annotations(parts, new_ids, class_ids))
     joined = sum(len(x.images) for x in parts) - len(images)
     return Merged(output, root, len(images), total, list(class_ids), joined)
 
 
-def _add_images(images: dict[str, Record], part: CocoData, path: str, folder: str, join: bool) -> dict[object, int]:
+def _roots(json_files: Sequence[str], image_roots: Sequence[str]) -> list[str]:
+    """Return the folder of the images of each file, [] if none is given; raise ConfigError if they cannot be merged."""
+    if len(json_files) < 2:
+        raise ConfigError("give at least two files to merge")
+    paths = [os.path.realpath(x) for x in json_files]
+    twice = [x for x, path in zip(json_files, paths, strict=True) if paths.count(path) > 1]
+    if twice:
+        raise ConfigError(f"{twice[0]} is given twice, and its objects would be doubled: give each file once")
+    roots = list(image_roots) * (len(json_files) if len(image_roots) == 1 else 1)
+    for folder in image_roots:
+        check_image_folder(folder)
+    if roots and len(roots) != len(json_files):
+        raise ConfigError(
+            f"{counted(len(json_files), 'file')} but {counted(len(roots), 'folder')} of --images: give one "
+            "folder for each"
+        )
+    return roots
+
+
+def _merge_licenses(parts: Sequence[CocoData]) -> tuple[list[Record], list[list[tuple[Any, int]]]]:
+    """Return the licenses of all files, numbered from 1, and for each file pairs of old and new ids."""
+    licenses: list[Record] = []
+    pairs: list[list[tuple[Any, int]]] = []
+    for part in parts:
+        listed = part.others.get("licenses")
+        pairs.append([])
+        for x in listed if isinstance(listed, list) else ():
+            if not isinstance(x, dict) or "id" not in x:
+                continue
+            same = next((known for known in licenses if {**known, "id": None} == {**x, "id": None}), None)
+            if same is None:
+                same = {**x, "id": len(licenses) + 1}
+                licenses.append(same)
+            pairs[-1].append((x["id"], same["id"]))
+    return licenses, pairs
+
+
+def _with_new_ids(
+    images: Iterable[Record], class_ids: Mapping[Any, int], license_ids: Sequence[tuple[Any, int]] | None
+) -> Iterator[Record]:
+    """Yield the images of a file with new ids of classes and licenses, those of licenses as they are with None."""
+    for image in images:
+        found = with_class_ids(image, class_ids)
+        if license_ids is not None and "license" in image:
+            found["license"] = next((new for old, new in license_ids if old == image["license"]), None)
+        yield found
+
+
+def _add_images(
+    images: dict[str, Record], entries: Iterable[Record], path: str, folder: str, join: bool
+) -> dict[object, int]:
     """Add the images of a file to those of the others, by their names; return the new id of each."""
     new_ids: dict[object, int] = {}
-    for x in part.images:
+    for x in entries:
         name = os.path.normpath(os.path.join(folder, x["file_name"].replace("\\", "/"))).replace(os.sep, "/")
         known = images.get(name)
         if known is None:
@@ -102,6 +149,9 @@ def _add_images(images: dict[str, Record], part: CocoData, path: str, folder: st
             )
         elif (known.get("width"), known.get("height")) != (x.get("width"), x.get("height")):
             raise DataError(f"{path} and another file have the image {name}, but of different sizes: correct one")
+        else:
+            for key, ids in class_lists(x).items():
+                known[key] = sorted({*class_lists(known).get(key, []), *ids})
         new_ids[x["id"]] = images[name]["id"]
     return new_ids
 

@@ -15,9 +15,9 @@ from ..formats.label_maps import CITYSCAPES_CLASSES, read_cityscapes, read_map
 from ..formats.objects import AnnotatedImage, Lost, annotated_images, class_names_of
 from ..formats.yolo import read_yolo
 from ..images import IMAGE_SUFFIXES, read_labels, stated_size
-from .detection import MAPS_JSON, coco_jsons, find_format, peek
-from .folders import Read, below, files_below, image_of_map, progress
-from .labelme_folder import read_labelme_folder
+from .detection import MAPS_JSON, YOLO_YAML, coco_jsons, find_format, peek
+from .folders import Read, below, check_image_folder, files_below, image_of_map, progress
+from .labelme_folder import classes_of_labels, read_labelme_folder
 from .voc_folder import read_voc_folder
 
 
@@ -55,8 +55,11 @@ def read_dataset(
         others: The same of other data, such as those to train on.
 
     Raises:
+        ConfigError: There is no such folder of images.
         DataError: It cannot be read, its format cannot be told, or it has another class than those given.
     """
+    if image_root:
+        check_image_folder(image_root)
     file_format = file_format or find_format(source)
     if not os.path.exists(source):
         raise DataError(f"{source} is missing: correct the path")
@@ -67,6 +70,8 @@ def read_dataset(
         source = jsons[0]
     if file_format != "coco" and not os.path.isdir(source):
         raise DataError(f"{source} is a file: give the folder of the {file_format} dataset")
+    if file_format == "labelme" and class_names:
+        class_names = classes_of_labels(class_names)
     lost = Lost()
     images, names, root = READERS[file_format](source, image_root, class_names or others, lost)
     if not images:
@@ -103,7 +108,7 @@ def _read_yolo(source: str, image_root: str, class_names: Sequence[str] | None, 
     for path in progress(files_below(folder, IMAGE_SUFFIXES)):
         width, height = stated_size(path)
         label = next(filter(os.path.isfile, _yolo_labels(path, source, folder)), "")
-        objects = read_yolo(read_text(label), label, names, width, height) if label else []
+        objects = read_yolo(read_text(label), label, names, width, height, lost) if label else []
         images.append(AnnotatedImage(below(path, folder), width, height, objects, path))
     return images, names, folder
 
@@ -124,7 +129,8 @@ def _yolo_names(source: str) -> list[str] | None:
     """Return the class names of a YOLO dataset, from the yaml or the text file in its folder or above it, if any."""
     folders = [Path(source).absolute(), *Path(source).absolute().parents][:3]
     for folder in folders:
-        for path in [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))]:
+        yamls = [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("*.yml"))]
+        for path in sorted(yamls, key=lambda x: x.name != YOLO_YAML):
             try:
                 content = load_yaml(read_text(str(path)))
             except DAMAGED as error:

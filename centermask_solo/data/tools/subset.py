@@ -12,7 +12,8 @@ from ...utils.class_names import list_names
 from ...utils.errors import ConfigError
 from ...utils.files import claim_file
 from ...utils.text import counted, nearest_hint
-from .coco_files import read_whole, write_part
+from ..own_files import is_federated
+from .coco_files import read_whole, with_class_ids, write_part
 from .split import Part
 
 
@@ -28,6 +29,9 @@ def subset_dataset(
     overwrite: bool = False,
 ) -> Part:
     """Write a json with a part of a dataset; ids and entries of what remains are unchanged.
+
+    Only images annotated for some classes, as those of LVIS, keep no mention of classes that are left out, and the
+    classes of such a file are numbered from 1.
 
     Args:
         json_file: Annotations in COCO's format.
@@ -72,7 +76,14 @@ def subset_dataset(
         images = [images[i] for i in sorted(chosen.tolist())]
     ids = {x["id"] for x in images}
     annotations = [x for x in data.annotations if x["image_id"] in ids and x["category_id"] in kept]
-    whole = data._replace(categories=[x for x in data.categories if x["id"] in kept])
-    write_part(output, whole, images, annotations)
     per_class = Counter(kept[x["category_id"]] for x in annotations)
+    numbers = enumerate(kept, 1) if is_federated(data.images) else ((x, x) for x in kept)
+    new_ids = {old: new for new, old in numbers}
+    whole = data._replace(categories=[{**x, "id": new_ids[x["id"]]} for x in data.categories if x["id"] in kept])
+    write_part(
+        output,
+        whole,
+        [with_class_ids(x, new_ids) for x in images],
+        ({**x, "category_id": new_ids[x["category_id"]]} for x in annotations),
+    )
     return Part(output, len(images), len(annotations), {name: per_class[name] for name in kept.values()})

@@ -18,50 +18,75 @@ from ..formats.label_maps import (
     voc_color,
     voc_of_image,
 )
-from ..formats.labelme import labelme_of_image
+from ..formats.labelme import NO_CLASSES, labelme_of_image
 from ..formats.objects import AnnotatedImage, Lost, coco_content
 from ..formats.yolo import yolo_of_image
-from .detection import LABELS, MAPS_JSON
+from .detection import LABELS, MAPS_JSON, YOLO_YAML, peek
 from .folders import progress
 from .readers import Dataset
 
 Files = Iterator[tuple[str, bytes]]  # path below the output folder, and content
 
+COCO_JSON = "annotations.json"
+VOC_COLORS, VOC_LIST = "labelmap.txt", "ImageSets/Segmentation/default.txt"
+CITYSCAPES_FILES = ("instanceIds.png", "labelIds.png", "polygons.json")  # ends of their names
+
 
 class Writer(NamedTuple):
-    """How a format is written.
+    """How a format is written; all paths are below the output folder.
 
     Attributes:
         files: Yields the files for a dataset; its arguments are the dataset, what to add lost things to, and the path
             that each image has as seen from the folder of the output.
         folder: Folder of the images in the output folder.
         image_path: Returns where the format has an image.
-        results: Patterns of the names of the files in the output folder.
+        own: Returns the paths of the files of an image, without the image itself.
+        shared: Paths of the files of the dataset.
+        patterns: Patterns of ``own``.
+        is_own: Returns whether a file that fits a pattern is of this format.
+        reads_folder: Whether every image below ``folder`` belongs to the dataset, also one without a file of its own.
     """
 
     files: Callable[[Dataset, Lost, Callable[[AnnotatedImage], str]], Files]
     folder: str
     image_path: Callable[[AnnotatedImage], str]
-    results: tuple[str, ...]
+    own: Callable[[AnnotatedImage], list[str]]
+    shared: tuple[str, ...]
+    patterns: tuple[str, ...] = ()
+    is_own: Callable[[str], bool] = lambda path: True
+    reads_folder: bool = False
 
 
 def _labelme_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
     _check_lines(data.class_names, LABELS)
+    reserved = [x for x in data.class_names if x in NO_CLASSES]
+    if reserved:
+        raise DataError(f"the class name '{reserved[0]}' stands for no class in labelme: rename it")
     for image in progress(data.images, "writing"):
         folder = os.path.dirname(image.file_name)
         name = os.path.relpath(image_path(image), folder or ".").replace(os.sep, "/")
-        yield image.stem + ".json", _json(labelme_of_image(image, name))
+        (path,) = _labelme_own(image)
+        yield path, _json(labelme_of_image(image, name))
     yield LABELS, "".join(f"{name}\n" for name in data.class_names).encode()
 
 
+def _labelme_own(image: AnnotatedImage) -> list[str]:
+    return [f"{image.stem}.json"]
+
+
 def _yolo_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
-    _check_encoding(data.class_names, "data.yaml")
+    _check_encoding(data.class_names, YOLO_YAML)
     numbers = {name: i for i, name in enumerate(data.class_names)}
     for image in progress(data.images, "writing"):
         lines = yolo_of_image(image, numbers, lost)
-        yield f"labels/{image.stem}.txt", "".join(x + "\n" for x in lines).encode()
+        (path,) = _yolo_own(image)
+        yield path, "".join(x + "\n" for x in lines).encode()
     names = "".join(f"  {i}: {json.dumps(name, ensure_ascii=False)}\n" for name, i in numbers.items())
-    yield "data.yaml", f"path: .\ntrain: images\nval: images\nnames:\n{names}".encode()
+    yield YOLO_YAML, f"path: .\ntrain: images\nval: images\nnames:\n{names}".encode()
+
+
+def _yolo_own(image: AnnotatedImage) -> list[str]:
+    return [f"labels/{image.stem}.txt"]
 
 
 def _voc_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
@@ -69,24 +94,31 @@ def _voc_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage],
         raise DataError(
             f"VOC's masks hold {MAX_VOC_OBJECTS} classes, not {len(data.class_names)}: choose another format"
         )
-    _check_lines(data.class_names, "labelmap.txt", comment="#")
+    _check_lines(data.class_names, VOC_COLORS, comment="#")
     numbers = {name: i for i, name in enumerate(data.class_names, 1)}
     for image in progress(data.images, "writing"):
-        classes, objects = voc_of_image(image, numbers, lost)
-        yield f"SegmentationClass/{image.stem}.png", classes
-        yield f"SegmentationObject/{image.stem}.png", objects
+        yield from zip(_voc_own(image), voc_of_image(image, numbers, lost), strict=True)
     lines = [f"{name}:{','.join(map(str, voc_color(i)))}::" for i, name in enumerate(["background", *data.class_names])]
-    yield "labelmap.txt", "\n".join(["# label:color_rgb:parts:actions", *lines, ""]).encode()
-    yield "ImageSets/Segmentation/default.txt", b"".join(os.fsencode(f"{x.stem}\n") for x in data.images)
+    yield VOC_COLORS, "\n".join(["# label:color_rgb:parts:actions", *lines, ""]).encode()
+    yield VOC_LIST, b"".join(os.fsencode(f"{x.stem}\n") for x in data.images)
+
+
+def _voc_own(image: AnnotatedImage) -> list[str]:
+    return [f"SegmentationClass/{image.stem}.png", f"SegmentationObject/{image.stem}.png"]
 
 
 def _map_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
     entries = []
     for image in progress(data.images, "writing"):
         content, instances = map_of_image(image, lost)
-        entries.append({"file_name": image.file_name, "map": f"maps/{image.stem}.png", "instances": instances})
-        yield f"maps/{image.stem}.png", content
+        (path,) = _map_own(image)
+        entries.append({"file_name": image.file_name, "map": path, "instances": instances})
+        yield path, content
     yield MAPS_JSON, _json({"classes": data.class_names, "images": entries})
+
+
+def _map_own(image: AnnotatedImage) -> list[str]:
+    return [f"maps/{image.stem}.png"]
 
 
 def _cityscapes_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
@@ -98,10 +130,11 @@ def _cityscapes_files(data: Dataset, lost: Lost, image_path: Callable[[Annotated
         )
     for image in progress(data.images, "writing"):
         instances, labels, document = cityscapes_of_image(image, lost)
-        stem = f"gtFine/{_cityscapes_stem(image)}_gtFine"
-        yield f"{stem}_instanceIds.png", instances
-        yield f"{stem}_labelIds.png", labels
-        yield f"{stem}_polygons.json", _json(document)
+        yield from zip(_cityscapes_own(image), (instances, labels, _json(document)), strict=True)
+
+
+def _cityscapes_own(image: AnnotatedImage) -> list[str]:
+    return [f"gtFine/{_cityscapes_stem(image)}_gtFine_{x}" for x in CITYSCAPES_FILES]
 
 
 def _cityscapes_stem(image: AnnotatedImage) -> str:
@@ -111,7 +144,7 @@ def _cityscapes_stem(image: AnnotatedImage) -> str:
 
 
 def _coco_files(data: Dataset, lost: Lost, image_path: Callable[[AnnotatedImage], str]) -> Files:
-    yield "annotations.json", _json(coco_content(data.images, data.class_names))
+    yield COCO_JSON, _json(coco_content(data.images, data.class_names))
 
 
 def _in_images(image: AnnotatedImage) -> str:
@@ -119,18 +152,33 @@ def _in_images(image: AnnotatedImage) -> str:
 
 
 WRITERS: dict[str, Writer] = {
-    "coco": Writer(_coco_files, "images", _in_images, ("annotations.json",)),
-    "labelme": Writer(_labelme_files, "", lambda x: x.file_name, ("**/*.json",)),
-    "yolo": Writer(_yolo_files, "images", _in_images, ("data.yaml", "labels/**/*.txt")),
-    "voc": Writer(
-        _voc_files, "JPEGImages", lambda x: f"JPEGImages/{x.file_name}", ("labelmap.txt", "Segmentation*/**/*.png")
+    "coco": Writer(_coco_files, "images", _in_images, lambda x: [], (COCO_JSON,)),
+    "labelme": Writer(
+        _labelme_files,
+        "",
+        lambda x: x.file_name,
+        _labelme_own,
+        (LABELS,),
+        ("**/*.json",),
+        is_own=lambda path: "shapes" in peek(path),
     ),
-    "maps": Writer(_map_files, "images", _in_images, (MAPS_JSON, "maps/**/*.png")),
+    "yolo": Writer(_yolo_files, "images", _in_images, _yolo_own, (YOLO_YAML,), ("labels/**/*.txt",), reads_folder=True),
+    "voc": Writer(
+        _voc_files,
+        "JPEGImages",
+        lambda x: f"JPEGImages/{x.file_name}",
+        _voc_own,
+        (VOC_COLORS, VOC_LIST),
+        ("SegmentationClass/**/*.png", "SegmentationObject/**/*.png"),
+    ),
+    "maps": Writer(_map_files, "images", _in_images, _map_own, (MAPS_JSON,), ("maps/**/*.png",)),
     "cityscapes": Writer(
         _cityscapes_files,
         "leftImg8bit",
         lambda x: f"leftImg8bit/{_cityscapes_stem(x)}_leftImg8bit.png",
-        ("gtFine/**/*_gtFine_*",),
+        _cityscapes_own,
+        (),
+        tuple(f"gtFine/**/*_gtFine_{x}" for x in CITYSCAPES_FILES),
     ),
 }
 

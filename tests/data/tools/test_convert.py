@@ -128,9 +128,17 @@ def test_boxes_without_masks(tmp_path):
 def test_other_entries_are_counted(tmp_path):
     data = sets.content()
     data["annotations"][0]["keypoints"] = [1, 1, 2]
+    for x in data["images"][:2]:
+        x |= {"neg_category_ids": [], "license": 3}
+    data["categories"][0]["frequency"] = "r"
     source, images = sets.write(tmp_path, data)
     found = convert_dataset(source, "labelme", str(tmp_path / "there"), image_root=images)
-    assert found.lost == {"entries 'keypoints' of objects (left out)": 1}
+    assert found.lost == {
+        "entries 'frequency' of classes (left out)": 1,
+        "entries 'keypoints' of objects (left out)": 1,
+        "entries 'license' of images (left out)": 2,
+        "entries 'neg_category_ids' of images (left out)": 2,
+    }
 
 
 def test_results_and_inputs_are_not_lost(tmp_path):
@@ -143,14 +151,6 @@ def test_results_and_inputs_are_not_lost(tmp_path):
         convert_dataset(source, "labelme", images, image_root=images, overwrite=True)
     with pytest.raises(ConfigError, match="in the format coco already"):
         convert_dataset(source, "coco", str(tmp_path / "other"))
-
-
-def test_images_of_one_stem_are_refused(tmp_path):
-    data = sets.content()
-    data["images"][2]["file_name"] = "a b.jpg"
-    source, images = sets.write(tmp_path, data)
-    with pytest.raises(DataError, match="2 images are named 'a b'"):
-        convert_dataset(source, "yolo", str(tmp_path / "there"), image_root=images)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need permissions")

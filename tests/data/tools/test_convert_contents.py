@@ -7,13 +7,14 @@ import os
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from centermask_solo.data.tools.convert import convert_dataset
 from centermask_solo.data.tools.readers import read_dataset
-from centermask_solo.data.validation.report import check_dataset
+from centermask_solo.data.validation.report import Scope, check_dataset
 from centermask_solo.utils.errors import DataError
 from tests.data.tools import sets
 from tests.data.tools.test_convert import APART, labelme, there_and_back
@@ -59,6 +60,58 @@ def test_damaged_images_inside_of_labelme_files(tmp_path, content):
     inside(tmp_path / "json", imageData=content, imageHeight=24, imageWidth=32)
     with pytest.raises(DataError, match=r"a\.json: its imageData is no .*: save it again in labelme"):
         convert_dataset(str(tmp_path / "json"), "coco", str(tmp_path / "coco"), image_files="copy")
+
+
+def test_shapes_of_labelme_end_at_the_border(tmp_path):
+    """Whatever their type; and the json of COCO that is made of them can be used."""
+    png = base64.b64encode(cv2.imencode(".png", np.full((6, 6), 255, np.uint8))[1].tobytes()).decode()
+    source = labelme(
+        tmp_path,
+        [
+            {"label": "box", "shape_type": "rectangle", "points": [[-20, 10], [16, 40]]},
+            {"label": "convex", "points": [[-10, 12], [10, 2], [10, 22]]},
+            {"label": "concave", "points": [[20, -10], [40, -10], [40, 30], [30, 30], [30, 5], [20, 5]]},
+            {"label": "only", "shape_type": "rectangle", "points": [[-5, 2], [8, 9]], "flags": {"box_only": True}},
+            {"label": "away", "shape_type": "rectangle", "points": [[-9, 2], [-3, 9]], "flags": {"box_only": True}},
+            {"label": "away", "points": [[-9, 2], [-3, 9], [-9, 9]]},
+            {"label": "away", "shape_type": "circle", "points": [[-9, 20], [-3, 20]]},
+            {"label": "away", "shape_type": "mask", "points": [[-7, 0], [-2, 5]], "mask": png},
+            {"label": "away", "points": [[-9, 2], [-3, 9], [-9, 9]], "group_id": 1},
+            {"label": "away", "points": [[0, 0], [9, 0], [0, 9]], "group_id": 1},
+        ],
+    )
+    found = convert_dataset(source, "coco", str(tmp_path / "coco"))
+    assert found.lost == {"objects outside of the image (left out)": 5}
+    json_file = str(tmp_path / "coco" / "annotations.json")
+    entries = json.loads(Path(json_file).read_text())["annotations"]
+    assert [x["bbox"] for x in entries] == [
+        [0, 10, 16, 14],
+        [0, 2, 10, 20],
+        [20, 0, 12, 24],
+        [0, 2, 8, 7],
+        [0, 0, 9, 9],
+    ]
+    assert entries[0]["segmentation"] == [[0, 10, 16, 10, 16, 24, 0, 24]] and entries[2]["area"] == 12 * 5 + 2 * 19
+    assert not entries[3]["segmentation"]
+    assert check_dataset(json_file, source, Scope(masks=False)).ok
+    convert_dataset(json_file, "yolo", str(tmp_path / "yolo"), image_root=source)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_labels_of_labelme_that_are_no_classes(tmp_path, given):
+    """Those at the beginning of the lists in labelme's examples."""
+    source = labelme(
+        tmp_path,
+        [{"label": x, "points": [[0, 0], [9, 0], [9, 9]]} for x in ("dog", "__ignore__", "__ignore__", "_background_")],
+    )
+    (tmp_path / "labels.txt").write_text("__ignore__\n_background_\ncat\ndog\n")
+    names = ["__ignore__", "_background_", "cat", "dog"] if given else None
+    data = read_dataset(source, class_names=names)
+    assert data.class_names == ["cat", "dog"] and [x.name for x in data.images[0].objects] == ["dog"]
+    assert data.lost == {
+        "shapes labeled '__ignore__' (no class, left out)": 2,
+        "shapes labeled '_background_' (no class, left out)": 1,
+    }
 
 
 def in_colors(folder, labels, alpha=False):
@@ -123,6 +176,7 @@ def test_class_names_of_any_script_come_back(tmp_path, file_format, names):
     [
         ("\udce9a", {"voc", "yolo", "labelme"}),
         ("\ud800", {"voc", "yolo", "labelme"}),
+        ("__ignore__", {"labelme"}),
         *(("a\nb", {"voc", "labelme"}), ("a\u2028b", {"voc", "labelme"}), (" a ", {"voc", "labelme"}), ("#a", {"voc"})),
     ],
 )
@@ -131,7 +185,7 @@ def test_class_names_that_a_format_cannot_hold(tmp_path, name, refused):
     for file_format in ("voc", "yolo", "labelme", "maps"):
         if file_format in refused:
             source, images = sets.write(tmp_path, sets.content(names=names))
-            with pytest.raises(DataError, match=r"the class name .* cannot be .*: rename it"):
+            with pytest.raises(DataError, match=r"the class name .* (cannot be|stands for no) .*: rename it"):
                 convert_dataset(source, file_format, str(tmp_path / file_format), image_root=images)
             assert not (tmp_path / file_format).exists()
         else:

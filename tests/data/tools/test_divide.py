@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from centermask_solo.data.own_files import register_files
 from centermask_solo.data.tools.merge import merge_datasets
 from centermask_solo.data.tools.split import split_dataset, stratify
 from centermask_solo.data.tools.subset import subset_dataset
@@ -117,6 +119,92 @@ def test_clashes_of_names_are_refused_or_joined(tmp_path):
     assert (found.images, found.joined) == (110, 5)
 
 
+def federated(folder, name, classes, images, **entries):
+    """A json as LVIS's: images by name with the classes of their objects, negative and not exhaustive ones."""
+    ids = {x: i for i, x in enumerate(classes, 1)}
+    categories = [{"id": i, "name": x, "frequency": "f"} for x, i in ids.items()]
+    content = {"images": [], "annotations": [], "categories": categories, **entries}
+    for i, (file_name, lists) in enumerate(images.items(), 1):
+        present, negative, not_exhaustive = ([ids[x] for x in names.split()] for names in lists)
+        image = {"id": i, "file_name": file_name, "width": 32, "height": 24, "license": 1}
+        image |= {"neg_category_ids": negative, "not_exhaustive_category_ids": not_exhaustive}
+        content["images"].append(image)
+        for c in present:
+            entry = {"id": len(content["annotations"]) + 1, "image_id": i, "category_id": c, "bbox": [1, 1, 4, 4]}
+            content["annotations"].append(entry | {"segmentation": [[1, 1, 5, 1, 5, 5]], "area": 8, "iscrowd": 0})
+    path = folder / name
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def by_name(data):
+    """What a json says about each image: the classes of its objects, its negative and its not exhaustive ones."""
+    names = {x["id"]: x["name"] for x in data["categories"]}
+    found = {}
+    for image in data["images"]:
+        present = [x["category_id"] for x in data["annotations"] if x["image_id"] == image["id"]]
+        lists = (present, image["neg_category_ids"], image["not_exhaustive_category_ids"])
+        found[image["file_name"]] = tuple(" ".join(names[i] for i in ids) for ids in lists)
+    return found
+
+
+def test_merged_images_name_the_classes_and_licenses_that_they_did(tmp_path):
+    licenses = [[{"id": 1, "name": "A"}, {"id": 5, "name": "C"}], [{"id": 1, "name": "B"}, {"id": 2, "name": "A"}]]
+    first = {"a.jpg": ("cat", "dog", "cat")}
+    second = {"b.jpg": ("dog", "cat fox", "dog"), "c.jpg": ("", "", ""), "d.jpg": ("fox", "", "")}
+    files = [
+        federated(tmp_path, "a.json", ["cat", "dog"], first, licenses=licenses[0]),
+        federated(tmp_path, "b.json", ["dog", "cat", "fox"], second, licenses=licenses[1]),
+    ]
+    data = load(files[1])
+    data["images"][1]["license"], data["images"][2]["license"] = 2, 9  # which is not listed
+    (tmp_path / "b.json").write_text(json.dumps(data))
+    whole = load(merge_datasets(files, str(tmp_path / "all.json")).file)
+    assert by_name(whole) == first | second
+    assert whole["licenses"] == [{"id": 1, "name": "A"}, {"id": 2, "name": "C"}, {"id": 3, "name": "B"}]
+    assert [x["license"] for x in whole["images"]] == [1, 3, 1, None]
+
+
+def test_joined_images_have_the_lists_of_all(tmp_path):
+    files = [
+        federated(tmp_path, "a.json", ["cat", "dog"], {"a.jpg": ("cat", "dog", "")}),
+        federated(tmp_path, "b.json", ["fox", "cat"], {"a.jpg": ("", "fox", "cat")}),
+    ]
+    whole = load(merge_datasets(files, str(tmp_path / "all.json"), join=True).file)
+    assert by_name(whole) == {"a.jpg": ("cat", "dog fox", "cat")}
+    assert whole["images"][0]["license"] == 1 and "licenses" not in whole
+
+
+@pytest.mark.parametrize("classes", ["fox cat", "cat", "fox"])
+def test_subsets_of_classes_can_be_evaluated_as_lvis(tmp_path, classes):
+    source = federated(
+        tmp_path,
+        "a.json",
+        ["cat", "dog", "fox"],
+        {"a.jpg": ("dog fox", "cat", "dog"), "b.jpg": ("cat", "dog fox", "cat")},
+    )
+    found = load(subset_dataset(source, str(tmp_path / "part.json"), classes=classes.split()).file)
+    assert [x["id"] for x in found["categories"]] == list(range(1, len(classes.split()) + 1))
+    expected = {
+        name: tuple(" ".join(x for x in names.split() if x in classes) for names in lists)
+        for name, lists in by_name(load(source)).items()
+    }
+    assert by_name(found) == expected
+    name = register_files(str(tmp_path / "part.json"))  # which refuses ids of LVIS that are not 1, 2, ...
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        catalog.remove(name)
+
+
+@pytest.mark.parametrize("category", [4, "cat", [1], None])
+def test_lists_of_unknown_categories_are_refused(tmp_path, category):
+    source = federated(tmp_path, "a.json", ["cat"], {"a.jpg": ("cat", "", "")})
+    data = load(source)
+    data["images"][0]["neg_category_ids"] = [1, category]
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"a\.json: image 1 has .* in 'neg_category_ids', which is no category"):
+        subset_dataset(source, str(tmp_path / "part.json"))
+
+
 def test_subset(tmp_path):
     source = many(tmp_path)
     found = subset_dataset(source, str(tmp_path / "rare.json"), classes=["rare"], min_objects=1)
@@ -128,6 +216,24 @@ def test_subset(tmp_path):
         subset_dataset(source, str(tmp_path / "x.json"), pattern="video3/*", count=11)
     with pytest.raises(ConfigError, match="no class 'rar'; the nearest one is rare"):
         subset_dataset(source, str(tmp_path / "x.json"), classes=["rar"])
+
+
+@pytest.mark.parametrize(
+    ("where", "key", "value", "message"),
+    [
+        ("images", "id", [1], "the 'id' of an image entry is missing or unusable"),
+        ("images", "file_name", 5, "the 'file_name' of an image entry is missing or unusable"),
+        ("categories", "name", None, "the 'name' of a category entry is missing or unusable"),
+        ("annotations", "image_id", [1], r"has image \[1\] and category 1, one of which is not listed"),
+        ("annotations", "category_id", {}, "one of which is not listed"),
+    ],
+)
+def test_entries_of_other_types_are_refused(tmp_path, where, key, value, message):
+    data = sets.content()
+    data[where][0][key] = value
+    source, _ = sets.write(tmp_path, data)
+    with pytest.raises(DataError, match=message):
+        subset_dataset(source, str(tmp_path / "part.json"))
 
 
 def test_faulty_files_are_refused(tmp_path):
