@@ -57,6 +57,7 @@ TABLE = Path(__file__).parents[1] / "docs" / "export_matrix.md"
 SYSTEMS = ("SOLOv2", "SOLO", "CenterMask", "YOLACT", "FCOS", "timm")  # folders of configs
 NUM_IMAGES = 2  # that each file is compared on
 SHORT_EDGE, LONG_EDGE = 320, 427  # pixels of these images, unless the model stretches them
+DISTANCE = 3.0  # of random boxes, strides
 NUM_SEEDS, MIN_FOUND = 8, 10  # random weights that are tried until they find as many instances in these images
 CASES = {
     "detections": ExportOptions(),
@@ -215,7 +216,8 @@ def random_weights_of(config: str, path: str, seed: int = 0) -> str:
     cfg.MODEL.DEVICE = "cpu"
     model = build_checked(cfg)
     images = [_enlarged(image) for _, image in generated()[:NUM_IMAGES]]
-    calibrate(model, [torch.from_numpy(x.transpose(2, 0, 1).astype(np.float32)) for x in images])
+    tensors = [torch.from_numpy(x.transpose(2, 0, 1).astype(np.float32)) for x in images]
+    calibrate(model, tensors, DISTANCE)
     torch.save({"model": model.state_dict(), "config": cfg.dump()}, path)
     return path
 

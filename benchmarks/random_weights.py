@@ -32,17 +32,17 @@ LEAST_THRESH = 0.001  # in place of lower ones, such as for LVIS, which NMS woul
 RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive before training
 FAINT = 0.05  # spread of weights that begin almost as zero, relative to one that keeps the spread of the input
 OFFSETS = 0.05  # spread of offsets, pixels, for inputs of spread 1
-DISTANCE = 3.0  # of FCOS's places to the sides of boxes, strides; around 0, few boxes have an area
 MASK_FACTOR = 100.0  # by which the weights of such outputs grow
 
 
 @torch.no_grad()
-def calibrate(model: Any, images: Sequence[Tensor]) -> None:
+def calibrate(model: Any, images: Sequence[Tensor], distance: float = 0.0) -> None:
     """Set the statistics of all norms, and the scale of the class logits, from what the layers see; in place.
 
     Args:
         model: A model of this package with random weights.
         images: (3, H, W), 0..255.
+        distance: Mean of the distances of FCOS's places to the sides of boxes, strides; with 0, few boxes have an area.
     """
     part: Any = instance_part(model.eval())
     for module in part.modules():
@@ -51,7 +51,7 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         elif isinstance(module, (*NORMS, nn.GroupNorm)):
             module.bias.fill_(NORM_BIAS)
         elif isinstance(module, FCOSHead):
-            module.bbox_pred.bias.fill_(DISTANCE)
+            module.bbox_pred.bias.fill_(distance)
     batch = part.preprocess_image([{"image": x} for x in images]).tensor
     handles = [x.register_forward_pre_hook(_set_statistics) for x in part.modules() if isinstance(x, NORMS)]
     part.predict(batch)

@@ -7,10 +7,10 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
-from ..runtime.formats import format_of_file
+from ..runtime.formats import check_no_options, format_of_file
 from ..utils.errors import ConfigError
 from ..utils.rules import COUNT, argument
-from .options import Several, add_overrides, check_no_options
+from .options import Several, add_overrides
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -22,6 +22,8 @@ EXAMPLE = """examples:
   centermask-solo benchmark --config-file YOLACT/yolact_resnet50.yaml --flops
   centermask-solo benchmark --weights model.pth --device cpu --compare model.onnx --compare model.xml --threads 1
 """
+# Arguments of measuring, which counting has no use for
+OF_MEASURING = ("images", "batch_size", "dtype", "threads", "device", "runs", "cpu_time", "json", "plot", "overwrite")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -62,10 +64,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         type=argument(COUNT),
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        default=(480, 640),
         help="of generated images, and of the one that --flops counts for, before resizing (default: 480 640)",
     )
-    parser.add_argument("--batch-size", type=argument(COUNT), default=1, help="images per forward pass (default: 1)")
+    parser.add_argument("--batch-size", type=argument(COUNT), metavar="N", help="images per forward pass (default: 1)")
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16", "float16", "int8"),
@@ -73,7 +74,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     parser.add_argument("--threads", type=argument(COUNT), metavar="N", help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", metavar="NAME", help="such as cpu or cuda (default: MODEL.DEVICE)")
-    parser.add_argument("--runs", type=argument(COUNT), default=10, help="measured runs of each config (default: 10)")
+    parser.add_argument("--runs", type=argument(COUNT), metavar="N", help="measured runs of each config (default: 10)")
     parser.add_argument(
         "--cpu-time", action="store_true", help="measure CPU time instead of the wall, which a busy machine slows"
     )
@@ -102,6 +103,8 @@ def _measure(args: argparse.Namespace) -> None:
     from ..inference.sources import find_images
     from ..utils.files import atomic_write, claim_file, is_same
 
+    if args.images and args.size:
+        raise ConfigError("--size is for generated images: leave it out, or --images")
     paths = find_images(args.images) if args.images else []
     if args.plot:
         check_picture(args.plot)
@@ -112,15 +115,9 @@ def _measure(args: argparse.Namespace) -> None:
         claim_file(path, [*filter(None, inputs), *paths], overwrite=args.overwrite)
     if args.json and args.plot and is_same(args.json, args.plot):
         raise ConfigError(f"--json and --plot both name {args.json}: choose another name for one of them")
-    report = benchmark(
-        cfgs,
-        paths,
-        size=tuple(args.size),
-        batch_size=args.batch_size,
-        runs=args.runs,
-        threads=args.threads,
-        cpu_time=args.cpu_time,
-    )
+    given = {"size": args.size and tuple(args.size), "batch_size": args.batch_size, "runs": args.runs}
+    given = {name: value for name, value in given.items() if value is not None}
+    report = benchmark(cfgs, paths, threads=args.threads, cpu_time=args.cpu_time, **given)
     print(format_report(report))
     if args.json:
         with atomic_write(args.json) as file:
@@ -130,14 +127,14 @@ def _measure(args: argparse.Namespace) -> None:
 
 
 def _count(args: argparse.Namespace) -> None:
-    from ..inference.benchmark import input_size, set_num_classes
+    from ..inference.benchmark import GENERATED_SIZE, input_size, set_num_classes
     from ..inference.benchmark_report import format_parts
     from ..modeling.complexity import count_parts
     from ..modeling.parts import build_empty
 
-    ignored = [name for name in ("images", "json", "plot") if getattr(args, name)]
+    ignored = [f"--{name.replace('_', '-')}" for name in OF_MEASURING if getattr(args, name)]
     if ignored:
-        raise ConfigError(f"--flops measures nothing: leave out {', '.join(f'--{x}' for x in ignored)}")
+        raise ConfigError(f"--flops measures nothing: leave out {', '.join(ignored)}")
     for name, cfg in load_cfgs(args).items():
         if isinstance(cfg, str):
             raise ConfigError(
@@ -145,7 +142,7 @@ def _count(args: argparse.Namespace) -> None:
             )
         set_num_classes(cfg)
         model = build_empty(cfg)
-        size = input_size(cfg, model, tuple(args.size))
+        size = input_size(cfg, model, tuple(args.size or GENERATED_SIZE))
         print(f"{name}\n\n{format_parts(count_parts(model, size), size)}\n")
 
 

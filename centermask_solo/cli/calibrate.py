@@ -53,8 +53,8 @@ def run(args: argparse.Namespace) -> None:
 
     claim_file(args.output, filter(None, [args.config_file]), overwrite=args.overwrite)
     cfg = load_cfg(args)
-    if args.evaluate and not cfg.DATASETS.TEST:
-        raise ConfigError("--evaluate needs a dataset: name it in DATASETS.TEST")
+    if args.evaluate:
+        _check_datasets(cfg)
     found = calibrate_to_file(
         cfg,
         args.input,
@@ -70,6 +70,18 @@ def run(args: argparse.Namespace) -> None:
     )
     if args.evaluate:
         _print_ap(cfg, args.output)
+
+
+def _check_datasets(cfg: CfgNode) -> None:
+    """Check, before the work begins, that there are datasets, with the classes of the weights."""
+    from ..checkpoint import read_weight_file
+    from ..evaluation.by_name import order_in_dataset
+
+    if not cfg.DATASETS.TEST:
+        raise ConfigError("--evaluate needs a dataset: name it in DATASETS.TEST")
+    names = read_weight_file(cfg.MODEL.WEIGHTS, known_only=False, mapped=True).thing_classes
+    for dataset_name in cfg.DATASETS.TEST:
+        order_in_dataset(names, dataset_name)
 
 
 def _print_ap(cfg: CfgNode, ranges: str) -> None:

@@ -6,7 +6,7 @@ import argparse
 import csv
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import ConfigError
@@ -107,13 +107,6 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--overwrite`` and ``--json``."""
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results in the output")
     parser.add_argument("--json", action="store_true", help="print a summary in JSON")
-
-
-def check_no_options(exported: str, given: Iterable[str]) -> None:
-    """Raise ConfigError if options are given, "" aside, that an exported file cannot obey."""
-    names = [x for x in given if x]
-    if names:
-        raise ConfigError(f"{exported} is an exported model, whose options are fixed: leave out {', '.join(names)}")
 
 
 def load_cfg(args: argparse.Namespace) -> CfgNode:

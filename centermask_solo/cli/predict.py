@@ -7,7 +7,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from ..runtime.formats import format_of_file
+from ..runtime.formats import check_no_options, format_of_file
 from ..utils.errors import ConfigError, report, user_message
 from ..utils.rules import COUNT, PROBABILITY, argument, at_least
 from ..utils.text import counted
@@ -16,7 +16,6 @@ from .options import (
     add_color_argument,
     add_overrides,
     add_weights_arguments,
-    check_no_options,
     load_cfg,
     names,
 )
@@ -24,6 +23,7 @@ from .options import (
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
 
+    from ..inference.exported import ExportedFilePredictor
     from ..inference.results import Predicted
 
 EXAMPLE = """examples:
@@ -147,6 +147,16 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
         help="precision of the networks (default: TEST.DTYPE); int8 needs TEST.INT8_RANGES, see calibrate",
     )
     group.add_argument(
+        "--threads", type=argument(COUNT), metavar="N", help="CPU threads (default: the runtime's choice)"
+    )
+    group.add_argument(
+        "--providers",
+        type=names,
+        metavar="NAMES",
+        help="what computes an exported file: execution providers of ONNX Runtime, the best first, such as "
+        "CUDAExecutionProvider,CPUExecutionProvider, or one device of OpenVINO (default: the CPU)",
+    )
+    group.add_argument(
         "--tta",
         action="store_true",
         help="predict each image in the sizes and flips of TEST.AUG, and merge the results",
@@ -215,17 +225,25 @@ def _print_summary(done: Predicted, args: argparse.Namespace) -> None:
     print(f"{found}{dropped}{hint}; see {path}", flush=True)
 
 
-def _model(args: argparse.Namespace) -> CfgNode | str:
-    """Return the config of the weights, or the path of an exported file, which takes no further options.
+def _model(args: argparse.Namespace) -> CfgNode | ExportedFilePredictor:
+    """Return the config of the weights, or what predicts with an exported file, which takes no further options.
 
     Raises:
-        ConfigError: Options are given that the file cannot obey.
+        ConfigError: Options are given that the file, or the weights, cannot obey.
     """
+    import torch
+
+    from ..inference.exported import ExportedFilePredictor
+
     if format_of_file(args.weights) is None:
+        if args.providers:
+            raise ConfigError(f"--providers is for exported files, which {args.weights} is not: choose a --device")
+        if args.threads:
+            torch.set_num_threads(args.threads)
         args.opts += ["TEST.DTYPE", args.dtype] if args.dtype else []
         args.opts += ["MODEL.DEVICE", args.device] if args.device else []
         args.opts += ["TEST.AUG.ENABLED", "True"] if args.tta else []
         return load_cfg(args)
     given = [f"--{x.replace('_', '-')}" for x in ("config_file", "dtype", "device", "tta") if getattr(args, x)]
     check_no_options(args.weights, [*given, *args.opts])
-    return str(args.weights)
+    return ExportedFilePredictor(args.weights, cpu_threads=args.threads, providers=args.providers or ())

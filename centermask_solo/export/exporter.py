@@ -24,7 +24,7 @@ from ..runtime.formats import Format, check_choice, check_packages, package_vers
 from ..runtime.metadata import Input, Masks, Metadata, Resize
 from ..utils.errors import ConfigError
 from ..utils.files import sha256_of
-from ..utils.rules import COUNT
+from ..utils.rules import check_count, check_image_size
 from .graph import ExportedGraph, GraphInput
 from .program import min_size, output_names, trace
 from .target import Target
@@ -66,11 +66,10 @@ def check_export(form: Format, options: ExportOptions) -> None:
         MissingPackageError: A package is missing or does not work.
     """
     check_choice(form, options.variant, options.half, options.int8)
-    if options.max_detections is not None and not COUNT.allows(options.max_detections):
-        raise ConfigError(f"{options.max_detections!r} slots are impossible: give 1 or more as max_detections, or None")
-    size = options.size
-    if size is not None and not (isinstance(size, (tuple, list)) and len(size) == 2 and all(map(COUNT.allows, size))):
-        raise ConfigError(f"{size!r} is no size of images: give (height, width) in pixels, or None for any")
+    if options.max_detections is not None:
+        check_count(options.max_detections, "slots", "give 1 or more as max_detections, or None")
+    if options.size is not None:
+        check_image_size(options.size, ", or none for any")
     to_quantize = (form.to_quantize or ()) if options.int8 else ()
     check_packages((*form.to_write, *form.to_run, *to_quantize), f"exporting to {form.title}")
 

@@ -85,8 +85,9 @@ class _Images(CalibrationDataReader):
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep a hint at another tool, which would need sizes that are fixed, from the screen."""
-    logging.disable(logging.WARNING)
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

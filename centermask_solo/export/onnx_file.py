@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 import warnings
@@ -13,6 +14,7 @@ import torch
 from onnx import numpy_helper
 from onnxscript import opset20
 
+from ..runtime.checksum import ONNX as ENDING
 from ..runtime.metadata import KEY
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
@@ -20,7 +22,7 @@ from .program import symbols
 from .target import Target
 
 OPSET = 20  # the first with all operators that are needed, and known to every runtime of the last years
-MAX_BYTES = 2**31 - 1  # of a file, which the format of its messages limits
+MAX_BYTES = 2**31 - 1000  # of a file without its checksum; the format of its messages limits them
 MIN_HALF = 1024  # elements of a weight that is worth storing as float16
 
 
@@ -42,8 +44,19 @@ def write(target: Target) -> None:
     if model.ByteSize() > MAX_BYTES:
         raise ConfigError(f"{target.path} would exceed the 2 GiB of an ONNX file: export with --half, or to OpenVINO")
     onnx.checker.check_model(model)
-    with atomic_write(target.path, "wb") as file:
-        file.write(model.SerializeToString())
+    save(model, target.path)
+
+
+def save(model: onnx.ModelProto, path: str) -> None:
+    """Write a model to a file that ends in its checksum.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    content = model.SerializeToString()
+    with atomic_write(path, "wb") as file:
+        file.write(content)
+        file.write(ENDING.of(hashlib.sha256(content).hexdigest()))
 
 
 def to_onnx(target: Target) -> onnx.ModelProto:

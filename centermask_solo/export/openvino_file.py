@@ -12,8 +12,9 @@ import openvino
 from openvino import opset14 as ops
 from openvino.frontend.pytorch import ConversionExtension
 
+from ..runtime.checksum import XML as ENDING
 from ..runtime.formats import files_of
-from ..runtime.metadata import KEY, WEIGHTS_KEY
+from ..runtime.metadata import KEY, WEIGHTS_KEY, Metadata
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write, make_folder, sha256_of
 from .target import Target
@@ -30,18 +31,35 @@ def write(target: Target) -> None:
     folder = os.path.dirname(target.path) or "."
     make_folder(folder)
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        path = os.path.join(temporary, "model.xml")
         model = _converted(target) if target.calibration is None else _quantized(target, temporary)
         for name, value in zip(target.outputs, model.outputs, strict=True):
             value.get_tensor().set_names({name})
-        model.set_rt_info(target.metadata.to_json(), KEY)
-        for _ in range(2):  # the second time, the .xml knows its .bin
-            openvino.save_model(model, path, compress_to_fp16=target.metadata.half)
-            model.set_rt_info(sha256_of(files_of(path)[1]), WEIGHTS_KEY)
-        for source, to in reversed(list(zip(files_of(path), files_of(target.path), strict=True))):
-            with open(source, "rb") as content, atomic_write(to, "wb") as file:
-                while block := content.read(1 << 24):
-                    file.write(block)
+        save(model, target.metadata, target.path, temporary)
+
+
+def save(model: openvino.Model, metadata: Metadata, path: str, folder: str) -> None:
+    """Write a model to two files with metadata and checksums.
+
+    Args:
+        model: The model.
+        metadata: What the files say about themselves.
+        path: The .xml file.
+        folder: A folder for temporary files.
+
+    Raises:
+        ConfigError: They cannot be written.
+    """
+    written = os.path.join(folder, "model.xml")
+    model.set_rt_info(metadata.to_json(), KEY)
+    for _ in range(2):  # the second time, the .xml knows its .bin
+        openvino.save_model(model, written, compress_to_fp16=metadata.half)
+        model.set_rt_info(sha256_of(files_of(written)[1]), WEIGHTS_KEY)
+    for source, to in reversed(list(zip(files_of(written), files_of(path), strict=True))):
+        with open(source, "rb") as content, atomic_write(to, "wb") as file:
+            while block := content.read(1 << 24):
+                file.write(block)
+            if source == written:
+                file.write(ENDING.of(sha256_of(source)))
 
 
 def _converted(target: Target) -> openvino.Model:

@@ -23,10 +23,11 @@ from ..checkpoint import Checkpointer
 from ..config import AUTO_NUMBER, value_of
 from ..data.transforms.resize import ResizeShortestEdge
 from ..modeling.batches import padded_size
-from ..modeling.parts import build_checked, build_empty, needs_proposals
+from ..modeling.parts import build_checked, build_empty, check_device, needs_proposals
 from ..modeling.systems import find_system
 from ..utils.errors import ConfigError
 from ..utils.memory import forget_highest, highest_resident_bytes, resident_bytes
+from ..utils.rules import BATCH, check_count, check_image_size
 from .benchmark_exported import MeasuredFile, precision_of
 from .predictor import Predictor
 from .stages import NETWORK, STAGES, Clock, predict_in_stages
@@ -47,7 +48,7 @@ class Measured:
         weights: Where they are from; "" for random ones.
         device: Where the model is.
         parameters: Number of parameters; None if an exported file does not say.
-        input_sizes: (height, width) of the network's inputs, padded.
+        input_sizes: (height, width) of the network's inputs, padded; empty if an exported file does not say.
         detections: Mean number per image.
         seconds: Per image, of each run, by stage of :data:`.stages.STAGES` and in total.
         memory: Peak bytes: "process" and "added" by a run on a CPU; "tensors" on a GPU.
@@ -126,11 +127,15 @@ def benchmark(
         cpu_time: Whether to measure the CPU time of all threads instead of the wall, which a busy machine slows.
 
     Raises:
-        ConfigError: A config cannot predict, or CPU time is asked for on a GPU.
+        ConfigError: A number or a size is none, a config cannot predict, or CPU time is asked for on a GPU.
         DataError: An image cannot be read.
         WeightsError: Weights do not fill their model.
     """
+    check_count(batch_size, BATCH)
+    check_count(runs, "runs")
+    check_image_size(size)
     if threads is not None:
+        check_count(threads, "threads", "give 1 or more, or None to leave them as they are")
         torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
         files = list(paths) or _generate(folder, size, max(batch_size, 4))
@@ -228,6 +233,7 @@ def load_predictor(cfg: CfgNode) -> Predictor:
     """Return the predictor of a config, with random weights, always the same, if it names none."""
     if cfg.MODEL.WEIGHTS:
         return Predictor(cfg)
+    check_device(cfg.MODEL.DEVICE)
     cfg = cfg.clone()
     set_num_classes(cfg)
     torch.manual_seed(0)

@@ -20,7 +20,8 @@ class MeasuredFile:
 
     Attributes:
         metadata: What the file says about itself.
-        input_sizes: (height, width) of what its graph was given.
+        input_sizes: (height, width) of what its network was given, padded; empty if the graph resizes images to a size
+            of its own, which the file does not state.
     """
 
     def __init__(self, path: str, threads: int, clock: Clock) -> None:
@@ -49,8 +50,10 @@ class MeasuredFile:
 
     def run(self, session: Session, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return the outputs of a session, and note what it took."""
-        height, width = feeds["images"].shape[1:3]
-        self.input_sizes.setdefault((height, width))
+        rule = self.metadata.input
+        if not rule.resize.stretch:
+            height, width = (-(-n // rule.divisibility) * rule.divisibility for n in feeds["images"].shape[1:3])
+            self.input_sizes.setdefault((height, width))
         with self._clock.stage(MODEL):
             return session.run(feeds)
 
@@ -60,7 +63,7 @@ class _MeasuredSession:
 
     def __init__(self, session: Session, owner: MeasuredFile) -> None:
         self._session, self._owner = session, owner
-        self.description = session.description
+        self.description, self.inputs, self.outputs = session.description, session.inputs, session.outputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         return self._owner.run(self._session, feeds)

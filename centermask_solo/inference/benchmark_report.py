@@ -67,7 +67,8 @@ def _time(measured: Measured, stage: str) -> str:
 
 
 def _sizes(measured: Measured) -> str:
-    first, *others = (f"{height} x {width}" for height, width in measured.input_sizes)
+    """Return the sizes of the inputs; "" if they are unknown."""
+    first, *others = [f"{height} x {width}" for height, width in measured.input_sizes] or [""]
     return first if not others else f"{first} and {len(others)} more"
 
 

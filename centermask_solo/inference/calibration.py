@@ -17,6 +17,7 @@ from ..modeling.quantization import calibrate, write_ranges
 from ..modeling.systems import default_score_threshold
 from ..utils.errors import ConfigError
 from ..utils.files import claim_file
+from ..utils.rules import check_count
 from .predictor import Predictor
 from .sources import find_images
 
@@ -62,9 +63,10 @@ def calibrate_to_file(
         overwrite: Whether ``output`` is replaced if it exists.
 
     Raises:
-        ConfigError: ``output`` exists or is an input, or the device is a GPU.
+        ConfigError: ``count`` is not positive, ``output`` exists or is an input, or the device is a GPU.
         DataError: An image cannot be read.
     """
+    check_count(count, "images")
     if not cfg.MODEL.DEVICE.startswith("cpu"):
         raise ConfigError(f"int8 needs a CPU, but MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: set it to cpu")
     paths = find_images(inputs)

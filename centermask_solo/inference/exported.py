@@ -29,15 +29,17 @@ class ExportedFilePredictor:
         max_pixels: Most pixels of an image file; 0 for no limit.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, cpu_threads: int | None = None, providers: Sequence[Any] = ()) -> None:
         """
         Args:
             path: The file.
+            cpu_threads: ``threads`` of :class:`ExportedPredictor`.
+            providers: See there.
 
         Raises:
             UserError: See :class:`ExportedPredictor`.
         """
-        self._predictor = ExportedPredictor(path)
+        self._predictor = ExportedPredictor(path, threads=cpu_threads, providers=providers)
         names = self._predictor.class_names
         self.metadata = Metadata(name=path, **({} if names is None else {"thing_classes": names}))
         self.score_threshold = self._predictor.metadata.display_threshold

@@ -17,6 +17,7 @@ from ..data.frames import Frame
 from ..data.input_images import Item
 from ..data.pixels import Pixels
 from ..utils.errors import DataError
+from ..utils.rules import BATCH, check_count
 from .conversions import instances_to_supervision
 from .exported import ExportedFilePredictor
 from .filters import Filters
@@ -116,6 +117,7 @@ def predict(
         DataError: See ``failures``; or an input matches nothing.
         WeightsError: The weights do not fill the model.
     """
+    check_count(batch_size, BATCH)
     sources = find_sources(inputs, recursive)
     predictor = load_predictor(model, tiles)
     yield from predict_items(predictor, sources, filters, track=track, batch_size=batch_size, failures=failures)

@@ -29,6 +29,7 @@ from ..modeling.systems import default_score_threshold, find_system
 from ..modeling.tta import with_augmentation
 from ..structures.mask_formats import MASK_FORMAT, MASK_FORMATS, SCORE_THRESHOLD, MaskFormat, with_options
 from ..utils.errors import ConfigError, DataError
+from ..utils.rules import BATCH, check_count
 from ..utils.text import counted
 from ..utils.threads import in_threads, threads_beside
 
@@ -164,7 +165,11 @@ class Predictor(DefaultPredictor):
                 such error is raised.
             score_threshold: Detections of lower scores are left out before their masks are made; by default none.
             threads: Threads that read; by default :attr:`threads`. With 0, one thing follows the other.
+
+        Raises:
+            ConfigError: ``batch_size`` is no number of images.
         """
+        check_count(batch_size, BATCH)
         threads = self.threads if threads is None else threads
         with closing(in_threads(self._read, paths, threads, batch_size + threads)) as found:
             images = _readable(found, failures)

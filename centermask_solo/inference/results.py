@@ -19,6 +19,7 @@ from ..data.frames import Frame
 from ..data.images import IMAGE_SUFFIXES
 from ..utils.errors import ConfigError, DataError
 from ..utils.files import atomic_write, claim_folder, remove_temporary_files
+from ..utils.rules import BATCH, check_count
 from ..utils.text import counted, one_line, printable
 from ..utils.threads import Behind
 from .filters import Filters
@@ -55,7 +56,7 @@ class Predicted(NamedTuple):
 
 
 def predict_to_folder(
-    model: CfgNode | str,
+    model: CfgNode | str | AnyPredictor,
     inputs: Sequence[str],
     output_dir: str,
     *,
@@ -74,7 +75,7 @@ def predict_to_folder(
     Ctrl-C ends a camera or a live stream like any other end of it.
 
     Args:
-        model: Config that names model and weights, or the path of an exported file.
+        model: See :func:`.predictions.predict`.
         inputs: See :func:`.sources.find_sources`.
         output_dir: Folder of the results, created if missing; see :class:`.result_file.PredictionsFile`.
         filters: Which instances are kept; by default those from the threshold of the model's system on.
@@ -87,14 +88,15 @@ def predict_to_folder(
         overwrite: Whether results of an earlier run in ``output_dir`` are replaced.
 
     Raises:
-        ConfigError: ``batch_size`` is not positive, ``output_dir`` cannot be created, has one of the inputs in it, or
+        ConfigError: A number is not positive, ``output_dir`` cannot be created, has one of the inputs in it, or
             results of an earlier run, or the model cannot predict, or lacks what ``filters`` or ``outputs`` need.
         DataError: An input matches nothing, or no image can be read.
         MissingPackageError: A video is read or written, and PyAV is not installed.
         WeightsError: The weights do not fill the model.
     """
-    if batch_size < 1:
-        raise ConfigError(f"a batch of {batch_size} images is impossible: give 1 or more")
+    check_count(batch_size, BATCH)
+    if max_images is not None:
+        check_count(max_images, "images", "give 1 or more as max_images, or None")
     sources = find_sources(inputs, recursive)
     is_listed = STANDARD_INPUT in sources.names
     streams = [is_stream(x) for x in sources.names]

@@ -20,7 +20,10 @@ from ..structures.compact_masks import RLEMasks
 from ..structures.mask_formats import packed, without_masks
 from ..structures.rle_codes import Window, encode_window
 from ..utils.errors import ConfigError, DataError
+from ..utils.rules import COUNT, PROBABILITY, check_count
 from .joining import Rectangle, join
+
+TILES = "tiles per forward pass"  # what a batch size counts
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,10 @@ class Tiles:
     overlap: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.size < 1 or not 0 < self.overlap < 1:
+        if not (COUNT.allows(self.size) and PROBABILITY.allows(self.overlap)):
             raise ConfigError(
-                f"tiles of {self.size} pixels with an overlap of {self.overlap} are impossible: give a size of 1 or "
-                "more, and an overlap above 0 and below 1"
+                f"tiles of {self.size!r} pixels with an overlap of {self.overlap!r} are impossible: give a size of 1 "
+                "or more, and an overlap above 0 and below 1"
             )
 
     def of(self, height: int, width: int) -> list[Rectangle]:
@@ -115,8 +118,12 @@ class TiledPredictor:
             failures: See there.
             score_threshold: See there.
             threads: Not used.
+
+        Raises:
+            ConfigError: ``batch_size`` is no number of tiles.
         """
         del threads
+        check_count(batch_size, TILES)
         images = read_images(paths, self._predictor.channels, self._predictor.max_pixels, failures)
         for item, shown, image in images:
             yield item, shown, {"instances": self._predict(image, batch_size, score_threshold)}
@@ -130,8 +137,10 @@ class TiledPredictor:
             score_threshold: Instances of lower scores are left out.
 
         Raises:
+            ConfigError: ``batch_size`` is no number of tiles.
             DataError: It is no image.
         """
+        check_count(batch_size, TILES)
         return self._predict(self._predictor.read(image), batch_size, score_threshold)
 
     def _predict(self, image: NDArray[Any], batch_size: int, score_threshold: float | None) -> Instances:

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog
 
 from ..checkpoint.files import without_query
 from ..data.own_files import register_files
-from ..runtime.formats import format_of_file
+from ..runtime.formats import check_no_options, format_of_file
 from ..training.evaluate import evaluate
 from ..training.logs import Screen
 from ..training.setup import setup_cfg
@@ -20,6 +20,8 @@ from ..utils.files import claim_folder
 from .lookup import find_config
 
 RESULTS = ("evaluation.json", "evaluation.txt", "inference/*/*")  # of another evaluation, or of a training
+# Options of models and tests that the data and the evaluators read, so that they matter for an exported file, too
+READ_BESIDE_MODELS = ("MODEL.MASK_ON", "TEST.EVAL_BACKEND", "TEST.EXPECTED_RESULTS", "TEST.KEYPOINT_OKS_SIGMAS")
 
 
 def evaluate_weights(
@@ -50,7 +52,8 @@ def evaluate_weights(
         config_file: Config of the weights, where it cannot be found.
         dtype: Precision of the networks: see ``TEST.DTYPE``; "" for that of the config.
         device: Device of the model; "" for that of the config.
-        opts: Config options to override, keys and values in turn.
+        opts: Config options to override, keys and values in turn; of an exported file only those that are not about
+            the model.
         overwrite: Whether the results of another evaluation in ``output_dir`` are replaced.
         screen: What of the log is also printed.
 
@@ -67,8 +70,10 @@ def evaluate_weights(
         config = config_file or find_config(weights)
         options += ["TEST.DTYPE", dtype] if dtype else []
         options += ["MODEL.DEVICE", device] if device else []
-    elif dtype or device or config_file:
-        raise ConfigError(f"{path} is an exported model: leave out --dtype, --device and --config-file")
+    else:
+        flags = {"--config-file": config_file, "--dtype": dtype, "--device": device}
+        fixed = [x for x in opts[::2] if x.startswith(("MODEL.", "TEST.")) and x not in READ_BESIDE_MODELS]
+        check_no_options(path, [*(flag for flag, value in flags.items() if value), *fixed])
     name = dataset or register_files(ground_truth, images)
     if name in DatasetCatalog:
         options += ["DATASETS.COCO_JSON", "[]"]  # of the training, maybe of the same name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from ..export.verification import Verification, find_references, verify
 from ..inference.predictor import Predictor
 from ..inference.sources import find_images
 from ..modeling.instance_part import instance_part
-from ..runtime.formats import choose_format, files_of, format_of_file, unverified_name
+from ..runtime.formats import as_path, choose_format, files_of, format_of_file, unverified_name
 from ..runtime.metadata import Input
 from ..runtime.predictor import ExportedPredictor
 from ..runtime.resizing import resize
@@ -34,7 +35,13 @@ from ..utils.files import claim_file
 from .evaluating import evaluate_weights
 from .lookup import load_cfg
 
+logger = logging.getLogger(__name__)
+
 NUM_GENERATED = 4  # images that a file is compared on if none are given
+AS_EXPORTED = (  # options of a model that computes as its graph does
+    *("MODEL.DEVICE", "cpu", "MODEL.CHANNELS_LAST", "False", "TEST.DTYPE", "float32"),
+    *("TEST.COMPILE", "False", "TEST.CUDA_GRAPHS", "False", "TEST.AUG.ENABLED", "False"),
+)
 RATIOS = ((1.0, 1.0), (0.7, 1.0), (1.0, 0.75))  # parts of their height and width that are used, in turn
 
 
@@ -90,12 +97,14 @@ def export_model(
         MissingPackageError: A package of the format is missing or in a version that does not work.
         WeightsError: The weights are missing or do not fill the model.
     """
-    path, source = os.fspath(output), os.fspath(weights)
+    path, source = as_path(output), as_path(weights)
     images, int8 = ([x] if isinstance(x, str) else x for x in (images, int8))
     form = choose_format(format, path)
     options = ExportOptions(variant, max_detections, half, bool(int8), size)
     check_export(form, options)
     evaluated = _find_ground_truth(ground_truth, dataset, images, options, verify)
+    if images and not verify:
+        raise ConfigError("without a comparison, images have no use: leave out --images or --no-verify")
     paths, calibration = (find_images(x) if x else [] for x in (images, int8))
     temporary = unverified_name(path) if verify else path
     inputs = [without_query(source), *filter(None, [config_file, ground_truth]), *paths, *calibration]
@@ -142,16 +151,14 @@ def _find_ground_truth(
 
 def _evaluate(weights: str, dataset: str, config_file: str = "", opts: Sequence[str] = ()) -> dict[str, Any]:
     """Return the metrics of weights on the CPU in float32, or of an exported file."""
-    exported = format_of_file(without_query(weights)) is not None  # whose options are fixed
+    exported = format_of_file(without_query(weights)) is not None
     with tempfile.TemporaryDirectory() as folder:
         return evaluate_weights(
             weights,
             dataset=dataset,
             output_dir=os.path.join(folder, "evaluation"),
             config_file=config_file,
-            dtype="" if exported else "float32",
-            device="" if exported else "cpu",
-            opts=opts,
+            opts=() if exported else [*opts, *AS_EXPORTED],  # whose options are fixed
             screen="nothing",
         )
 
@@ -203,6 +210,7 @@ def _fit(image: Pixels, rule: Input) -> Pixels:
 
 def on_the_cpu(cfg: CfgNode) -> CfgNode:
     """Return a config whose model computes as the graph does: on the CPU, in float32, as it was built."""
-    cfg.MODEL.DEVICE, cfg.MODEL.CHANNELS_LAST, cfg.TEST.DTYPE = "cpu", False, "float32"
-    cfg.TEST.COMPILE = cfg.TEST.CUDA_GRAPHS = False
+    if cfg.TEST.AUG.ENABLED:
+        logger.warning("exported files have no test-time augmentation: TEST.AUG.ENABLED becomes False")
+    cfg.merge_from_list(list(AS_EXPORTED))
     return cfg

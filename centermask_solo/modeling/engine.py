@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from ..utils.errors import ConfigError
+from ..utils.rules import check_count
 from .channels_last import to_channels_last, to_contiguous, use_native_norms, use_onednn
 from .cuda_graphs import check_replays, replay_networks
 from .fusion import fuse_norms
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPES = (*FLOATS, "int8")
+PREPARED = "_is_prepared"  # attribute of models that are
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -52,10 +54,15 @@ def prepare(
         cuda_graphs: Replay the networks as CUDA graphs: see :func:`~.cuda_graphs.replay_networks`.
 
     Raises:
-        ConfigError: The precision is unknown, or impossible on the device of the model; or CUDA graphs are.
+        ConfigError: The model is prepared already, or is none with parameters; the precision is unknown, or impossible
+            on the device of the model, or CUDA graphs are; or an argument has no use.
     """
-    device = next(model.parameters()).device
+    device = _device_of(model)
     check_dtype(dtype, device)
+    if threads is not None:
+        check_count(threads, "threads", "give 1 or more, or None to leave them as they are")
+    if ranges is not None and dtype != "int8":
+        raise ConfigError(f"ranges are for int8, not for {dtype}: leave them out, or set dtype to int8")
     if dtype == "int8" and not ranges:
         raise ConfigError(
             "int8 needs the ranges of the feature maps: name the file that centermask-solo calibrate wrote in "
@@ -67,6 +74,7 @@ def prepare(
         check_replays(model)
     if threads is not None:
         torch.set_num_threads(threads)
+    setattr(model, PREPARED, True)
     model.eval()
     if fuse or dtype == "int8":
         fuse_norms(model)
@@ -78,7 +86,7 @@ def prepare(
         use_native_norms(model)
     elif channels_last and device.type == "cpu":
         use_onednn(model)
-    if ranges is not None and dtype == "int8":
+    if ranges is not None:
         rest = torch.bfloat16 if cpu_has_bfloat16() else torch.float32  # of what does not gain from integers
         quantize(model, ranges)
         _run_networks_in(model, device.type, rest)
@@ -89,6 +97,20 @@ def prepare(
     if cuda_graphs:
         replay_networks(model)
     return model
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Return the device of a model.
+
+    Raises:
+        ConfigError: It is no model with parameters, or prepared already.
+    """
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    if parameter is None:
+        raise ConfigError(f"this {type(model).__name__} has no parameters: prepare a model with its weights loaded")
+    if hasattr(model, PREPARED):
+        raise ConfigError("this model is prepared already: load it again to prepare it in another way")
+    return parameter.device
 
 
 def _check_has_networks(model: nn.Module) -> None:

@@ -31,8 +31,8 @@ def instance_part(model: nn.Module) -> nn.Module:
         isinstance(parts[0], FCOSProposalGenerator) and isinstance(parts[1], CenterROIHeads)
     ):
         raise ConfigError(
-            f"a {type(model).__name__} without the parts of CenterMask cannot be exported: for models of Detectron2, "
-            "use its tools/deploy/export_model.py"
+            f"models of the class {type(model).__name__} without the parts of CenterMask cannot be exported: for those "
+            "of Detectron2, use its tools/deploy/export_model.py"
         )
     made = CenterMask(
         backbone=model.backbone,

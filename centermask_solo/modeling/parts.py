@@ -13,7 +13,7 @@ from torch import nn
 
 from ..utils.errors import ConfigError
 from ..utils.rules import value_of
-from ..utils.text import counted
+from ..utils.text import counted, first_line
 
 REGISTRIES = {
     "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
@@ -89,6 +89,13 @@ def check_device(name: str) -> None:
         raise ConfigError(f"MODEL.DEVICE '{name}' is not a device of PyTorch: give 'cuda' or 'cpu'") from error
     if device.type == "meta":
         raise ConfigError("MODEL.DEVICE is 'meta', which computes nothing: give 'cuda' or 'cpu'")
+    if device.type not in ("cpu", "cuda"):  # of other makers
+        try:
+            torch.empty(0, device=device)
+        except Exception as error:  # whatever PyTorch raises without the part for them
+            raise ConfigError(
+                f"MODEL.DEVICE '{name}' cannot be used here ({first_line(error)}): give 'cuda' or 'cpu'"
+            ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"MODEL.DEVICE is '{name}', but no GPU is usable: leave it out, or give 'cpu'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

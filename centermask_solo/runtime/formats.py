@@ -6,11 +6,15 @@ import importlib
 import importlib.metadata
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from ..utils.errors import ConfigError, MissingPackageError
 from ..utils.text import nearest_hint
+from .checksum import ONNX as ONNX_ENDING
+from .checksum import XML as XML_ENDING
+from .checksum import Ending
 
 VARIANTS = {
     "detections": "boxes, scores, classes and masks of K detections, the masks at the model's own resolution",
@@ -50,6 +54,7 @@ class Format:
         variants: Which of :data:`VARIANTS` it supports.
         half: Whether weights can be stored as float16.
         to_quantize: Packages that 8-bit integers need beside ``to_write``; None if the format does not have them.
+        ending: What files end in that tells damage; None if the format has checksums of its own.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Format:
     variants: tuple[str, ...] = tuple(VARIANTS)
     half: bool = False
     to_quantize: tuple[Package, ...] | None = None
+    ending: Ending | None = None
 
 
 FORMATS = {
@@ -77,6 +83,7 @@ FORMATS = {
             session="runtime.onnx_session:OnnxSession",
             half=True,
             to_quantize=(),
+            ending=ONNX_ENDING,
         ),
         Format(
             name="openvino",
@@ -88,6 +95,7 @@ FORMATS = {
             session="runtime.openvino_session:OpenVINOSession",
             half=True,
             to_quantize=(ONNX, ONNXSCRIPT, ONNXRUNTIME),
+            ending=XML_ENDING,
         ),
         Format(
             name="pt2",
@@ -125,6 +133,18 @@ def files_of(path: str) -> list[str]:
     """Return the files that an exported model consists of: OpenVINO's weights are in a .bin beside the .xml."""
     base, suffix = os.path.splitext(path)
     return [path, f"{base}.bin"] if suffix.lower() == FORMATS["openvino"].suffix else [path]
+
+
+def as_path(path: Any) -> str:
+    """Return the path of a file as a text.
+
+    Raises:
+        ConfigError: It is no path.
+    """
+    try:
+        return os.fsdecode(path)
+    except TypeError as error:
+        raise ConfigError(f"{path!r} is no path of a file: give a text or a pathlib.Path") from error
 
 
 def unverified_name(path: str) -> str:
@@ -167,6 +187,13 @@ def check_choice(form: Format, variant: str, half: bool, int8: bool = False) -> 
         raise ConfigError(f"{form.title} has no 8-bit integers: use {able}, or leave out --int8")
     if int8 and half:
         raise ConfigError("weights are float16 or 8-bit integers, not both: leave out --half or --int8")
+
+
+def check_no_options(path: str, given: Iterable[str]) -> None:
+    """Raise ConfigError if options are given, "" aside, that an exported file cannot obey."""
+    names = [x for x in given if x]
+    if names:
+        raise ConfigError(f"{path} is an exported model, whose options are fixed: leave out {', '.join(names)}")
 
 
 def check_packages(packages: tuple[Package, ...], purpose: str) -> None:

@@ -50,8 +50,10 @@ class ExportedInstances:
         self._fields = fields
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._fields:
-            raise AttributeError(f"these instances have no {name}; they have {', '.join(self.__dict__['_fields'])}")
+        if name.startswith("_"):  # also what copying asks for before there are fields
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name not in self._fields:
+            raise AttributeError(f"these instances have no {name}; they have {', '.join(self._fields)}")
         return self._fields[name]
 
     def has(self, name: str) -> bool:

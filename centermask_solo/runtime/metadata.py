@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..utils.errors import WeightsError
+from ..utils.rules import COUNT, Rule, each, integer, one_of, unless
 from ..utils.text import first_line
+from .formats import VARIANTS
 
 KEY = "centermask_solo"  # of the document in the file: ONNX metadata_props, OpenVINO rt_info; its name inside .pt2
 WEIGHTS_KEY = "centermask_solo_weights"  # of the SHA-256 of the .bin in the rt_info of an .xml
 VERSION = 1
+CHANNEL_ORDERS, FRAMES = ("BGR", "RGB"), ("input", "box", "none")
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,31 @@ def parse_metadata(text: str | None, path: str) -> Metadata:
             f"the description inside {path} has version {version}, but this program reads {VERSION}: {again}"
         )
     try:
-        return _parse(document, Metadata, "")
+        metadata: Metadata = _parse(document, Metadata, "")
+        _check_values(metadata)
     except (ValueError, TypeError) as error:
         raise WeightsError(f"the description inside {path} is damaged ({first_line(error)}): {again}") from error
+    return metadata
+
+
+def _check_values(metadata: Metadata) -> None:
+    """Raise ValueError if what runs a file cannot use a value."""
+    rule, masks = metadata.input, metadata.masks
+    checks: dict[str, tuple[Rule, Any]] = {
+        "variant": (one_of(*VARIANTS), metadata.variant),
+        "max_detections": (COUNT, metadata.max_detections),
+        "input.channel_order": (one_of(*CHANNEL_ORDERS), rule.channel_order),
+        "input.divisibility": (COUNT, rule.divisibility),
+        "input.resize.short_edge": (integer(0), rule.resize.short_edge),
+        "input.resize.max_long_edge": (integer(0), rule.resize.max_long_edge),
+        "input.size": (unless(None, each(COUNT)), rule.size),
+        "input.min_size": (each(COUNT), rule.min_size),
+        "masks.frame": (one_of(*FRAMES), masks.frame),
+        "masks.stride": (integer(0), masks.stride),
+    }
+    for name, (what, value) in checks.items():
+        if not what.allows(value):
+            raise ValueError(f"{name} is {json.dumps(value)[:40]}, not {what.text}")
 
 
 def _parse(value: Any, kind: Any, where: str) -> Any:

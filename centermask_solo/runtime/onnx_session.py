@@ -9,6 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..utils.errors import ConfigError, MissingPackageError
+from ..utils.text import first_line
 from .metadata import KEY
 from .session import Arrays, RunOptions
 
@@ -27,7 +28,7 @@ class OnnxSession:
             options: ``providers`` are names, or pairs of a name and its options.
 
         Raises:
-            ConfigError: This ONNX Runtime lacks a provider.
+            ConfigError: This ONNX Runtime lacks a provider, or cannot use the first one.
             MissingPackageError: It is too old for the deformable convolutions of the file.
         """
         settings = onnxruntime.SessionOptions()
@@ -37,26 +38,42 @@ class OnnxSession:
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         providers = [_with_options(x) for x in options.providers] or ["CPUExecutionProvider"]
-        for provider in providers:
-            name = provider if isinstance(provider, str) else provider[0]
+        for name in map(_name, providers):
             if name not in onnxruntime.get_available_providers():
                 able = ", ".join(onnxruntime.get_available_providers())
                 raise ConfigError(f"this ONNX Runtime has no provider {name!r}: choose among {able}")
         try:
-            self._session = onnxruntime.InferenceSession(path, settings, providers=providers)
-        except Exception as error:  # of a type of its own for each kind
+            self._session = onnxruntime.InferenceSession(path, settings, providers=providers, enable_fallback=0)
+        except Exception as error:  # of a type of its own for each fault of a file
+            if options.providers and isinstance(error, ValueError | RuntimeError):
+                raise ConfigError(
+                    f"ONNX Runtime cannot use {options.providers} here ({first_line(error)}): correct their options, "
+                    "or choose others"
+                ) from error
             if "implementation for DeformConv" not in str(error):
                 raise
             raise MissingPackageError(
                 f"{path} has deformable convolutions, which ONNX Runtime {onnxruntime.__version__} lacks: install 1.25 "
                 "or newer, which needs Python 3.11, with 'pip install \"onnxruntime>=1.25,<2\"'"
             ) from error
-        self._outputs = [x.name for x in self._session.get_outputs()]
+        used = self._session.get_providers()[0]
+        if used != _name(providers[0]):
+            raise ConfigError(f"ONNX Runtime cannot use {_name(providers[0])} here, only {used}: choose that one")
+        self.inputs = {x.name: tuple(map(_size, x.shape)) for x in self._session.get_inputs()}
+        self.outputs = [x.name for x in self._session.get_outputs()]
         self.description: str | None = self._session.get_modelmeta().custom_metadata_map.get(KEY)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return the outputs by name."""
-        return dict(zip(self._outputs, self._session.run(None, dict(feeds)), strict=True))
+        return dict(zip(self.outputs, self._session.run(None, dict(feeds)), strict=True))
+
+
+def _name(provider: Any) -> str:
+    return provider if isinstance(provider, str) else str(provider[0])
+
+
+def _size(n: int | str | None) -> int | None:
+    return n if isinstance(n, int) else None
 
 
 def _with_options(provider: Any) -> Any:

@@ -14,6 +14,8 @@ from ..data.images import MAX_PIXELS
 from ..data.input_images import Item, as_bgr, read_images
 from ..data.pixels import Pixels
 from ..utils.errors import ConfigError, DataError, WeightsError
+from ..utils.rules import BATCH, check_count
+from .formats import as_path
 from .instances import MASK_FORMS, ExportedInstances, check_mask_form
 from .pasting import Paster, mask_box
 from .resizing import Batch, make_batches, resize
@@ -52,14 +54,14 @@ class ExportedPredictor:
             MissingPackageError: What runs the file is not installed, or in a version that does not work.
             WeightsError: The file is missing, damaged, or was made by another program or version.
         """
-        self.path = os.fspath(path)
+        self.path = as_path(path)
         self._session, self.metadata = open_file(self.path, threads, providers)
         if self.metadata.variant == "raw":
             raise ConfigError(
                 f"{self.path} has the variant raw, which ends before decoding: export the variant detections to predict"
             )
-        missing = sorted(OUTPUTS - self.metadata.outputs.keys())
-        if missing:
+        needed = OUTPUTS if self.metadata.masks.frame == "none" else {*OUTPUTS, "masks"}
+        if missing := sorted(needed - self.metadata.outputs.keys()):
             raise WeightsError(f"{self.path} lacks the output {missing[0]}: export it again with this version")
         names = self.metadata.class_names
         self.class_names = None if names is None else list(names)
@@ -114,7 +116,11 @@ class ExportedPredictor:
             failures: Takes the errors of images that cannot be read, which are then left out; without it, the first
                 such error is raised.
             masks: See :meth:`__call__`.
+
+        Raises:
+            ConfigError: ``batch_size`` is no number of images.
         """
+        check_count(batch_size, BATCH)
         images = read_images(paths, 3, self._max_pixels, failures)
         while batch := list(itertools.islice(images, batch_size)):
             outputs = self.predict_batch([image for *_, image in batch], masks=masks)
@@ -156,7 +162,7 @@ class ExportedPredictor:
         kind = self.metadata.masks
         if kind.frame != "none":
             probabilities = outputs["masks"][row]
-            paste = Paster(kind, (probabilities.shape[1], probabilities.shape[2]), used, size)
+            paste = self._paster((probabilities.shape[1], probabilities.shape[2]), used, size)
             kept |= kind.boxes
             for i in np.flatnonzero(kept):
                 mask = paste(probabilities[i].astype(np.float32), whole[i] if kind.whole_boxes else boxes[i])
@@ -175,6 +181,19 @@ class ExportedPredictor:
         if kind.frame != "none":
             fields["pred_masks"] = _stacked(pasted, size) if form == "dense" else pasted
         return ExportedInstances(size, bool(outputs["exact"][row]), **fields)
+
+    def _paster(self, mask_size: tuple[int, int], used: tuple[int, int], size: tuple[int, int]) -> Paster:
+        """Return what pastes masks of a size, of which an image uses so many pixels of the input, at the output size.
+
+        Raises:
+            WeightsError: Masks are smaller than the metadata tell.
+        """
+        kind = self.metadata.masks
+        if kind.frame == "input" and kind.stride and (np.multiply(mask_size, kind.stride) < used).any():
+            raise WeightsError(
+                f"the description inside {self.path} is of another model, as its masks are smaller: export it again"
+            )
+        return Paster(kind, mask_size, used, size)
 
 
 def _stacked(masks: list[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ..utils.errors import ConfigError, UserError, WeightsError
-from ..utils.rules import COUNT
+from ..utils.rules import check_count
 from ..utils.text import first_line
-from .formats import FORMATS, check_packages, files_of, format_of_file, resolve
+from .checksum import is_intact
+from .formats import FORMATS, as_path, check_packages, files_of, format_of_file, resolve
 from .metadata import Metadata, parse_metadata
 
+logger = logging.getLogger(__name__)
+
+INPUTS = ("images", "image_sizes")  # of the graphs; some have the first one only
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -35,19 +40,26 @@ class RunOptions:
 class Session(Protocol):
     """A loaded file. Classes of this protocol are constructed from its path and :class:`RunOptions`.
 
-    The constructor may raise anything over a damaged file.
+    The constructor may raise anything over a damaged file, whose first line says why.
+
+    Attributes:
+        description: The document of :mod:`.metadata`; None if the file has none.
+        inputs: The sizes of the inputs by their names; None where a size is free or not stated.
+        outputs: Names of the outputs.
     """
 
-    @property
-    def description(self) -> str | None:
-        """The document of :mod:`.metadata`; None if the file has none."""
+    description: str | None
+    inputs: dict[str, tuple[int | None, ...]]
+    outputs: list[str]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return the outputs by name, from inputs by name."""
 
 
-def open_file(path: str, threads: int | None = None, providers: Sequence[Any] = ()) -> tuple[Session, Metadata]:
-    """Return what runs an exported file, and its metadata.
+def open_file(
+    path: str | os.PathLike[str], threads: int | None = None, providers: str | Sequence[Any] = ()
+) -> tuple[Session, Metadata]:
+    """Return what runs an exported file, and its metadata; log a warning if damage to the file could not be seen.
 
     Args:
         path: The file.
@@ -59,22 +71,60 @@ def open_file(path: str, threads: int | None = None, providers: Sequence[Any] = 
         MissingPackageError: What runs it is not installed, or in a version that does not work.
         WeightsError: The file is missing, damaged, or was made by another program or version.
     """
-    if threads is not None and not COUNT.allows(threads):
-        raise ConfigError(f"{threads!r} threads are impossible: give 1 or more, or None for the runtime's choice")
+    if threads is not None:
+        check_count(threads, "threads", "give 1 or more, or None for the runtime's choice")
+    options, path = RunOptions(threads, _as_providers(providers)), as_path(path)
     form = format_of_file(path)
     if form is None:
         suffixes = ", ".join(x.suffix for x in FORMATS.values())
         raise ConfigError(f"{path} is no exported model: its name must end in one of {suffixes}")
     check_file(path)
     check_packages(form.to_run, f"{path}, a file of {form.title},")
-    chosen = (providers,) if isinstance(providers, str) else tuple(providers)
+    intact = form.ending is None or is_intact(path, form.ending)
     try:
-        session: Session = resolve(form.session)(path, RunOptions(threads, chosen))
+        session: Session = resolve(form.session)(path, options)
     except UserError:
         raise
     except Exception as error:  # whatever a runtime raises
         raise WeightsError(f"{path} cannot be read by {form.title} ({first_line(error)}): export it again") from error
-    return session, parse_metadata(session.description, path)
+    metadata = parse_metadata(session.description, path)
+    _check_fits(session, metadata, path)
+    if not intact:
+        logger.warning("%s has no checksum, as another program or version wrote it: damage to it cannot be seen", path)
+    return session, metadata
+
+
+def _as_providers(providers: Any) -> tuple[Any, ...]:
+    """Return providers as a tuple of names and of pairs of a name and its options; one name stands for itself.
+
+    Raises:
+        ConfigError: They are anything else.
+    """
+    listed = (providers,) if isinstance(providers, str) else providers
+    if not isinstance(listed, list | tuple) or not all(map(_is_provider, listed)):
+        raise ConfigError(f"{providers!r} names no providers: give a list of names, or of pairs of a name and a dict")
+    return tuple(listed)
+
+
+def _is_provider(x: Any) -> bool:
+    return isinstance(x, str) or (
+        isinstance(x, tuple) and len(x) == 2 and isinstance(x[0], str) and isinstance(x[1], dict)
+    )
+
+
+def _check_fits(session: Session, metadata: Metadata, path: str) -> None:
+    """Raise WeightsError unless a graph has the inputs and outputs that its metadata tell."""
+    inputs = INPUTS if metadata.input.image_sizes else INPUTS[:1]
+    size = session.inputs.get(inputs[0], ())[1:3]
+    if session.inputs.keys() != set(inputs):
+        fault = f"takes {', '.join(sorted(session.inputs))}, not {', '.join(inputs)}"
+    elif None not in size and size != metadata.input.size:
+        fault = f"takes images of the size {size}, not {metadata.input.size or 'any'}"
+    elif missing := sorted(set(metadata.outputs.values()) - set(session.outputs)):
+        fault = f"has no output {missing[0]}"
+    else:
+        return
+    raise WeightsError(f"the description inside {path} is of another model, as the graph {fault}: export it again")
 
 
 def check_file(path: str) -> None:

@@ -10,6 +10,8 @@ from functools import reduce
 from itertools import pairwise
 from typing import Any
 
+from .errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -103,9 +105,37 @@ SOME_NAMES = each(NAME, minimum=1)
 NUMBER = Rule("a finite number", is_number)
 POSITIVE = above(0)
 COUNT = integer(1)
+MAX_EDGE = 8192  # pixels, of images that are made here: a few of them fit in memory
+IMAGE_SIZE = each(integer(1, MAX_EDGE), length=2)
+BATCH = "images per forward pass"  # what a batch size counts
 SHARE = Rule("greater than 0 and at most 1", lambda value: is_number(value) and 0 < value <= 1)
 PROBABILITY = Rule("greater than 0 and less than 1", lambda value: is_number(value) and 0 < value < 1)
 THRESHOLD = Rule("at least 0 and less than 1", lambda value: is_number(value) and 0 <= value < 1)
+
+
+def check_count(value: object, what: str, fix: str = "give 1 or more") -> None:
+    """Raise ConfigError unless a value is an integer from 1 on.
+
+    Args:
+        value: Argument of a function.
+        what: Of what it is the number, in plural.
+        fix: What to do, for the message.
+    """
+    if not COUNT.allows(value):
+        raise ConfigError(f"{value!r} {what} are impossible: {fix}")
+
+
+def check_image_size(size: object, fix: str = "") -> None:
+    """Raise ConfigError unless a value is the height and width of images, such as can be made.
+
+    Args:
+        size: Argument of a function.
+        fix: What else it may be, for the message.
+    """
+    if not IMAGE_SIZE.allows(size):
+        raise ConfigError(
+            f"{size!r} is no size of images: give height and width in pixels, each from 1 to {MAX_EDGE}{fix}"
+        )
 
 
 def argument(rule: Rule, kind: type[int] | type[float] = int) -> Callable[[str], Any]:

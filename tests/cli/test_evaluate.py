@@ -8,6 +8,8 @@ import torch
 import yaml
 
 from centermask_solo.cli import main
+from centermask_solo.config import default_config, value_of
+from centermask_solo.model_zoo.evaluating import READ_BESIDE_MODELS
 from tests.commands import fails
 from tests.evaluation.scenes import Scene
 from tests.training.tiny import TinyModel, register, tiny_cfg, write_dataset
@@ -133,11 +135,22 @@ def test_wrong_input_ends_in_one_line(model, tmp_path, capsys):
         assert code == 2 and text.startswith("error: ") and text.count("\n") == 1 and message in text, text
 
 
-def test_exported_files_obey_no_options(tmp_path, capsys):
+def test_exported_files_obey_no_options_of_the_model(tmp_path, capsys):
     (tmp_path / "model.onnx").write_bytes(b"")
     argv = ["evaluate", "--weights", str(tmp_path / "model.onnx"), "--dataset", "shapes_val", "--dtype", "bfloat16"]
-    code, text = fails(capsys, *argv, "--output", str(tmp_path / "x"))
-    assert code == 2 and "is an exported model: leave out --dtype" in text
+    argv += ["--output", str(tmp_path / "x"), "DATALOADER.NUM_WORKERS", "0", "TEST.EVAL_BACKEND", "pycocotools"]
+    fixed = ["MODEL.YOLACT.SCORE_THRESH_TEST", "0.99", "TEST.DETECTIONS_PER_IMAGE", "3", "TEST.COMPILE", "True"]
+    code, text = fails(capsys, *argv, *fixed)
+    assert (code, text.count("\n")) == (2, 1)
+    assert f"is an exported model, whose options are fixed: leave out --dtype, {', '.join(fixed[::2])}\n" in text
+
+
+def test_options_that_data_and_evaluators_read_are_those_of_exported_files(tmp_path, capsys):
+    (tmp_path / "model.onnx").write_bytes(b"")
+    for option in READ_BESIDE_MODELS:
+        argv = ["evaluate", "--weights", str(tmp_path / "model.onnx"), "--dataset", "shapes_val", option, "1"]
+        assert "whose options are fixed" not in fails(capsys, *argv, "--output", str(tmp_path / option))[1]
+        assert value_of(default_config(), option) is not None
 
 
 def test_help_has_examples(capsys):

@@ -4,6 +4,8 @@ import io
 import json
 import sys
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -11,8 +13,10 @@ import yaml
 from centermask_solo.cli import main, predict
 from centermask_solo.inference.outputs import Outputs
 from centermask_solo.visualization.drawing import PARTS
+from tests.commands import refuses
 from tests.inference.rtsp import rtsp_server
 from tests.inference.videos import write_video
+from tests.runtime.files import write_onnx
 from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
 
@@ -113,9 +117,9 @@ def test_a_style_without_a_picture_is_refused(run, tmp_path):
 
 
 def test_a_limit_above_that_of_the_model_is_mentioned(run, caplog):
-    assert run("--max-detections", "100")[0] == 0 and not caplog.text
-    assert run("--max-detections", "101", "--overwrite")[0] == 0
-    assert "finds at most 100 instances in an image, fewer than --max-detections" in caplog.text
+    warning = "finds at most 100 instances in an image, fewer than --max-detections"
+    assert run("--max-detections", "100")[0] == 0 and warning not in caplog.text
+    assert run("--max-detections", "101", "--overwrite")[0] == 0 and warning in caplog.text
 
 
 def test_a_stream_and_the_exit_codes_of_its_ends(run, monkeypatch):
@@ -136,6 +140,28 @@ def test_a_stream_and_the_exit_codes_of_its_ends(run, monkeypatch):
     assert not list(run.folder.iterdir())
 
 
+def test_threads_are_set(run, monkeypatch):
+    numbers = []
+    monkeypatch.setattr(torch, "set_num_threads", numbers.append)
+    assert run("--threads", "3")[0] == 0 and numbers == [3]
+
+
+def test_exported_files_run_with_these_threads_and_providers(run, tmp_path, monkeypatch, capsys):
+    path = write_onnx(tmp_path / "model.onnx")
+    import onnxruntime
+
+    threads, options = [], onnxruntime.SessionOptions
+    monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: threads.append(options()) or threads[-1])
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.zeros((48, 72, 3), np.uint8))
+    argv = ["predict", "--weights", path, "--input", str(tmp_path / "photos"), "--output", str(tmp_path / "exported")]
+    argv += ["--threads", "3", "--providers"]
+    main([*argv, "CPUExecutionProvider"])
+    assert "2 instances in 1 image" in capsys.readouterr().out and threads[0].intra_op_num_threads == 3
+    text = refuses(capsys, [*argv, "NoProvider,CPUExecutionProvider", "--overwrite"])
+    assert "this ONNX Runtime has no provider 'NoProvider'" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -149,6 +175,8 @@ def test_a_stream_and_the_exit_codes_of_its_ends(run, monkeypatch):
         (["--overlap", "0.3"], "--overlap applies to tiles only: give their size with --tile"),
         (["--no-pictures", "--draw", "masks"], "nothing is drawn with --no-pictures"),
         (["--no-pictures", "--color-by", "class"], "nothing is drawn with --no-pictures"),
+        (["--providers", "CPUExecutionProvider"], "--providers is for exported files, which "),
+        (["--threads", "0"], "must be an integer of at least 1"),
         (["--tta"], "test-time augmentation does not support TinyModel"),
     ],
 )

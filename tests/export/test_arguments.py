@@ -7,6 +7,8 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from centermask_solo import export_model
+from centermask_solo.model_zoo import exporting, get_config
+from centermask_solo.model_zoo.exporting import on_the_cpu
 from centermask_solo.runtime.session import open_file
 from centermask_solo.utils.errors import ConfigError, DataError
 
@@ -17,6 +19,8 @@ from centermask_solo.utils.errors import ConfigError, DataError
         ({"max_detections": 0}, "0 slots are impossible"),
         ({"max_detections": "5"}, "'5' slots are impossible"),
         ({"size": 640}, "640 is no size of images"),
+        ({"size": (64, 9999999)}, r"\(64, 9999999\) is no size of images: give height .* from 1 to 8192, or none for"),
+        ({"images": ["photos/"], "verify": False}, "images have no use: leave out --images or --no-verify"),
         ({"size": (640,)}, r"\(640,\) is no size of images"),
         ({"size": (64.5, 64)}, r"\(64.5, 64\) is no size of images"),
         ({"dataset": "shapes_val", "ground_truth": "val.json"}, "are ground truth: give one of them"),
@@ -26,6 +30,32 @@ from centermask_solo.utils.errors import ConfigError, DataError
 def test_impossible_choices_are_one_line(choice, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
         export_model(tmp_path / "weights.pth", tmp_path / "model.onnx", **choice)
+
+
+@pytest.mark.parametrize("paths", [(None, "model.onnx"), ("weights.pth", None)])
+def test_what_is_no_path(paths):
+    with pytest.raises(ConfigError, match="None is no path of a file"):
+        export_model(*paths)
+
+
+def test_files_have_no_augmentation_and_compute_as_graphs_do(caplog):
+    cfg = get_config("shapes/yolact_shapes.yaml")
+    cfg.TEST.AUG.ENABLED = cfg.TEST.CUDA_GRAPHS = cfg.TEST.COMPILE = True
+    cfg.TEST.DTYPE, cfg.MODEL.DEVICE = "int8", "cuda"
+    cfg = on_the_cpu(cfg)
+    assert (cfg.TEST.AUG.ENABLED, cfg.TEST.CUDA_GRAPHS, cfg.TEST.COMPILE) == (False, False, False)
+    assert (cfg.TEST.DTYPE, cfg.MODEL.DEVICE, cfg.MODEL.CHANNELS_LAST) == ("float32", "cpu", False)
+    assert caplog.messages == ["exported files have no test-time augmentation: TEST.AUG.ENABLED becomes False"]
+    on_the_cpu(cfg)
+    assert len(caplog.messages) == 1
+
+
+def test_the_ap_in_pytorch_is_that_of_a_model_with_these_options(monkeypatch):
+    given = []
+    monkeypatch.setattr(exporting, "evaluate_weights", lambda weights, opts, **others: given.append(opts))
+    exporting._evaluate("weights.pth", "dataset", opts=["TEST.AUG.ENABLED", "True"])
+    exporting._evaluate("model.onnx", "dataset")
+    assert given == [["TEST.AUG.ENABLED", "True", *exporting.AS_EXPORTED], ()]
 
 
 @pytest.mark.parametrize("name", ["images", "int8"])

@@ -1,38 +1,55 @@
-"""The program in C++ of the documentation runs a file with the inputs and outputs of an exported one."""
+"""The programs of the documentation run files with the inputs and outputs of exported ones."""
 
 import os
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-openvino = pytest.importorskip("openvino")
+from tests.export.programs import ROOT, assert_the_program_finds_the_same
+from tests.runtime.files import ABOUT, write_onnx
 
 
-ROOT = Path(__file__).parents[2]
-PACKAGE = Path(openvino.__file__).parent
+@pytest.mark.parametrize("size", [(48, 72), (20, 30), (40, 40)])
+@pytest.mark.parametrize("boxes", [True, False])
+def test_the_program_in_python_finds_what_this_package_finds(boxes, size, tmp_path):
+    """Of three objects the one without a pixel is dropped where boxes are those around masks."""
+    about = replace(ABOUT, masks=replace(ABOUT.masks, boxes=boxes))
+    write_onnx(tmp_path / "model.onnx", about)
+    height, width = size
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)).save(
+        tmp_path / "photo.jpg"
+    )
+    found = assert_the_program_finds_the_same(tmp_path)
+    names = ["b", "a"] if boxes else ["b", "a", "a"]
+    assert [row[0] for row in found] == names[: len(found)] and len(found) >= 2
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler"),
-    pytest.mark.skipif(not (PACKAGE / "include").is_dir(), reason="this OpenVINO has no headers"),
-]
+
+def package():
+    """The folder of OpenVINO's package, with what a compiler needs."""
+    found = Path(pytest.importorskip("openvino").__file__).parent
+    if shutil.which("g++") is None or not (found / "include").is_dir():
+        pytest.skip("there is no C++ compiler, or this OpenVINO has no headers")
+    return found
 
 
 def compiled(folder):
     (source,) = re.findall(r"```cpp\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.DOTALL)
-    program, (library,) = folder / "detect", PACKAGE.glob("libs/libopenvino.so.*")
+    program, (library,) = folder / "detect", package().glob("libs/libopenvino.so.*")
     (folder / "detect.cpp").write_text(source)
-    command = ["g++", "-std=c++17", "-I", PACKAGE / "include", folder / "detect.cpp", library, "-o", program]
+    command = ["g++", "-std=c++17", "-I", package() / "include", folder / "detect.cpp", library, "-o", program]
     subprocess.run(command, check=True)
     return program
 
 
 def small_model(path):
     """A file with two detections, whose scores are the mean of the pixels and half of it."""
+    import openvino
     from openvino import opset14 as ops
 
     images = ops.parameter([-1, -1, -1, 3], np.uint8, name="images")
@@ -58,12 +75,13 @@ def small_model(path):
     openvino.save_model(model, path, compress_to_fp16=False)
 
 
+@pytest.mark.slow
 def test_the_program_in_cpp_prints_the_detections(tmp_path):
     small_model(tmp_path / "model.xml")
     image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
     (tmp_path / "photo.ppm").write_bytes(b"P6\n56 40\n255\n" + image.tobytes())
     command = [compiled(tmp_path), tmp_path / "model.xml", tmp_path / "photo.ppm"]
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(PACKAGE / "libs")}
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(package() / "libs")}
     result = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     rows = [[float(x) for x in line.split()] for line in result.stdout.splitlines()]
     score = image.mean() / 255

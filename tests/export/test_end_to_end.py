@@ -1,6 +1,7 @@
 """A model of each system as an ONNX file: the same detections, at any size and batch, without PyTorch."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ from centermask_solo.runtime.instances import ExportedInstances
 from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError, WeightsError
 from tests.export.models import CONFIGS, eager, photographs, save_weights
+from tests.export.programs import assert_the_program_finds_the_same
 
 ROOT = Path(__file__).parents[2]
 MAX_NODES = {"SOLOv2": 2500, "SOLO": 2500, "YOLACT": 900, "CenterMask": 1500}  # larger ones were unrolled by mistake
@@ -210,6 +212,14 @@ def test_masks_in_other_forms(exported):
     assert x[:, 0].min() == box[1].min() + 0.5 and x[:, 1].max() == box[0].max() + 0.5
 
 
+def test_the_program_of_the_documentation_finds_the_same(exported, tmp_path):
+    if not exported.predictor.cfg.MODEL.META_ARCHITECTURE.startswith("SOLO"):
+        pytest.skip("it is for masks at a stride of the input")
+    shutil.copy(exported.path, tmp_path / "model.onnx")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), photographs()[1])
+    assert len(assert_the_program_finds_the_same(tmp_path)) > 10
+
+
 def test_files_can_be_filtered_tiled_and_given_to_other_programs(exported, tmp_path):
     path = exported.path
     image = photographs()[0]
@@ -271,7 +281,7 @@ def test_the_command_measures_the_file_beside_its_weights(exported, tmp_path, ca
     assert (eager_row["name"], exported_row["name"]) == (weights, path)
     assert list(exported_row["seconds"]) == ["read", "resize", "masks", "network, decoding and masks", "end to end"]
     assert exported_row["detections"] == pytest.approx(eager_row["detections"], abs=1)
-    assert (exported_row["input_sizes"], exported_row["parameters"]) == ([[96, 128]], None)
+    assert (exported_row["input_sizes"], exported_row["parameters"]) == ([], None)  # of what the graph resizes to
     assert "network, decoding and masks" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["benchmark", "--weights", path, "--dtype", "bfloat16"])

@@ -1,5 +1,6 @@
 """Convolutions in 8-bit integers: which ones, and how far they are from float32."""
 
+import logging
 import re
 
 import numpy as np
@@ -13,7 +14,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from centermask_solo.cli import main
-from centermask_solo.export.int8 import Calibration, quantize
+from centermask_solo.export.int8 import Calibration, _quiet, quantize
 from centermask_solo.export.target import Target
 from centermask_solo.export.verification import compare, verify
 from centermask_solo.runtime.instances import ExportedInstances
@@ -66,6 +67,17 @@ def test_only_the_chosen_convolutions_are_rounded_and_little(capfd):
     error = np.abs(run(found, IMAGES[0]) - expected)
     assert 0 < error.max() < 0.05 * np.abs(expected).max()
     assert "pre-processing" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.INFO, logging.ERROR])
+def test_what_a_program_has_disabled_stays_so(level):
+    try:
+        logging.disable(level)
+        with _quiet():
+            assert logging.root.manager.disable == max(level, logging.WARNING)
+        assert logging.root.manager.disable == level
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def test_a_model_without_such_convolutions_is_refused():

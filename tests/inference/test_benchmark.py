@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ from centermask_solo.inference.stages import (
 )
 from centermask_solo.model_zoo import get_config
 from centermask_solo.modeling.parts import build_checked
+from centermask_solo.runtime.metadata import Resize
+from centermask_solo.utils.errors import ConfigError
+from tests.commands import refuses
+from tests.runtime.files import ABOUT, write_onnx
 
 SMALL = ["INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 96, "MODEL.DEVICE", "cpu"]
 SOLOV2, MASK_RCNN = "shapes/solov2_shapes.yaml", "shapes/mask_rcnn_shapes.yaml"
@@ -158,7 +163,13 @@ def test_the_command(tmp_path, capsys):
         ([*argv, *files], "x.json exists"),
         (["benchmark"], "give --config-file or --weights"),
         ([*argv, "--json", "x.png", "--plot", "./x.png"], "--json and --plot both name x.png"),
-        ([*argv, "--flops", "--plot", "x.png"], "--flops measures nothing: leave out --images, --plot"),
+        ([*argv[:5], "--flops", "--plot", "x.png"], "--flops measures nothing: leave out --images, --plot"),
+        ([*argv, "--flops", "--batch-size", "2"], "leave out --images, --batch-size, --threads, --runs, --cpu-time"),
+        ([*argv[:3], "--flops", "--device", "cpu", "--dtype", "float32"], "leave out --dtype, --device"),
+        ([*argv, "--size", "64", "64"], "--size is for generated images: leave it out, or --images"),
+        ([*argv[:3], "--size", "9999999", "64"], "(9999999, 64) is no size of images: give height and width in pixels"),
+        ([*argv[:3], "--device", "tpu"], "MODEL.DEVICE 'tpu' is not a device of PyTorch"),
+        ([*argv[:3], "--device", "hpu"], "MODEL.DEVICE 'hpu' cannot be used here"),
         ([*argv, "--plot", "x.txt"], "x.txt cannot be plotted: name a file that ends in .png"),
         ([*argv, "--compare", SOLOV2], "is measured already"),
         (["benchmark", "--config-file", "shapes/fast_rcnn_shapes.yaml"], "needs precomputed proposals"),
@@ -167,6 +178,40 @@ def test_the_command(tmp_path, capsys):
             main(bad)
         error = capsys.readouterr().err
         assert end.value.code == 2 and message in error.splitlines()[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_a_gpu_that_is_missing_is_one_line(capsys):
+    argv = ["benchmark", "--config-file", SOLOV2, "--runs", "1", "--device", "cuda"]
+    assert "MODEL.DEVICE is 'cuda', but no GPU is usable" in refuses(capsys, argv)
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ({"batch_size": 0}, "0 images per forward pass are impossible"),
+        ({"runs": "3"}, "'3' runs are impossible"),
+        ({"threads": 0}, "0 threads are impossible"),
+        ({"size": (480,)}, r"\(480,\) is no size of images"),
+    ],
+)
+def test_impossible_numbers(number, message):
+    with pytest.raises(ConfigError, match=message):
+        benchmark({"a": small(SOLOV2)}, **number)
+
+
+def test_the_size_that_a_file_gives_its_network(tmp_path):
+    """Padded; unknown where the graph resizes."""
+    path = write_onnx(tmp_path / "model.onnx")
+    report = benchmark({"a": path}, size=(48, 72), runs=1)
+    assert report.measured[0].input_sizes == [(32, 64)]
+    stretched = replace(ABOUT.input, resize=Resize(0, 99, stretch=True), image_sizes=False)
+    about = replace(ABOUT, input=stretched, masks=replace(ABOUT.masks, stride=0))
+    write_onnx(tmp_path / "model.onnx", about, inputs=["images"])
+    report = benchmark({"a": path}, size=(48, 72), runs=1)
+    assert report.measured[0].input_sizes == []
+    row = next(x for x in format_report(report).splitlines() if x.startswith("input of the network"))
+    assert row.split() == ["input", "of", "the", "network"]
 
 
 def test_the_command_measures_weights(tmp_path, capsys):

@@ -81,6 +81,15 @@ def test_bad_input(folder, capsys):
         capsys, command(folder, "calibrate", ranges, "--evaluate", "MODEL.DEVICE", "cpu", "DATASETS.TEST", "()")
     )
     assert "--evaluate needs a dataset" in text
+    data = json.loads((folder / "data.json").read_text())
+    data["categories"][2]["name"] = "another"
+    (folder / "data.json").write_text(json.dumps(data))
+    registered = str([["others", str(folder / "data.json"), str(folder / "images")]])
+    options = ["--evaluate", "MODEL.DEVICE", "cpu", "DATASETS.COCO_JSON", registered, "DATASETS.TEST"]
+    text = refuses(capsys, command(folder, "calibrate", ranges, *options, "('others',)"))
+    assert "the classes of the dataset 'others' are not those that the model was trained on" in text
+    assert "'other' is not registered" in refuses(capsys, command(folder, "calibrate", ranges, *options, "('other',)"))
+    assert not (folder / "int8.json").exists() and "calibrate:" not in text
     (folder / "int8.json").write_text("mine")
     assert "int8.json exists" in refuses(capsys, command(folder, "calibrate", ranges, "MODEL.DEVICE", "cpu"))
     assert (folder / "int8.json").read_text() == "mine"

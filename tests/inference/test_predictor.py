@@ -1,6 +1,7 @@
 """From images to instances with nothing but a checkpoint."""
 
 import json
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -13,9 +14,11 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from centermask_solo.data.input_images import as_bgr
+from centermask_solo.inference.calibration import calibrate_to_file
 from centermask_solo.inference.comparison import compare_with_ground_truth
 from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.outputs import Outputs
+from centermask_solo.inference.predictions import predict
 from centermask_solo.inference.predictor import Predictor
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.inference.sources import find_images
@@ -293,11 +296,21 @@ def test_results_are_kept_whatever_ends_the_prediction(cfg, folder, monkeypatch,
     assert [x["file_name"][-5:] for x in content["images"]] == ["1.png"] and len(content["annotations"]) == 1
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_batch_size_must_be_positive(cfg, folder, batch_size):
-    with pytest.raises(ConfigError, match=rf"a batch of {batch_size} images is impossible"):
-        predict_to_folder(cfg, [str(folder / "data")], str(folder / "predictions"), batch_size=batch_size)
+@pytest.mark.parametrize("number", [0, -1, "2", 1.5])
+def test_numbers_of_images_must_be_positive(cfg, folder, number):
+    impossible = re.escape(f"{number!r} images per forward pass are impossible: give 1 or more")
+    inputs, output = [str(folder / "data")], str(folder / "predictions")
+    with pytest.raises(ConfigError, match=impossible):
+        predict_to_folder(cfg, inputs, output, batch_size=number)
+    with pytest.raises(ConfigError, match=f"{number!r} images are impossible"):
+        predict_to_folder(cfg, inputs, output, max_images=number)
     assert not (folder / "predictions").exists()
+    with pytest.raises(ConfigError, match=impossible):
+        next(predict(cfg, inputs, batch_size=number))
+    with pytest.raises(ConfigError, match=impossible):
+        next(Predictor(cfg).predict_files(["absent.png"], number))
+    with pytest.raises(ConfigError, match=f"{number!r} images are impossible"):
+        calibrate_to_file(cfg, inputs, output, count=number)
 
 
 def test_comparison(cfg, folder):

@@ -45,10 +45,20 @@ def test_tiles_cover_the_image_and_overlap_enough(length, size, overlap):
         assert a1 - b0 >= overlap * size - 0.5
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(0, 0.2), (100, 0.0), (100, 1.0), (100, -0.1)])
+@pytest.mark.parametrize(
+    ("size", "overlap"), [(0, 0.2), (100, 0.0), (100, 1.0), (100, -0.1), ("9", 0.2), (9.5, 0.2), (9, "x")]
+)
 def test_impossible_tiles_are_an_error(size, overlap):
     with pytest.raises(ConfigError, match="are impossible: give a size of 1 or more"):
         Tiles(size, overlap)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, "2"])
+def test_impossible_batches_are_an_error(batch_size):
+    with pytest.raises(ConfigError, match="tiles per forward pass are impossible: give 1 or more"):
+        next(tiled().predict_files(["absent.png"], batch_size))
+    with pytest.raises(ConfigError, match="tiles per forward pass are impossible: give 1 or more"):
+        tiled().predict_image(np.zeros((9, 9, 3), np.uint8), batch_size)
 
 
 def test_an_object_over_four_tiles_is_one_instance():

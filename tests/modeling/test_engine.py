@@ -11,6 +11,7 @@ from torch import nn
 from centermask_solo.modeling import cuda_graphs, engine
 from centermask_solo.modeling.cuda_graphs import ReplayedNetworks
 from centermask_solo.modeling.engine import check_dtype, prepare, prepare_as_configured
+from centermask_solo.modeling.quantization import Range
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.models import SYSTEMS
 
@@ -65,6 +66,34 @@ def test_threads_are_set():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"threads": n}, f"{n!r} threads are impossible: give 1 or more") for n in (0, -1, "2", 1.5, True)),
+        ({"ranges": {"conv": Range(0.0, 1.0)}}, "ranges are for int8, not for float32"),
+        ({"dtype": "bfloat16", "ranges": {}}, "ranges are for int8, not for bfloat16"),
+    ],
+)
+def test_arguments_without_a_use_are_refused_before_the_model_changes(options, message):
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    with pytest.raises(ConfigError, match=message):
+        prepare(model, **options)
+    assert isinstance(model[1], nn.BatchNorm2d) and model.training
+
+
+@pytest.mark.parametrize("model", [nn.ReLU(), object()])
+def test_only_models_with_parameters_are_prepared(model):
+    with pytest.raises(ConfigError, match=f"this {type(model).__name__} has no parameters"):
+        prepare(model)
+
+
+def test_a_model_is_prepared_once():
+    model = prepare(nn.Conv2d(3, 4, 3), dtype="bfloat16")
+    for prepared in (model, copy.deepcopy(model)):
+        with pytest.raises(ConfigError, match="this model is prepared already: load it again"):
+            prepare(prepared)
 
 
 @pytest.mark.parametrize(

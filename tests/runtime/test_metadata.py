@@ -42,6 +42,10 @@ def changed(**values):
     return json.dumps(json.loads(METADATA.to_json()) | values)
 
 
+def changed_in(part, **values):
+    return changed(**{part: json.loads(METADATA.to_json())[part] | values})
+
+
 def test_round_trip():
     assert parse_metadata(METADATA.to_json(), "x.onnx") == METADATA
 
@@ -76,14 +80,23 @@ def test_other_versions():
         changed(versions=None),
         changed(more=1),
         changed(input={}),
-        changed(input=json.loads(METADATA.to_json())["input"] | {"size": [1, 2, 3]}),
-        changed(input=json.loads(METADATA.to_json())["input"] | {"mean": [None]}),
+        changed(variant="full"),
+        changed(max_detections=0),
+        *(changed_in("input", **x) for x in ({"size": [1, 2, 3]}, {"size": [0, 5]}, {"mean": [None]})),
+        *(changed_in("input", **x) for x in ({"channel_order": "XYZ"}, {"divisibility": 0}, {"min_size": [0, 1]})),
+        changed_in("input", resize={"short_edge": -1, "max_long_edge": 9, "stretch": False}),
+        *(changed_in("masks", **x) for x in ({"frame": "strange"}, {"stride": -4})),
     ],
 )
 def test_damaged_descriptions_are_one_line(text):
     with pytest.raises(WeightsError, match=r"^the description inside x.onnx is damaged \(.*\): export it again") as end:
         parse_metadata(text, "x.onnx")
     assert "\n" not in str(end.value)
+
+
+def test_wrong_values_are_named():
+    with pytest.raises(WeightsError, match=r'damaged \(input\.channel_order is "XYZ", not "BGR" or "RGB"\): export it'):
+        parse_metadata(changed_in("input", channel_order="XYZ"), "x.onnx")
 
 
 def test_integers_are_numbers_too():

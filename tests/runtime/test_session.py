@@ -1,0 +1,101 @@
+"""What is said where a file, its description and the arguments do not fit together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from centermask_solo import ExportedPredictor
+from centermask_solo.runtime.session import open_file
+from centermask_solo.utils.errors import ConfigError, WeightsError
+from tests.runtime.files import ABOUT, write_onnx, write_openvino
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+IMAGE = np.zeros((48, 72, 3), np.uint8)
+NO_SIZES = replace(ABOUT.input, image_sizes=False)
+BOXES_ONLY = {name: name for name in ABOUT.outputs if name != "masks"}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_onnx(tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
+@pytest.mark.parametrize("path", [None, 5, ["model.onnx"]])
+def test_what_is_no_path(path):
+    with pytest.raises(ConfigError, match=r"is no path of a file: give a text or a pathlib\.Path"):
+        ExportedPredictor(path)
+
+
+@pytest.mark.parametrize("providers", [5, None, [1], [("CPUExecutionProvider",)], [("CPUExecutionProvider", 1)], {}])
+def test_what_names_no_providers(providers, path):
+    with pytest.raises(ConfigError, match="names no providers: give a list of names, or of pairs"):
+        ExportedPredictor(path, providers=providers)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_fails_is_not_replaced(path, monkeypatch, capfd):
+    """Neither by ONNX Runtime in Python nor by that in C++, which both take the CPU instead."""
+    available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+    with pytest.raises(ConfigError, match=r"ONNX Runtime cannot use .*CUDAExecutionProvider.* here"):
+        ExportedPredictor(path, providers=["CUDAExecutionProvider"])
+    create = onnxruntime.InferenceSession._create_inference_session
+
+    def fail(self, providers, *args):
+        if providers[0] != "CPUExecutionProvider":
+            raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+        create(self, providers, *args)
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", fail)
+    with pytest.raises(ConfigError, match=r"cannot use .* here \(CUDA failure 100: no .* detected\): correct"):
+        ExportedPredictor(path, providers=[("CUDAExecutionProvider", {"device_id": 7})])
+    assert "Falling back" not in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("about", "options", "fault"),
+    [
+        (ABOUT, {"inputs": ["images"]}, "the graph takes images, not images, image_sizes"),
+        (replace(ABOUT, input=NO_SIZES), {}, "the graph takes image_sizes, images, not images"),
+        (replace(ABOUT, outputs=ABOUT.outputs | {"boxes": "corners"}), {}, "the graph has no output corners"),
+        (ABOUT, {"size": [64, 96]}, r"takes images of the size \(64, 96\), not any"),
+        (replace(ABOUT, input=replace(ABOUT.input, size=(64, 9))), {"size": [64, 96]}, r"\(64, 96\), not \(64, 9\)"),
+    ],
+)
+def test_descriptions_of_other_graphs(about, options, fault, tmp_path):
+    path = write_onnx(tmp_path / "model.onnx", about, **options)
+    with pytest.raises(WeightsError, match=rf"^the description inside .*model\.onnx is of another model, .*{fault}"):
+        open_file(path)
+
+
+def test_masks_are_needed_and_span_the_input(tmp_path):
+    path = write_onnx(tmp_path / "model.onnx", replace(ABOUT, outputs=BOXES_ONLY))
+    with pytest.raises(WeightsError, match="lacks the output masks: export it again"):
+        ExportedPredictor(path)
+    about = replace(ABOUT, outputs=BOXES_ONLY, masks=replace(ABOUT.masks, frame="none", boxes=False))
+    assert not ExportedPredictor(write_onnx(path, about))(IMAGE)["instances"].has("pred_masks")
+    predictor = ExportedPredictor(write_onnx(path, replace(ABOUT, masks=replace(ABOUT.masks, stride=2))))
+    with pytest.raises(WeightsError, match="is of another model, as its masks are smaller: export it again"):
+        predictor(IMAGE)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, "2", 1.5, None, True])
+def test_impossible_batches(batch_size, path):
+    with pytest.raises(ConfigError, match="images per forward pass are impossible: give 1 or more"):
+        next(ExportedPredictor(path).predict_files(["absent.png"], batch_size))
+
+
+def test_the_reasons_of_openvino(tmp_path):
+    """Not the places in its sources, which it names first."""
+    path = write_openvino(tmp_path / "model.xml")
+    with pytest.raises(ConfigError, match=r"cannot run .*model\.xml on 'CPU\.7' \(CPU plugin .*\): choose one of CPU"):
+        ExportedPredictor(path, providers="CPU.7")
+    with pytest.raises(
+        ConfigError, match=r"cannot run .* on 'HETERO:[^(]*' \((?!Exception from).+\): choose one of CPU"
+    ):
+        ExportedPredictor(path, providers="HETERO:NPU,CPU")
+    (tmp_path / "model.xml").write_text("content")
+    with pytest.raises(WeightsError, match=r"cannot be read by OpenVINO \(Unable to read the model: .*export it again"):
+        ExportedPredictor(path)
