@@ -33,7 +33,7 @@ import centermask_solo
 from benchmarks.export_table import table
 from benchmarks.onnx_lint import lint
 from benchmarks.processes import in_own_process
-from benchmarks.random_weights import NORM_BIAS, calibrate
+from benchmarks.random_weights import calibrate
 from centermask_solo.data.pixels import Pixels
 from centermask_solo.export.exporter import ExportOptions, Traced, check_export, trace_predictor, write_traced
 from centermask_solo.export.raw_verification import RawVerification, verify_raw
@@ -147,7 +147,6 @@ def results_of(config: str, formats: list[str], case: str, folder: str) -> Itera
             about = {
                 "seconds": round(seconds + time.process_time() - start),
                 "MiB": round(size),
-                "norm_bias": NORM_BIAS,
                 "versions": metadata.versions | {x.name: package_version(x.name) for x in FORMATS[form].to_run},
             }
             result = about | summary(_verify(traced, path, images, references))

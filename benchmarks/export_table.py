@@ -15,11 +15,10 @@ of a system, so that these cases need one model of each.
 
 Norms of these networks add 1 to what they normalize. Where they add nothing, random networks amplify rounding from
 block to block: scores of such a CenterMask R-50 that PyTorch computes in float32 and in float64 differ by 1.6e-4, and
-ONNX Runtime's from PyTorch's by 1.1e-4; with the 1, by 7e-6. Cells with * are older and of norms that add nothing:
-those out of bounds have not been computed again. Two more cells are out of bounds by rounding at a threshold. A score
-of SOLOv2 is a mean over the pixels of its mask at stride 4: of R-50-vd enhanced in OpenVINO, one detection has a mask
-of ten pixels, of which one is at the threshold, which moves its score by 4%. YOLACT's detection without a partner has
-an overlap at that of NMS. For trained weights see [export.md](export.md#what-is-checked).
+ONNX Runtime's from PyTorch's by 1.1e-4; with the 1, by 7e-6. Cells out of bounds are so by rounding at a threshold. A
+score of SOLOv2 is a mean over the pixels of its mask at stride 4: of R-50-vd enhanced in OpenVINO, one detection has a
+mask of ten pixels, of which one is at the threshold, which moves its score by 4%. YOLACT's detection without a partner
+has an overlap at that of NMS. For trained weights see [export.md](export.md#what-is-checked).
 """
 
 
@@ -74,17 +73,16 @@ def _cell(result: Mapping[str, Any] | None) -> str:
         return "not run"
     if "unfinished" in result:
         return str(result["unfinished"])
-    older = "*" if "compared" in result and "norm_bias" not in result else ""
     if "fault" in result:
         kind = "out of bounds" if "compared" in result else "not exported"
-        return f"{kind}: {result['fault']}{older}".replace("|", "/")
+        return f"{kind}: {result['fault']}".replace("|", "/")
     cost = f"{result['seconds']} s, {result['MiB']} MiB"
     if "loss" in result:
         return f"{result['loss']}; {cost}"
     if "relative" in result:
-        return f"{result['compared']} tensors: {result['relative']:.0e}; {cost}{older}"
+        return f"{result['compared']} tensors: {result['relative']:.0e}; {cost}"
     if not result["compared"]:
-        return f"nothing was found, so nothing was compared; {cost}{older}"
+        return f"nothing was found, so nothing was compared; {cost}"
     limited = f" ({counted(result['limited'], 'image')} limited)" if result.get("limited") else ""
     numbers = f"{result['box']:.0e}, {result['score']:.0e}, {result['mask_iou']:.4f}"
-    return f"{result['compared']}{limited}: {numbers}; {cost}{older}"
+    return f"{result['compared']}{limited}: {numbers}; {cost}"
