@@ -162,7 +162,7 @@ CASES = {
     "MODEL.ROI_KEYPOINT_HEAD.LEVEL_ASSIGNMENT": Case("networks", "area", {"MODEL.KEYPOINT_ON": True}),
     CENTERMASK + "MASK_IOU.ENABLED": Case("networks", False),
     CENTERMASK + "MASK_IOU.CONV_DIM": Case("networks", 32),
-    CENTERMASK + "MASK_IOU.EXPONENT": Case("detections", 0.5),
+    CENTERMASK + "MASK_IOU.EXPONENT": Case("detections", 1.0),
     CENTERMASK + "MASK_IOU.NUM_CONVS": Case("networks", 1),
     CENTERMASK + "LOSS.MASK_IOU_WEIGHT": Case("losses", 2.0),
     YOLACT + "NUM_CLASSES": Case("networks", 3),
