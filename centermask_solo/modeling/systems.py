@@ -41,7 +41,7 @@ class System:
         score_threshold: Minimum score of detections that are worth drawing.
         input_size_key: Option with the side of the square that it resizes every image to; "" if it takes any size.
         suggest: Returns options that fit the objects of a dataset, from a config and the objects at its input.
-        early: Options of initialization with which a short training gets further, and why.
+        short_training: Options of initialization with which a short training gets further, and why.
     """
 
     name: str
@@ -57,7 +57,7 @@ class System:
     score_threshold: float = 0.3
     input_size_key: str = ""
     suggest: Callable[[CfgNode, InputObjects], list[Suggestion]] | None = None
-    early: tuple[Mapping[str, Any], str] | None = None
+    short_training: tuple[Mapping[str, Any], str] | None = None
 
     def matches(self, values: Mapping[str, Any]) -> bool:
         """Return whether a state dict (names to values) has the parameters of :attr:`signature`."""
@@ -155,7 +155,7 @@ _CENTERMASK_INSTEAD = _FCOS_INSTEAD | {"NUM_CLASSES": "MODEL.ROI_HEADS.NUM_CLASS
 _TWO_STAGES = {"MODEL.PROPOSAL_GENERATOR.NAME": "", "MODEL.ROI_HEADS.NAME": "", "TEST.AUG.ENABLED": ""}
 _CENTERMASK_PARTS = {"MODEL.PROPOSAL_GENERATOR.NAME": "FCOS", "MODEL.ROI_HEADS.NAME": "CenterROIHeads"}
 
-_SOLOV2_EARLY = {"MODEL.SOLOV2.COORDINATE_INIT": 20.0}, "masks of different objects come apart sooner"
+_SOLOV2_SHORT_TRAINING = {"MODEL.SOLOV2.COORDINATE_INIT": 20.0}, "masks of different objects come apart sooner"
 
 for _system in (
     System(
@@ -173,7 +173,7 @@ for _system in (
         ),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
         suggest=_suggest("solov2"),
-        early=_SOLOV2_EARLY,
+        short_training=_SOLOV2_SHORT_TRAINING,
     ),
     System(
         name="SOLOv2",
@@ -186,7 +186,7 @@ for _system in (
         reads=("MODEL.SOLOV2", "TEST.DETECTIONS_PER_IMAGE"),
         instead=_instead("SOLOV2", "NMS", **_TOPK),
         suggest=_suggest("solov2"),
-        early=_SOLOV2_EARLY,
+        short_training=_SOLOV2_SHORT_TRAINING,
     ),
     System(
         name="SOLO",

@@ -121,9 +121,9 @@ def _schedule(cfg: CfgNode, data: Data) -> Iterator[Decision]:
 def _initialization(cfg: CfgNode, data: Data) -> Iterator[Decision]:
     system = find_system(cfg.MODEL.META_ARCHITECTURE)
     seen = cfg.SOLVER.EPOCHS * data.num_images or cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
-    if system is None or system.early is None or seen > SAMPLES:
+    if system is None or system.short_training is None or seen > SAMPLES:
         return
-    options, why = system.early
+    options, why = system.short_training
     others = {key: value for key, value in options.items() if value_of(cfg, key) != value}
     if others:
         yield Decision(others, f"the training is short, {counted(seen, 'image')} in all; {why}")
