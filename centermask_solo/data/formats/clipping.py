@@ -16,7 +16,7 @@ OUTSIDE = "objects outside of the image (left out)"
 def clip_polygon(polygon: Sequence[float], width: int, height: int) -> list[float]:
     """Return the part of a polygon that is in its image; [] if none is, and the same corners if all of it is.
 
-    Where that are several parts, bridges without width along the border join them, so that it stays one polygon.
+    If that leaves several parts, bridges without width along the border join them into one polygon.
 
     Args:
         polygon: x1, y1, x2, y2, ... in pixels, of any shape.
