@@ -9,6 +9,11 @@ another time. Steps run and are recorded as those of compare_systems.py, below F
 kept in results/equal_time_CONFIGS.json, to which other seeds can be added later: delete it to begin again. A chart
 beside the document, images/learning_CONFIGS.png, has the AP of all checkpoints. --opts KEY VALUE ... changes the
 configs of all systems.
+
+    python -m benchmarks.equal_time --iterations 600 --configs photos --by-pace --opts MODEL.DEVICE cuda ...
+
+Where trainings run on a GPU, --by-pace takes the CPU time of all systems, the reference too, from first iterations
+that are measured on the CPU.
 """
 
 from __future__ import annotations
@@ -61,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--document", type=Path, default=DOCUMENT, help="file to write (docs/learning.md)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of kept results (%(default)s)")
+    parser.add_argument("--by-pace", action="store_true", help="compute CPU times from first iterations on the CPU")
     parser.add_argument("--table-only", action="store_true", help="only write the document from the results so far")
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for all configs; must come last"
@@ -99,7 +105,7 @@ def keep(path: Path, args: argparse.Namespace, seed: int) -> None:
     """Add what is finished of a seed to the kept results."""
     paths = {name: args.output / f"seed_{seed}" / f"{name}.json" for name in _systems(args)}
     records = {name: json.loads(path.read_text()) for name, path in paths.items() if path.exists()}
-    wanted = ("iterations", "opts", *DONE)
+    wanted = ("iterations", "opts", *DONE, *("pace",) * args.by_pace)
     finished = {name: {x: record[x] for x in wanted} for name, record in records.items() if set(wanted) <= set(record)}
     if finished:
         kept = read_kept(path, args)
@@ -115,31 +121,39 @@ def run_seed(args: argparse.Namespace, seed: int, kept: Kept) -> None:
     opts = _opts(args, seed)
     own = kept.get(str(seed), {})
 
-    def step(stage: str, system: str, iterations: int, *, again: bool = False) -> Record:
+    def step(stage: str, system: str, iterations: int, *more: str, again: bool = False) -> Record:
         path = output / f"{system}.json"
         record = own.get(system) or (json.loads(path.read_text()) if path.exists() else {})
         if again or stage not in record:
-            run_step("system_run", stage, system, iterations, output, opts, ["--configs", args.configs])
+            run_step("system_run", stage, system, iterations, output, [*opts, *more], ["--configs", args.configs])
             record = json.loads(path.read_text())
         measured: Record = record[stage]
         return measured
 
-    budget = step("train", args.reference, args.iterations)["cpu_seconds"]
+    def pace(system: str) -> float:
+        on_cpu = ("MODEL.DEVICE", "cpu") if args.by_pace else ()
+        seconds: float = step("pace", system, PACE, *on_cpu)["cpu_seconds_per_iteration"]
+        return seconds
+
+    def finish(system: str, iterations: int) -> None:
+        for stage in DONE:
+            step(stage, system, iterations)
+
+    if args.by_pace:
+        budget = args.iterations * pace(args.reference)
+    else:
+        budget = step("train", args.reference, args.iterations)["cpu_seconds"]
     if args.reference not in own:
-        step("predict", args.reference, args.iterations)
-        step("curve", args.reference, args.iterations)
+        finish(args.reference, args.iterations)
     for system in (x for x in args.systems if x not in own):
-        iterations = _fitting(system, args.reference, kept)
-        if iterations is None:
-            iterations = round(budget / step("pace", system, PACE)["cpu_seconds_per_iteration"])
-        iterations = max(1, iterations)
-        took = step("train", system, iterations)["cpu_seconds"] / budget
+        iterations = None if args.by_pace else _fitting(system, args.reference, kept)
+        iterations = max(1, round(budget / pace(system)) if iterations is None else iterations)
+        took = 1.0 if args.by_pace else step("train", system, iterations)["cpu_seconds"] / budget
         if abs(took - 1) > TOLERANCE:
             print(f"{system} took {100 * took:.0f}% of the time: trained again", flush=True)
             iterations = max(1, round(iterations / took))
             step("train", system, iterations, again=True)
-        step("predict", system, iterations)
-        step("curve", system, iterations)
+        finish(system, iterations)
 
 
 def _fitting(system: str, reference: str, kept: Kept) -> int | None:
@@ -186,10 +200,13 @@ def render(kept: Kept, args: argparse.Namespace, picture: str) -> str:
     command = f"python -m benchmarks.equal_time --iterations {args.iterations} --seeds {' '.join(seeds)}"
     if args.configs != "shapes":
         command += f" --configs {args.configs}"
+    if args.by_pace:
+        command += " --by-pace"
     if args.opts:
         command += " --opts " + shlex.join(args.opts)
     machines = dict.fromkeys(
-        "{device}; torch {torch}, Detectron2 {detectron2}".format(**x["train"]["machine"])
+        "{device}; torch {torch}, Detectron2 {detectron2}".format(**x[stage]["machine"])
+        for stage in ("train", *("pace",) * args.by_pace)
         for found in rows.values()
         for x in found
     )
@@ -197,6 +214,7 @@ def render(kept: Kept, args: argparse.Namespace, picture: str) -> str:
         *("```", command, "```", ""),
         f"* Every system has the CPU time of {args.iterations} iterations of {SYSTEMS[args.reference]} and the same "
         f"{first['train']['images']} images; it is evaluated on {first['predict']['images']} others.",
+        *(["* These times are those of iterations on a CPU; trainings ran on a GPU."] if args.by_pace else []),
         f"* Means of the seeds, in parentheses the least and the most; {counted(len(seeds), 'seed')}.",
         *(f"* {machine}." for machine in machines),
         "",
@@ -221,7 +239,7 @@ def _cells(name: str, records: Sequence[Record]) -> list[str]:
     return [
         SYSTEMS[name],
         f"{statistics.mean(x['train']['iterations'] for x in records):,.0f} × {records[0]['train']['batch']}",
-        f"{statistics.mean(x['train']['cpu_seconds'] for x in records) / 60:.1f}",
+        f"{statistics.mean(map(learning_curve.cpu_seconds, records)) / 60:.1f}",
         spread("segm"),
         metrics("segm", "APs", "APm", "APl"),
         metrics("segm", "AP50", "AP75"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.system_run import IMAGES_PER_ITERATION
 from centermask_solo.utils.files import atomic_write
 from centermask_solo.visualization.fonts import fit_fonts
 
@@ -47,5 +48,14 @@ def line(record: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     train = record["train"]
     points = [(x["iteration"], x[TASK]) for x in record["curve"]["points"] if x["iteration"] < train["iterations"]]
     points.append((train["iterations"], record["predict"]["results"][TASK]["AP"]))
-    minutes = [train["cpu_seconds"] / 60 * iteration / train["iterations"] for iteration, _ in points]
+    minutes = [cpu_seconds(record) / 60 * iteration / train["iterations"] for iteration, _ in points]
     return minutes, [ap for _, ap in points]
+
+
+def cpu_seconds(record: Mapping[str, Any]) -> float:
+    """Return the CPU time of a training: the measured one, or that of as many iterations at the pace of a CPU."""
+    train = record["train"]
+    if "pace" not in record:
+        return float(train["cpu_seconds"])
+    images = train["iterations"] * train["batch"]
+    return float(record["pace"]["cpu_seconds_per_iteration"] * images / IMAGES_PER_ITERATION)

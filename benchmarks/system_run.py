@@ -261,7 +261,9 @@ def main(argv: list[str] | None = None) -> None:
         about = {"libraries_mb": peak_mb(cfg), "machine": machine(cfg), "date": time.strftime("%Y-%m-%d")}
         measured = STAGES[args.stage](cfg, args.output) | about
         path = args.output / f"{args.system}.json"
-        record = json.loads(path.read_text()) if path.exists() else {"iterations": args.iterations, "opts": args.opts}
+        record = json.loads(path.read_text()) if path.exists() else {}
+        if args.stage == "train" or not record:  # "pace" may be measured with others
+            record |= {"iterations": args.iterations, "opts": args.opts}
         with atomic_write(path) as file:
             file.write(json.dumps(record | {args.stage: measured}, indent=1) + "\n")
 

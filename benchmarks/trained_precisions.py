@@ -1,9 +1,10 @@
-"""What bfloat16 and int8 cost trained weights: AP, and how far the detections are from those in float32.
+"""What bfloat16, int8 and float16 cost trained weights: AP, and how far the detections are from those in float32.
 
     python -m benchmarks.trained_precisions model_final.pth [MORE.pth ...] --annotations JSON --images FOLDER [--write]
 
-Each file is evaluated on the dataset in each precision, and its detections from the threshold of its system on are
-paired with those in float32, of the same class and with an IoU of at least 0.5. int8 is calibrated on some images.
+A CPU has bfloat16 and int8, a GPU (--device cuda) float16 and bfloat16. Each file is evaluated on the dataset in each
+precision, and its detections from the threshold of its system on are paired with those in float32, of the same class
+and with an IoU of at least 0.5. int8 is calibrated on some images.
 """
 
 from __future__ import annotations
@@ -30,25 +31,27 @@ from centermask_solo.training.evaluate import evaluate
 from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
-PRECISIONS = ("float32", "bfloat16", "int8")
+PRECISIONS = {"cpu": ("float32", "bfloat16", "int8"), "cuda": ("float32", "float16", "bfloat16")}
 DATASET = "benchmark_trained_precisions"
 HEADERS = ("model", "precision", "mask AP / box AP", "matched of float32's, found", "mask IoU", "score difference")
 
 
-def measure(weights: str, annotations: str, images: str, count: int) -> dict[str, Any]:
-    """Return what each precision costs the weights of a file."""
+def measure(weights: str, annotations: str, images: str, count: int, device: str) -> dict[str, Any]:
+    """Return what each precision of the device costs the weights of a file."""
     torch.set_num_threads(1)
     centermask_solo.register()
     cfg, paths = load_cfg(weights), find_images([images])
-    cfg.merge_from_list(["MODEL.DEVICE", "cpu", "DATASETS.COCO_JSON", [[DATASET, annotations, images]]])
+    cfg.merge_from_list(["MODEL.DEVICE", device, "DATASETS.COCO_JSON", [[DATASET, annotations, images]]])
     cfg.DATASETS.TEST, cfg.DATALOADER.NUM_WORKERS = (DATASET,), 0
     register_datasets(cfg)
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        cfg.OUTPUT_DIR, cfg.TEST.INT8_RANGES = folder, os.path.join(folder, "int8.json")
-        calibrate_to_file(cfg, [images], cfg.TEST.INT8_RANGES, count=count)
+        cfg.OUTPUT_DIR = folder
+        if "int8" in PRECISIONS[device]:
+            cfg.TEST.INT8_RANGES = os.path.join(folder, "int8.json")
+            calibrate_to_file(cfg, [images], cfg.TEST.INT8_RANGES, count=count)
         exact = Predictor(cfg, dtype="float32")
-        for cfg.TEST.DTYPE in PRECISIONS:
+        for cfg.TEST.DTYPE in PRECISIONS[device]:
             found[cfg.TEST.DTYPE] = {task: x["AP"] for task, x in evaluate(cfg).items() if "AP" in x}
             if cfg.TEST.DTYPE != "float32":
                 agreement = compare_precisions(exact, Predictor(cfg), paths, default_score_threshold(cfg))
@@ -79,13 +82,14 @@ def main() -> None:
     parser.add_argument("--annotations", required=True, help="COCO json of the images")
     parser.add_argument("--images", required=True, help="their folder")
     parser.add_argument("--count", type=argument(COUNT), default=25, help="images for int8 (%(default)s)")
+    parser.add_argument("--device", choices=PRECISIONS, default="cpu", help="(%(default)s)")
     parser.add_argument("--write", action="store_true", help="write the results to benchmarks/results")
     args = parser.parse_args()
     annotations, images = (str(Path(x).resolve()) for x in (args.annotations, args.images))
-    results = [in_own_process(measure, weights, annotations, images, args.count) for weights in args.weights]
+    results = [in_own_process(measure, x, annotations, images, args.count, args.device) for x in args.weights]
     print(table(results))
     if args.write:
-        write_results("trained_precisions", results)
+        write_results("trained_precisions", results, args.device)
 
 
 if __name__ == "__main__":
