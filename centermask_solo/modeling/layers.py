@@ -71,10 +71,13 @@ def deform_conv_from_logits(
         mask = offsets[:, num_offsets:].sigmoid()
         offsets = offsets[:, :num_offsets]
     offsets = torch.where(offsets.isnan(), torch.zeros_like(offsets), offsets)
+    weight = weight.to(dtype)
+    if weight.shape[2:] == (1, 1):  # whose strides may be channels-last, with which torchvision's backward pass fails
+        weight = weight.flatten(1)[:, :, None, None]
     out = deform_conv2d(
         x.to(dtype),
         offsets,
-        weight.to(dtype),
+        weight,
         None if bias is None else bias.to(dtype),
         stride=(stride, stride),
         padding=(padding, padding),

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from centermask_solo.modeling import layers
 from centermask_solo.modeling.layers import (
     DeformConv2d,
     DropBlock,
@@ -173,6 +174,26 @@ def test_deform_conv_in_channels_last():
     expected = layer(x)
     actual = layer.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_deform_conv_trains_in_channels_last(kernel, monkeypatch):
+    """torchvision gets strides of which older ones cannot write the gradients, whose order is that of the weights."""
+    given, compute = [], layers.deform_conv2d
+    monkeypatch.setattr(layers, "deform_conv2d", lambda x, o, w, *a, **k: given.append(w) or compute(x, o, w, *a, **k))
+    torch.manual_seed(0)
+    layer = DeformConv2d(4, 6, kernel, padding=kernel // 2, modulated=True, bias=False)
+    nn.init.normal_(layer.conv_offset.weight, std=0.1)
+    x = torch.randn(2, 4, 7, 5)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        layer.to(memory_format=layout).zero_grad()
+        layer(x.to(memory_format=layout)).square().sum().backward()
+        gradients.append([p.grad.clone() for p in layer.parameters()])
+    assert layer.weight.stride() == (4 * kernel**2, 1, 4 * kernel, 4)
+    assert kernel == 3 or {w.stride() for w in given} == {(4, 1, 1, 1)}
+    assert gradients[0][0].any()
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
 
 
 def test_drop_block_zeroes_squares_and_keeps_the_mean():
