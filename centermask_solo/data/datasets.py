@@ -11,7 +11,7 @@ from typing import NamedTuple
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
-from detectron2.data.datasets import load_coco_json, load_lvis_json, register_coco_instances
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.utils.file_io import PathManager
 
 from ..utils.errors import ConfigError, DataError, UserError
@@ -19,7 +19,7 @@ from ..utils.packages import missing_package
 from ..utils.text import first_line, nearest_hint
 from .coco_samples import CocoSamples, Sample, image_samples
 from .formats.coco import CocoData, NotAnnotatedError
-from .own_files import name_for_lvis
+from .own_files import load_lvis
 from .shapes.generator import ANNOTATIONS, IMAGES, NUM_IMAGES, ensure_shapes
 from .shapes.scenes import CLASSES
 from .validation.files import refuse_outside
@@ -186,11 +186,8 @@ class _JSONLoader(NamedTuple):
                 return CocoSamples(data, self.image_root, class_ids)
         prepare_dataset(self.name)
         with usable_json(self.json_file, self.image_root, masks=self.masks, lvis=self.lvis) as path:
-            if self.lvis:
-                root = os.path.join(self.image_root, "")  # to which it adds no slash
-                samples = load_lvis_json(path, root, name_for_lvis(self.name))
-            else:
-                samples = load_coco_json(path, self.image_root, self.name)
+            load = load_lvis if self.lvis else load_coco_json
+            samples = load(path, self.image_root, self.name)
         self._refuse_outside(samples)
         return samples
 

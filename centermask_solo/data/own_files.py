@@ -7,9 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import get_lvis_instances_meta, register_coco_instances, register_lvis_instances
+from detectron2.data.datasets import (
+    get_lvis_instances_meta,
+    load_lvis_json,
+    register_coco_instances,
+    register_lvis_instances,
+)
 
 from ..utils.errors import ConfigError, DataError
+from .coco_samples import Sample
+from .formats.coco import moved_images
 from .validation.gate import read_usable
 
 
@@ -40,7 +47,24 @@ def register_files(json_file: str, image_root: str = "", *, masks: bool = True) 
     return name
 
 
-def name_for_lvis(name: str) -> str | None:
+def load_lvis(json_file: str, image_root: str, name: str) -> list[Sample]:
+    """Return the samples of an annotation file of LVIS's as Detectron2 does, and those that were merged with others.
+
+    Args:
+        json_file: Annotations in LVIS's format.
+        image_root: Folder of the images.
+        name: Name of the dataset.
+    """
+    root = os.path.join(image_root, "")  # to which Detectron2 adds no slash
+    samples: list[Sample] = load_lvis_json(json_file, root, _name_for_lvis(name))
+    moved = moved_images(json_file)
+    for x in samples:
+        if x["image_id"] in moved:
+            x["file_name"] = root + moved[x["image_id"]]
+    return samples
+
+
+def _name_for_lvis(name: str) -> str | None:
     """Return what Detectron2's ``load_lvis_json`` needs as the name of a dataset.
 
     It replaces the classes of a dataset by those that it knows for the name; None keeps them: class 0 is category 1.

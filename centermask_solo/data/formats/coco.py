@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import mmap
 import sys
 from collections.abc import Mapping, Sequence
 from typing import IO, Any, NamedTuple
@@ -123,9 +124,28 @@ def url_file_name(image: Record) -> str:
     return "/".join(url.split("/")[-2:]) if isinstance(url, str) and url.count("/") > 2 else ""
 
 
+def lvis_file_name(image: Record) -> Any:
+    """Return the name of an image of LVIS's: the end of its URL even if it has a ``file_name``, too.
+
+    Only the same file in another folder, as 'data merge' names it, is named by its ``file_name``.
+    """
+    name, end = image.get("file_name"), url_file_name(image)
+    is_moved = isinstance(name, str) and "/" in name and name.split("/")[-1] == end.split("/")[-1]
+    return end if end and not is_moved else name
+
+
+def moved_images(path: str) -> dict[Any, str]:
+    """Return the names of the images in a file of LVIS's that are not where their URLs say, by their ids."""
+    with open(PathManager.get_local_path(path), "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as text:
+        if text.find(b'"file_name"') < 0:  # as in LVIS's own files, which need not be read again
+            return {}
+    names = ((x, lvis_file_name(x)) for x in read_coco_json(path).images)
+    return {x["id"]: name for x, name in names if name != url_file_name(x)}
+
+
 def image_entries(data: CocoData, lvis: bool) -> list[Record]:
-    """Return the images of a file; read as LVIS's, each is named by its URL even if it has a ``file_name``, too."""
-    return [{**x, "file_name": url_file_name(x) or x.get("file_name")} for x in data.images] if lvis else data.images
+    """Return the images of a file; those of LVIS's are named by :func:`lvis_file_name`."""
+    return [{**x, "file_name": lvis_file_name(x)} for x in data.images] if lvis else data.images
 
 
 def write_coco_json(content: Record, file: IO[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ...utils.errors import ConfigError, DataError
 from ...utils.files import claim_file
 from ...utils.text import counted
-from ..formats.coco import CocoData
+from ..formats.coco import CocoData, url_file_name
 from ..formats.packing import Record
 from .coco_files import class_lists, read_whole, with_class_ids, write_part
 from .folders import check_image_folder
@@ -52,7 +52,7 @@ def merge_datasets(
         json_files: Annotations in COCO's format. Classes of one name become one, in the order of their first mention.
         output: The json to write.
         image_roots: Folder of the images of each, or one of all. Names of images become relative to the folder that
-            they share.
+            they share. Images without a name, as LVIS's, are in the folder that their URLs end with, or in this one.
         join: Whether an image that is in several files becomes one image with the objects of all.
         overwrite: Whether the output may exist.
 
@@ -61,8 +61,11 @@ def merge_datasets(
     """
     roots = _roots(json_files, image_roots)
     claim_file(output, json_files, overwrite=overwrite)
-    root = os.path.commonpath([os.path.abspath(x) for x in roots]) if roots else ""
     parts = [read_whole(x) for x in json_files]
+    for i, folder in enumerate(roots):
+        if _is_folder_of_urls(parts[i].images, folder):
+            parts[i], roots[i] = _named_from_above(parts[i], folder), os.path.dirname(os.path.abspath(folder))
+    root = os.path.commonpath([os.path.abspath(x) for x in roots]) if roots else ""
     class_ids: dict[str, int] = {}
     categories: list[Record] = []
     for x in (x for part in parts for x in part.categories):
@@ -101,6 +104,24 @@ def _roots(json_files: Sequence[str], image_roots: Sequence[str]) -> list[str]:
             "folder for each"
         )
     return roots
+
+
+def _is_folder_of_urls(images: Sequence[Record], folder: str) -> bool:
+    """Return whether images that are named by their URLs, as "train2017/1.jpg", are in a folder without that part."""
+    names = [x["file_name"] for x in images if x["file_name"] == url_file_name(x)]
+    is_there = [any(os.path.isfile(os.path.join(folder, find(x))) for x in names) for find in (str, os.path.basename)]
+    return is_there == [False, True]
+
+
+def _named_from_above(part: CocoData, folder: str) -> CocoData:
+    """Return a file with the names that its images, named by their URLs, have seen from the folder above theirs."""
+    above = os.path.basename(os.path.abspath(folder))
+    images = []
+    for x in part.images:
+        name = x["file_name"]
+        name = os.path.basename(name) if name == url_file_name(x) else name
+        images.append({**x, "file_name": f"{above}/{name}"})
+    return part._replace(images=images)
 
 
 def _merge_licenses(parts: Sequence[CocoData]) -> tuple[list[Record], list[list[tuple[Any, int]]]]:

@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...utils.errors import ConfigError
-from ...utils.files import claim_file
+from ...utils.errors import ConfigError, DataError
+from ...utils.files import claim_file, is_same
 from ...utils.text import counted
+from ..formats.coco import CocoData, read_coco_json
 from ..formats.packing import Record
 from .coco_files import read_whole, write_part
 
@@ -57,7 +58,8 @@ def split_dataset(
         What is in each part.
 
     Raises:
-        UserError: The input cannot be read, or an output exists or would have no image.
+        UserError: The input cannot be read, an output exists or would have no image, or a part of the division that is
+            replaced would stay.
     """
     if len(ratios) < 2 or any(not x > 0 for x in ratios.values()):
         raise ConfigError("give at least two parts with shares above 0, such as train=0.8 val=0.2")
@@ -65,6 +67,7 @@ def split_dataset(
     for path in files.values():
         claim_file(path, [json_file], overwrite=overwrite)
     data = read_whole(json_file)
+    _check_earlier_parts(data, json_file, list(files.values()))
     names = {x["id"]: x["name"] for x in data.categories}
     classes_of: dict[object, Counter[str]] = defaultdict(Counter)
     for x in data.annotations:
@@ -90,6 +93,37 @@ def split_dataset(
         per_class = {name: counts[name] for name in names.values()}
         found[name] = Part(path, len(images), counts.total(), per_class)
     return found
+
+
+def _check_earlier_parts(data: CocoData, json_file: str, files: Sequence[str]) -> None:
+    """Raise ConfigError if a part of the division that is replaced would stay, with images of the new parts.
+
+    Such a file beside the parts has images of the dataset, but none of those in the files that are replaced.
+    """
+    replaced = [x for x in files if os.path.exists(x)]
+    missing = {str(x["file_name"]) for x in data.images}
+    earlier = set().union(*map(_image_names, replaced))
+    if not replaced or missing <= earlier:
+        return
+    folder = os.path.dirname(files[0]) or "."
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if not name.endswith(".json") or any(is_same(path, x) for x in (json_file, *files)):
+            continue
+        found = _image_names(path)
+        if found & missing and not found & earlier:
+            raise ConfigError(
+                f"{path} is a part of the earlier division, whose images would be in two parts: remove it, or choose "
+                "another folder"
+            )
+
+
+def _image_names(path: str) -> set[str]:
+    """Return the names of the images in a file, those that have one; none if it is not COCO's."""
+    try:
+        return {str(x.get("file_name")) for x in read_coco_json(path).images}
+    except DataError:
+        return set()
 
 
 def group_of(file_name: str, group_by: str) -> str:

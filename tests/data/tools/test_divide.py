@@ -1,12 +1,17 @@
+import importlib.util
 import json
+import os
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
 
+from centermask_solo.data.datasets import load_dataset
 from centermask_solo.data.own_files import register_files
 from centermask_solo.data.tools.merge import merge_datasets
 from centermask_solo.data.tools.split import split_dataset, stratify
 from centermask_solo.data.tools.subset import subset_dataset
+from centermask_solo.data.validation.report import check_dataset
 from centermask_solo.utils.errors import ConfigError, DataError
 from tests.data.tools import sets
 
@@ -93,6 +98,31 @@ def test_nothing_is_overwritten(tmp_path):
         split_dataset(source, str(tmp_path / "c"), {"a": 1, "b": 1}, group_by="video")
 
 
+def test_a_part_of_the_division_that_is_replaced_may_not_stay(tmp_path):
+    """Its images would be in two parts. Files of the user's own in the folder are none of its business."""
+    source, folder = many(tmp_path), tmp_path / "out"
+    split_dataset(source, str(folder), {"train": 0.7, "val": 0.2, "test": 0.1})
+    subset_dataset(source, str(folder / "few.json"), count=40)  # of images in all parts
+    (folder / "notes.json").write_text("[1, 2")
+    before = {x.name: x.read_bytes() for x in folder.iterdir()}
+    with pytest.raises(ConfigError, match=r"test\.json is a part of the earlier division, .*: remove it"):
+        split_dataset(source, str(folder), {"train": 0.8, "val": 0.2}, overwrite=True)
+    assert {x.name: x.read_bytes() for x in folder.iterdir()} == before
+    (folder / "test.json").unlink()
+    parts = split_dataset(source, str(folder), {"train": 0.8, "val": 0.2}, overwrite=True)
+    assert [x.images for x in parts.values()] == [80, 20]
+    assert sorted(x.name for x in folder.iterdir()) == ["few.json", "notes.json", "train.json", "val.json"]
+
+
+def test_divisions_beside_each_other_are_replaced_one_by_one(tmp_path):
+    """As the parts of a cross-validation, also in the folder of the dataset."""
+    source = many(tmp_path)
+    for seed in (0, 1, 0):
+        parts = {f"train_{seed}": 0.8, f"val_{seed}": 0.2}
+        split_dataset(source, str(tmp_path), parts, seed=seed, overwrite=True)
+    assert len(list(tmp_path.glob("*_[01].json"))) == 4
+
+
 def test_merge_by_names(tmp_path):
     sets.write(tmp_path / "may")
     data = sets.content(names=["person", "elk", "猫"])
@@ -163,6 +193,34 @@ def test_merged_images_name_the_classes_and_licenses_that_they_did(tmp_path):
     assert by_name(whole) == first | second
     assert whole["licenses"] == [{"id": 1, "name": "A"}, {"id": 2, "name": "C"}, {"id": 3, "name": "B"}]
     assert [x["license"] for x in whole["images"]] == [1, 3, 1, None]
+
+
+@pytest.mark.parametrize("layout", ["split", "folder", "flat"])
+def test_merged_images_of_lvis_are_found(tmp_path, layout):
+    """LVIS's images have no file_name: their URLs name them and the folder of their split, which may be given, too."""
+    files, roots, below = [], [], "" if layout == "flat" else "train2017"
+    for i, name in enumerate(["may", "june"]):
+        files.append(
+            federated(tmp_path, f"{name}.json", ["cat", "dog"], {f"{k}.jpg": ("cat", "dog", "") for k in "ab"})
+        )
+        data = load(files[-1])
+        for x in data["images"]:
+            x["coco_url"] = f"http://images.cocodataset.org/train2017/{x.pop('file_name')}"
+            path = tmp_path / name / below / x["coco_url"][-5:]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 24), (i, 0, 0)).save(path)
+        (tmp_path / f"{name}.json").write_text(json.dumps(data))
+        roots.append(str(tmp_path / name / ("train2017" if layout == "folder" else "")))
+    found = merge_datasets(files, str(tmp_path / "all.json"), roots)
+    paths = [str(tmp_path / name / below / f"{k}.jpg") for name in ("may", "june") for k in "ab"]
+    assert [os.path.join(found.image_root, x["file_name"]) for x in load(found.file)["images"]] == paths
+    if importlib.util.find_spec("lvis"):
+        name = register_files(found.file, found.image_root)
+        assert [x["file_name"] for x in load_dataset(name)] == paths
+        assert check_dataset(name).ok
+        for catalog in (DatasetCatalog, MetadataCatalog):
+            catalog.remove(name)
+    assert check_dataset(found.file, found.image_root).ok
 
 
 def test_joined_images_have_the_lists_of_all(tmp_path):

@@ -14,7 +14,7 @@ from PIL import Image
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.data.datasets import load_dataset
-from centermask_solo.data.formats.coco import read_coco_json
+from centermask_solo.data.formats.coco import lvis_file_name, read_coco_json
 from centermask_solo.data.validation.checks import check_datasets
 from centermask_solo.data.validation.report import check_dataset
 from centermask_solo.evaluation import build_evaluator
@@ -80,6 +80,25 @@ def test_as_coco_data(tmp_path):
     samples, ap = evaluate_perfect_predictions("mine", tmp_path)
     assert [x["file_name"] for x in samples] == paths_of(tmp_path)
     assert ap == pytest.approx({"bbox": 100, "segm": 100})
+
+
+@pytest.mark.parametrize(
+    ("file_name", "expected"),
+    [
+        (None, "val2017/1.png"),
+        ("COCO_val2014_1.png", "val2017/1.png"),
+        ("1.png", "val2017/1.png"),
+        ("other/2.png", "val2017/1.png"),
+        ("may/val2017/1.png", "may/val2017/1.png"),
+        ("may/1.png", "may/1.png"),
+    ],
+)
+def test_the_url_comes_first_unless_the_same_file_is_in_another_folder(file_name, expected):
+    image = {"coco_url": "http://images.cocodataset.org/val2017/1.png"} | (
+        {"file_name": file_name} if file_name else {}
+    )
+    assert lvis_file_name(image) == expected
+    assert lvis_file_name({"file_name": file_name}) == file_name
 
 
 @needs_lvis
