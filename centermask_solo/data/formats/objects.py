@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from pycocotools import mask as rle
 from ...structures.outlines import Polygon, join_polygons, trace_outlines
 from ...structures.rle_codes import Code, code_of
 from ...utils.errors import DataError
+from ...utils.text import name_some
 from .clipping import clip_polygon
 from .coco import CocoData
 from .packing import Record
@@ -23,6 +24,7 @@ Lost = Counter[str]  # what a format cannot hold, and how often
 _KNOWN = {"id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd"}
 _KNOWN_OF_IMAGES, _KNOWN_OF_CLASSES = {"id", "file_name", "width", "height"}, {"id", "name"}
 
+_ENTRIES = "entries '"  # how a loss is called that is entries of COCO's json
 CROWDS = "crowd regions (left out)"
 BOXES = "objects without a mask (left out)"
 
@@ -179,7 +181,19 @@ def annotated_images(data: CocoData, image_root: str, lost: Lost) -> Iterator[An
 
 def _count_others(x: Record, known: set[str], of: str, lost: Lost) -> None:
     for key in x.keys() - known:
-        lost[f"entries '{key}' of {of} (left out)"] += 1
+        lost[f"{_ENTRIES}{key}' of {of} (left out)"] += 1
+
+
+def list_lost(lost: Mapping[str, int]) -> str:
+    """Return what is lost as one short line: everything with its count, but entries that only COCO's json has by name.
+
+    The counts of these, most of them one for each image, are in the summary.
+    """
+    items = [f"{name}: {count}" for name, count in lost.items() if not name.startswith(_ENTRIES)]
+    entries = sorted({name.split("'")[1] for name in lost if name.startswith(_ENTRIES)})
+    if entries:
+        items.append(f"entries of COCO's json (left out): {name_some(entries)}")
+    return name_some(items)
 
 
 def _object(x: Record, image: Record, names: dict[int, str]) -> Object:

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from ...utils.errors import ConfigError
 from ...utils.files import atomic_write, claim_folder
-from ...utils.text import counted, name_some, nearest_hint
-from ..formats.objects import AnnotatedImage, Lost
+from ...utils.text import counted, nearest_hint
+from ..formats.objects import AnnotatedImage, Lost, list_lost
 from .detection import FORMATS, find_format
 from .image_files import ImageFiles, check_image_files, place_images
 from .readers import read_dataset
@@ -100,8 +100,7 @@ def convert_dataset(
     remove_earlier(output, data.images, writer, inputs)
     kept = {name: count for name, count in sorted(lost.items()) if count}
     if kept:
-        items = [f"{name}: {count}" for name, count in kept.items()]
-        logger.warning("%s cannot hold everything: %s", target_format, name_some(items))
+        logger.warning("%s cannot hold everything: %s", target_format, list_lost(kept))
     objects = sum(len(x.objects) for x in data.images)
     root = data.image_root if image_files == "none" else os.path.normpath(os.path.join(output, writer.folder))
     return Conversion(source_format, target_format, total, objects, data.class_names, kept, output, root)

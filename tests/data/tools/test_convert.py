@@ -125,7 +125,7 @@ def test_boxes_without_masks(tmp_path):
     assert back["segmentation"] == [] and back["bbox"] == data["annotations"][0]["bbox"]
 
 
-def test_other_entries_are_counted(tmp_path):
+def test_other_entries_are_counted(tmp_path, caplog):
     data = sets.content()
     data["annotations"][0]["keypoints"] = [1, 1, 2]
     for x in data["images"][:2]:
@@ -139,6 +139,8 @@ def test_other_entries_are_counted(tmp_path):
         "entries 'license' of images (left out)": 2,
         "entries 'neg_category_ids' of images (left out)": 2,
     }
+    names = "frequency, keypoints, license, neg_category_ids"
+    assert caplog.messages == [f"labelme cannot hold everything: entries of COCO's json (left out): {names}"]
 
 
 def test_results_and_inputs_are_not_lost(tmp_path):
