@@ -153,7 +153,7 @@ def _account(finished: Mapping[str, Record], first: Record) -> list[str]:
     """Return how the table was made."""
     command = f"python -m benchmarks.compare_systems --iterations {first['iterations']}"
     if first["opts"]:
-        command += " --opts " + " ".join(map(_quoted, first["opts"]))
+        command += " --opts " + " ".join(map(quoted, first["opts"]))
     measured = [x[stage] for x in finished.values() for stage in ("train", "predict")]
     machines = dict.fromkeys(
         "{device} ({cores} cores in total); torch {torch}, torchvision {torchvision}, Detectron2 {detectron2}".format(
@@ -206,7 +206,8 @@ def _notes(finished: Mapping[str, Record], records: Mapping[str, Record]) -> lis
     return notes
 
 
-def _quoted(word: str) -> str:
+def quoted(word: str) -> str:
+    """Return a word of a command for a shell, in double quotes where it has a list."""
     return f'"{word}"' if set(word) & set(" '()[]") else word
 
 

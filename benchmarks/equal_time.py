@@ -20,14 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import learning_curve
-from benchmarks.compare_systems import END, SYSTEMS, run_step, write_document
+from benchmarks.compare_systems import END, SYSTEMS, quoted, run_step, write_document
 from benchmarks.system_run import IMAGES_PER_ITERATION
 from centermask_solo.utils.errors import ConfigError, reported_errors
 from centermask_solo.utils.files import atomic_write
@@ -203,7 +202,7 @@ def render(kept: Kept, args: argparse.Namespace, picture: str) -> str:
     if args.by_pace:
         command += " --by-pace"
     if args.opts:
-        command += " --opts " + shlex.join(args.opts)
+        command += " --opts " + " ".join(map(quoted, args.opts))
     machines = dict.fromkeys(
         "{device}; torch {torch}, Detectron2 {detectron2}".format(**x[stage]["machine"])
         for stage in ("train", *("pace",) * args.by_pace)
@@ -214,7 +213,7 @@ def render(kept: Kept, args: argparse.Namespace, picture: str) -> str:
         *("```", command, "```", ""),
         f"* Every system has the CPU time of {args.iterations} iterations of {SYSTEMS[args.reference]} and the same "
         f"{first['train']['images']} images; it is evaluated on {first['predict']['images']} others.",
-        *(["* These times are those of iterations on a CPU; trainings ran on a GPU."] if args.by_pace else []),
+        *(["* Times are those of as many iterations on a CPU at the pace of the first ones."] if args.by_pace else []),
         f"* Means of the seeds, in parentheses the least and the most; {counted(len(seeds), 'seed')}.",
         *(f"* {machine}." for machine in machines),
         "",
