@@ -13,6 +13,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..ops.host_reads import avoids_host_reads
+from .backbone.fpn import subsample_by_slices
 from .batches import run_by_padded_size
 from .detections import Detections
 from .ground_truth import check_ground_truth
@@ -78,7 +79,7 @@ class InstanceSegmentor(nn.Module):
         check_probability(f"{self.config_key}.SCORE_THRESH_TEST", test_score_thresh)
         check_at_least(f"{self.config_key}.PRE_NMS_TOPK_TEST", test_max_candidates, 1)
         self.vis_period, self.input_format = vis_period, input_format
-        self.backbone = backbone
+        self.backbone = subsample_by_slices(backbone)
         self.semantic_head = semantic_head
         self.num_classes = num_classes
         self.test_nms, self.test_score_thresh = test_nms, test_score_thresh
@@ -145,11 +146,17 @@ class InstanceSegmentor(nn.Module):
         predictions = self.predict(images.tensor)
         outputs = [Output.of(x) for x in batched_inputs]
         if self.has_fixed_shapes and avoids_host_reads(self.device):
-            found = detect_in_slots(self, predictions, images.image_sizes, outputs, self.device)
-        else:
-            results = self.inference(predictions, images.image_sizes, min_score=lowest_score(outputs))
-            found = [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
+            return self.outputs_of_slots(batched_inputs, predictions, images.image_sizes, outputs)
+        results = self.inference(predictions, images.image_sizes, min_score=lowest_score(outputs))
+        found = [paste_all(self, x, predictions, i, outputs[i]) for i, x in enumerate(results)]
         return self.outputs(found, batched_inputs, predictions, images.image_sizes)
+
+    def outputs_of_slots(
+        self, inputs: Inputs, predictions: Any, image_sizes: list[Size], outputs: Sequence[Output]
+    ) -> Inputs:
+        """Return the output of each image, as :meth:`outputs` does, with one read on the host."""
+        found = detect_in_slots(self, predictions, image_sizes, outputs, self.device)
+        return self.outputs(found, inputs, predictions, image_sizes)
 
     def outputs(self, found: list[Instances], inputs: Inputs, predictions: Any, image_sizes: list[Size]) -> Inputs:
         """Return the output of each image: its instances, beside which a subclass puts what else it predicts."""

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
 from detectron2.modeling.backbone import FPN
-from detectron2.modeling.backbone.fpn import LastLevelP6P7
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from torch import Tensor, nn
 
 from ...utils.errors import ConfigError
 from ..layers import init_conv_xavier_
 
-__all__ = ["YOLACTFPN", "LastLevelP6", "build_fcos_fpn", "build_fpn", "build_yolact_fpn"]
+__all__ = ["YOLACTFPN", "LastLevelP6", "build_fcos_fpn", "build_fpn", "build_yolact_fpn", "subsample_by_slices"]
 
 
 class LastLevelP6(nn.Module):
@@ -39,6 +39,24 @@ class LastLevelP6(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the new level, (N, out_channels, ceil(Hi / 2), ceil(Wi / 2)), as a list of one."""
         return [self.p6(x)]
+
+
+class LastLevelSlices(LastLevelMaxPool):
+    """Detectron2's P6, every second pixel of P5 in both directions, that can be exported for any size.
+
+    Detectron2 writes it as a pooling, of which PyTorch before 2.12 takes for granted that sizes stay odd, or even.
+    """
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the new level, (N, C, ceil(Hi / 2), ceil(Wi / 2)), as a list of one."""
+        return [x.contiguous()[:, :, ::2, ::2]]
+
+
+def subsample_by_slices(backbone: Backbone) -> Backbone:
+    """Return a backbone, of which Detectron2's ``LastLevelMaxPool`` becomes :class:`LastLevelSlices` in place."""
+    if type(getattr(backbone, "top_block", None)) is LastLevelMaxPool:
+        backbone.top_block = LastLevelSlices()
+    return backbone
 
 
 def check_in_features(cfg: CfgNode, bottom_up: Backbone) -> None:

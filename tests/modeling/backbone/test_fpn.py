@@ -6,6 +6,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 
 from centermask_solo import add_centermask_solo_config
+from centermask_solo.modeling.backbone.fpn import subsample_by_slices
 from centermask_solo.utils.errors import ConfigError
 
 
@@ -70,6 +71,22 @@ def test_impossible_options_are_named():
         build(cfg)
     with pytest.raises(ConfigError, match=r"names \(nothing\)"):
         build(fcos_cfg(2, in_features=()))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_subsampled_p6_is_detectron2s(layout):
+    cfg = fcos_cfg(2)
+    cfg.MODEL.BACKBONE.NAME = "build_resnet_fpn_backbone"
+    backbone = build(cfg)
+    detectron2s = backbone.top_block
+    assert subsample_by_slices(backbone) is backbone and backbone.top_block is not detectron2s
+    assert (backbone.top_block.num_levels, backbone.top_block.in_feature) == (1, detectron2s.in_feature)
+    for size in ((5, 7), (4, 6), (1, 2)):
+        x = torch.randn(2, 3, *size).contiguous(memory_format=layout)
+        assert torch.equal(backbone.top_block(x)[0], detectron2s(x)[0])
+    others = build(fcos_cfg(2))
+    top_block = others.top_block
+    assert subsample_by_slices(others).top_block is top_block
 
 
 def yolact_fpn(**overrides):
