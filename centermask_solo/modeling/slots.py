@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -64,15 +65,39 @@ class Slots(NamedTuple):
     kept: Tensor
 
 
-def read_slots(images: Sequence[Slots], exact: Tensor) -> tuple[list[Instances], list[bool]]:
-    """Return the detections of each image, and which images are exact: the only read of a batch on the host.
+class Companion(Protocol):
+    """What a model computes of the instances of each image, of which the host reads numbers at the same time."""
+
+    def compute(self, index: int, slots: Slots) -> Tensor:
+        """Return the numbers to read, (n,) int64, from slots whose masks have the size of the output.
+
+        Args:
+            index: Index of the image in the batch.
+            slots: Its slots.
+        """
+        ...
+
+    def take(self, index: int, numbers: list[int]) -> None:
+        """Take the numbers that :meth:`compute` returned for an image; not called if these slots are not the result."""
+        ...
+
+
+def read_slots(
+    images: Sequence[Slots], exact: Tensor, numbers: Sequence[Tensor | None]
+) -> tuple[list[Instances], list[bool], list[list[int]]]:
+    """Return the detections of each image, which images are exact, and numbers: the only read of a batch on the host.
 
     Args:
         images: N, of the same K.
         exact: (N,) bool.
+        numbers: N x (n,) int64, or None: what else to read.
     """
-    flags: list[list[bool]] = torch.cat([torch.stack([x.kept for x in images]), exact[:, None]], dim=1).tolist()
-    return [keep(x.instances, row[:-1]) for x, row in zip(images, flags, strict=True)], [row[-1] for row in flags]
+    flags = torch.cat([torch.stack([x.kept for x in images]), exact[:, None]], dim=1)
+    values = iter(torch.cat([flags.flatten(), *(x for x in numbers if x is not None)]).tolist())
+    rows = [list(islice(values, flags.shape[1])) for _ in images]
+    others = [[] if x is None else list(islice(values, len(x))) for x in numbers]
+    found = [keep(x.instances, row[:-1]) for x, row in zip(images, rows, strict=True)]
+    return found, [bool(row[-1]) for row in rows], others
 
 
 def keep(instances: Instances, flags: Sequence[bool]) -> Instances:
@@ -111,6 +136,7 @@ def detect_in_slots(
     image_sizes: list[Size],
     outputs: Sequence[Output | None],
     device: torch.device,
+    companion: Companion | None = None,
 ) -> list[Instances]:
     """Return the detections of each image at its output size, with one read on the host for the whole batch.
 
@@ -122,12 +148,14 @@ def detect_in_slots(
         image_sizes: (height, width) of each image before padding.
         outputs: What is asked for, of each image; None for the result of ``inference``.
         device: Device of the predictions.
+        companion: What else is computed of the slots that are pasted.
     """
     detections = model.detect(predictions, image_sizes_on(device, image_sizes), model.test_max_detections)
     filled = detections.filled()
     max_pixels = MAX_MASK_BYTES // filled.shape[1]
     is_pasted = [x is not None and x.size[0] * x.size[1] <= max_pixels for x in outputs]
-    slots = []
+    slots: list[Slots] = []
+    numbers: list[Tensor | None] = []
     for i, output in enumerate(outputs):
         found, kept = detections.slots(i, image_sizes[i]), filled[i]
         if output is not None and (threshold := output.options.get(SCORE_THRESHOLD)) is not None:
@@ -136,12 +164,16 @@ def detect_in_slots(
             found, has_pixels = model.paste(found, predictions, i, output.size)
             kept = kept & has_pixels
         slots.append(Slots(found, kept))
-    results, exact = read_slots(slots, detections.exact)
+        numbers.append(companion.compute(i, slots[i]) if companion is not None and is_pasted[i] else None)
+    results, exact, read = read_slots(slots, detections.exact, numbers)
     del slots
     if not all(exact):
         unlimited = model.inference(predictions, image_sizes, min_score=lowest_score(outputs))
         results = [x if ok else y for x, y, ok in zip(results, unlimited, exact, strict=True)]
         is_pasted = [x and ok for x, ok in zip(is_pasted, exact, strict=True)]
+    for i in range(len(outputs)):
+        if companion is not None and is_pasted[i]:
+            companion.take(i, read[i])
     return [
         with_options(x, {MASK_FORMAT: output.options.get(MASK_FORMAT, "dense")})  # scores are filtered by now
         if output is not None and done

@@ -19,7 +19,7 @@ from centermask_solo.ops.masks import masks_to_boxes
 from centermask_solo.structures.compact_masks import RLEMasks
 from centermask_solo.utils.errors import ConfigError
 from tests.host_reads import cpu_as_gpu, fake_gpu
-from tests.modeling.detections import assert_same
+from tests.modeling.detections import assert_same, assert_same_segments
 from tests.modeling.models import SYSTEMS, THREE_LEVELS
 
 GRIDS = [name for name in SYSTEMS if "SOLO" in name]
@@ -234,15 +234,19 @@ def test_on_a_gpu(model):
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                found = [x["instances"] for x in model(inputs)]
+                outputs = model(inputs)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert len([x for x in caught if "synchroniz" in str(x.message)]) == 1
         images = model.preprocess_image(inputs)
         predictions = model.predict(images.tensor)
         results = model.inference(predictions, images.image_sizes)
-        for i, x in enumerate(found):
-            assert_same(x.to("cpu"), model.postprocess(results[i], predictions, i, SIZES[i]).to("cpu"))
+        found = [model.postprocess(x, predictions, i, SIZES[i]) for i, x in enumerate(results)]
+        expected = model.outputs(found, inputs, predictions, images.image_sizes)
+        for x, y in zip(outputs, expected, strict=True):
+            assert_same(x["instances"].to("cpu"), y["instances"].to("cpu"))
+            if "panoptic_seg" in y:
+                assert_same_segments(x, y)
 
 
 class Detector(nn.Module):
@@ -290,6 +294,6 @@ def test_the_detector_is_exported_for_all_sizes(name):
             if node.target is torch.ops.aten.topk.default:
                 assert isinstance(node.args[1], int) and node.args[1] <= 3840
         exported = program.module()
-        for inputs in (inputs_of(1, 96, 128), inputs_of(3, 160, 96)):
+        for inputs in (inputs_of(1, 96, 128), inputs_of(3, 160, 96), inputs_of(2, 128, 192)):  # p6 is even and odd
             for x, y in zip(exported(*inputs), detector(*inputs), strict=True):
                 torch.testing.assert_close(x, y)

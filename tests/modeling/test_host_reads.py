@@ -26,8 +26,7 @@ def pad(images, *args, **kwargs):
     return ImageList(torch.stack(padded), sizes)
 
 
-# Detectron2 combines the parts of a panoptic result on the host.
-@pytest.mark.parametrize("name", [name for name, x in SYSTEMS.items() if not x.stuff_losses])
+@pytest.mark.parametrize("name", SYSTEMS)
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_gpu_waits_once_for_a_batch(name, count, monkeypatch):
     monkeypatch.setattr(ImageList, "from_tensors", pad)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -13,13 +14,16 @@ from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
+from ...structures.label_map import LabelMap
 from ...structures.mask_formats import MASK_FORMAT, MAX_MASK_BYTES
 from ...utils.errors import ConfigError, DataError
 from ..channels_last import configurable_model
 from ..option_checks import check_groups, select_shapes
 from ..parts_of_batch import pad_as_whole
+from ..slots import Output, Slots, detect_in_slots
 from .heads import SOLOv2Predictions
 from .meta_arch import SOLOv2
+from .panoptic_merge import MergeOptions, merge_slots, segments_of
 from .sem_seg import sem_seg_loss, sem_seg_map
 from .targets import SOLOv2Targets
 
@@ -194,26 +198,91 @@ class PanopticSOLOv2(SOLOv2):
         would take more than 256 MiB, it is a :class:`~centermask_solo.structures.label_map.LabelMap`.
         """
         results = super().outputs(found, inputs, predictions, image_sizes)
-        for result, x, logits, size in zip(results, inputs, predictions.sem_seg_logits, image_sizes, strict=True):
-            max_bytes = math.inf if x.get(MASK_FORMAT, "dense") == "dense" else MAX_MASK_BYTES
-            result |= self._segment(result["instances"], logits, size, max_bytes)
+        for i, (result, x) in enumerate(zip(results, inputs, strict=True)):
+            instances = result["instances"]
+            sem_seg, labels = self.sem_seg_map(predictions, i, image_sizes[i], instances.image_size, x)
+            merged = combine_semantic_and_instance_outputs(
+                instances,
+                labels if isinstance(instances.pred_masks, Tensor) else labels.cpu(),  # where codes are decoded
+                *self.merge_options,
+            )
+            result |= {"sem_seg": sem_seg, "panoptic_seg": merged}
         return results
 
-    def _segment(
-        self, instances: Instances, logits: Tensor, image_size: tuple[int, int], max_bytes: float
-    ) -> dict[str, Any]:
-        """Return ``sem_seg`` and ``panoptic_seg`` of one image, from its instances and semantic logits."""
-        sem_seg, labels = sem_seg_map(
-            logits, self.sem_seg_head.common_stride, image_size, instances.image_size, max_bytes=max_bytes
+    def outputs_of_slots(
+        self,
+        inputs: list[dict[str, Any]],
+        predictions: PanopticPredictions,
+        image_sizes: list[tuple[int, int]],
+        outputs: Sequence[Output],
+    ) -> list[dict[str, Any]]:
+        """Return what :meth:`outputs` does, with one read on the host for all images whose masks fit in memory."""
+        merging = _Merging(self, predictions, image_sizes, outputs)
+        found = detect_in_slots(self, predictions, image_sizes, outputs, self.device, merging)
+        results: list[dict[str, Any]] = []
+        for i, x in enumerate(found):
+            if i in merging.results:
+                results.append({"instances": x, **merging.results[i]})
+            else:
+                of_image = predictions._replace(sem_seg_logits=predictions.sem_seg_logits[i : i + 1])
+                results += self.outputs([x], [inputs[i]], of_image, [image_sizes[i]])
+        return results
+
+    @property
+    def merge_options(self) -> MergeOptions:
+        """When a segment is left out, in the order of the arguments of Detectron2's function."""
+        return MergeOptions(
+            self.combine_overlap_thresh, self.combine_stuff_area_thresh, self.combine_instances_score_thresh
         )
-        panoptic = combine_semantic_and_instance_outputs(
-            instances,
-            labels if isinstance(instances.pred_masks, Tensor) else labels.cpu(),  # where codes are decoded
-            self.combine_overlap_thresh,
-            self.combine_stuff_area_thresh,
-            self.combine_instances_score_thresh,
-        )
-        return {"sem_seg": sem_seg, "panoptic_seg": panoptic}
+
+    def sem_seg_map(
+        self,
+        predictions: PanopticPredictions,
+        index: int,
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+        options: Mapping[str, Any],
+    ) -> tuple[Tensor | LabelMap, Tensor]:
+        """Return ``sem_seg`` of one image and the best class of each pixel, (H, W) int64; see :func:`sem_seg_map`."""
+        max_bytes = math.inf if options.get(MASK_FORMAT, "dense") == "dense" else MAX_MASK_BYTES
+        stride = self.sem_seg_head.common_stride
+        return sem_seg_map(predictions.sem_seg_logits[index], stride, image_size, output_size, max_bytes=max_bytes)
+
+
+class _Merging:
+    """The :class:`~centermask_solo.modeling.slots.Companion` of the instances.
+
+    Attributes:
+        results: ``sem_seg`` and ``panoptic_seg`` of images, by index.
+    """
+
+    def __init__(
+        self,
+        model: PanopticSOLOv2,
+        predictions: PanopticPredictions,
+        image_sizes: list[tuple[int, int]],
+        outputs: Sequence[Output],
+    ) -> None:
+        self._model, self._predictions = model, predictions
+        self._image_sizes, self._outputs = image_sizes, outputs
+        self._computed: dict[int, tuple[Tensor | LabelMap, Tensor, int]] = {}
+        self.results: dict[int, dict[str, Any]] = {}
+
+    def compute(self, index: int, slots: Slots) -> Tensor:
+        """Return the numbers of the segments of an image."""
+        size, options = self._outputs[index]
+        sem_seg, labels = self._model.sem_seg_map(self._predictions, index, self._image_sizes[index], size, options)
+        num_classes = self._predictions.sem_seg_logits.shape[1]
+        merged = merge_slots(slots, labels, num_classes, self._model.merge_options)
+        self._computed[index] = sem_seg, merged.segmentation, len(slots.kept)
+        return merged.numbers
+
+    def take(self, index: int, numbers: list[int]) -> None:
+        """Put the outputs of an image beside its instances into :attr:`results`."""
+        sem_seg, segmentation, num_slots = self._computed.pop(index)
+        if self._outputs[index].options.get(MASK_FORMAT, "dense") != "dense":
+            segmentation = segmentation.cpu()  # as Detectron2's function does it, from codes
+        self.results[index] = {"sem_seg": sem_seg, "panoptic_seg": (segmentation, segments_of(numbers, num_slots))}
 
 
 def _of_instances(predictions: PanopticPredictions) -> SOLOv2Predictions:
