@@ -84,9 +84,7 @@ class TimmBackbone(Backbone):
         super().__init__()
         check_choice(f"{KEY}.NORM", norm, NORMS)
         options = {"in_chans": in_channels, **(arguments or {})}
-        with torch.device("meta"):
-            info: list[dict[str, Any]] = _create(name, features_only=True, **options).feature_info.info
-            published = _create(name, **options).state_dict().keys()
+        info, published = _describe(name, options)
         strides = [x["reduction"] for x in info]
         indices = {f"res{int(math.log2(stride))}": i for i, stride in enumerate(strides) if not stride & (stride - 1)}
         missing = [feature for feature in out_features if feature not in indices]
@@ -148,6 +146,25 @@ def _create(name: str, **options: Any) -> Any:
         return timm.create_model(name, pretrained=False, **options)
     except REFUSALS as error:
         raise ConfigError(f"{KEY}: timm cannot build {name} with these options: {first_line(error)}") from error
+
+
+def _describe(name: str, options: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Collection[str]]:
+    """Return what timm says of the features of a model, and the names in the state dict of the whole model.
+
+    That takes no memory on the device "meta". Some models of some versions of timm compute with values that tensors do
+    not have there: those are built on the CPU, and random numbers that follow are the same.
+    """
+
+    def describe() -> tuple[list[dict[str, Any]], Collection[str]]:
+        info = _create(name, features_only=True, **options).feature_info.info
+        return info, _create(name, **options).state_dict().keys()
+
+    try:
+        with torch.device("meta"):
+            return describe()
+    except ConfigError:
+        with torch.random.fork_rng([]):
+            return describe()
 
 
 def _published_names(state: Mapping[str, Tensor], names: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -66,6 +66,26 @@ def test_features_are_timms_own(name, arguments):
         assert torch.equal(value, expected.permute(0, 3, 1, 2) if name.startswith("swin") else expected)
 
 
+def test_models_that_compute_with_values_are_built_without_the_meta_device(monkeypatch):
+    """As RegNets do in some versions of timm; the random numbers are the same."""
+
+    def build():
+        torch.manual_seed(0)
+        return TimmBackbone("test_resnet", out_features=["res3"])
+
+    def create(name, **options):
+        if torch.empty(()).device.type == "meta":
+            raise NotImplementedError("aten::_unique2: no meta kernel")
+        return create_model(name, **options)
+
+    expected, create_model = build(), timm.create_model
+    monkeypatch.setattr(timm, "create_model", create)
+    found = build()
+    assert found.output_shape() == expected.output_shape() and found.published_names == expected.published_names
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name]), name
+
+
 @pytest.mark.parametrize("size", [(70, 100), (64, 96), (33, 31)])
 def test_any_size_gives_maps_that_are_rounded_up(size):
     backbone = TimmBackbone("test_resnet", out_features=ALL).eval()
