@@ -7,7 +7,7 @@ import argparse
 from ..utils.errors import ConfigError
 from ..utils.quiet import hide_foreign_warnings
 from ..utils.rules import argument, integer
-from .options import add_ground_truth_arguments, add_overrides
+from .options import add_ground_truth_arguments, add_overrides, add_runtime_arguments
 
 EXAMPLE = """examples:
   centermask-solo evaluate --weights model_final.pth --dataset coco_2017_val --output output/evaluation
@@ -53,6 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="precision of the networks (default: TEST.DTYPE)",
     )
     parser.add_argument("--device", default="", metavar="NAME", help="such as cpu or cuda (default: MODEL.DEVICE)")
+    add_runtime_arguments(parser)
     parser.add_argument(
         "--max-detections",
         type=argument(integer(10)),
@@ -92,7 +93,11 @@ def run(args: argparse.Namespace) -> None:
 def _of_results(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     from ..evaluation.of_results import evaluate_results
 
-    given = [f"--{x.replace('_', '-')}" for x in ("config_file", "dtype", "device") if getattr(args, x)]
+    given = [
+        f"--{x.replace('_', '-')}"
+        for x in ("config_file", "dtype", "device", "threads", "providers")
+        if getattr(args, x)
+    ]
     if args.verbose or (args.overwrite and not args.json):
         raise ConfigError("--results has no log and replaces nothing but --json: leave out --verbose and --overwrite")
     if args.output:
@@ -119,6 +124,8 @@ def _of_weights(args: argparse.Namespace) -> dict[str, dict[str, float]]:
         config_file=args.config_file,
         dtype=args.dtype,
         device=args.device,
+        threads=args.threads,
+        providers=args.providers or (),
         opts=args.opts,
         overwrite=args.overwrite,
         screen="everything" if args.verbose else "summary",

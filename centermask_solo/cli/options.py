@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..utils.errors import ConfigError
-from ..utils.rules import argument, between
+from ..utils.rules import COUNT, argument, between
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
@@ -53,6 +53,20 @@ def add_color_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup
         choices=("instance", "class"),
         default="instance",
         help="what has a color of its own in pictures (default: instance)",
+    )
+
+
+def add_runtime_arguments(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add ``--threads`` and ``--providers``."""
+    parser.add_argument(
+        "--threads", type=argument(COUNT), metavar="N", help="CPU threads (default: the runtime's choice)"
+    )
+    parser.add_argument(
+        "--providers",
+        type=names,
+        metavar="NAMES",
+        help="what computes an exported file: execution providers of ONNX Runtime, the best first, such as "
+        "CUDAExecutionProvider,CPUExecutionProvider, or one device of OpenVINO (default: the CPU)",
     )
 
 

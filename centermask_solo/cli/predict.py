@@ -15,6 +15,7 @@ from .options import (
     Several,
     add_color_argument,
     add_overrides,
+    add_runtime_arguments,
     add_weights_arguments,
     load_cfg,
     names,
@@ -146,16 +147,7 @@ def _add_speed(group: argparse._ArgumentGroup) -> None:
         choices=("float32", "bfloat16", "float16", "int8"),
         help="precision of the networks (default: TEST.DTYPE); int8 needs TEST.INT8_RANGES, see calibrate",
     )
-    group.add_argument(
-        "--threads", type=argument(COUNT), metavar="N", help="CPU threads (default: the runtime's choice)"
-    )
-    group.add_argument(
-        "--providers",
-        type=names,
-        metavar="NAMES",
-        help="what computes an exported file: execution providers of ONNX Runtime, the best first, such as "
-        "CUDAExecutionProvider,CPUExecutionProvider, or one device of OpenVINO (default: the CPU)",
-    )
+    add_runtime_arguments(group)
     group.add_argument(
         "--tta",
         action="store_true",

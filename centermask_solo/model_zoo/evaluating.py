@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
@@ -34,6 +35,8 @@ def evaluate_weights(
     config_file: str = "",
     dtype: str = "",
     device: str = "",
+    threads: int | None = None,
+    providers: Sequence[Any] = (),
     opts: Sequence[str] = (),
     overwrite: bool = False,
     screen: Screen = "summary",
@@ -52,6 +55,8 @@ def evaluate_weights(
         config_file: Config of the weights, where it cannot be found.
         dtype: Precision of the networks: see ``TEST.DTYPE``; "" for that of the config.
         device: Device of the model; "" for that of the config.
+        threads: Number of CPU threads; None for the choice of the runtime.
+        providers: What computes an exported file: see ``ExportedPredictor``.
         opts: Config options to override, keys and values in turn; of an exported file only those that are not about
             the model.
         overwrite: Whether the results of another evaluation in ``output_dir`` are replaced.
@@ -70,6 +75,10 @@ def evaluate_weights(
         config = config_file or find_config(weights)
         options += ["TEST.DTYPE", dtype] if dtype else []
         options += ["MODEL.DEVICE", device] if device else []
+        if providers:
+            raise ConfigError(f"--providers is for exported files, which {path} is not: choose a --device")
+        if threads:
+            torch.set_num_threads(threads)
     else:
         flags = {"--config-file": config_file, "--dtype": dtype, "--device": device}
         fixed = [x for x in opts[::2] if x.startswith(("MODEL.", "TEST.")) and x not in READ_BESIDE_MODELS]
@@ -79,7 +88,6 @@ def evaluate_weights(
         options += ["DATASETS.COCO_JSON", "[]"]  # of the training, maybe of the same name
     options += ["DATASETS.TEST", repr((name,))]
     args = argparse.Namespace(config_file="", resume=False, eval_only=True, opts=[*opts, *options])
-    if isinstance(config, CfgNode):
-        return evaluate(setup_cfg(args, screen=screen, config=config))
-    args.config_file = config
-    return evaluate(setup_cfg(args, screen=screen))
+    stored = config if isinstance(config, CfgNode) else None
+    args.config_file = "" if stored else config
+    return evaluate(setup_cfg(args, screen=screen, config=stored), threads=threads, providers=providers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -24,7 +25,14 @@ from .trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Trainer) -> dict[str, Any]:
+def evaluate(
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    trainer: type[Trainer] = Trainer,
+    threads: int | None = None,
+    providers: Sequence[Any] = (),
+) -> dict[str, Any]:
     """Return the metrics of ``DATASETS.TEST``.
 
     ``TEST.AUG.ENABLED`` evaluates with test-time augmentation: the sizes and flips of ``TEST.AUG``.
@@ -35,6 +43,8 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
         cfg: Config from ``setup_cfg``; ``MODEL.WEIGHTS``, which may be an exported file, is evaluated.
         resume: Evaluate the last checkpoint in ``OUTPUT_DIR`` instead, if there is one.
         trainer: Class that builds model, data loader and evaluator.
+        threads: CPU threads of an exported file; see :class:`ExportedPredictor`.
+        providers: What computes an exported file; see there.
 
     Raises:
         ConfigError: There are no weights to evaluate.
@@ -42,7 +52,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
         WeightsError: They do not fill the model.
     """
     if format_of_file(cfg.MODEL.WEIGHTS) is not None and not resume:
-        exported = _open_exported(cfg)
+        exported = _open_exported(cfg, threads, providers)
         limit = exported.predictor.metadata.max_detections
         return _test(with_max_detections(cfg, limit), exported, trainer)
     model = trainer.build_model(cfg)
@@ -62,7 +72,7 @@ def evaluate(cfg: CfgNode, *, resume: bool = False, trainer: type[Trainer] = Tra
     return _test(cfg, with_augmentation(cfg, model) if cfg.TEST.AUG.ENABLED else model, trainer)
 
 
-def _open_exported(cfg: CfgNode) -> ExportedModel:
+def _open_exported(cfg: CfgNode, threads: int | None, providers: Sequence[Any]) -> ExportedModel:
     """Return the model of an exported file; the options of the config that are not about data do not matter.
 
     Raises:
@@ -73,7 +83,7 @@ def _open_exported(cfg: CfgNode) -> ExportedModel:
     path = cfg.MODEL.WEIGHTS
     if cfg.TEST.AUG.ENABLED:
         raise ConfigError(f"{path} is an exported model without test-time augmentation: set TEST.AUG.ENABLED False")
-    model = ExportedModel(ExportedPredictor(path))
+    model = ExportedModel(ExportedPredictor(path, threads=threads, providers=providers))
     rule = model.predictor.metadata.input
     if rule.size is not None:
         raise ConfigError(f"{path} takes images of {rule.size[0]}x{rule.size[1]} pixels only: export it without --size")

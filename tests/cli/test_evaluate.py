@@ -1,6 +1,7 @@
 """``centermask-solo evaluate``: weights and results, on files of one's own and on registered datasets."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from centermask_solo.config import default_config, value_of
 from centermask_solo.model_zoo.evaluating import READ_BESIDE_MODELS
 from tests.commands import fails
 from tests.evaluation.scenes import Scene
+from tests.runtime.files import ABOUT, write_onnx
 from tests.training.tiny import TinyModel, register, tiny_cfg, write_dataset
 
 BOX = (10, 10, 20, 20)
@@ -122,6 +124,11 @@ def test_wrong_input_ends_in_one_line(model, tmp_path, capsys):
         "leave out --output; --json FILE keeps the metrics": [*of_results, "--output", str(tmp_path / "e")],
         "leave out --verbose and --overwrite": [*of_results, "--overwrite"],
         "is an input": [*of_results, "--json", str(scene.results_file), "--overwrite"],
+        "leave out --threads": [*of_results, "--threads", "2"],
+        "--providers is for exported files": [
+            *(*of_weights, *files, "--images", str(data), "--providers", "CPUExecutionProvider"),
+            *("--output", str(tmp_path / "e")),
+        ],
         "--max-detections is for --results": [*of_weights, *files, "--max-detections", "300"],
         "give the folder of the images": [*of_weights, *files],
         "absent.json is missing": ["evaluate", "--results", str(tmp_path / "absent.json"), *files],
@@ -151,6 +158,25 @@ def test_options_that_data_and_evaluators_read_are_those_of_exported_files(tmp_p
         argv = ["evaluate", "--weights", str(tmp_path / "model.onnx"), "--dataset", "shapes_val", option, "1"]
         assert "whose options are fixed" not in fails(capsys, *argv, "--output", str(tmp_path / option))[1]
         assert value_of(default_config(), option) is not None
+
+
+def test_exported_files_run_with_these_threads_and_providers(model, tmp_path, monkeypatch, capsys):
+    import onnxruntime
+
+    data = model[1]
+    config = {"VERSION": 2, "MODEL": {"META_ARCHITECTURE": "TinyModel"}, "DATALOADER": {"NUM_WORKERS": 0}}
+    config |= {"INPUT": {"MIN_SIZE_TEST": 32, "MAX_SIZE_TEST": 100, "FORMAT": ABOUT.input.channel_order}}
+    about = replace(ABOUT, config=yaml.safe_dump(config), class_names=("cat", "dog"))
+    path = write_onnx(tmp_path / "model.onnx", about)
+    threads, options = [], onnxruntime.SessionOptions
+    monkeypatch.setattr(onnxruntime, "SessionOptions", lambda: threads.append(options()) or threads[-1])
+    argv = ["evaluate", "--weights", path, "--ground-truth", str(data / "instances.json"), "--images", str(data)]
+    argv += ["--threads", "3", "--output", str(tmp_path / "e"), "--providers"]
+    main([*argv, "CPUExecutionProvider"])
+    assert threads[-1].intra_op_num_threads == 3
+    assert "segm" in json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    code, text = fails(capsys, *argv, "NoProvider", "--overwrite")
+    assert code == 2 and "this ONNX Runtime has no provider 'NoProvider'" in text
 
 
 def test_help_has_examples(capsys):
