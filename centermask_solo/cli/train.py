@@ -99,9 +99,14 @@ def _default_port() -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Start the processes."""
-    from ..training.launch import launch
+    import torch
 
-    launch(main, argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "run"}))
+    from ..training.launch import launch
+    from ..training.setup import device_of
+
+    on_cpu = args.num_gpus > 1 and torch.cuda.is_available() and device_of(args).startswith("cpu")
+    args = argparse.Namespace(**{name: value for name, value in vars(args).items() if name != "run"})
+    launch(main, args, on_cpu=on_cpu)
 
 
 def main(args: argparse.Namespace) -> None:

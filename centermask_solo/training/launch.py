@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -23,6 +23,7 @@ from torch.multiprocessing import ProcessExitedException
 from ..utils.errors import EXIT_CODE, ConfigError, UserError, as_user_error, report
 from ..utils.text import counted
 
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 MAX_PROCESSES = 16  # on the CPU, if it has fewer cores
 # Most errors occur in all processes at once. The main one reports, and its end terminates the others before they do; it
 # lingers until they have hung up, because they would fail in another way without what it serves to them.
@@ -31,7 +32,7 @@ SECONDS_FOR_THE_OTHERS = 3
 SECONDS_BETWEEN_LOOKS = 0.05
 
 
-def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) -> None:
+def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace, *, on_cpu: bool = False) -> None:
     """Run ``main(args)`` in ``args.num_gpus`` processes on each machine with Detectron2's launcher.
 
     Without a usable GPU the processes run on the CPU, communicate over gloo and share its cores.
@@ -39,20 +40,22 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
     Args:
         main: A function at the top level of a module.
         args: Arguments of Detectron2's ``default_argument_parser``.
+        on_cpu: Whether they do so also on a machine with GPUs, which several processes then do not see.
 
     Raises:
         ConfigError: This machine has fewer GPUs.
         SystemExit: A process has reported a user error.
     """
-    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+    on_gpus = torch.cuda.is_available() and not on_cpu
+    if on_gpus and args.num_gpus > torch.cuda.device_count():
         raise ConfigError(
             f"--num-gpus {args.num_gpus}: this machine has {counted(torch.cuda.device_count(), 'usable GPU')}"
         )
-    if not torch.cuda.is_available() and args.num_gpus > max(MAX_PROCESSES, os.cpu_count() or 1):
-        raise ConfigError(
-            f"--num-gpus {args.num_gpus}: this machine has no GPU and "
-            f"{counted(os.cpu_count() or 1, 'core')}: give fewer"
+    if not on_gpus and args.num_gpus > max(MAX_PROCESSES, os.cpu_count() or 1):
+        device = (
+            "MODEL.DEVICE is cpu, and this machine has" if torch.cuda.is_available() else "this machine has no GPU and"
         )
+        raise ConfigError(f"--num-gpus {args.num_gpus}: {device} {counted(os.cpu_count() or 1, 'core')}: give fewer")
     if args.machine_rank >= args.num_machines:
         raise ConfigError(f"--machine-rank {args.machine_rank}: give a number below --num-machines {args.num_machines}")
     if args.dist_url != "auto" and not args.dist_url.startswith(("tcp://", "file://", "env://")):
@@ -60,7 +63,7 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
     if args.num_gpus < 1:
         raise ConfigError(f"--num-gpus {args.num_gpus}: give 1 or more, even without a GPU")
     try:
-        with _meeting_point(args) as url:
+        with _meeting_point(args) as url, _hidden_gpus() if on_cpu and args.num_gpus > 1 else nullcontext():
             detectron2.engine.launch(
                 _Main(main, args.num_gpus),
                 args.num_gpus,
@@ -94,6 +97,18 @@ def _meeting_point(args: argparse.Namespace) -> Iterator[str]:
     finally:
         for name in added:
             del os.environ[name]
+
+
+@contextmanager
+def _hidden_gpus() -> Iterator[None]:
+    """Let processes that start inside see no GPU: Detectron2's launcher would use them wherever there are any."""
+    before = os.environ.get(VISIBLE_GPUS)
+    os.environ[VISIBLE_GPUS] = ""
+    try:
+        yield
+    finally:
+        del os.environ[VISIBLE_GPUS]
+        os.environ.update({} if before is None else {VISIBLE_GPUS: before})
 
 
 class _Main:

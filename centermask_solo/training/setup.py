@@ -80,6 +80,14 @@ def setup_cfg(args: argparse.Namespace, *, screen: Screen = "summary", config: C
     return cfg
 
 
+def device_of(args: argparse.Namespace) -> str:
+    """Return ``MODEL.DEVICE`` of the config of a command line; raise UserError if it cannot be read."""
+    cfg = get_cfg()
+    add_centermask_solo_config(cfg)
+    merge_config(cfg, args.config_file or _exported_config(args), args.opts)
+    return str(cfg.MODEL.DEVICE)
+
+
 def _exported_config(args: argparse.Namespace) -> CfgNode | str:
     """Return the config inside the exported file that is to be evaluated; "" for other weights.
 

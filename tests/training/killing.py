@@ -55,7 +55,7 @@ def launch_and_die(seconds: float) -> None:
 
     threading.Thread(target=die, daemon=True).start()
     options = {"num_gpus": 2, "num_machines": 1, "machine_rank": 0, "dist_url": "auto", "seconds": seconds}
-    launch(sleep, argparse.Namespace(**options))
+    launch(sleep, argparse.Namespace(**options), on_cpu=True)
 
 
 def sleep(args: argparse.Namespace) -> None:

@@ -47,7 +47,7 @@ def train_in_process(args: argparse.Namespace) -> None:
 def run(data, output, processes, synchronized):
     args = argparse.Namespace(data=str(data), output=str(output), synchronized=synchronized)
     vars(args).update(num_gpus=processes, num_machines=1, machine_rank=0, dist_url="auto")
-    launch(train_in_process, args)
+    launch(train_in_process, args, on_cpu=True)
     return [torch.load(output / f"{rank}.pth", weights_only=True) for rank in range(processes)]
 
 
