@@ -35,6 +35,13 @@ class Detections(NamedTuple):
         slots = torch.arange(self.scores.shape[1], device=self.scores.device)
         return slots < self.num_detections[:, None]
 
+    def with_fields(self, fields: dict[str, Tensor]) -> Detections:
+        """Return the same detections with other fields.
+
+        Unlike those of ``_replace``, they can be what a function compiled by PyTorch 2.11 returns.
+        """
+        return Detections(self.boxes, self.scores, self.classes, self.num_detections, self.exact, fields)
+
     def slots(self, index: int, image_size: tuple[int, int]) -> Instances:
         """Return all K slots of an image as ``inference`` returns its detections, in the frame of the network's input.
 

@@ -166,7 +166,7 @@ class CenterROIHeads(ROIHeads):
         fields = {"pred_masks": torch.where(is_used[:, :, None, None, None], masks, 0.0)}
         if ious is not None and self.maskiou_head is not None:
             fields["mask_scores"] = detections.scores * self.maskiou_head.factor(ious).unflatten(0, shape)
-        return detections._replace(fields=detections.fields | fields)
+        return detections.with_fields({**detections.fields, **fields})
 
     def predict(
         self,

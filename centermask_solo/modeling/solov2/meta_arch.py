@@ -193,7 +193,7 @@ class SOLOv2(GridSegmentor):
                 **self.decode_options(),
             )
         of_slots = torch.where(found.filled()[:, :, None], kernels_of(found.fields["cells"]), 0.0)
-        return found._replace(fields={"kernels": of_slots})
+        return found.with_fields({"kernels": of_slots})
 
     @torch.no_grad()
     def mask_probabilities(self, detections: Detections, predictions: SOLOv2Predictions) -> Tensor:

@@ -122,7 +122,7 @@ class YOLACT(InstanceSegmentor):
         predictions = self._predict(features)
         if self.sem_seg_head is None:
             return predictions
-        return predictions._replace(sem_seg_logits=self.sem_seg_head(features[self.proto_in_feature]))
+        return YOLACTPredictions(*predictions[:-1], self.sem_seg_head(features[self.proto_in_feature]))
 
     def _predict(self, features: dict[str, Tensor]) -> YOLACTPredictions:
         """Return what the heads compute from the backbone's features."""

@@ -133,7 +133,7 @@ class Exported(nn.Module):
     def forward(self, images, image_sizes):
         predictions = self.model.predict(images)
         found = self.model.detect(predictions, image_sizes, 20, greedy_nms_as_operator(K))
-        return found._replace(fields=found.fields | {"masks": self.model.mask_probabilities(found, predictions)})
+        return found.with_fields({**found.fields, "masks": self.model.mask_probabilities(found, predictions)})
 
 
 @pytest.mark.slow
