@@ -9,8 +9,8 @@ import time
 from contextlib import contextmanager
 from fractions import Fraction
 
-import av
 import numpy as np
+import pytest
 
 RATE, CLOCK, START = 25, 90_000, 4_321  # frames a second; ticks a second of RTP's times, and their first
 START_CODE = re.compile(rb"\x00\x00\x00?\x01")
@@ -18,6 +18,7 @@ START_CODE = re.compile(rb"\x00\x00\x00?\x01")
 
 def encode(num_frames, size=(64, 48)):
     """Return the NAL units of each frame; frames are gray, each 18 brighter than the one before."""
+    av = pytest.importorskip("av")
     codec = av.CodecContext.create("libx264", "w")
     codec.width, codec.height = size
     codec.pix_fmt, codec.time_base = "yuv420p", Fraction(1, RATE)

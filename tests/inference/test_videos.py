@@ -114,6 +114,7 @@ def test_a_video_that_ends_early_plays_up_to_there(cfg, tmp_path, monkeypatch):
 
 
 def test_ctrl_c_ends_a_camera_like_any_other_end(cfg, tmp_path, monkeypatch):
+    pytest.importorskip("av")
     monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
     original, calls = TinyModel.forward, []
 
@@ -154,6 +155,7 @@ def test_predictions_come_as_a_video_is_read(cfg, tmp_path):
 
 
 def test_pictures_of_a_size_that_changes_still_make_a_video(tmp_path):
+    pytest.importorskip("av")
     from centermask_solo.data.frames import Frame
 
     frame = Frame("0#0", np.zeros((4, 4, 3), np.uint8), "0", 0, 0.0, None)

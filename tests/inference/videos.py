@@ -3,12 +3,13 @@
 from fractions import Fraction
 from typing import NamedTuple
 
-import av
 import numpy as np
+import pytest
 
 
 def write_video(path, num_frames=12, rate=10, size=(64, 48), sound="aac", codec="libx264", container=None):
     """Write a video whose frames are gray, each 18 brighter than the one before, with a tone."""
+    av = pytest.importorskip("av")
     with av.open(str(path), "w", format=container) as file:
         video = file.add_stream(codec, rate=rate)
         video.width, video.height = size
@@ -41,6 +42,7 @@ class Video(NamedTuple):
 
 
 def read_video(path):
+    av = pytest.importorskip("av")
     with av.open(str(path)) as file:
         video, sounds = file.streams.video[0], file.streams.audio
         packets = [bytes(p) for p in file.demux(sounds[0]) if p.size] if sounds else []
