@@ -24,6 +24,7 @@ MIN_IOU = 0.2  # between a mask and the one that a track expects
 MIN_INSIDE = 0.5  # of a mask, in the one that a track expects, from which on it is the part that is not hidden
 HIDDEN_AREA = 0.95  # of the area that a track expects; a smaller mask is a part of the object if it lies in that area
 HIDDEN_INSIDE = 0.9  # share of a mask that does so
+DRIFT_STEPS, MAX_DRIFT = 32, 2  # steps in the shorter side of a mask, by how many of which it drifts in a frame at most
 MAX_AGE = 30  # frames without a mask after which a track ends
 MOMENTUM = 0.5  # of the velocity, over one frame
 Point = NDArray[np.float64]  # x, y
@@ -53,18 +54,21 @@ class _Track:
 
     def expected(self) -> Window:
         """Return its last mask where it should be in the next frame."""
-        x, y = np.rint(self.velocity * (self.age + 1)).astype(int).tolist()
-        return self.window._replace(left=self.window.left + x, top=self.window.top + y)
+        height, width = self.window.pixels.shape
+        x, y = self.center + self.velocity * (self.age + 1)
+        return self.window._replace(left=round(x - width / 2), top=round(y - height / 2))
 
     def see(self, window: Window, max_hidden: int) -> None:
         """Continue with a mask; one that lacks a part moves on as it did, unless it has lacked it for long."""
         expected = self.expected()
         area, whole = (int(np.count_nonzero(w.pixels)) for w in (window, expected))
-        is_inside = shared_pixels(window, expected) >= HIDDEN_INSIDE * area
-        if self.hidden < max_hidden and is_inside and area < HIDDEN_AREA * whole:
-            self.window, self.center = expected, _center(expected)
-            self.age, self.hidden = 0, self.hidden + 1
-            return
+        if self.hidden < max_hidden and area < HIDDEN_AREA * whole:
+            around = _moved_around(expected, window)
+            if shared_pixels(window, around) >= HIDDEN_INSIDE * area:
+                moved = np.array([around.left - expected.left, around.top - expected.top], np.float64)
+                self.window, self.center = around, self.center + self.velocity * (self.age + 1) + moved
+                self.age, self.hidden = 0, self.hidden + 1
+                return
         center = _center(window)
         velocity = (center - self.center) / (self.age + 1)
         self.velocity = velocity if not self.velocity.any() else MOMENTUM * self.velocity + (1 - MOMENTUM) * velocity
@@ -158,6 +162,23 @@ def _pairs(similar: Tensor, minimum: float) -> Iterator[tuple[int, int]]:
             return
         yield row, column
         similar[row], similar[:, column] = -1, -1
+
+
+def _moved_around(expected: Window, part: Window) -> Window:
+    """Return an expected mask, moved a little to where it shares most with the part of it that is visible.
+
+    What is expected of an object that is hidden for some frames drifts away from it by and by.
+    """
+    step = max(1, min(expected.pixels.shape) // DRIFT_STEPS)
+    best = shared_pixels(part, expected)
+    for _ in range(MAX_DRIFT):
+        moves = [(x, y) for x in (-step, 0, step) for y in (-step, 0, step)]
+        near = [expected._replace(left=expected.left + x, top=expected.top + y) for x, y in moves]
+        shared, index = max((shared_pixels(part, window), i) for i, window in enumerate(near))
+        if shared <= best:
+            break
+        best, expected = shared, near[index]
+    return expected
 
 
 def _center(window: Window) -> Point:

@@ -1,6 +1,7 @@
 """Objects keep their numbers while they move, cross, hide and come back."""
 
 import numpy as np
+import pytest
 import torch
 
 from centermask_solo.inference.tracking import Tracker
@@ -42,6 +43,24 @@ def test_objects_that_cross_keep_their_numbers():
             assert found == [1, 2]
         assert found[0] == 1 and len(set(found)) == len(found)
         assert set(found) <= {1, 2}
+
+
+def cross(x, size=25, arm=4):
+    rows, columns = np.ogrid[: SIZE[0], : SIZE[1]]
+    across, down = abs(columns - x), abs(rows - 30)
+    return ((across <= arm) & (down <= size)) | ((down <= arm) & (across <= size))
+
+
+@pytest.mark.parametrize("speed", [4.45, 5.7])
+def test_shapes_with_thin_parts_keep_their_numbers_as_they_cross(speed):
+    """While an object is hidden, what is expected of it drifts by a pixel or two, which thin parts do not forgive."""
+    tracker = Tracker(0.5)
+    for t in range(int(140 / speed)):
+        front, behind = cross(round(30 + speed * t)), cross(round(170 - speed * t))
+        visible = behind & ~front
+        masks = [front, visible] if visible.sum() > 40 else [front]
+        scores = [0.9, 0.9 * float(visible.sum() / behind.sum())][: len(masks)]
+        assert tracker.update(frame(*masks, scores=scores)).track_ids.tolist() == [1, 2][: len(masks)]
 
 
 def test_an_object_that_hides_is_the_same_when_it_comes_back_in_time():
