@@ -44,7 +44,7 @@ class LastLevelP6(nn.Module):
 class LastLevelSlices(LastLevelMaxPool):
     """Detectron2's P6, every second pixel of P5 in both directions, that can be exported for any size.
 
-    Detectron2 writes it as a pooling, of which PyTorch before 2.12 takes for granted that sizes stay odd, or even.
+    Detectron2 writes it as a pooling, of which exports by PyTorch 2.11 take for granted that sizes stay odd, or even.
     """
 
     def forward(self, x: Tensor) -> list[Tensor]:
