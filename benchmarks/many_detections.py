@@ -1,6 +1,6 @@
 """Measure images in which many objects are detected, and large ones; time and memory should grow linearly.
 
-python -m benchmarks.many_detections detections|masks [--write]
+python -m benchmarks.many_detections detections|masks [--first 1] [--write]
 
 * detections: decoding, NMS and masks of an image of 480 x 640 with at most 500 and 2,000 candidates
 * masks: 75 and 300 masks of an image of 12 megapixels: made, turned into COCO's results, and drawn, as ``predict`` and
@@ -26,6 +26,7 @@ from benchmarks.processes import cost, in_own_process, write_results
 from centermask_solo.modeling.pasting import paste_into_whole_boxes
 from centermask_solo.structures.mask_formats import MaskFormat, coco_results, in_parts
 from centermask_solo.utils.errors import reported_errors
+from centermask_solo.utils.rules import COUNT, argument
 from centermask_solo.visualization.drawing import draw_predictions
 
 SMALL, LARGE = (480, 640), (3000, 4000)
@@ -91,10 +92,11 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=CASES)
+    parser.add_argument("--first", type=argument(COUNT), metavar="N", help="measure the first cases only")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/many_<what>-*.json")
     args = parser.parse_args()
     results = []
-    for function, *case in CASES[args.what]:
+    for function, *case in CASES[args.what][: args.first]:
         results.append(in_own_process(function, *case))
         print(results[-1], flush=True)
     if args.write:

@@ -21,6 +21,7 @@ from benchmarks.memory import peak_bytes
 from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
 from centermask_solo.registration import register
 from centermask_solo.utils.files import atomic_write
+from centermask_solo.utils.rules import COUNT, argument
 
 MB = 10**6
 
@@ -100,13 +101,14 @@ def main(script: str, doc: str, cases: Mapping[str, Callable[[str, int], dict[st
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--runs", type=int, default=5, help="timed runs, of which the median is reported")
+    parser.add_argument("--first", type=argument(COUNT), metavar="N", help="measure the first cases only")
     parser.add_argument("--write", action="store_true", help=f"write benchmarks/results/{script}-*.json")
     args = parser.parse_args()
     versions = {"torch": torch.__version__, "detectron2": detectron2.__version__}
     report: dict[str, object] = {"device": device_name(args.device), **versions, "runs": args.runs}
     print(report)
     results = {}
-    for name, case in cases.items():
+    for name, case in list(cases.items())[: args.first]:
         results[name] = case(args.device, args.runs)
         print(name, results[name])
     if args.write:

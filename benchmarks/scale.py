@@ -1,6 +1,6 @@
 """Measure time and memory of crowded images, many classes, many detections and large images; all should grow linearly.
 
-python -m benchmarks.scale objects|classes [--write]
+python -m benchmarks.scale objects|classes [--first 1] [--write]
 
 * objects: a training step of 1,000 and of 5,000 objects in 512 x 512 pixels, of the models of ``configs/shapes``
 * classes: a training step and the inference of a model for COCO and of the one for LVIS, 80 and 1,203 classes, at the
@@ -29,6 +29,7 @@ from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config, value_of
 from centermask_solo.modeling.systems import find_system
 from centermask_solo.utils.errors import reported_errors
+from centermask_solo.utils.rules import COUNT, argument
 
 SHAPES = [f"shapes/{x}_shapes.yaml" for x in ("solov2", "centermask", "yolact")]
 LVIS = {
@@ -122,11 +123,12 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=CASES)
+    parser.add_argument("--first", type=argument(COUNT), metavar="N", help="measure the first cases only")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/scale_<what>-*.json")
     args = parser.parse_args()
     function, cases = CASES[args.what]
     results = []
-    for case in cases:
+    for case in cases[: args.first]:
         results.append(in_own_process(function, *case))
         print(results[-1], flush=True)
     if args.write:

@@ -23,9 +23,9 @@ from typing import Any
 from centermask_solo.utils.rules import COUNT, argument
 
 from .forks import server
-from .pages import commands_of, page_name, pages_of
-from .record import record
-from .rules import Plan, Table, plan, read_table
+from .pages import DOCUMENTS, pages_of
+from .record import record, write_page
+from .rules import Plan, Table, plans_of, read_table
 from .store import Store
 from .world import TIMED_OUT, World
 
@@ -34,6 +34,9 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", nargs="+", default=[""], metavar="NAME", help="names of pages, or their ends (all)")
+    parser.add_argument(
+        "--show", action="store_true", help="write docs/documented_commands.md, without running anything"
+    )
     parser.add_argument("--list", action="store_true", help="print what would be run, and why differently")
     datasets = os.environ.get("DETECTRON2_DATASETS", "datasets")
     parser.add_argument("--photos", type=Path, default=Path(datasets), help="folder that holds coco/ (%(default)s)")
@@ -51,11 +54,14 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run the command line."""
     args = parse()
-    pages = {page_name(x): commands_of(x) for name in args.pages for x in pages_of(name)}
-    if not pages:
+    paths = {x: None for name in args.pages for x in pages_of(name)}
+    if not paths:
         sys.exit(f"no page of the documentation ends with {' or '.join(args.pages)}")
     table = read_table()
-    plans = {page: [plan(command, table.rules) for command in commands] for page, commands in pages.items() if commands}
+    if args.show:
+        write_page(plans_of(DOCUMENTS, table.rules))
+        return
+    plans = plans_of(paths, table.rules)
     if args.list:
         for page, found in plans.items():
             print(f"\n{page}", *map(describe, found), sep="\n")
@@ -100,7 +106,7 @@ def run_page(page: str, plans: list[Plan], table: Table, store: Store, socket: P
     results.write_text(json.dumps({**earlier, page: rows}, indent=1, ensure_ascii=False), encoding="utf-8")
     faults = [fault_of(row, args.timeout) for row in rows]
     if args.record:
-        record(page, plans, faults)
+        record(page, {**plans_of(DOCUMENTS, table.rules), page: plans}, faults)
     return len(list(filter(None, faults)))
 
 

@@ -19,6 +19,9 @@ from .rules import Plan
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "docs" / "documented_commands.md"
 PACKAGES = ("centermask_solo", "detectron2", "torch")
+KINDS = ("as written", "changed", "failed", "not run")  # of commands, in the order of the columns
+Results = Mapping[str, Mapping[str, Any]]  # of pages, by their names
+Plans = Mapping[str, Sequence[Plan]]
 HEAD = """\
 # Commands in the documentation
 
@@ -30,61 +33,110 @@ that passed ended with the exit code that is right. What was changed, and why co
 """
 
 
-def record(page: str, plans: Sequence[Plan], faults: Sequence[str]) -> None:
-    """Keep the results of a page in place of earlier ones, and write the page that shows all."""
+def read_results() -> dict[str, dict[str, Any]]:
+    """Return what is kept: of each page the date, the versions, and the commands that were run."""
+    return json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+
+def record(page: str, plans: Plans, faults: Sequence[str]) -> None:
+    """Keep the results of a page in place of earlier ones, and write the page that shows all.
+
+    Args:
+        page: Its name.
+        plans: How the commands of all pages are run.
+        faults: Of each command of this page, "" for those that passed or are not run.
+    """
     versions = {"python": platform.python_version(), **{name: import_module(name).__version__ for name in PACKAGES}}
-    result = {"date": date.today().isoformat(), "versions": versions, **summary(plans, faults)}
-    results = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    results[page] = result
+    rows = [
+        {"command": plan.command.text}
+        | ({"run": plan.text} if plan.text != plan.command.text else {})
+        | ({"fault": fault} if fault else {})
+        for plan, fault in zip(plans[page], faults, strict=True)
+        if plan.text
+    ]
+    results = read_results()
+    results[page] = {"date": date.today().isoformat(), "versions": versions, "commands": rows}
     with atomic_write(RESULTS) as file:
-        json.dump(results, file, indent=1, sort_keys=True)
+        json.dump(results, file, indent=1, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
+    write_page(plans)
+
+
+def write_page(plans: Plans) -> None:
+    """Write the page that shows what is kept of the commands that the pages have now."""
     with atomic_write(PAGE) as file:
-        file.write(show(results))
+        file.write(show(read_results(), plans))
 
 
-def summary(plans: Sequence[Plan], faults: Sequence[str]) -> dict[str, Any]:
-    """Count what became of the commands of a page; ``faults`` are "" for those that passed or are not run."""
-    passed = [plan for plan, fault in zip(plans, faults, strict=True) if plan.text and not fault]
-    changed = [plan for plan in passed if plan.text != plan.command.text]
-    not_run = [plan for plan in plans if not plan.text]
-    return {
-        "as_written": len(passed) - len(changed),
-        "changed": len(changed),
-        "failed": len(list(filter(None, faults))),
-        "not_run": len(not_run),
-        "why_changed": Counter(why for plan in changed for why in plan.why),
-        "why_failed": Counter(f"{x}: `{plan.command.text}`" for plan, x in zip(plans, faults, strict=True) if x),
-        "why_not_run": Counter(why for plan in not_run for why in plan.why),
-    }
+def missing(results: Results, plans: Plans) -> list[str]:
+    """Return a line for each command that is run and of which no result is kept, or that failed."""
+    lines = []
+    for page, of_page in sorted(plans.items()):
+        for x in of_page:
+            fault = kept_fault(x, results)
+            if x.text and fault != "" and not (fault is None and x.pending):
+                what = "no result is kept of" if fault is None else f"{fault}:"
+                how = f"python -m scripts.documented_commands --record --pages {page}"
+                lines.append(f"{page}: {what} `{x.command.text}`: run '{how}', or give rules.yaml a reason not to")
+    return lines
 
 
-def show(results: Mapping[str, Mapping[str, Any]]) -> str:
+def kept_fault(plan: Plan, results: Results) -> str | None:
+    """Return how a command failed, "" if it passed; None if it was not run, or in another way."""
+    rows = results.get(plan.command.page, {}).get("commands", ())
+    wanted = (plan.command.text, plan.text)
+    return next((x.get("fault", "") for x in rows if (x["command"], x.get("run", x["command"])) == wanted), None)
+
+
+def show(results: Results, plans: Plans) -> str:
     """Return the page: a row for each page of the documentation, and the reasons."""
-    keys = ("as_written", "changed", "failed", "not_run")
-    counts = {page: [x[key] for key in keys] for page, x in sorted(results.items())}
     lines = [
         *HEAD.splitlines(),
         "",
         "| page | commands | passed as written | passed changed | failed | not run | date | versions |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for page, found in counts.items():
-        versions = ", ".join(f"{name} {x}" for name, x in sorted(results[page]["versions"].items()))
-        cells = (page, sum(found), *found, results[page]["date"], versions)
+    totals: Counter[str] = Counter()
+    whys: dict[str, dict[str, Counter[str]]] = {kind: {} for kind in ("failed", "not run", "changed")}
+    for page, of_page in sorted(plans.items()):
+        kinds = [kind_of(plan, results) for plan in of_page]
+        counts = Counter(kinds)
+        totals += counts
+        for plan, kind in zip(of_page, kinds, strict=True):
+            found = [f"{kept_fault(plan, results)}: `{plan.command.text}`"] if kind == "failed" else plan.why
+            found = [plan.pending] if kind == "not run" and plan.text else found
+            if kind in whys:
+                whys[kind].setdefault(page, Counter()).update(found)
+        kept = results.get(page, {"date": "", "versions": {}})
+        versions = ", ".join(f"{name} {x}" for name, x in sorted(kept["versions"].items()))
+        cells = (page, counts.total(), *(counts[kind] for kind in KINDS), kept["date"], versions)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
-    totals = [sum(column) for column in zip(*counts.values(), strict=True)]
-    lines.append(f"| all | {sum(totals)} | " + " | ".join(map(str, totals)) + " | | |")
-    for title, key in (("Failed", "why_failed"), ("Not run", "why_not_run"), ("Changed", "why_changed")):
-        found = reasons(results, key)
-        lines += ["", f"## {title}", "", *found] if found else []
+    lines.append(f"| all | {totals.total()} | " + " | ".join(str(totals[kind]) for kind in KINDS) + " | | |")
+    for kind, pages in whys.items():
+        found = reasons(pages)
+        lines += ["", f"## {kind.capitalize()}", "", *found] if found else []
     return "\n".join(lines) + "\n"
 
 
-def reasons(results: Mapping[str, Mapping[str, Any]], key: str) -> list[str]:
-    """Return a line for each reason, the most frequent one first, with the pages and the number of commands of each."""
-    pages: dict[str, dict[str, int]] = {}
-    for page, result in sorted(results.items()):
-        for why, count in result[key].items():
-            pages.setdefault(why, {})[page] = count
-    frequent = sorted(pages.items(), key=lambda x: (-sum(x[1].values()), x[0]))
-    return [f"* {why}: " + ", ".join(f"{page} ({count})" for page, count in found.items()) for why, found in frequent]
+def kind_of(plan: Plan, results: Results) -> str:
+    """Return what became of a command: one of ``KINDS``, or "missing"."""
+    if not plan.text:
+        return "not run"
+    fault = kept_fault(plan, results)
+    if fault is None:
+        return "not run" if plan.pending else "missing"
+    return "failed" if fault else "as written" if plan.text == plan.command.text else "changed"
+
+
+def reasons(pages: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Return a line for each reason, the most frequent one first, with the pages and the number of commands of each.
+
+    Args:
+        pages: How many commands of each page have a reason.
+    """
+    found: dict[str, dict[str, int]] = {}
+    for page, counts in pages.items():
+        for why, count in counts.items():
+            found.setdefault(why, {})[page] = count
+    frequent = sorted(found.items(), key=lambda x: (-sum(x[1].values()), x[0]))
+    return [f"* {why}: " + ", ".join(f"{page} ({n})" for page, n in counts.items()) for why, counts in frequent]

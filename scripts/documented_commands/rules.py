@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from .pages import Command
+from .pages import Command, commands_of, page_name
 
 TABLE = Path(__file__).with_name("rules.yaml")
 
@@ -28,6 +28,7 @@ class Rule:
         replace: What stands in place of some texts.
         append: What stands at the end.
         code: Exit code that is right.
+        pending: Whether a result of the commands is not demanded yet.
     """
 
     why: str
@@ -37,6 +38,7 @@ class Rule:
     replace: dict[str, str] = field(default_factory=dict)
     append: str = ""
     code: int = 0
+    pending: bool = False
 
     def fits(self, command: Command) -> bool:
         """Return whether the rule is about a command."""
@@ -54,12 +56,14 @@ class Plan:
         text: As it is run; "" if it is not.
         code: The exit code that is right.
         why: The reasons for what differs.
+        pending: Why no result of it is demanded yet; "" if one is.
     """
 
     command: Command
     text: str
     code: int
     why: tuple[str, ...]
+    pending: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def read_table(path: Path = TABLE) -> Table:
 
 def plan(command: Command, rules: Iterable[Rule]) -> Plan:
     """Apply all rules that fit, in their order."""
-    fitting = [rule for rule in rules if rule.fits(command)]
+    every = [rule for rule in rules if rule.fits(command)]
+    pending = next((rule.why for rule in every if rule.pending), "")
+    fitting = [rule for rule in every if not rule.pending]
     why = tuple(dict.fromkeys(rule.why for rule in fitting))
     skipped = tuple(rule.why for rule in fitting if rule.skip)
     if skipped:
@@ -89,4 +95,10 @@ def plan(command: Command, rules: Iterable[Rule]) -> Plan:
             text = text.replace(old, new)
         text = f"{text} {rule.append}".strip() if rule.append else text
         code = rule.code or code
-    return Plan(command, text, code, why)
+    return Plan(command, text, code, why, pending)
+
+
+def plans_of(paths: Iterable[Path], rules: Sequence[Rule]) -> dict[str, list[Plan]]:
+    """Return how the commands of pages are run, by the names of the pages; pages without a command are left out."""
+    plans = {page_name(path): [plan(x, rules) for x in commands_of(path)] for path in paths}
+    return {page: found for page, found in plans.items() if found}
