@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
+from torch import nn
 
 from centermask_solo import add_centermask_solo_config
-from centermask_solo.modeling.backbone.fpn import subsample_by_slices
+from centermask_solo.modeling.backbone.fpn import LastLevelSlices, subsample_by_slices
 from centermask_solo.utils.errors import ConfigError
 
 
@@ -87,6 +88,28 @@ def test_a_subsampled_p6_is_detectron2s(layout):
     others = build(fcos_cfg(2))
     top_block = others.top_block
     assert subsample_by_slices(others).top_block is top_block
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_subsampled_p6_is_exported_for_even_and_odd_sizes(layout):
+    """A pooling is not by PyTorch 2.11, in whose programs sizes stay even, or odd."""
+
+    class Levels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.top_block = nn.Conv2d(3, 4, 3, padding=1).to(memory_format=layout), LastLevelSlices()
+
+        def forward(self, x):
+            p5 = self.conv(x)
+            return F.interpolate(*self.top_block(p5), p5.shape[2:], mode="bilinear")
+
+    levels, free = Levels(), torch.export.Dim.DYNAMIC
+    sizes = ((2, 9, 12), (1, 8, 9), (3, 7, 7), (2, 6, 8))
+    images = [torch.randn(n, 3, *size).contiguous(memory_format=layout) for n, *size in sizes]
+    with torch.no_grad():
+        program = torch.export.export(levels, (images[0],), dynamic_shapes=(dict.fromkeys((0, 2, 3), free),)).module()
+        for x in images:
+            torch.testing.assert_close(program(x), levels(x))
 
 
 def yolact_fpn(**overrides):
