@@ -22,7 +22,7 @@ from .torch_files import read_torch
 WEIGHTS_KEYS = ("model", "state_dict", "model_state")
 # Where training puts the average of the weights, and what stands for it behind the name of a checkpoint.
 AVERAGE_KEY, AVERAGE_WEIGHTS, AVERAGE_QUERY = "ema", "model", "ema=True"
-BEST_RESULTS = "results"  # entry of model_best.pth: the metrics of its weights, by name
+RESULTS = "results"  # entry of model_best.pth and model_final.pth: the metrics of their weights, by name
 SAFETENSORS_KEY = "centermask_solo"  # of the metadata of a safetensors file: what is not a tensor, as JSON
 
 

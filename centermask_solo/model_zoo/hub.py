@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.evaluation.testing import flatten_results_dict
 
-from ..checkpoint.files import AVERAGE_KEY, AVERAGE_QUERY, BEST_RESULTS, read_weights, write_safetensors
+from ..checkpoint.files import AVERAGE_KEY, AVERAGE_QUERY, RESULTS, read_weights, write_safetensors
 from ..config import default_config
 from ..inference.predictor import Predictor
-from ..utils.errors import ConfigError, DataError, WeightsError
+from ..utils.errors import ConfigError, WeightsError
 from ..utils.files import atomic_write
 from ..utils.text import counted, first_line
 from .conversion import Converted, convert_weights
@@ -24,7 +22,6 @@ from .hub_files import ADDRESS, ENDPOINT, FILE, PREFIX, hub_package
 from .loading import load
 
 CARD = "README.md"
-FINAL = "model_final.pth"  # whose metrics are beside it
 SHOWN_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "mIoU", "PQ")
 
 
@@ -97,30 +94,16 @@ def _remove_paths(path: str, cfg: CfgNode) -> None:
 def read_results(weights: str) -> dict[str, Any]:
     """Return the metrics that training has measured of weights, or none.
 
-    They are inside ``model_best.pth``; those of ``model_final.pth``, or of its average, are in the ``evaluation.json``
-    beside it. Other checkpoints have none.
-
-    Raises:
-        DataError: That file is damaged.
+    They are inside ``model_best.pth`` and ``model_final.pth``, with those of its average. Other checkpoints have none.
     """
     path, _, query = weights.partition("?")
-    if os.path.isfile(path):
-        best = read_weights(path, mapped=True).metadata.get(BEST_RESULTS)
-        if isinstance(best, Mapping):
-            return dict(best)
-    if os.path.basename(path) != FINAL:
+    found = read_weights(path, mapped=True).metadata.get(RESULTS) if os.path.isfile(path) else None
+    if not isinstance(found, Mapping):
         return {}
-    folder = Path(path).parent / AVERAGE_KEY if query == AVERAGE_QUERY else Path(path).parent
-    found = folder / "evaluation.json"
-    if not found.is_file():
-        return {}
-    try:
-        results = json.loads(found.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{found} is damaged ({first_line(error)}): evaluate again, or delete it") from error
-    if not isinstance(results, dict):
-        raise DataError(f"{found} has no metrics by name: evaluate again, or delete it")
-    return results
+    prefix = f"{AVERAGE_KEY}/"
+    if query == AVERAGE_QUERY:
+        return {name.removeprefix(prefix): x for name, x in found.items() if name.startswith(prefix)}
+    return {name: x for name, x in found.items() if not name.startswith(prefix)}
 
 
 def model_card(repo: str, model: Converted, results: Mapping[str, Any], license: str = "") -> str:

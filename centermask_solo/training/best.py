@@ -8,21 +8,25 @@ import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer, read_weights
-from ..checkpoint.files import AVERAGE_KEY, BEST_RESULTS
-from ..evaluation.metric_names import is_metric, metric_patterns
+from ..checkpoint.files import AVERAGE_KEY, RESULTS
+from ..evaluation.annotated import has_objects
+from ..evaluation.metric_names import explain_unknown_class, is_metric, metric_patterns, prefix_of
 from ..utils.errors import ConfigError, WeightsError
-from ..utils.text import name_some
+from ..utils.text import counted, name_some
 
 logger = logging.getLogger(__name__)
 
+FINAL = "model_final"
 BEST = "model_best"  # its file lacks the state of the optimizer, and is never resumed
 VALIDATION = "validation"  # what the losses of evaluations are under in the results
+_OF_OBJECTS = ("bbox", "segm", "keypoints")  # tasks whose metrics need annotated objects
 _ENTRY = "best"  # of that file: what the weights are the best in
 
 
@@ -51,18 +55,28 @@ def check_best_metric(cfg: CfgNode) -> None:
         raise ConfigError(
             f"TEST.KEEP_BEST {metric} needs evaluations, but DATASETS.TEST is empty: name a dataset there"
         )
-    if metric.startswith(f"{VALIDATION}/"):
+    plain = metric.removeprefix(f"{AVERAGE_KEY}/")
+    patterns = [*metric_patterns(cfg), *([f"{VALIDATION}/total_loss"] if cfg.TEST.LOSS else [])]
+    of_losses = plain.startswith(f"{VALIDATION}/")
+    if plain != metric and (of_losses or is_metric(plain, patterns)):
+        raise ConfigError(
+            f"TEST.KEEP_BEST {metric}: both the weights and their average are compared in one metric: set "
+            f"TEST.KEEP_BEST {plain}"
+        )
+    if of_losses:
         if not cfg.TEST.LOSS:
             raise ConfigError(f"TEST.KEEP_BEST {metric} needs the losses of DATASETS.TEST: set TEST.LOSS True")
         return
-    patterns = metric_patterns(cfg)
-    if is_metric(metric.removeprefix(f"{AVERAGE_KEY}/"), patterns) and metric.startswith(f"{AVERAGE_KEY}/"):
-        raise ConfigError(
-            f"TEST.KEEP_BEST {metric}: both the weights and their average are compared in one metric: set "
-            f"TEST.KEEP_BEST {metric.removeprefix(f'{AVERAGE_KEY}/')}"
-        )
     if not is_metric(metric, patterns):
         raise ConfigError(f"TEST.KEEP_BEST {metric} is none of the metrics: choose one of {', '.join(patterns)}")
+    if reason := explain_unknown_class(cfg, metric):
+        raise ConfigError(f"TEST.KEEP_BEST {metric} is none of the metrics: {reason}")
+    for name in cfg.DATASETS.TEST:
+        if metric.startswith(tuple(f"{prefix_of(cfg, name)}{task}/" for task in _OF_OBJECTS)) and not has_objects(name):
+            raise ConfigError(
+                f"TEST.KEEP_BEST {metric} needs annotated images, but those of '{name}' have no objects: give their "
+                "annotations, or leave it out"
+            )
 
 
 def check_best_loss(metric: str, losses: Collection[str]) -> None:
@@ -90,9 +104,15 @@ class BestWeights:
         self.checkpointer, self.metric = checkpointer, metric
         self._sign = -1 if metric.rpartition("/")[0] == VALIDATION else 1
         self.value, self.iteration = -math.inf * self._sign, 0
+        self.unmeasured: set[int] = set()  # iterations whose evaluations lack the metric, which do not count
+        self._measured = 0  # the last one that has it
 
-    def resume(self) -> None:
-        """Continue with the value of the file that an interrupted training has left, if there is one."""
+    def resume(self, start_iter: int) -> None:
+        """Continue with the value of the file that an interrupted training has left, if there is one.
+
+        Args:
+            start_iter: Iteration that the training goes on with; 0 if the other one has left no checkpoint.
+        """
         path = os.path.join(self.checkpointer.save_dir, f"{BEST}.pth")
         if not os.path.isfile(path):
             return
@@ -101,8 +121,15 @@ class BestWeights:
         except WeightsError as error:
             logger.warning(f"{error}; it will be replaced")
             return
-        if isinstance(stored, dict) and stored.get("metric") == self.metric:
-            self.value, self.iteration = float(stored["value"]), int(stored["iteration"])
+        if not isinstance(stored, dict) or stored.get("metric") != self.metric:
+            logger.warning(f"{path} is not the best in TEST.KEEP_BEST {self.metric}: it will be replaced")
+            return
+        self.value, self.iteration = float(stored["value"]), int(stored["iteration"])
+        if not start_iter:
+            logger.info(
+                f"{path}, with {self.metric} {self.value:.2f} after {counted(self.iteration, 'iteration')} of the "
+                "interrupted training, stays until an evaluation is better"
+            )
 
     def is_stale(self, cfg: CfgNode, done: int) -> bool:
         """Return, in all processes, whether an evaluation after ``done`` iterations ends the training; log it if so.
@@ -112,11 +139,13 @@ class BestWeights:
         patience, period = cfg.TEST.PATIENCE, cfg.TEST.EVAL_PERIOD
         if not patience or done % period or done >= cfg.SOLVER.MAX_ITER:
             return False
-        stale = comm.all_gather(done - self.iteration >= patience * period and comm.is_main_process())[0]
+        skipped = sum(self.iteration < x <= done for x in self.unmeasured)
+        worse = done - self.iteration - skipped * period >= patience * period
+        stale = comm.all_gather(worse and comm.is_main_process())[0]
         if stale:
             logger.info(
-                f"{self.metric} has not improved in {patience} evaluations, since iteration {self.iteration}: the "
-                "training ends."
+                f"{self.metric} has not improved in {counted(patience, 'evaluation')}, since iteration "
+                f"{self.iteration}: the training ends."
             )
         return stale
 
@@ -131,21 +160,47 @@ class BestWeights:
         Raises:
             NonFiniteLossError: A parameter of the best is infinite or NaN; nothing is written.
         """
-        if not comm.is_main_process() or not results:
+        if not comm.is_main_process():
             return
         values = flatten_results_dict(results)
-        value = values.get(self.metric)
-        if value is None:
-            logger.warning(f"TEST.KEEP_BEST {self.metric} is none of the metrics ({name_some(sorted(values))})")
+        value = values.get(self.metric, math.nan)
+        if math.isnan(value):
+            known = name_some(sorted(values)) or "there are none"
+            reason = f"is none of the metrics ({known})"
+            if self.metric in values:
+                reason = "is NaN, as where there are no objects of its kind"
+            logger.warning(
+                f"TEST.KEEP_BEST {self.metric} {reason}: the evaluation of the {weights} weights does not count"
+            )
+            if iteration != self._measured:
+                self.unmeasured.add(iteration)
             return
-        if not self._sign * value > self._sign * self.value:  # nor if it is not a number
+        self._measured = iteration
+        self.unmeasured.discard(iteration)
+        if not self._sign * value > self._sign * self.value:
             return
         self.value, self.iteration = value, iteration
         entry = {"metric": self.metric, "value": float(value), "iteration": iteration, "weights": weights}
-        measured = {name: float(x) for name, x in values.items() if isinstance(x, (int, float))}
         state = self.checkpointer.model.state_dict()
-        self.checkpointer.write(BEST, {"model": state, _ENTRY: entry, BEST_RESULTS: measured})
+        self.checkpointer.write(BEST, {"model": state, _ENTRY: entry, RESULTS: _numbers(values)})
         logger.info(f"{self.metric} {value:.2f} of the {weights} weights is the best so far: kept in {BEST}.pth")
+
+
+def store_results(checkpointer: Checkpointer, results: Mapping[str, Any]) -> None:
+    """Write the metrics of the last evaluation of a training into its last checkpoint, whose weights they are of.
+
+    Args:
+        checkpointer: Has written the checkpoint.
+        results: Results of the evaluation; if they are empty, nothing is written.
+    """
+    path = os.path.join(checkpointer.save_dir, f"{FINAL}.pth")
+    if results and comm.is_main_process() and os.path.isfile(path):
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        checkpointer.write(FINAL, {**content, RESULTS: _numbers(flatten_results_dict(results))})
+
+
+def _numbers(results: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(x) for name, x in results.items() if isinstance(x, (int, float))}
 
 
 class EarlyStopping(HookBase):

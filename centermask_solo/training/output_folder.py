@@ -45,13 +45,14 @@ def open_output_folder(cfg: CfgNode, args: argparse.Namespace) -> None:
     overwrite = getattr(args, "overwrite", False)
     if overwrite and args.resume:
         raise ConfigError("--resume continues a training and --overwrite replaces it: give one of them")
-    found = checkpoints_in(cfg.OUTPUT_DIR)
+    best = os.path.join(cfg.OUTPUT_DIR, f"{BEST}.pth")  # all that is left of a training killed before its checkpoints
+    found = [*([best] if os.path.isfile(best) else []), *checkpoints_in(cfg.OUTPUT_DIR)]
     if found and not args.resume and not overwrite:
         raise ConfigError(
             f"{cfg.OUTPUT_DIR} holds another training ({os.path.basename(found[-1])}): continue it with --resume, give "
             "another OUTPUT_DIR, or replace it with --overwrite"
         )
-    if overwrite and any(is_same(without_query(cfg.MODEL.WEIGHTS), path) for path in found):
+    if overwrite and any(is_same(without_query(cfg.MODEL.WEIGHTS), path) for path in files_of_run(cfg.OUTPUT_DIR)):
         raise ConfigError(
             f"--overwrite would delete MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} as part of the earlier training: give another "
             "OUTPUT_DIR"

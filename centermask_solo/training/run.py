@@ -48,6 +48,8 @@ def run_training(
     trainer.resume_or_load(resume=resume)
     if comm.is_main_process():
         remove_run(earlier)
+    if resume and not trainer.start_iter:
+        logger.info(f"--resume: {cfg.OUTPUT_DIR} has no checkpoint, so the training begins with iteration 0")
     logger.info(training_summary(trainer))
     results = trainer.train()
     if cfg.TEST.REPORT and comm.is_main_process():

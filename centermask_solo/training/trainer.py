@@ -36,6 +36,7 @@ from ..utils.errors import UserErrorFilter, WeightsError
 from .averaging import AVERAGE_KEY, AverageWeights, WeightAverage
 from .bad_batch import evidence_kept
 from .best import (
+    FINAL,
     VALIDATION,
     BestWeights,
     EarlyStopping,
@@ -43,6 +44,7 @@ from .best import (
     check_best_loss,
     check_best_metric,
     check_early_stopping,
+    store_results,
 )
 from .first_iterations import FirstIterations
 from .fitting import FitHook
@@ -95,7 +97,7 @@ class Trainer(DefaultTrainer):
         set_class_names(model, thing_classes)
         if isinstance(data_loader, TrainLoader):
             cfg = epochs_to_iterations(cfg, data_loader.num_images)
-        self.validation = ValidationLoss(cfg, self._training_data) if cfg.TEST.LOSS else None
+        self.validation = ValidationLoss(cfg, self._training_data, thing_classes) if cfg.TEST.LOSS else None
         optimizer = self.build_optimizer(cfg, model)
         on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"
         model = create_ddp_model(model, broadcast_buffers=False, device_ids=None if on_cpu else [comm.get_local_rank()])
@@ -133,8 +135,8 @@ class Trainer(DefaultTrainer):
                     "The checkpoint holds no average of the weights (MODEL.EMA): it starts from those it holds."
                 )
             self.average.start()
-        if self.best is not None and self.start_iter:
-            self.best.resume()
+        if self.best is not None and resume:
+            self.best.resume(self.start_iter)
 
     def train(self) -> dict[str, Any]:
         """Train until ``SOLVER.MAX_ITER``; return the results of the last evaluation, empty if there was none."""
@@ -146,10 +148,12 @@ class Trainer(DefaultTrainer):
                 super().train()
             except EnoughTraining:
                 if comm.is_main_process():
-                    self.checkpointer.save("model_final", iteration=self.iter)
+                    self.checkpointer.save(FINAL, iteration=self.iter)
             finally:
                 loop_logger.removeFilter(user_errors)
-        return getattr(self, "_last_eval_results", None) or {}
+        results = getattr(self, "_last_eval_results", None) or {}
+        store_results(self.checkpointer, results)
+        return results
 
     def build_hooks(self) -> list[HookBase]:
         """Return Detectron2's hooks; those that evaluate do it with the average of the weights as well."""

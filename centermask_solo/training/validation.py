@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,13 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
+from ..data.coco_samples import Sample
 from ..data.datasets import load_dataset
 from ..data.mapper import InstanceMapper
+from ..evaluation.annotated import has_objects
+from ..evaluation.by_name import order_in_dataset
 from ..modeling.layers import DropBlock
 from ..utils.errors import ConfigError
 
@@ -33,25 +37,40 @@ PLAIN = (  # options that change images
 class ValidationLoss:
     """The mean training losses over ``DATASETS.TEST``, without augmentation, at the size of evaluation."""
 
-    def __init__(self, cfg: CfgNode, training_data: Mapping[str, Any]) -> None:
+    def __init__(
+        self, cfg: CfgNode, training_data: Mapping[str, Any], thing_classes: Sequence[str] | None = None
+    ) -> None:
         """
         Args:
             cfg: Config of the training.
             training_data: What the model needs, as arguments of :class:`InstanceMapper`.
+            thing_classes: Class names of the model, by which those of the datasets are matched; None if unknown.
 
         Raises:
-            ConfigError: There are no images to evaluate on.
+            ConfigError: There are no images to evaluate on, or a dataset has no objects.
+            DataError: A dataset has other classes than the model.
         """
         if not cfg.DATASETS.TEST:
             raise ConfigError("TEST.LOSS needs images, but DATASETS.TEST is empty: name a dataset there")
+        for name in cfg.DATASETS.TEST:
+            if not has_objects(name):
+                raise ConfigError(
+                    f"TEST.LOSS needs annotated images, but those of '{name}' have no objects: give their annotations, "
+                    "or set TEST.LOSS False"
+                )
         plain = cfg.clone()
         plain.defrost()
         plain.merge_from_list(list(PLAIN))
         plain.INPUT.MIN_SIZE_TRAIN, plain.INPUT.MAX_SIZE_TRAIN = (cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST
-        samples = [sample for name in cfg.DATASETS.TEST for sample in load_dataset(name)]
-        self._data = MapDataset(samples, InstanceMapper(plain, is_train=True, **training_data))
+        mapper = InstanceMapper(plain, is_train=True, **training_data)
+        self._data: ConcatDataset = ConcatDataset(
+            [
+                MapDataset(load_dataset(name), _in_order_of_model(mapper, order_in_dataset(thing_classes, name)))
+                for name in cfg.DATASETS.TEST
+            ]
+        )
         size = max(1, cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size() // cfg.SOLVER.ACCUMULATE)
-        self._batches, self._weights = batches_of_process(len(samples), size, comm.get_rank(), comm.get_world_size())
+        self._batches, self._weights = batches_of_process(len(self._data), size, comm.get_rank(), comm.get_world_size())
         self._num_workers = cfg.DATALOADER.NUM_WORKERS
 
     def compute(self, model: nn.Module) -> dict[str, float]:
@@ -78,6 +97,18 @@ class ValidationLoss:
         count = sum(part[1] for part in parts)
         losses = {name: sum(part[0][name] for part in parts) / count for name in sums}
         return {"total_loss": sum(losses.values()), **losses}
+
+
+def _in_order_of_model(mapper: Callable[[Sample], Sample], order: Sequence[int] | None) -> Callable[[Sample], Sample]:
+    """Return a mapper of samples whose categories are those of a dataset, in which the model's have this order."""
+    if order is None:
+        return mapper
+    return partial(_map_in_order, mapper, {theirs: ours for ours, theirs in enumerate(order)})
+
+
+def _map_in_order(mapper: Callable[[Sample], Sample], ours: Mapping[int, int], sample: Sample) -> Sample:
+    objects = [x | {"category_id": ours[x["category_id"]]} for x in sample.get("annotations", [])]
+    return mapper(sample | {"annotations": objects} if objects else sample)
 
 
 def batches_of_process(num_images: int, size: int, rank: int, processes: int) -> tuple[list[list[int]], list[int]]:

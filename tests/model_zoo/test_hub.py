@@ -18,7 +18,7 @@ from centermask_solo.checkpoint import read_weights
 from centermask_solo.cli import main
 from centermask_solo.model_zoo.hub import metrics_of, read_results
 from centermask_solo.model_zoo.hub_files import HubAddress, find_on_hub, parse_address
-from centermask_solo.utils.errors import ConfigError, DataError, MissingPackageError, WeightsError
+from centermask_solo.utils.errors import ConfigError, MissingPackageError, WeightsError
 from tests.modeling.models import SYSTEMS
 
 COMMIT = hashlib.sha1(b"commit").hexdigest()
@@ -117,42 +117,27 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A checkpoint of a small model with the metrics of its training beside it."""
+    """A checkpoint of a small model with the metrics of its training."""
     folder = tmp_path_factory.mktemp("weights")
     cfg = SYSTEMS["SOLOv2"].cfg(num_classes=2)
     cfg.OUTPUT_DIR = "/private/folder"
     model = SYSTEMS["SOLOv2"].model(num_classes=2)
     content = {"model": model.state_dict(), "config": cfg.dump(), "thing_classes": ["cat", "dog"]}
-    torch.save(content, folder / "model_final.pth")
-    results = {"segm": {"AP": 31.5, "AP-cat": 30.0}, "bbox": {"AP": None}}
-    (folder / "evaluation.json").write_text(json.dumps(results))
+    results = {"segm/AP": 31.5, "segm/AP-cat": 30.0, "bbox/AP": math.nan, "ema/segm/AP": 32.5}
+    torch.save({**content, "results": results}, folder / "model_final.pth")
     return folder / "model_final.pth"
 
 
 def test_the_metrics_on_the_card_are_those_of_the_weights(weights, tmp_path):
-    """Not those of the last evaluation, if the weights are the best or the average."""
+    """Not those of another evaluation in their folder."""
     weights = shutil.copytree(weights.parent, tmp_path / "copy") / weights.name
+    (weights.parent / "evaluation.json").write_text(json.dumps({"segm": {"AP": 99.0}}))
     assert metrics_of(read_results(str(weights))) == [("segm/AP", 31.5)]
-    averaged = weights.parent / "ema"
-    averaged.mkdir()
-    (averaged / "evaluation.json").write_text(json.dumps({"segm": {"AP": 32.5}}))
-    assert read_results(f"{weights}?ema=True") == {"segm": {"AP": 32.5}}
-    for name in ("model_0000499.pth", "model_best.pth"):  # the first has other metrics, the second no longer its own
-        shutil.copy(weights, weights.with_name(name))
-        assert read_results(str(weights.with_name(name))) == {}
-    best = weights.with_name("model_best.pth")
-    measured = {"segm/AP": 40.0, "segm/AP-cat": 41.0, "bbox/APl": math.nan}
-    torch.save({**torch.load(weights, weights_only=True), "results": measured}, best)
-    assert metrics_of(read_results(str(best))) == [("segm/AP", 40.0)]
-
-
-@pytest.mark.parametrize("content", ["{", "[1]"])
-def test_damaged_metrics_are_named(hub, weights, content, tmp_path):
-    weights = shutil.copytree(weights.parent, tmp_path / "copy") / weights.name
-    (weights.parent / "evaluation.json").write_text(content)
-    with pytest.raises(DataError, match=r"evaluation\.json (is damaged|has no metrics).*: evaluate again"):
-        push_to_hub(str(weights), "someone/solo-pets")
-    assert "someone/solo-pets" not in hub.repos
+    assert read_results(f"{weights}?ema=True") == {"segm/AP": 32.5}
+    content = torch.load(weights, weights_only=True)
+    content.pop("results")
+    torch.save(content, weights)
+    assert read_results(str(weights)) == {} == read_results("hf://someone/solo")
 
 
 def test_what_is_uploaded_can_be_loaded(hub, weights):
