@@ -122,15 +122,26 @@ def check_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any]) -> Non
     Raises:
         WeightsError: It does not.
     """
+    check_kind(optimizer, state)
     theirs, ours = state["param_groups"], optimizer.state_dict()["param_groups"]
-    if [[key in group for key in SIGNS_OF_KIND] for group in theirs[:1]] != [[key in ours[0] for key in SIGNS_OF_KIND]]:
-        raise WeightsError(f"its optimizer is not the {type(optimizer).__name__} of SOLVER.OPTIMIZER")
     if [len(group["params"]) for group in theirs] != [len(group["params"]) for group in ours]:
         raise WeightsError(
             "its optimizer trains other parameters, such as with another MODEL.BACKBONE.FREEZE_AT, or groups them "
             "otherwise, as with another SOLVER.LR_FACTORS"
         )
+    check_shapes(optimizer, state["state"])
+
+
+def check_kind(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Raise WeightsError unless a stored state is that of an optimizer of this kind."""
+    theirs, ours = state["param_groups"], optimizer.state_dict()["param_groups"]
+    if [[key in group for key in SIGNS_OF_KIND] for group in theirs[:1]] != [[key in ours[0] for key in SIGNS_OF_KIND]]:
+        raise WeightsError(f"its optimizer is not the {type(optimizer).__name__} of SOLVER.OPTIMIZER")
+
+
+def check_shapes(optimizer: Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """Raise WeightsError if a parameter has another shape than what is stored for it, by its index."""
     shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
-    for index, buffers in state["state"].items():
+    for index, buffers in state.items():
         if any(isinstance(x, Tensor) and x.ndim > 0 and x.shape != shapes[index] for x in buffers.values()):
             raise WeightsError("its optimizer trains parameters of other shapes")

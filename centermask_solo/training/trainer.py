@@ -49,8 +49,9 @@ from .best import (
 from .first_iterations import FirstIterations
 from .fitting import FitHook
 from .logs import prints_in_log
-from .optimizer import build_optimizer, check_optimizer_state
+from .optimizer import build_optimizer
 from .pictures import put_pictures
+from .resuming import restore_training, training_state, with_own_options
 from .schedule import epochs_to_iterations, scale_to_processes
 from .steps import TrainingStep, amp_dtype
 from .validation import ValidationLoss
@@ -210,26 +211,21 @@ class Trainer(DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resuming needs besides the parameters."""
-        state = super().state_dict()
-        if isinstance(self.data_loader, TrainLoader):
-            state["data_seed"], state["batches"] = self.data_loader.seed, self.data_loader.batches
-        return state
+        return {**super().state_dict(), **training_state(self)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned.
+        """Restore what :meth:`state_dict` returned; the options of the optimizer are those of the config.
 
         Raises:
             WeightsError: It is the state of a training with another optimizer.
         """
         try:
-            check_optimizer_state(self.optimizer, state_dict["_trainer"]["optimizer"])
+            state_dict = with_own_options(self, state_dict)
         except WeightsError as error:
             path = self.checkpointer.get_checkpoint_file()
             raise WeightsError(f"training cannot be resumed from {path}: {error}; {ANOTHER_FOLDER}") from error
         super().load_state_dict(state_dict)
-        if isinstance(self.data_loader, TrainLoader) and "data_seed" in state_dict:
-            self.data_loader.seed = state_dict["data_seed"]
-            self.data_loader.warn_of_other_batches(state_dict.get("batches"))
+        restore_training(self, state_dict)
 
     @staticmethod
     def auto_scale_workers(cfg: CfgNode, num_workers: int) -> CfgNode:
