@@ -55,7 +55,7 @@ from .resuming import restore_training, training_state, with_own_options
 from .schedule import epochs_to_iterations, scale_to_processes
 from .steps import TrainingStep, amp_dtype
 from .validation import ValidationLoss
-from .writers import build_trackers
+from .writers import EvaluationsWriter, build_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +161,8 @@ class Trainer(DefaultTrainer):
         made = super().build_hooks()
         place = next(i for i, hook in enumerate(made) if isinstance(hook, detectron2_hooks.EvalHook))
         made[place] = evaluation = detectron2_hooks.EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+        if comm.is_main_process():
+            made[-1] = EvaluationsWriter(made[-1]._writers)
         if self.best is not None:
             made.append(EarlyStopping(self.best, evaluation._do_eval))
         if self.cfg.SOLVER.REPORT_ITERATIONS:

@@ -1,4 +1,4 @@
-"""Experiment trackers that follow a training: Weights & Biases and MLflow, each an optional package."""
+"""When metrics are written, and experiment trackers that get them: Weights & Biases and MLflow, optional packages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventWriter, get_event_storage
 
 from ..config.trees import flatten
@@ -15,6 +16,30 @@ from ..utils.errors import MissingPackageError
 
 WINDOW = 20  # iterations; the median of losses is written
 MAX_VALUE = 500  # characters of an option that MLflow takes
+
+
+class EvaluationsWriter(PeriodicWriter):
+    """Writes periodically and, since storages keep only the latest value of a metric, after each evaluation."""
+
+    _written: Any = None  # the results of the last evaluation
+
+    def before_step(self) -> None:
+        """Write an evaluation that was made up for before the training."""
+        self._write_evaluation()
+
+    def after_step(self) -> None:
+        """Write if there was an evaluation, or it is time."""
+        if not self._write_evaluation():
+            super().after_step()
+
+    def _write_evaluation(self) -> bool:
+        results = getattr(self.trainer, "_last_eval_results", None)
+        if results is self._written:
+            return False
+        self._written = results
+        for writer in self._writers:
+            writer.write()
+        return True
 
 
 class TrackerWriter(EventWriter):

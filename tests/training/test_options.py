@@ -1,6 +1,7 @@
 """Epochs, the validation loss, early stopping, and frozen parameters."""
 
 import copy
+import json
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from centermask_solo.checkpoint import Checkpointer
 from centermask_solo.modeling.batch_norms import freeze
+from centermask_solo.modeling.gradient_checkpointing import checkpoint_backbone
 from centermask_solo.training import trainer as trainer_module
 from centermask_solo.training.best import BestWeights
 from centermask_solo.training.trainer import Trainer, training_data_of
@@ -60,7 +62,8 @@ def test_training_ends_when_the_metric_stays(data, tmp_path, monkeypatch, caplog
     assert "segm/AP has not improved in 2 evaluations, since iteration 2: the training ends." in caplog.text
     assert "Exception during training" not in caplog.text
     assert (tmp_path / "last_checkpoint").read_text() == "model_final.pth"
-    assert torch.load(tmp_path / "model_final.pth", weights_only=True)["iteration"] == 3
+    final = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert final["iteration"] == 3 and final["results"] == {"segm/AP": 20.0}
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)
     assert best["best"]["iteration"] == 2 and best["results"] == {"segm/AP": 20.0}
 
@@ -103,6 +106,9 @@ def test_an_evaluation_that_is_made_up_for_counts_without_patience(data, tmp_pat
     trainer = train(make_cfg(data, tmp_path, *options), resume=True)
     assert trainer.storage.history("segm/AP").values() == [(50.0, 3), (30.0, 5), (40.0, 8)]
     assert (trainer.best.value, trainer.best.iteration) == (50.0, 4)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    written = [(x["segm/AP"], x["iteration"]) for x in lines if "segm/AP" in x]
+    assert written == [(10.0, 1), (50.0, 3), (30.0, 5), (40.0, 8)]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +187,8 @@ def test_the_lowest_loss_is_the_best(data, tmp_path):
     assert len(history) == 8 and len(set(history)) > 1
     best = torch.load(tmp_path / "model_best.pth", weights_only=True)["best"]
     assert best["value"] == min(history) and best["iteration"] == 1 + history.index(min(history))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.json").read_text().splitlines()]
+    assert [x["validation/total_loss"] for x in lines if "validation/total_loss" in x] == history
     parts = trainer.storage.latest()
     assert parts["validation/loss_mean"][0] + parts["validation/loss_last"][0] == pytest.approx(history[-1])
 
@@ -239,3 +247,12 @@ def test_batch_norms_of_frozen_parameters_are_frozen():
     model(torch.rand(2, 3, 4, 4) + 5)
     assert torch.equal(model[0].running_mean, torch.zeros(3)) and not torch.equal(model[1].running_mean, torch.zeros(3))
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+
+
+def test_a_frozen_backbone_has_no_activations_to_save(caplog):
+    caplog.set_level("INFO")
+    model = nn.Module()
+    model.backbone = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)))
+    model.requires_grad_(False)
+    assert checkpoint_backbone(model) == 0
+    assert "GRADIENT_CHECKPOINTING has no effect, as nothing in the backbone is trained" in caplog.text
