@@ -17,10 +17,10 @@ from detectron2.utils.events import EventStorage
 from ..data.loader import TrainLoader, seeded
 from ..modeling.batches import padded_size
 from ..utils.errors import ConfigError
-from ..utils.memory import available_bytes, forget_highest, highest_resident_bytes, resident_bytes
+from ..utils.memory import available_bytes, forget_highest, free_unused, highest_resident_bytes, resident_bytes
 from ..utils.text import counted
 from .averaging import WeightAverage
-from .schedule import scale_schedule, scale_to_processes
+from .schedule import length_of_training, scale_schedule, scale_to_processes
 from .steps import TrainingStep, amp_dtype
 from .trainer import Trainer
 
@@ -58,7 +58,8 @@ def set_batch_size(cfg: CfgNode, batch_size: str, resume: bool = False, trainer:
             "--batch-size auto may choose another batch size than the training that --resume continues: give the "
             "--batch-size that its log.txt names"
         )
-    cfg = scale_to_processes(cfg, comm.get_world_size())
+    if cfg.SOLVER.REFERENCE_WORLD_SIZE not in (0, comm.get_world_size()):  # or else the trainer says the same
+        cfg = scale_to_processes(cfg, comm.get_world_size())
     size = find_batch_size(cfg, trainer) if batch_size == AUTO else int(batch_size)
     before, rate = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR
     scaled = cfg.clone()
@@ -70,8 +71,8 @@ def set_batch_size(cfg: CfgNode, batch_size: str, resume: bool = False, trainer:
     scaled.freeze()
     solver = scaled.SOLVER
     logger.info(
-        f"--batch-size {size}: learning rate {rate:g} x {size} / {before} = {solver.BASE_LR:g}, {solver.MAX_ITER} "
-        f"iterations with a warm-up of {solver.WARMUP_ITERS}"
+        f"--batch-size {size}: learning rate {rate:g} x {size} / {before} = {solver.BASE_LR:g}, "
+        f"{length_of_training(scaled)}{'' if solver.EPOCHS else f' with a warm-up of {solver.WARMUP_ITERS}'}"
     )
     return scaled
 
@@ -90,6 +91,11 @@ def _find_batch_size(cfg: CfgNode, trainer: type[Trainer]) -> int:
     parts, processes = cfg.SOLVER.ACCUMULATE, comm.get_world_size()
     probe = _Probe(cfg, trainer)
     fixed, per_image = probe.measure()
+    if probe.on_cpu and per_image < probe.least():
+        logger.warning(
+            "--batch-size auto: less memory was measured than images take, as this process uses that of earlier "
+            "trainings again: the batch may be too large; start the training in a process of its own"
+        )
     budget = probe.budget()
     fits = min(comm.all_gather(int((budget - fixed) / max(per_image, 1))))
     most = min(MOST, max(1, probe.num_images // (parts * processes)))
@@ -143,8 +149,12 @@ class _Probe:
         cfg.merge_from_list(list(WHOLE))
         cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.ACCUMULATE = 0, 1
         cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.EPOCHS = comm.get_world_size(), 0
-        cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.TRACKERS, cfg.TEST.LOSS = 0, [], False
+        cfg.SOLVER.REFERENCE_WORLD_SIZE, cfg.SOLVER.STEPS, cfg.SOLVER.TRACKERS = 0, (), []
+        cfg.TEST.LOSS, cfg.TEST.KEEP_BEST, cfg.TEST.PATIENCE = False, "", 0
         self.cfg, self.on_cpu = cfg, torch.device(cfg.MODEL.DEVICE).type == "cpu"
+        gc.collect()
+        if self.on_cpu:
+            free_unused()  # or memory of trainings before would be used again, and not counted
         self.before = self._now()
         logging.disable(logging.INFO)  # of what the training itself will log
         try:
@@ -173,6 +183,10 @@ class _Probe:
                 per_image = max(0.0, (several - one) / (images - 1))  # what was measured varies
                 return max(0.0, one - per_image), per_image * max(1.0, self.scale)
         return 0.0, one
+
+    def least(self) -> int:
+        """Return the bytes of the pixels of an image, which no step takes less than."""
+        return self._area(self.sample) * self.cfg.INPUT.CHANNELS * torch.float32.itemsize
 
     def budget(self) -> float:
         """Return the bytes that a step may take, those that it takes now included."""
@@ -236,6 +250,7 @@ class _Probe:
     def _forget(self) -> None:
         gc.collect()
         if self.on_cpu:
+            free_unused()
             forget_highest()
         else:
             torch.cuda.empty_cache()

@@ -13,6 +13,7 @@ from ..utils.text import counted
 logger = logging.getLogger(__name__)
 
 WARM_UP_SHARE = 0.1  # of a training in epochs
+CHECKPOINTS = 5  # of a training in epochs that would have none, as its config is for longer ones
 
 
 def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
@@ -34,8 +35,8 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
     solver = cfg.SOLVER
     logger.info(
         f"{processes}, SOLVER.REFERENCE_WORLD_SIZE {reference}: {rule}: "
-        f"{counted(solver.IMS_PER_BATCH, 'image')} per iteration, "
-        f"learning rate {solver.BASE_LR:g}, {counted(solver.MAX_ITER, 'iteration')}"
+        f"{counted(solver.IMS_PER_BATCH, 'image')} per iteration, learning rate {solver.BASE_LR:g}, "
+        f"{length_of_training(cfg)}"
     )
     if solver.WARMUP_ITERS >= solver.MAX_ITER and not solver.EPOCHS:
         logger.warning(
@@ -43,6 +44,12 @@ def scale_to_processes(cfg: CfgNode, num_processes: int) -> CfgNode:
             f"learning rate never reaches SOLVER.BASE_LR {solver.BASE_LR:g}; set fewer warm-up iterations"
         )
     return cfg
+
+
+def length_of_training(cfg: CfgNode) -> str:
+    """Return the epochs or iterations that a config trains for, in words."""
+    solver = cfg.SOLVER
+    return counted(solver.EPOCHS, "epoch") if solver.EPOCHS else counted(solver.MAX_ITER, "iteration")
 
 
 def scale_schedule(cfg: CfgNode, num_processes: int) -> CfgNode:
@@ -70,7 +77,7 @@ def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
     """Return the config with iterations in place of what it states in epochs, and log them.
 
     The steps of the schedule keep their share of the training. The warm-up keeps its iterations, but is at most
-    ``WARM_UP_SHARE`` of the training.
+    ``WARM_UP_SHARE`` of the training. A training in which there would be no checkpoint has ``CHECKPOINTS``.
 
     Args:
         cfg: Config of all processes together.
@@ -91,7 +98,10 @@ def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
         solver.STEPS = tuple(round(step * solver.MAX_ITER / before) for step in solver.STEPS)
         solver.WARMUP_ITERS = min(solver.WARMUP_ITERS, int(solver.MAX_ITER * WARM_UP_SHARE))
     cfg.TEST.EVAL_PERIOD = iterations(every) if every else cfg.TEST.EVAL_PERIOD
-    solver.CHECKPOINT_PERIOD = iterations(saved) if saved else solver.CHECKPOINT_PERIOD
+    if saved:
+        solver.CHECKPOINT_PERIOD = iterations(saved)
+    elif epochs and solver.CHECKPOINT_PERIOD >= solver.MAX_ITER:
+        solver.CHECKPOINT_PERIOD = -(-solver.MAX_ITER // CHECKPOINTS)
     steps = ", ".join(map(str, solver.STEPS)) or "none"
     logger.info(
         f"An epoch is {counted(f'{num_images / batch:.4g}', 'iteration')}, {counted(num_images, 'image')} in "
@@ -99,5 +109,25 @@ def epochs_to_iterations(cfg: CfgNode, num_images: int) -> CfgNode:
         f"{solver.WARMUP_ITERS}, evaluation every {cfg.TEST.EVAL_PERIOD or solver.MAX_ITER}, a checkpoint every "
         f"{solver.CHECKPOINT_PERIOD}"
     )
+    cfg.freeze()
+    return cfg
+
+
+def without_useless_steps(cfg: CfgNode) -> CfgNode:
+    """Return the config with the steps of the learning rate that a training has, each once; log those left out.
+
+    Those of a short training may fall on one iteration, on its beginning or on its end.
+    """
+    solver = cfg.SOLVER
+    kept = tuple(sorted({step for step in solver.STEPS if 0 < step < solver.MAX_ITER}))
+    if kept == tuple(solver.STEPS) or solver.LR_SCHEDULER_NAME != "WarmupMultiStepLR":
+        return cfg
+    logger.warning(
+        f"SOLVER.STEPS {', '.join(map(str, solver.STEPS))} become {', '.join(map(str, kept)) or 'none'}: each step is "
+        f"at an iteration of its own within the {counted(solver.MAX_ITER, 'iteration')}"
+    )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.STEPS = kept
     cfg.freeze()
     return cfg

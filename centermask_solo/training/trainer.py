@@ -52,7 +52,7 @@ from .logs import prints_in_log
 from .optimizer import build_optimizer
 from .pictures import put_pictures
 from .resuming import restore_training, training_state, with_own_options
-from .schedule import epochs_to_iterations, scale_to_processes
+from .schedule import epochs_to_iterations, scale_to_processes, without_useless_steps
 from .steps import TrainingStep, amp_dtype
 from .validation import ValidationLoss
 from .writers import EvaluationsWriter, build_trackers
@@ -98,6 +98,7 @@ class Trainer(DefaultTrainer):
         set_class_names(model, thing_classes)
         if isinstance(data_loader, TrainLoader):
             cfg = epochs_to_iterations(cfg, data_loader.num_images)
+        cfg = without_useless_steps(cfg)
         self.validation = ValidationLoss(cfg, self._training_data, thing_classes) if cfg.TEST.LOSS else None
         optimizer = self.build_optimizer(cfg, model)
         on_cpu = torch.device(cfg.MODEL.DEVICE).type == "cpu"

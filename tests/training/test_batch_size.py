@@ -177,8 +177,10 @@ def test_the_training_begins_with_the_random_numbers_that_it_has_without(data, t
 
     peaks.setattr(batch_size, "available_bytes", lambda: available)
     before = states()
+    cfg = tiny_cfg(data, tmp_path)
+    cfg.TEST.LOSS, cfg.TEST.KEEP_BEST = True, "validation/total_loss"  # which the steps that are measured do without
     try:
-        find_batch_size(tiny_cfg(data, tmp_path))
+        find_batch_size(cfg)
     except ConfigError:
         assert not available
     assert states() == before
@@ -195,6 +197,21 @@ def test_learning_rate_and_schedule_follow(data, tmp_path, caplog):
     cfg.SOLVER.REFERENCE_WORLD_SIZE = 2  # for one process: two images, half the rate, twice the iterations
     solver = set_batch_size(cfg, "8").SOLVER
     assert (solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER) == (8, 0.08, 40)
+    cfg.SOLVER.EPOCHS = 2
+    caplog.clear()
+    set_batch_size(cfg, "8")
+    assert caplog.messages[-1].endswith("= 0.08, 2 epochs")
+
+
+@pytest.mark.skipif(not memory._STATUS.exists(), reason="needs Linux")
+def test_memory_that_was_used_before_is_measured():
+    """The system gets it back; otherwise a step that takes it again would seem to take nothing."""
+    blocks = [bytearray(60_000) for _ in range(1000)]
+    last = blocks.pop()  # the C library keeps what is before it
+    high = resident_bytes()
+    blocks.clear()
+    memory.free_unused()
+    assert resident_bytes() < high - 50e6 and last
 
 
 def test_no_schedule_gets_shorter_than_an_iteration(data, tmp_path):

@@ -3,8 +3,10 @@
 import logging
 
 import pytest
+import torch
 
 from centermask_solo.config import default_config
+from centermask_solo.training.schedule import epochs_to_iterations, without_useless_steps
 from centermask_solo.training.trainer import Trainer
 
 
@@ -49,3 +51,31 @@ def test_a_warm_up_as_long_as_the_training_is_a_warning(caplog):
     _, (level, text) = messages(caplog, 1, **sound | {"WARMUP_ITERS": 1000})
     assert level == "WARNING"
     assert text.startswith("SOLVER.WARMUP_ITERS 1000 is not less than SOLVER.MAX_ITER 1000: the learning rate never")
+
+
+@pytest.mark.parametrize(
+    ("steps", "max_iter", "kept"), [((0, 0, 1, 2, 2, 3), 3, (1, 2)), ((60, 80), 2, ()), ((1, 2), 2, (1,)), ((), 1, ())]
+)
+def test_steps_of_short_trainings(caplog, steps, max_iter, kept):
+    """Detectron2's schedules end with a traceback if two are at one iteration, or one is at the first or last."""
+    cfg = default_config()
+    cfg.SOLVER.STEPS, cfg.SOLVER.MAX_ITER = steps, max_iter
+    cfg = without_useless_steps(cfg)
+    assert kept == cfg.SOLVER.STEPS and ("become" in caplog.text) == (steps != kept)
+    Trainer.build_lr_scheduler(cfg, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0))
+
+
+def test_a_training_in_epochs_has_checkpoints():
+    """The period of the config is for its own, longer training."""
+    cfg = default_config()
+    cfg.SOLVER.EPOCHS, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.CHECKPOINT_PERIOD = 10, 2, 5000
+    assert epochs_to_iterations(cfg, 4).SOLVER.CHECKPOINT_PERIOD == 4
+    cfg.SOLVER.CHECKPOINT_PERIOD = 15
+    assert epochs_to_iterations(cfg, 4).SOLVER.CHECKPOINT_PERIOD == 15
+    cfg.SOLVER.CHECKPOINT_EPOCHS = 20
+    assert epochs_to_iterations(cfg, 4).SOLVER.CHECKPOINT_PERIOD == 40
+
+
+def test_epochs_are_not_called_iterations(caplog):
+    ((_, text),) = messages(caplog, 1, EPOCHS=2, REFERENCE_WORLD_SIZE=0)
+    assert text.endswith("learning rate 0.001, 2 epochs")
