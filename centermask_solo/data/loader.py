@@ -169,7 +169,7 @@ def build_train_loader(cfg: CfgNode, mapper: Mapper) -> TrainLoader:
         ConfigError: A dataset or the sampler is unknown, or the processes cannot share a batch equally.
         DataError: A dataset cannot be read, or no image has an object to train on.
     """
-    dataset = _load_training_data(cfg)
+    dataset = load_training_data(cfg)
     world_size, parts = comm.get_world_size(), cfg.SOLVER.ACCUMULATE
     if cfg.SOLVER.IMS_PER_BATCH % (world_size * parts) and parts > 1:
         raise ConfigError(
@@ -200,13 +200,14 @@ def build_fitting_loader(cfg: CfgNode, mapper: Mapper, max_images: int = 0) -> D
         mapper: Maps samples as training needs them.
         max_images: Most images that are used, spread evenly; 0 for all.
     """
-    dataset = _load_training_data(cfg)
+    dataset = load_training_data(cfg)
     count = min(max_images or len(dataset), len(dataset))
     chosen = [dataset[i * len(dataset) // count] for i in range(count)]
     return build_detection_test_loader(chosen, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS)
 
 
-def _load_training_data(cfg: CfgNode) -> Sequence[Sample]:
+def load_training_data(cfg: CfgNode) -> Sequence[Sample]:
+    """Return the samples of ``DATASETS.TRAIN`` that are trained on; raises as :func:`build_train_loader`."""
     names = cfg.DATASETS.TRAIN
     for name in names:
         check_registered(name)

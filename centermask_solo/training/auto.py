@@ -10,9 +10,10 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.structures import BoxMode
 
-from ..data.datasets import load_dataset
+from ..data.loader import load_training_data
 from ..data.validation.closer import Objects
 from ..data.validation.fit import suggest_options
+from ..evaluation.annotated import has_objects
 from ..evaluation.metric_names import is_metric, metric_patterns
 from ..modeling.suggestions import Suggestion, shown
 from ..modeling.systems import find_system
@@ -30,6 +31,7 @@ PASTED = 0.3  # share of the images that get objects of others where images are 
 REPLACED = {  # also the user's decisions
     "SOLVER.EPOCHS": {"SOLVER.MAX_ITER", "SOLVER.STEPS"},
     "TEST.EVAL_EPOCHS": {"TEST.EVAL_PERIOD"},
+    "TEST.EVAL_PERIOD": {"TEST.EVAL_EPOCHS"},
 }
 METRICS = ("segm/AP", "bbox/AP", "sem_seg/mIoU", "sem_seg/IoU")  # the first one that evaluations have decides
 UNEVEN = 10.0  # how much more frequent the most frequent class is than the rarest where rare ones are repeated
@@ -46,7 +48,7 @@ class Data(NamedTuple):
     """What the decisions are made from.
 
     Attributes:
-        num_images: Images of the training.
+        num_images: Images that are trained on.
         objects: Objects of those that are looked at.
         shares: Share of these images that have each class, (K,), of the classes that occur.
     """
@@ -83,9 +85,9 @@ def configure_for_data(cfg: CfgNode, given: Collection[str]) -> list[Decision]:
 
 
 def _read(cfg: CfgNode) -> Data:
-    samples = [sample for name in cfg.DATASETS.TRAIN for sample in load_dataset(name)]
+    samples = load_training_data(cfg)
     boxes, sizes, images, classes = [], [], [], []
-    chosen = samples[:: -(-len(samples) // MAX_IMAGES) or 1]
+    chosen = [samples[i] for i in range(0, len(samples), -(-len(samples) // MAX_IMAGES))]
     for i, sample in enumerate(chosen):
         for x in sample.get("annotations", []):
             if not x.get("iscrowd", 0):
@@ -103,19 +105,21 @@ def _read(cfg: CfgNode) -> Data:
 
 
 def _schedule(cfg: CfgNode, data: Data) -> Iterator[Decision]:
-    epochs = int(np.clip(round(SAMPLES / data.num_images), MIN_EPOCHS, MAX_EPOCHS))
-    options: dict[str, Any] = {"SOLVER.EPOCHS": epochs}
     if not cfg.SOLVER.EPOCHS:
+        epochs = int(np.clip(round(SAMPLES / data.num_images), MIN_EPOCHS, MAX_EPOCHS))
+        images = counted(data.num_images, "image") + " with objects" * cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         # A config of the package has its own number of iterations, of other data; the shares of its steps are kept
-        yield Decision(
-            options, f"{counted(data.num_images, 'image')}, so that the model sees {epochs * data.num_images} in all"
-        )
-    if cfg.DATASETS.TEST:
-        every = max(1, (cfg.SOLVER.EPOCHS or epochs) // EVALUATIONS)
-        yield Decision({"TEST.EVAL_EPOCHS": every}, f"about {EVALUATIONS} evaluations")
-        metric = next((x for x in METRICS if is_metric(x, metric_patterns(cfg))), "")
-        if metric:  # none of those of several datasets
-            yield Decision({"TEST.KEEP_BEST": metric}, "the last weights need not be the best")
+        yield Decision({"SOLVER.EPOCHS": epochs}, f"{images}, so that the model sees {epochs * data.num_images} in all")
+    if not cfg.DATASETS.TEST or not all(map(has_objects, cfg.DATASETS.TEST)):
+        return
+    key, length = "TEST.EVAL_EPOCHS", cfg.SOLVER.EPOCHS
+    if not length:  # the iterations of the user stay
+        key, length = "TEST.EVAL_PERIOD", cfg.SOLVER.MAX_ITER
+    every = max(1, length // EVALUATIONS)
+    yield Decision({key: every}, f"about {counted(length // every, 'evaluation')}")
+    metric = next((x for x in METRICS if is_metric(x, metric_patterns(cfg))), "")
+    if metric:  # none of those of several datasets
+        yield Decision({"TEST.KEEP_BEST": metric}, "the last weights need not be the best")
 
 
 def _initialization(cfg: CfgNode, data: Data) -> Iterator[Decision]:
@@ -157,6 +161,7 @@ def _augmentation(cfg: CfgNode, data: Data) -> Iterator[Decision]:
             {"INPUT.COLOR": strength}, f"{counted(data.num_images, 'image')} with few colors, which would be learned"
         )
     mixes = cfg.MODEL.MASK_ON and not cfg.MODEL.KEYPOINT_ON and not cfg.MODEL.LOAD_PROPOSALS
+    mixes = mixes and cfg.DATALOADER.SAMPLER_TRAIN != "RandomSubsetTrainingSampler"  # of whose subset others are not
     if mixes and data.num_images < FEW:
         yield Decision(
             {"INPUT.COPY_PASTE.PROB": PASTED}, f"{counted(data.num_images, 'image')} with objects in few places"

@@ -56,7 +56,7 @@ def test_few_images_with_small_objects(tmp_path, caplog):
     assert cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler"
     lines = [x.getMessage() for x in caplog.records if x.getMessage().startswith("--auto")]
     assert len(lines) == len(made)
-    assert lines[0] == "--auto: SOLVER.EPOCHS 100: 40 images, so that the model sees 4000 in all"
+    assert lines[0] == "--auto: SOLVER.EPOCHS 100: 40 images with objects, so that the model sees 4000 in all"
     assert all(line.count(": ") >= 2 for line in lines)  # each with its reason
 
 
@@ -115,7 +115,23 @@ def test_what_the_user_sets_stays(tmp_path, caplog):
 def test_iterations_of_the_user_are_not_replaced_by_epochs(tmp_path):
     cfg = make_cfg(write(tmp_path), "SOLOv2", "SOLVER.MAX_ITER", 50)
     configure_for_data(cfg, {"SOLVER.MAX_ITER", "TEST.EVAL_PERIOD"})
-    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.EPOCHS, cfg.TEST.EVAL_EPOCHS) == (50, 0, 0)
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.EPOCHS, cfg.TEST.EVAL_EPOCHS, cfg.TEST.EVAL_PERIOD) == (50, 0, 0, 0)
+    configure_for_data(cfg, {"SOLVER.MAX_ITER"})
+    assert (cfg.TEST.EVAL_EPOCHS, cfg.TEST.EVAL_PERIOD) == (0, 5)  # ten evaluations of these iterations
+
+
+def test_images_that_are_left_out_do_not_count(tmp_path, caplog):
+    """Those without objects, by default; nor are metrics decided on that the test data does not have."""
+    caplog.set_level("INFO")
+    folder = write(tmp_path)
+    content = json.loads((folder / "data.json").read_text())
+    content["annotations"] = [x for x in content["annotations"] if x["image_id"] < 4]
+    (folder / "data.json").write_text(json.dumps(content))
+    options = ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler", "DATALOADER.RANDOM_SUBSET_RATIO", 0.5)
+    cfg = make_cfg(folder, "SOLOv2", *options)
+    configure_for_data(cfg, {"DATALOADER.SAMPLER_TRAIN"})
+    assert "SOLVER.EPOCHS 100: 4 images with objects, so that the model sees 400 in all" in caplog.text
+    assert cfg.INPUT.COPY_PASTE.PROB == 0  # which takes images outside of the subset
 
 
 def test_steps_of_the_user_keep_their_iterations(tmp_path):

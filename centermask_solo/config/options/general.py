@@ -94,6 +94,9 @@ def _add_datasets(cfg: CfgNode) -> None:
     # read images that their json names by absolute paths, through "..", or by links that lead out of the image folder
     cfg.DATASETS.ALLOW_OUTSIDE_PATHS = False
 
+    # share of the images that DATALOADER.SAMPLER_TRAIN "RandomSubsetTrainingSampler" draws once and trains on
+    cfg.DATALOADER.RANDOM_SUBSET_RATIO = 1.0
+
 
 def _add_input(cfg: CfgNode) -> None:
     # --- Input ---
