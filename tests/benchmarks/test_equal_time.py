@@ -15,7 +15,7 @@ MACHINE = {"device": "A CPU, 1 thread", "torch": "2", "detectron2": "0.6"}
 
 def measured(stage, system, iterations, seed):
     if stage == "pace":
-        return {"cpu_seconds_per_iteration": 0.5 + seed}
+        return {"cpu_seconds_per_iteration": 0.5 + seed, "machine": MACHINE}
     if stage == "train":
         seconds = iterations * (2.0 if system == "mask_rcnn" else 0.5 + seed)
         return {"iterations": iterations, "cpu_seconds": seconds, "batch": 4, "images": 2000, "machine": MACHINE}
@@ -33,10 +33,12 @@ def steps(monkeypatch):
 
     def run_step(module, stage, system, iterations, output, opts, options):
         seed = int(opts[opts.index("SEED") + 1])
-        ran.append((seed, stage, system, iterations))
+        ran.append((seed, stage, system, iterations, *opts[opts.index("SEED") + 2 :]))
         path = output / f"{system}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = json.loads(path.read_text()) if path.exists() else {"iterations": iterations, "opts": opts}
+        record = json.loads(path.read_text()) if path.exists() else {}
+        if stage == "train" or not record:
+            record |= {"iterations": iterations, "opts": opts}
         path.write_text(json.dumps(record | {stage: measured(stage, system, iterations, seed)}))
 
     monkeypatch.setattr(equal_time, "run_step", run_step)
@@ -71,6 +73,29 @@ def test_systems_get_the_time_of_the_reference(tmp_path, steps):
     cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in rows[2:]}
     assert cells["Mask R-CNN, RoIAlign"][:3] == ["100 × 4", "3.3", "41.5 (41.0 to 42.0)"]
     assert cells["SOLOv2"][:4] == ["266 × 4", "3.3", "40.5 (40.0 to 41.0)", "20.0 / 30.0 / 0.0"]
+
+
+def test_elsewhere_the_time_is_that_of_iterations_on_the_cpu(tmp_path, steps):
+    """At 0.5 seconds an iteration of the reference as well, whatever the trainings take."""
+    main(arguments(tmp_path, "--by-pace"))
+    on_cpu = ("MODEL.DEVICE", "cpu")
+    assert steps[:8] == [
+        (0, "pace", "mask_rcnn", 1, *on_cpu),
+        (0, "train", "mask_rcnn", 100),
+        (0, "predict", "mask_rcnn", 100),
+        (0, "curve", "mask_rcnn", 100),
+        (0, "pace", "solov2", 1, *on_cpu),
+        (0, "train", "solov2", 100),
+        (0, "predict", "solov2", 100),
+        (0, "curve", "solov2", 100),
+    ]
+    text = (tmp_path / "learning.md").read_text()
+    assert " --by-pace\n" in text and "at the pace of the first ones" in text
+    cells = {x.split(" | ")[0].strip("| "): x.split(" | ")[1:3] for x in text.splitlines() if x.startswith("| ")}
+    assert cells["SOLOv2"] == ["100 × 4", "1.7"]  # mean of 50 and 150 seconds
+    count = len(steps)
+    main(arguments(tmp_path, "--by-pace"))
+    assert len(steps) == count
 
 
 def test_finished_steps_are_not_repeated(tmp_path, steps):
