@@ -6,6 +6,7 @@ import math
 from itertools import pairwise
 
 import fvcore.nn.weight_init as weight_init
+import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.modeling import Backbone
@@ -48,8 +49,11 @@ class LastLevelSlices(LastLevelMaxPool):
     """
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Return the new level, (N, C, ceil(Hi / 2), ceil(Wi / 2)), as a list of one."""
-        return [x.contiguous()[:, :, ::2, ::2]]
+        """Return the new level, (N, C, ceil(Hi / 2), ceil(Wi / 2)), in the layout of ``x``, as a list of one."""
+        is_channels_last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        layout = torch.channels_last if is_channels_last else torch.contiguous_format
+        # Not slices of channels-last maps, whose strides are compared in a way that depends on the parity, too.
+        return [x.contiguous()[:, :, ::2, ::2].contiguous(memory_format=layout)]
 
 
 def subsample_by_slices(backbone: Backbone) -> Backbone:

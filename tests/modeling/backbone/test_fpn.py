@@ -84,7 +84,8 @@ def test_a_subsampled_p6_is_detectron2s(layout):
     assert (backbone.top_block.num_levels, backbone.top_block.in_feature) == (1, detectron2s.in_feature)
     for size in ((5, 7), (4, 6), (1, 2)):
         x = torch.randn(2, 3, *size).contiguous(memory_format=layout)
-        assert torch.equal(backbone.top_block(x)[0], detectron2s(x)[0])
+        (found,), (expected,) = backbone.top_block(x), detectron2s(x)
+        assert torch.equal(found, expected) and found.stride() == expected.stride()
     others = build(fcos_cfg(2))
     top_block = others.top_block
     assert subsample_by_slices(others).top_block is top_block
