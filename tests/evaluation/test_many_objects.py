@@ -107,7 +107,7 @@ class ExportedOracle:
 
 
 def test_an_exported_file(scene, monkeypatch):
-    monkeypatch.setattr(evaluation, "ExportedPredictor", lambda path: ExportedOracle(scene))
+    monkeypatch.setattr(evaluation, "ExportedPredictor", lambda path, **_: ExportedOracle(scene))
     options = ["MODEL.WEIGHTS", "a.onnx", "INPUT.MIN_SIZE_TEST", str(SIDE), "INPUT.MAX_SIZE_TEST", str(SIDE)]
     cfg = configure(scene, None, *options)
     assert max_detections(cfg) == 100
