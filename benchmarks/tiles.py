@@ -74,7 +74,8 @@ class ColorPredictor:
 
     def __init__(self) -> None:
         self.metadata = Metadata(name="tiles", thing_classes=["object"])
-        self.score_threshold, self.threads, self.max_pixels = 0.3, 0, 0
+        self.score_threshold, self.threads, self.max_detections = 0.3, 0, NUM_DISKS + 1
+        self.channels, self.max_pixels = 3, 0
 
     def predict_images(self, images: Any, score_threshold: float | None = None) -> list[dict[str, Any]]:
         """Return the instances of each tile."""

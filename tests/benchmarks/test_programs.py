@@ -30,3 +30,11 @@ def test_bad_input_is_one_line(module, arguments, message, capsys, monkeypatch):
     assert stopped.value.code == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and message in error and "\n" not in error
+
+
+def test_tiles_finds_all_objects(capfd, monkeypatch):
+    from benchmarks import tiles
+
+    monkeypatch.setattr(tiles, "NUM_DISKS", 9)
+    tiles.measure(300, tiles.Tiles(200, 0.2))
+    assert "10 instances of 10 objects, worst IoU 1.000" in capfd.readouterr().out
