@@ -26,7 +26,8 @@ from centermask_solo.inference.stages import MODEL
 from centermask_solo.model_zoo.exporting import fit, generated, on_the_cpu
 from centermask_solo.model_zoo.lookup import load_cfg
 from centermask_solo.runtime.formats import FORMATS, package_version
-from centermask_solo.utils.errors import reported_errors
+from centermask_solo.runtime.predictor import ExportedPredictor
+from centermask_solo.utils.errors import WeightsError, reported_errors
 from centermask_solo.utils.rules import COUNT, argument
 
 MODELS = (
@@ -82,6 +83,7 @@ def export(config: str, folder: str, int8: bool) -> dict[str, Any]:
 def measure(config: str, files: dict[str, str], runs: int) -> dict[str, Any]:
     """Return the report of the files of a model."""
     centermask_solo.register()
+    files = {name: path for name, path in files.items() if name == PYTORCH or _works(path)}
     eager = on_the_cpu(load_cfg(files[PYTORCH]))
     eager.MODEL.CHANNELS_LAST = True  # the default, which tracing turns off
     sources = files | {PYTORCH: eager}
@@ -90,6 +92,16 @@ def measure(config: str, files: dict[str, str], runs: int) -> dict[str, Any]:
         row["weights"] = os.path.basename(row["weights"])
     report["machine"] |= {name: package_version(name) for name in ("onnxruntime", "openvino")}
     return {"config": config, **report}
+
+
+def _works(path: str) -> bool:
+    """Return whether a file gives results; say so if not."""
+    try:
+        ExportedPredictor(path)(generated()[0][1])
+    except WeightsError as error:
+        print(f"not measured: {error}", flush=True)
+        return False
+    return True
 
 
 def table(report: dict[str, Any]) -> str:

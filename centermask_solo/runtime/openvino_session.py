@@ -28,7 +28,7 @@ class OpenVINOSession:
             ConfigError: There is no such device, or it cannot run the model.
             WeightsError: The .bin is not that of the .xml.
         """
-        core = openvino.Core()
+        self._path, core = path, openvino.Core()
         device, *others = options.providers or ("CPU",)
         if others or not isinstance(device, str) or device.split(":")[0].split(".")[0] not in _devices(core):
             able = ", ".join(core.available_devices)
@@ -57,8 +57,17 @@ class OpenVINOSession:
             ) from error
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-        """Return the outputs by name."""
-        found = self._model(dict(feeds), share_inputs=True)
+        """Return the outputs by name.
+
+        Raises:
+            WeightsError: OpenVINO fails within the model.
+        """
+        try:
+            found = self._model(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"OpenVINO cannot compute {self._path} ({_reason(error)}): export it to ONNX, or without --int8"
+            ) from error
         return {name: value for output, value in found.items() for name in output.names}
 
 

@@ -135,6 +135,9 @@ class ExportedPredictor:
             images: (H, W, 3) uint8 in the channel order of the model, resized by its rule.
             output_sizes: Height and width of each result.
             masks: See :meth:`__call__`.
+
+        Raises:
+            WeightsError: The runtime returns other numbers of results than of images.
         """
         results: dict[int, ExportedInstances] = {}
         for batch in make_batches(images, self.metadata.input):
@@ -143,6 +146,11 @@ class ExportedPredictor:
                 feeds["image_sizes"] = batch.sizes
             found = self._session.run(feeds)
             outputs = {what: found[name] for what, name in self.metadata.outputs.items()}
+            if lost := next((what for what, x in outputs.items() if len(x) != len(batch.images)), ""):
+                raise WeightsError(
+                    f"{self.path} gives {len(outputs[lost])} {lost} for {len(batch.images)} images: what runs it "
+                    "computes it wrongly; export it in another format, or without --int8"
+                )
             for row, i in enumerate(batch.indices):
                 height, width = output_sizes[i][:2]
                 results[i] = self._postprocess(outputs, batch, row, (height, width), masks)

@@ -99,3 +99,23 @@ def test_the_reasons_of_openvino(tmp_path):
     (tmp_path / "model.xml").write_text("content")
     with pytest.raises(WeightsError, match=r"cannot be read by OpenVINO \(Unable to read the model: .*export it again"):
         ExportedPredictor(path)
+
+
+def test_lost_results_are_one_line(tmp_path):
+    """As of runtimes that cannot compute what the file says: those of two images, here."""
+    predictor = ExportedPredictor(write_onnx(tmp_path / "model.onnx"))
+    image = np.zeros((48, 72, 3), np.uint8)
+    assert len(predictor(image)["instances"]) == 2
+    with pytest.raises(WeightsError, match=r"model\.onnx gives 1 \w+ for 2 images: .*without --int8"):
+        predictor.predict_batch([image, image])
+
+
+def test_what_openvino_cannot_compute_is_one_line(tmp_path, monkeypatch):
+    predictor = ExportedPredictor(write_openvino(tmp_path / "model.xml"))
+
+    def fail(*_, **__):
+        raise RuntimeError("Exception from src/node.cpp:794:\nArgument shapes are inconsistent\n")
+
+    monkeypatch.setattr(predictor._session, "_model", fail)
+    with pytest.raises(WeightsError, match=r"cannot compute .*model\.xml \(Argument shapes are inconsistent\): export"):
+        predictor(IMAGE)
