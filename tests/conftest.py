@@ -3,6 +3,7 @@ import logging
 import os
 import random
 from collections import Counter
+from contextlib import contextmanager
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported, and for subprocesses too: workers share the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -59,11 +60,25 @@ def loggers_as_before():
         logger.propagate = True
 
 
-@pytest.fixture(autouse=True)
-def catalogs_as_before():
-    """Forget the datasets that a test registers: names derived for others depend on which are taken."""
+@contextmanager
+def _catalogs_as_before():
+    """Forget the datasets that are registered inside: names derived for others depend on which are taken."""
     before = [(catalog, set(catalog.list())) for catalog in (DatasetCatalog, MetadataCatalog)]
     yield
     for catalog, names in before:
         for name in set(catalog.list()) - names:
             catalog.remove(name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def catalogs_as_before_the_module():
+    """Forget what the fixtures of a module register."""
+    with _catalogs_as_before():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def catalogs_as_before(catalogs_as_before_the_module):
+    """Forget what a test registers."""
+    with _catalogs_as_before():
+        yield
