@@ -148,8 +148,8 @@ class ExportedPredictor:
             outputs = {what: found[name] for what, name in self.metadata.outputs.items()}
             if lost := next((what for what, x in outputs.items() if len(x) != len(batch.images)), ""):
                 raise WeightsError(
-                    f"{self.path} gives {len(outputs[lost])} {lost} for {len(batch.images)} images: what runs it "
-                    "computes it wrongly; export it in another format, or without --int8"
+                    f"{self.path} returned {len(outputs[lost])} {lost} for {len(batch.images)} images: its runtime "
+                    "computes this model incorrectly; export it to another format, or without --int8"
                 )
             for row, i in enumerate(batch.indices):
                 height, width = output_sizes[i][:2]

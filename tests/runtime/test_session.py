@@ -102,11 +102,11 @@ def test_the_reasons_of_openvino(tmp_path):
 
 
 def test_lost_results_are_one_line(tmp_path):
-    """As of runtimes that cannot compute what the file says: those of two images, here."""
+    """As of runtimes that compute a model incorrectly; here, a file with the results of one image for two."""
     predictor = ExportedPredictor(write_onnx(tmp_path / "model.onnx"))
     image = np.zeros((48, 72, 3), np.uint8)
     assert len(predictor(image)["instances"]) == 2
-    with pytest.raises(WeightsError, match=r"model\.onnx gives 1 \w+ for 2 images: .*without --int8"):
+    with pytest.raises(WeightsError, match=r"model\.onnx returned 1 \w+ for 2 images: .*without --int8"):
         predictor.predict_batch([image, image])
 
 
