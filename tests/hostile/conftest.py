@@ -3,7 +3,6 @@
 import os
 
 import pytest
-from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from centermask_solo.modeling import systems
 from tests.hostile.results import FILES_VARIABLE, PROPERTY, RESULTS, table
@@ -20,15 +19,11 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def world(files, tmp_path, monkeypatch):
-    """The valid files and an empty folder; registers the model, and forgets the datasets that a try registers."""
+    """The valid files and an empty folder; registers the model."""
     monkeypatch.setattr(systems, "_SYSTEMS", {**systems._SYSTEMS, RECORD.name: RECORD})
     monkeypatch.setattr("detectron2.engine.defaults.collect_env_info", lambda: "")  # runs programs
     monkeypatch.chdir(tmp_path)
-    before = [(catalog, set(catalog.list())) for catalog in (DatasetCatalog, MetadataCatalog)]
-    yield World(files, tmp_path)
-    for catalog, names in before:
-        for name in set(catalog.list()) - names:
-            catalog.remove(name)
+    return World(files, tmp_path)
 
 
 def pytest_collection_modifyitems(config, items):
