@@ -13,7 +13,6 @@ Each model runs in a process of its own, for a limited time. A model takes a min
 from __future__ import annotations
 
 import argparse
-import gc
 import itertools
 import json
 import multiprocessing
@@ -116,7 +115,6 @@ def architectures() -> dict[str, list[str]]:
 def try_export(config: str, formats: list[str], case: str) -> dict[str, Any]:
     """Export a model and store what becomes of each format: its fault, or the largest differences."""
     centermask_solo.register()
-    gc.disable()  # a fifth of the time, in a process that ends soon
     with tempfile.TemporaryDirectory() as folder:
         for form, result in results_of(config, formats, case, folder):
             print(f"{config} {form} {case}: {result}", flush=True)

@@ -18,6 +18,7 @@ from ..runtime.checksum import ONNX as ENDING
 from ..runtime.metadata import KEY
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write
+from ..utils.memory import without_garbage_collection
 from .program import symbols
 from .target import Target
 
@@ -59,6 +60,7 @@ def save(model: onnx.ModelProto, path: str) -> None:
         file.write(ENDING.of(hashlib.sha256(content).hexdigest()))
 
 
+@without_garbage_collection()
 def to_onnx(target: Target) -> onnx.ModelProto:
     """Return the model of a program, with the sizes of its inputs and outputs named N, H and W."""
     with warnings.catch_warnings():

@@ -17,6 +17,7 @@ from ..runtime.formats import files_of
 from ..runtime.metadata import KEY, WEIGHTS_KEY, Metadata
 from ..utils.errors import ConfigError
 from ..utils.files import atomic_write, make_folder, sha256_of
+from ..utils.memory import without_garbage_collection
 from .target import Target
 
 MAX_BOXES = 3840  # that compete in a class, of those that enter NMS
@@ -62,6 +63,7 @@ def save(model: openvino.Model, metadata: Metadata, path: str, folder: str) -> N
                 file.write(ENDING.of(sha256_of(source)))
 
 
+@without_garbage_collection()
 def _converted(target: Target) -> openvino.Model:
     """Return the model in float32, from PyTorch: OpenVINO does not read deformable convolutions from ONNX."""
     with warnings.catch_warnings():

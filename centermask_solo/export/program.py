@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.export import Dim, ExportedProgram
 
+from ..utils.memory import without_garbage_collection
 from .graph import ExportedGraph
 
 SAMPLE_BATCH = 2  # images; sizes of 1 would be taken for constants
@@ -15,6 +16,7 @@ SAMPLE_SIZE = (
 SIZE_NAMES = {0: "N", 1: "H", 2: "W"}  # of the dimensions of ``images`` that are free
 
 
+@without_garbage_collection()
 def trace(graph: ExportedGraph, size: tuple[int, int] | None, with_sizes: bool) -> ExportedProgram:
     """Return the program of a graph, for batches of any number.
 

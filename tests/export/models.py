@@ -25,8 +25,10 @@ CONFIGS = {
 # Every level is traced anew, so there are three, and ResNet-18 has fewer layers than the MobileNetV2 of the configs,
 # which YOLACT keeps.
 LEVELS = {**THREE_LEVELS, "NUM_GRIDS": [16, 12, 8], "NUM_INSTANCE_CONVS": 1, "INSTANCE_CHANNELS": 64}
+FEW_LEVELS = {**LEVELS, "IN_FEATURES": ["p2", "p5"], "STRIDES": [8, 32], "SCALE_RANGES": ((1, 96), (64, 512))}
+FEW_LEVELS |= {"NUM_GRIDS": [16, 8]}  # SOLO's masks of each level are a graph of their own
 FCOS_LEVELS = {"IN_FEATURES": ["p3", "p4", "p5"], "SIZES_OF_INTEREST": [64, 128], "TOP_LEVELS": 0}
-SMALLER = {"SOLOv2": ("SOLOV2", LEVELS), "SOLO": ("SOLO", LEVELS), "CenterMask": ("FCOS", FCOS_LEVELS)}
+SMALLER = {"SOLOv2": ("SOLOV2", LEVELS), "SOLO": ("SOLO", FEW_LEVELS), "CenterMask": ("FCOS", FCOS_LEVELS)}
 
 
 def save_weights(path, system):

@@ -35,13 +35,17 @@ def in_parts(model, number):
     return losses, {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("number", [2, 4])
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_parts_have_the_losses_and_gradients_of_the_batch(name, number):
-    """In float64, because rounding decides on pixels of masks that are compared with a threshold."""
-    model = SYSTEMS[name].model().double()
+@pytest.fixture(scope="module", params=SYSTEMS)
+def whole(request):
+    """A model with the losses and gradients of the batch; in float64, because rounding decides on pixels of masks."""
+    model = SYSTEMS[request.param].model().double()
     losses = losses_of(model, BATCH)
-    gradients = copy.deepcopy(gradients_of(model, losses))
+    return model, losses, copy.deepcopy(gradients_of(model, losses))
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_parts_have_the_losses_and_gradients_of_the_batch(whole, number):
+    model, losses, gradients = whole
     found, found_gradients = in_parts(model, number)
     for key, loss in losses.items():
         torch.testing.assert_close(found[key], loss.detach().to(found[key]), rtol=1e-5, atol=1e-6)
