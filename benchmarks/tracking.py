@@ -1,11 +1,11 @@
 """Whether objects that move and cross keep their numbers, with exact masks or with a trained model.
 
-    python -m benchmarks.tracking [model_final.pth] [--clips 20] [--frames 30]
+    python -m benchmarks.tracking [model_final.pth] [--clips 20] [--frames 30] [--class-agnostic-nms]
 
 Two generated shapes of one class cross a picture in opposite directions, one in front of the other, and hide each other
 for some frames. Without a model, the tracker gets their visible parts, with scores that fall with what is hidden; with
 one, they are filmed, and predicted as ``predict --track`` does it. An object is found in a frame if an instance has an
-IoU of at least 0.5 with its visible part.
+IoU of at least 0.5 with its visible part, and twice if another one has, too, mostly of another class.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tabulate import tabulate
 
 import centermask_solo
 from centermask_solo.data.shapes.scenes import draw_scene
+from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.predictions import predict
 from centermask_solo.inference.tracking import Tracker
 from centermask_solo.model_zoo.lookup import load_cfg
@@ -41,7 +42,7 @@ RATE = 20  # frames a second
 MIN_IOU = 0.5
 THRESHOLD = 0.3  # score from which on an object that is seen in part begins a track
 SMALLEST_PART = 0.05  # of an object, that is seen
-HEADERS = ("clips", "objects in frames", "found", "numbers that changed", "clips with swapped numbers")
+HEADERS = ("clips", "objects in frames", "found", "found twice", "numbers that changed", "clips with swapped numbers")
 
 
 class View(NamedTuple):
@@ -98,12 +99,12 @@ def write_film(path: str, views: Sequence[View]) -> None:
         file.mux(stream.encode())
 
 
-def predicted(cfg: CfgNode, views: Sequence[View]) -> list[Instances]:
+def predicted(cfg: CfgNode, views: Sequence[View], filters: Filters) -> list[Instances]:
     """Return what is found in the frames of a film."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "clip.mp4")
         write_film(path, views)
-        return [found.instances for found in predict(cfg, [path], track=True)]
+        return [found.instances for found in predict(cfg, [path], filters=filters, track=True)]
 
 
 def exact(views: Sequence[View]) -> list[Instances]:
@@ -119,35 +120,44 @@ def exact(views: Sequence[View]) -> list[Instances]:
     return found
 
 
-def numbers_of(views: Sequence[View], found: Sequence[Instances]) -> list[list[int | None]]:
-    """Return the number of each of the two objects in each frame, None where it is hidden, 0 where it is not found."""
+def numbers_of(views: Sequence[View], found: Sequence[Instances]) -> list[list[Sequence[int] | None]]:
+    """Return the numbers of each of the two objects in each frame, best first, None where it is hidden."""
     numbers = []
     for view, instances in zip(views, found, strict=True):
         masks, ids = instances.pred_masks.tensor().flatten(1).numpy(), instances.track_ids.tolist()
-        numbers.append([_number_of(mask.ravel(), masks, ids) for mask in view.masks])
-    return numbers
+        numbers.append([_numbers_of(mask.ravel(), masks, ids) for mask in view.masks])
+    return [list(x) for x in zip(*numbers, strict=True)]
 
 
-def _number_of(mask: Mask, masks: Mask, ids: Sequence[int]) -> int | None:
+def _numbers_of(mask: Mask, masks: Mask, ids: Sequence[int]) -> Sequence[int] | None:
     if not mask.any():
         return None
     ious = [(mask & other).sum() / (mask | other).sum() for other in masks]
-    best = int(np.argmax(ious)) if ious else -1
-    return ids[best] if ious and ious[best] >= MIN_IOU else 0
+    return [ids[i] for i in np.argsort(ious)[::-1] if ious[i] >= MIN_IOU]
 
 
-def measure(cfg: CfgNode | None, clips: int, frames: int) -> dict[str, Any]:
+def followed(numbers: Sequence[Sequence[int]]) -> list[int]:
+    """Return the number that an object has in each frame: the one before as long as an instance of it has that."""
+    chosen: list[int] = []
+    for of_frame in numbers:
+        chosen.append(chosen[-1] if chosen and chosen[-1] in of_frame else of_frame[0])
+    return chosen
+
+
+def measure(cfg: CfgNode | None, clips: int, frames: int, filters: Filters) -> dict[str, Any]:
     """Return how often the objects are found, and how often their numbers change."""
-    seen = found = changed = swapped = 0
+    seen = found = twice = changed = swapped = 0
     for seed in range(clips):
         tracks, views = [], film(seed, frames)
-        for numbers in zip(*numbers_of(views, exact(views) if cfg is None else predicted(cfg, views)), strict=True):
-            seen += sum(n is not None for n in numbers)
-            tracks.append([n for n in numbers if n])
+        for numbers in numbers_of(views, exact(views) if cfg is None else predicted(cfg, views, filters)):
+            seen += sum(x is not None for x in numbers)
+            twice += sum(len(x or ()) > 1 for x in numbers)
+            tracks.append(followed([x for x in numbers if x]))
             found += len(tracks[-1])
             changed += sum(a != b for a, b in zip(tracks[-1], tracks[-1][1:], strict=False))
         swapped += bool({*tracks[0]} & {*tracks[1]})
-    return dict(zip(HEADERS, (clips, seen, f"{100 * found / seen:.0f} %", changed, swapped), strict=True))
+    shares = (f"{100 * found / seen:.0f} %", f"{100 * twice / seen:.0f} %")
+    return dict(zip(HEADERS, (clips, seen, *shares, changed, swapped), strict=True))
 
 
 def main() -> None:
@@ -156,10 +166,12 @@ def main() -> None:
     parser.add_argument("weights", nargs="?", help="trained on the generated shapes, as by 'make demo' (default: none)")
     parser.add_argument("--clips", type=argument(COUNT), default=20, help="(%(default)s)")
     parser.add_argument("--frames", type=argument(COUNT), default=30, help="of each clip (%(default)s)")
+    parser.add_argument("--class-agnostic-nms", action="store_true", help="of objects found as two classes, keep one")
     args = parser.parse_args()
     centermask_solo.register()
     cfg = load_cfg(args.weights) if args.weights else None
-    print(tabulate([measure(cfg, args.clips, args.frames)], "keys", "github"))
+    filters = Filters(class_agnostic_nms=args.class_agnostic_nms)
+    print(tabulate([measure(cfg, args.clips, args.frames, filters)], "keys", "github"))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from ..structures.rle_codes import Window, shared_pixels
 LOW_SCORE = 1 / 3  # of the threshold: instances from there on continue tracks, but begin none
 MIN_IOU = 0.2  # between a mask and the one that a track expects
 MIN_INSIDE = 0.5  # of a mask, in the one that a track expects, from which on it is the part that is not hidden
+MIN_SAME = 0.5  # IoU with the expected mask from which on an instance of another class is the same object
 HIDDEN_AREA = 0.95  # of the area that a track expects; a smaller mask is a part of the object if it lies in that area
 HIDDEN_INSIDE = 0.9  # share of a mask that does so
 DRIFT_STEPS, MAX_DRIFT = 32, 2  # steps in the shorter side of a mask, by how many of which it drifts in a frame at most
@@ -36,7 +37,7 @@ class _Track:
 
     Attributes:
         id: Its number.
-        class_index: Its class, which never changes.
+        class_index: The class that it began with.
         window: Its last mask.
         center: Center of the mask's box, in pixels.
         velocity: How the center moves, in pixels a frame.
@@ -80,8 +81,9 @@ class Tracker:
 
     In each frame the instances with scores from the threshold on continue the tracks of their class whose expected
     masks they overlap most; then the tracks that are left take what is below the threshold, as it often is of objects
-    that are half hidden; and then any instance that lies in an expected mask, as the visible part of an object does.
-    What is left from the threshold on begins tracks; what is left below is dropped.
+    that are half hidden; then any instance that lies in an expected mask, as the visible part of an object does; and
+    then one of another class where an object was a frame ago, as when a model is in doubt between two classes. What is
+    left from the threshold on begins tracks; what is left below is dropped.
     """
 
     def __init__(self, score_threshold: float, *, min_iou: float = MIN_IOU, max_age: int = MAX_AGE) -> None:
@@ -105,11 +107,18 @@ class Tracker:
         classes, is_high = instances.pred_classes.tolist(), (instances.scores >= self._score_threshold).tolist()
         found: dict[int, _Track] = {}
         free = list(self._tracks)
-        rounds = (({True}, self._min_iou, False), ({False}, self._min_iou, False), ({True, False}, MIN_INSIDE, True))
-        for wanted, minimum, is_part in rounds:
+        both = {True, False}
+        rounds = (
+            ({True}, self._min_iou, ""),
+            ({False}, self._min_iou, ""),
+            (both, MIN_INSIDE, "part"),
+            (both, MIN_SAME, "other"),
+        )
+        for wanted, minimum, kind in rounds:
             rows = [i for i, high in enumerate(is_high) if high in wanted and i not in found]
-            similar = _similarity(free, rows, windows, classes, instances.image_size, is_part=is_part)
-            found |= {rows[j]: free[i] for i, j in _pairs(similar, minimum)}
+            candidates = [track for track in free if kind != "other" or track.age == 0]
+            similar = _similarity(candidates, rows, windows, classes, instances.image_size, kind)
+            found |= {rows[j]: candidates[i] for i, j in _pairs(similar, minimum)}
             free = [track for track in free if all(track is not x for x in found.values())]
         for track in free:
             track.age += 1
@@ -133,19 +142,21 @@ def _similarity(
     windows: Sequence[Window],
     classes: Sequence[int],
     size: tuple[int, int],
-    *,
-    is_part: bool,
+    kind: str,
 ) -> Tensor:
     """Return how well each row continues each track, (T, R) float32: the IoU of its mask with the one expected.
 
-    It is 0 for another class. With ``is_part``, it is the share of the row's mask that lies in the one expected.
+    It is 0 for another class unless the kind is "other". With "part", it is the share of the row's mask that lies in
+    the one expected.
     """
     expected = CroppedMasks([track.expected() for track in tracks], size)
     masks = CroppedMasks([windows[row] for row in rows], size)
     ious = expected.iou(masks)
-    if is_part:
+    if kind == "part":
         shared = ious / (1 + ious) * (expected.areas()[:, None] + masks.areas()[None])
         ious = shared / masks.areas()[None].clamp(min=1)
+    if kind == "other":
+        return ious
     same = torch.tensor([[t.class_index == classes[row] for row in rows] for t in tracks], dtype=torch.bool)
     return ious * same.reshape(ious.shape)
 

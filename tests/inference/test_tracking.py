@@ -91,7 +91,7 @@ def test_a_good_score_wins_over_a_better_overlap_of_a_low_one():
 def test_another_class_is_another_object():
     tracker = Tracker(0.5)
     assert tracker.update(frame(disk(50), classes=[0])).track_ids.tolist() == [1]
-    assert tracker.update(frame(disk(50), classes=[1])).track_ids.tolist() == [2]
+    assert tracker.update(frame(disk(60), classes=[1])).track_ids.tolist() == [2]  # where the first would still be 1
 
 
 def test_boxes_and_empty_frames_can_be_tracked():
@@ -102,3 +102,21 @@ def test_boxes_and_empty_frames_can_be_tracked():
         assert tracker.update(found).track_ids.tolist() == [1]
     nothing = tracker.update(frame())
     assert len(nothing) == 0 and nothing.track_ids.dtype == torch.int64
+
+
+def test_an_object_whose_class_is_in_doubt_keeps_its_number():
+    tracker = Tracker(0.5)
+    classes = [0, 0, 1, 0, 1, 1, 1, 0]
+    found = [tracker.update(frame(disk(20 + 2 * t), classes=[x])).track_ids.tolist() for t, x in enumerate(classes)]
+    assert found == [[1]] * len(classes)
+
+
+def test_another_object_where_one_was_does_not_take_its_number():
+    """Of another class: beside it, or some frames later."""
+    tracker = Tracker(0.5)
+    assert tracker.update(frame(disk(20), classes=[0])).track_ids.tolist() == [1]
+    assert tracker.update(frame(disk(20), disk(21), classes=[0, 1])).track_ids.tolist() == [1, 2]
+    tracker = Tracker(0.5)
+    tracker.update(frame(disk(20), classes=[0]))
+    tracker.update(frame())
+    assert tracker.update(frame(disk(20), classes=[1])).track_ids.tolist() == [2]
