@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling.roi_heads.mask_head import MaskRCNNConvUpsampleHead
 from torch import Tensor, nn
 
 from centermask_solo.modeling.fcos.heads import FCOSHead
@@ -33,6 +34,7 @@ RARE_LOGIT = -4.0  # biases below it say that an output is rarely positive befor
 FAINT = 0.05  # spread of weights that begin almost as zero, relative to one that keeps the spread of the input
 OFFSETS = 0.05  # spread of offsets, pixels, for inputs of spread 1
 MASK_FACTOR = 100.0  # by which the weights of such outputs grow
+MASK_LOGIT = 1.5  # mean inside boxes, in units of its spread: objects fill most of them
 
 
 @torch.no_grad()
@@ -75,6 +77,9 @@ def calibrate(model: Any, images: Sequence[Tensor], distance: float = 0.0) -> No
         handle.remove()
     for layer, outputs in seen.items():
         _rescale(layer, torch.cat(outputs), detection_limits(part).score_thresh, len(images))
+    for module in part.modules():
+        if isinstance(module, MaskRCNNConvUpsampleHead):
+            _fill_boxes(module, part, images)
 
 
 def _strengthen(layer: nn.Conv2d) -> None:
@@ -87,6 +92,17 @@ def _strengthen(layer: nn.Conv2d) -> None:
     spread = float(layer.weight.std())
     if spread < FAINT * keeping:
         layer.weight.normal_(std=keeping if spread else OFFSETS * keeping)
+
+
+def _fill_boxes(head: Any, model: Any, images: Sequence[Tensor]) -> None:
+    """Give masks of every class a mean logit of :data:`MASK_LOGIT`: by chance some would be a few pixels of a box."""
+    seen: list[Tensor] = []
+    handle = head.deconv.register_forward_hook(lambda layer, _, output: seen.append(output.relu().transpose(0, 1)))
+    model([{"image": x} for x in images])
+    handle.remove()
+    logits = head.predictor.weight.flatten(1) @ torch.cat([x.flatten(1) for x in seen], dim=1)  # (classes, pixels)
+    if logits.numel():
+        head.predictor.bias.copy_(MASK_LOGIT * logits.std(dim=1) - logits.mean(dim=1))
 
 
 def _rescale(layer: Any, logits: Tensor, score_thresh: float, num_images: int) -> None:
