@@ -18,8 +18,8 @@ block to block: scores of such a CenterMask R-50 that PyTorch computes in float3
 ONNX Runtime's from PyTorch's by 1.1e-4; with the 1, by 7e-6. Cells out of bounds are so by rounding at a threshold. A
 score of SOLOv2 is a mean over the pixels of its mask at stride 4: of R-50-vd enhanced in OpenVINO, one detection has a
 mask of ten pixels, of which one is at the threshold, which moves its score by 4%. YOLACT's detection without a partner
-has an overlap at that of NMS. The random masks of CenterMask are patches of noise, of which 2 of 37 pixels differ, or 7
-of 376. For trained weights see [export.md](export.md#what-is-checked).
+has an overlap at that of NMS. The random masks of CenterMask fill most of their boxes, as trained ones do: among patches
+of noise, a pixel at the threshold is 2% of a small one. For trained weights see [export.md](export.md#what-is-checked).
 """
 
 
@@ -46,7 +46,8 @@ def table(
         "Models with random weights of trained scale, exported and compared with PyTorch on a batch of two images",
         f"of at most {size[0]} x {size[1]} pixels: number of detections that were compared, the largest differences of",
         "boxes (pixels) and of scores, the smallest IoU of masks (of `raw`: the number of tensors and the largest",
-        "difference relative to a tensor's largest value), and CPU seconds and MiB of the export; or what went wrong.",
+        "difference relative to a tensor's largest value), CPU seconds and MiB of the export, and nodes of an ONNX",
+        "graph, whose opset is 20; or what went wrong.",
         "",
         *CASES.splitlines(),
         "",
@@ -77,7 +78,8 @@ def _cell(result: Mapping[str, Any] | None) -> str:
     if "fault" in result:
         kind = "out of bounds" if "compared" in result else "not exported"
         return f"{kind}: {result['fault']}".replace("|", "/")
-    cost = f"{result['seconds']} s, {result['MiB']} MiB"
+    nodes = f", {counted(result['nodes'], 'node')}" if "nodes" in result else ""
+    cost = f"{result['seconds']} s, {result['MiB']} MiB{nodes}"
     if "loss" in result:
         return f"{result['loss']}; {cost}"
     if "relative" in result:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..utils.errors import ConfigError
+from ..utils.errors import ConfigError, DataError
 from ..utils.rules import COUNT, argument, between
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ def load_data_cfg(args: argparse.Namespace) -> CfgNode:
 
     Raises:
         ConfigError: An option is wrong, or the folder of the images of an annotation file is missing.
+        DataError: The annotation file is missing.
     """
     from ..config import default_config, merge_config
 
@@ -162,6 +163,8 @@ def load_data_cfg(args: argparse.Namespace) -> CfgNode:
     if args.images is not None:
         cfg.DATASETS.COCO_JSON = [[args.dataset, args.dataset, args.images]]
     elif args.dataset.endswith(".json"):
+        if not os.path.isfile(args.dataset):
+            raise DataError(f"there is no file {args.dataset}: correct the path")
         raise ConfigError(f"give the folder of the images after {args.dataset}")
     cfg.DATASETS.TRAIN = (args.dataset,)
     return cfg

@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import glob
-import json
+import itertools
 import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ..data.frames import Frame
-from ..data.images import IMAGE_SUFFIXES
-from ..utils.errors import ConfigError, DataError
-from ..utils.files import atomic_write, claim_folder, remove_temporary_files
+from ..utils.errors import DataError
+from ..utils.files import atomic_write
 from ..utils.rules import BATCH, check_count
 from ..utils.text import counted, one_line, printable
 from ..utils.threads import Behind
 from .filters import Filters
-from .outputs import KINDS, Outputs, draw
-from .predictions import FRAME_NAME, AnyPredictor, Prediction, Stems, load_predictor, predict_items
-from .result_file import PREDICTIONS, RESULTS, TABLE, PredictionsFile, Table
+from .outputs import Outputs, draw
+from .predictions import AnyPredictor, Prediction, Stems, load_predictor, predict_items
+from .result_file import PredictionsFile, Table
+from .result_folder import CLASSES, claim_results, earlier_files, remove_folders
 from .sources import STANDARD_INPUT, Sources, find_sources
 from .streams import is_stream
 from .tiling import Tiles
-from .video_file import SUFFIXES, VideoFile
+from .video_file import VideoFile
 
 logger = logging.getLogger(__name__)
 
-CLASSES = "classes.txt"  # names of the classes in YOLO's files, one per line
-SINGLE = (RESULTS, TABLE, CLASSES)
+MAX_NAMED = 3  # images in the error of a run without any that can be read
 
 
 class Predicted(NamedTuple):
@@ -101,43 +98,31 @@ def predict_to_folder(
     is_listed = STANDARD_INPUT in sources.names
     streams = [is_stream(x) for x in sources.names]
     outputs.check(images=is_listed or not all(streams), frames=is_listed or any(streams))
+    is_new = not os.path.lexists(output_dir)
     claim_results(output_dir, outputs, sources.files, overwrite=overwrite)
-    earlier = _earlier_files(output_dir, sources)
+    earlier = earlier_files(output_dir, sources)
     predictor = load_predictor(model, tiles)
     filters.class_indices(predictor.metadata.get("thing_classes") or ())
     if (filters.max_detections or 0) > (limit := predictor.max_detections) >= 0:
         logger.warning(
             "the model finds at most %s in an image, fewer than --max-detections", counted(limit, "instance")
         )
-    for path in earlier:
-        os.remove(path)
     done = write_predictions(
-        predictor, sources, output_dir, filters, outputs, track=track, batch_size=batch_size, max_images=max_images
+        *(predictor, sources, output_dir, filters, outputs),
+        track=track,
+        batch_size=batch_size,
+        max_images=max_images,
+        earlier=earlier,
     )
     if not done.num_images and (done.failures or not sources.is_live):
-        for name in (PREDICTIONS, *SINGLE):  # no results, which the next run would have to replace
-            Path(output_dir, name).unlink(missing_ok=True)
+        if is_new:
+            remove_folders(output_dir)
         if not done.failures:
             raise DataError(f"there is no image in {', '.join(map(repr, inputs))}: give the paths of some")
-        others = f" (as are all {len(done.failures)} images)" if len(done.failures) > 1 else ""
-        raise DataError(f"{done.failures[0]}{others}")
+        named = "; ".join(map(str, done.failures[:MAX_NAMED]))
+        others = len(done.failures) - MAX_NAMED
+        raise DataError(f"{named}; and {counted(others, 'image')} more" if others > 0 else named)
     return done
-
-
-def claim_results(folder: str, outputs: Outputs, inputs: Sequence[str], *, overwrite: bool = False) -> None:
-    """Check that the results of a run may be written to a folder, as ``claim_folder`` does.
-
-    Raises:
-        ConfigError: They may not.
-    """
-    patterns = [PREDICTIONS, f"{PREDICTIONS}l", *(x for kind in outputs.kinds() for x in kind.patterns())]
-    single = {RESULTS: outputs.results, TABLE: outputs.csv, CLASSES: outputs.yolo}
-    patterns += [name for name, is_written in single.items() if is_written]
-    patterns += [f"*{suffix}" for suffix in SUFFIXES if outputs.video]
-    claim_folder(folder, patterns, inputs, overwrite=overwrite)
-    for kind in outputs.kinds():
-        if kind.folder:
-            claim_folder(os.path.join(folder, kind.folder), (), inputs, overwrite=overwrite)
 
 
 def write_predictions(
@@ -151,8 +136,11 @@ def write_predictions(
     batch_size: int = 1,
     max_images: int | None = None,
     threads: int | None = None,
+    earlier: Sequence[str] = (),
 ) -> Predicted:
     """Write what :func:`predict_to_folder` writes, with a predictor that there is already; return what was found.
+
+    Before the first image is predicted nothing is written or removed: if none can be read, the folder stays as it is.
 
     While the model computes, threads read the next images, and encode, draw and write the results of those before. At
     most a batch and four images per thread are in memory.
@@ -168,6 +156,7 @@ def write_predictions(
         max_images: See there.
         threads: Threads that read, and as many that draw; by default by the cores and the device, which is none on a
             single core without a GPU. With 0, one thing follows the other.
+        earlier: Files of an earlier run, which are removed.
     """
     threads = predictor.threads if threads is None else threads
     failures: list[DataError] = []
@@ -177,6 +166,14 @@ def write_predictions(
     names, stems, dropped, start = predictor.metadata.get("thing_classes", []), Stems(), _Dropped(), time.monotonic()
     count = sources.count if max_images is None else min(sources.count or max_images, max_images)
     with ExitStack() as stack:
+        stack.enter_context(closing(found))
+        bar = stack.enter_context(tqdm(total=count, unit="image"))
+        with _ends_with_ctrl_c(sources.is_live):
+            first = list(itertools.islice(found, 1))
+        if not first and (failures or not sources.is_live):
+            return Predicted(0, 0, failures, 0, time.monotonic() - start)
+        for path in earlier:
+            os.remove(path)
         file = PredictionsFile(output_dir, names, polygons=outputs.polygons, results=outputs.results)
         ordered: list[PredictionsFile | Table | _Videos] = [stack.enter_context(file)]
         if outputs.csv:
@@ -185,13 +182,12 @@ def write_predictions(
             ordered.append(stack.enter_context(_Videos(output_dir, outputs)))
         if outputs.yolo:
             _write_lines(os.path.join(output_dir, CLASSES), [printable(one_line(name)) for name in names])
-        bar = stack.enter_context(tqdm(total=count, unit="image"))
         writer = stack.enter_context(Behind(min(threads, 1), limit=2 * threads))  # one, which keeps the order
         painter = stack.enter_context(Behind(threads, limit=2 * threads))
-        stack.enter_context(closing(found))
+        stack.enter_context(closing(found))  # before the threads, which it may wait for
         stack.enter_context(_ends_with_ctrl_c(sources.is_live))
         seen = 0
-        for prediction in found:
+        for prediction in itertools.chain(first, found):
             seen = prediction.id
             dropped.see(prediction.frame)
             for x in ordered:
@@ -251,47 +247,6 @@ class _Videos:
 
     def __exit__(self, *failure: object) -> None:
         self._files.close()
-
-
-def _earlier_files(output_dir: str, sources: Sources) -> list[str]:
-    """Return all files of an earlier run, which the new ones may not replace by name; remove temporary ones.
-
-    Pictures, which a list on standard input may name, are not among them if there is one.
-
-    Raises:
-        ConfigError: One of them is to be read.
-    """
-    for folder in {kind.folder for kind in KINDS}:
-        remove_temporary_files(os.path.join(output_dir, folder))
-    try:
-        images = json.loads(Path(output_dir, PREDICTIONS).read_bytes())["images"]
-        stems = Stems()
-        found = [path for x in images for path in _paths_of(output_dir, x["id"], x["file_name"], stems)]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # nothing says what belongs to it
-    single = (os.path.join(output_dir, name) for name in SINGLE)
-    found = [path for path in dict.fromkeys((*found, *single)) if os.path.isfile(path)]
-    inputs = {os.path.realpath(path) for path in sources.files}
-    for path in found:
-        if os.path.realpath(path) in inputs:
-            raise ConfigError(
-                f"{path} is an input, and one of the results that would be replaced: choose another output"
-            )
-    if STANDARD_INPUT in sources.names:
-        return [path for path in found if not path.lower().endswith((*IMAGE_SUFFIXES, *SUFFIXES))]
-    return found
-
-
-def _paths_of(output_dir: str, image_id: int, name: str, stems: Stems) -> Iterator[str]:
-    """Yield the paths that the files of an image may have; to be asked for once for each, in their order."""
-    stem = stems.of(image_id, name)
-    for kind in KINDS:
-        start = kind.path(output_dir, image_id, stem)
-        for suffix in kind.suffixes:
-            yield from glob.glob(glob.escape(start) + suffix)
-    if FRAME_NAME.fullmatch(name):
-        start = os.path.join(output_dir, stems.of_video(image_id, FRAME_NAME.sub(r"\g<video>", name)))
-        yield from (start + suffix for suffix in SUFFIXES)
 
 
 def _write_lines(path: str, lines: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from glob import glob
 
@@ -90,13 +91,13 @@ def find_sources(inputs: Sequence[str], recursive: bool = False) -> Sources:
         recursive: Whether the images in the subfolders of folders are found, too.
 
     Raises:
-        DataError: One of them matches nothing, or a video cannot be read.
+        DataError: One of them matches nothing.
         MissingPackageError: There is a video, and PyAV is not installed.
     """
     names = [x for name in inputs for x in ([name] if name == STANDARD_INPUT else _expand(name, recursive))]
     count: int | None = 0
     for name in names:
-        number = count_frames(name) if os.path.isfile(name) and is_video(name) else 1
+        number = _count(name) if os.path.isfile(name) and is_video(name) else 1
         is_known = number is not None and os.path.isfile(name)
         count = count + (number or 0) if is_known and count is not None else None
     return Sources(names, count, recursive)
@@ -116,6 +117,12 @@ def find_images(inputs: Sequence[str], recursive: bool = False) -> list[str]:
         DataError: One of them matches no file.
     """
     return [path for name in inputs for path in _find_files(name, recursive)]
+
+
+def _count(name: str) -> int | None:
+    with suppress(DataError):  # which is said in its turn, among the images
+        return count_frames(name)
+    return None
 
 
 def _is_live(name: str) -> bool:

@@ -22,6 +22,7 @@ ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/@]*@")
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".m3u8")
 AHEAD = 4  # decoded frames of a video that wait for the model
+WHOLE, HALF = 0.9, 0.5  # of the frames and seconds that a video states; one with less has lost its end
 TIMEOUT = 8.0  # seconds without an answer from the network, or without a beginning in a file
 
 
@@ -119,7 +120,7 @@ def read_frames(name: str) -> Generator[Frame, None, None]:
 
 
 def _decoded(container: Any, name: str, is_live: bool) -> Generator[Frame, None, None]:
-    av, first, end = import_av(), None, 0.0
+    av, first, end, count = import_av(), None, 0.0, 0
     with container:
         video = container.streams.video[0]
         video.thread_type = "SLICE" if is_live else "AUTO"  # which holds back as many frames as it has threads
@@ -132,12 +133,27 @@ def _decoded(container: Any, name: str, is_live: bool) -> Generator[Frame, None,
                     seconds = float(frame.time) - first
                 pixels = _turned(frame.to_ndarray(format="bgr24"), frame.rotation)
                 end = seconds + float(1 / rate if rate else 0)
+                count = i + 1
                 yield _frame(name, pixels, i, seconds, rate)
         except av.error.ExitError:
             reason = f"nothing came for {TIMEOUT:.0f} s"
             raise DataError(f"{shown(name)} stopped after {end:.1f} s ({reason}): check its source") from None
         except (OSError, av.error.FFmpegError) as error:
             raise DataError(f"{shown(name)} is damaged after {end:.1f} s ({first_line(error)})") from None
+        if not is_live:
+            check_whole(container, name, count, end)
+
+
+def check_whole(container: Any, name: str, count: int, end: float) -> None:
+    """Raise DataError if a file ended long before the frames and seconds that it states, one of which may be wrong.
+
+    The frames are those before a video was cut without new encoding; the seconds include a last frame that lasts long.
+    """
+    frames, seconds = container.streams.video[0].frames, (container.duration or 0) / 1_000_000
+    is_cut = count < WHOLE * frames and end < WHOLE * seconds if frames else end < HALF * seconds
+    if is_cut:
+        found = f"{count} of {frames} frames" if frames else f"{count} frames"
+        raise DataError(f"{name} ended after {end:.1f} of {seconds:.1f} s, {found}: it is truncated, copy it again")
 
 
 def _turned(pixels: Any, degrees: int) -> Any:

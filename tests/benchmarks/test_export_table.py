@@ -19,14 +19,14 @@ def test_each_result_is_told_apart():
         "A/a.yaml onnx detections": GOOD | {"versions": {"onnx": "1"}},
         "A/a.yaml openvino detections": GOOD | {"fault": "boxes differ"},
         "A/a.yaml pt2 detections": {"fault": "no | operator"},
-        "A/a.yaml onnx raw": {"compared": 3, "relative": 1e-6, "seconds": 9, "MiB": 5},
+        "A/a.yaml onnx raw": {"compared": 3, "relative": 1e-6, "seconds": 9, "MiB": 5, "nodes": 1200},
         "A/a.yaml openvino raw": {"unfinished": "not finished after 9 s"},
     }
     page = table(results, {"A/a.yaml": ["A/b.yaml"], "A/c.yaml": []}, list(CASES), (320, 427))
     assert (
         "| A/a.yaml | detections | 7 (1 image limited): 2e-05, 3e-07, 1.0000; 9 s, 5 MiB | "
         "out of bounds: boxes differ | not exported: no / operator |\n"
-        "| A/a.yaml | raw | 3 tensors: 1e-06; 9 s, 5 MiB | not finished after 9 s | not run |\n"
+        "| A/a.yaml | raw | 3 tensors: 1e-06; 9 s, 5 MiB, 1200 nodes | not finished after 9 s | not run |\n"
     ) in page
     assert "* A/b.yaml: as A/a.yaml\n" in page
     assert page.endswith("compared:\n\n* A/c.yaml\n")

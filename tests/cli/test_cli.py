@@ -208,8 +208,11 @@ def test_check_dataset_for_models_without_masks(tmp_path, capsys):
 
 
 def test_check_dataset_without_images_or_with_an_unknown_name(tmp_path, capsys):
-    code, text = fails(capsys, "check-dataset", "x.json")
-    assert (code, text) == (2, "error: give the folder of the images after x.json\n")
+    (tmp_path / "x.json").write_text("{}")
+    code, text = fails(capsys, "check-dataset", str(tmp_path / "x.json"))
+    assert (code, text) == (2, f"error: give the folder of the images after {tmp_path / 'x.json'}\n")
+    code, text = fails(capsys, "check-dataset", "absent.json")
+    assert (code, text) == (2, "error: there is no file absent.json: correct the path\n")
     code, text = fails(capsys, "check-dataset", "nothing_like_it")
     assert code == 2
     assert "'nothing_like_it' is not registered" in text

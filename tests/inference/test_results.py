@@ -16,7 +16,7 @@ from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.outputs import Outputs
 from centermask_solo.inference.results import predict_to_folder
 from centermask_solo.utils import files
-from centermask_solo.utils.errors import ConfigError
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
 
 
@@ -98,6 +98,31 @@ def test_overwriting_leaves_no_picture_of_the_earlier_run_and_every_other_file(c
         (output / "predictions.json").write_bytes(content)
         predict_to_folder(cfg, [str(tmp_path / "images" / "1.png")], str(output), overwrite=True)
     assert (output / "0001_2.jpg").exists()  # nothing says that it is not the user's
+
+
+@pytest.mark.parametrize("source", ["damaged.png", "77", "http://127.0.0.1:9/a.mp4"])
+def test_a_run_without_an_image_keeps_the_earlier_one(cfg, tmp_path, source):
+    output = tmp_path / "found"
+    predict_to_folder(cfg, [str(tmp_path / "images")], str(output), outputs=Outputs(csv=True))
+    before = contents(output)
+    (tmp_path / "damaged.png").write_text("no image")
+    name = str(tmp_path / source) if source.endswith("png") else source
+    for folder in (output, tmp_path / "new"):
+        with pytest.raises(DataError):
+            predict_to_folder(cfg, [name], str(folder), overwrite=True, outputs=Outputs(csv=True))
+    assert contents(output) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_overwriting_leaves_nothing_of_a_run_that_was_killed(cfg, tmp_path):
+    output = tmp_path / "found"
+    predict_to_folder(cfg, [str(tmp_path / "images")], str(output), outputs=Outputs(csv=True))
+    images = json.loads((output / "predictions.json").read_text())["images"]
+    (output / "predictions.json").unlink()
+    lines = "".join(json.dumps({"image": x, "annotations": []}) + "\n" for x in images)
+    (output / "predictions.jsonl").write_text(lines + '{"image": {"id"')
+    predict_to_folder(cfg, [str(tmp_path / "images" / "2.png")], str(output), overwrite=True)
+    assert sorted(os.listdir(output)) == ["0001_2.jpg", "predictions.json"]
 
 
 def test_results_that_are_inputs_are_not_removed(cfg, tmp_path, monkeypatch):

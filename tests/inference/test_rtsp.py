@@ -22,7 +22,7 @@ def test_frames_come_over_tcp_with_their_times_until_the_server_ends(then):
         assert sources.is_live and sources.count is None
         frames = list(sources.items())
     assert "TCP" in server.transports[0]
-    assert frames[-1].index == 7 and len(frames) > 1  # on a busy machine some are dropped
+    assert frames[-1].index == 7  # on a busy machine others are dropped
     assert [f.time for f in frames] == pytest.approx([f.index / RATE for f in frames])
     assert {f.image.shape for f in frames} == {(48, 64, 3)} and {f.video for f in frames} == {server.address}
     assert [float(f.image.mean()) for f in frames] == pytest.approx([18 * f.index + 20 for f in frames], abs=6)

@@ -1,6 +1,7 @@
 """Predictions of videos and cameras: files that play, with their sound, and results that name the frames."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,7 +12,8 @@ from centermask_solo.inference import video_file
 from centermask_solo.inference.outputs import Outputs
 from centermask_solo.inference.predictions import predict
 from centermask_solo.inference.results import predict_to_folder
-from centermask_solo.utils.errors import ConfigError
+from centermask_solo.inference.streams import check_whole
+from centermask_solo.utils.errors import ConfigError, DataError
 from tests.inference.test_sources import FakeCamera
 from tests.inference.videos import read_video, write_video
 from tests.training.tiny import TinyModel, tiny_cfg, write_dataset
@@ -165,3 +167,48 @@ def test_pictures_of_a_size_that_changes_still_make_a_video(tmp_path):
     found = read_video(tmp_path / "x.mp4")
     assert [x.shape for x in found.frames] == [(42, 52, 3)] * 2
     assert found.times[1] > 0
+
+
+def test_a_video_that_cannot_be_opened_costs_nothing_else(cfg, tmp_path):
+    (tmp_path / "damaged.mp4").write_text("no video")
+    sources = [str(tmp_path / "damaged.mp4"), str(tmp_path / "images" / "1.png")]
+    done = predict_to_folder(cfg, sources, str(tmp_path / "found"))
+    assert done.num_images == 1
+    (failure,) = done.failures
+    assert str(failure).startswith(f"{tmp_path / 'damaged.mp4'} cannot be opened")
+
+
+def test_a_video_without_its_end_is_named(cfg, tmp_path):
+    write_video(tmp_path / "whole.avi", num_frames=40, sound=None, codec="mpeg4")
+    content = (tmp_path / "whole.avi").read_bytes()
+    first = content.index(b"movi")  # where the frames begin
+    (tmp_path / "cut.avi").write_bytes(content[: first + round(0.3 * (len(content) - first))])
+    done = predict_to_folder(cfg, [str(tmp_path / x) for x in ("whole.avi", "cut.avi")], str(tmp_path / "found"))
+    assert 40 < done.num_images < 70
+    (failure,) = done.failures
+    assert str(failure).startswith(
+        f"{tmp_path / 'cut.avi'} "
+    )  # it ended, or is damaged: as the last bytes happen to be
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "count", "end", "message"),
+    [
+        (40, 4.0, 40, 4.0, ""),
+        (40, 4.0, 37, 3.7, ""),
+        (40, 4.0, 14, 1.4, "ended after 1.4 of 4.0 s, 14 of 40 frames: it is truncated, copy it again"),
+        (40, 1.4, 14, 1.4, ""),  # cut without new encoding
+        (3, 15.0, 3, 10.1, ""),  # the last picture lasts 5 seconds
+        (0, 4.0, 24, 2.4, ""),
+        (0, 4.0, 7, 0.7, "ended after 0.7 of 4.0 s, 7 frames: it is truncated, copy it again"),
+        (0, 0.0, 7, 0.7, ""),
+    ],
+)
+def test_which_videos_have_lost_their_end(frames, seconds, count, end, message):
+    streams = SimpleNamespace(video=[SimpleNamespace(frames=frames)])
+    container = SimpleNamespace(streams=streams, duration=round(seconds * 1e6) or None)
+    if not message:
+        return check_whole(container, "a.avi", count, end)
+    with pytest.raises(DataError) as error:
+        check_whole(container, "a.avi", count, end)
+    assert str(error.value) == f"a.avi {message}"

@@ -13,7 +13,7 @@ from ...utils.text import counted, nearest_hint
 from ..formats.objects import AnnotatedImage, Lost, list_lost
 from .detection import FORMATS, find_format
 from .image_files import ImageFiles, check_image_files, place_images
-from .readers import read_dataset
+from .readers import Dataset, read_dataset
 from .targets import check_folder, check_inputs_outside, check_names, identities, remove_earlier
 from .writers import WRITERS, Writer
 
@@ -86,9 +86,8 @@ def convert_dataset(
     check_folder(output, data.images, writer, inputs)
     if image_files != "none":
         check_image_files(data, output, writer, image_files, inputs, overwrite=overwrite)
-    elif count := sum(bool(x.inside) for x in data.images):
-        images = counted(count, "image")
-        logger.warning("%s only inside of the files of %s: --copy-images writes what is inside", images, source)
+    else:
+        _warn_of_missing(data, source)
     lost = Lost(data.lost)
     total = len(data.images)
     files = writer.files(data, lost, lambda x: _seen_from(output, x, writer, image_files))
@@ -104,6 +103,22 @@ def convert_dataset(
     objects = sum(len(x.objects) for x in data.images)
     root = data.image_root if image_files == "none" else os.path.normpath(os.path.join(output, writer.folder))
     return Conversion(source_format, target_format, total, objects, data.class_names, kept, output, root)
+
+
+def _warn_of_missing(data: Dataset, source: str) -> None:
+    """Warn of images that are inside of the annotations, or not where the dataset has them."""
+    if count := sum(bool(x.inside) for x in data.images):
+        images = counted(count, "image")
+        logger.warning("%s only inside of the files of %s: --copy-images writes what is inside", images, source)
+    missing = [x.path for x in data.images if not x.inside and not os.path.isfile(x.path)]
+    if missing:
+        logger.warning(
+            "files of %d of the %s are missing, such as %s, and the result names them all the same: "
+            "give their folder with --images",
+            len(missing),
+            counted(len(data.images), "image"),
+            missing[0],
+        )
 
 
 def _seen_from(output: str, image: AnnotatedImage, writer: Writer, image_files: ImageFiles) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -176,6 +177,8 @@ def _locate(name: str, image_root: str | None, scope: Scope) -> tuple[str, str, 
     if image_root is not None:
         return name, image_root, scope.lvis
     if name.endswith(".json"):
+        if not os.path.isfile(name):
+            raise DataError(f"there is no file {name}: correct the path")
         raise ConfigError(f"give the folder of the images after {name}")
     metadata = find_files(name)
     if not metadata.get("json_file"):

@@ -156,6 +156,17 @@ def test_results_and_inputs_are_not_lost(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need permissions")
+def test_images_that_are_not_where_they_should_be_are_named(tmp_path, caplog):
+    source, images = sets.write(tmp_path)
+    (tmp_path / "empty").mkdir()
+    convert_dataset(source, "labelme", str(tmp_path / "right"), image_root=images)
+    assert not any("missing" in x for x in caplog.messages)
+    found = convert_dataset(source, "labelme", str(tmp_path / "wrong"), image_root=str(tmp_path / "empty"))
+    (message,) = [x for x in caplog.messages if "missing" in x]
+    assert message.startswith(f"files of {found.images} of the {found.images} images are missing, such as ")
+    assert message.endswith("give their folder with --images")
+
+
 def test_links_in_place_of_copies(tmp_path):
     source, images = sets.write(tmp_path)
     convert_dataset(source, "yolo", str(tmp_path / "there"), image_root=images, image_files="link")
