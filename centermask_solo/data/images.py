@@ -18,6 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from ..utils.errors import DataError, UserError
 from ..utils.reading import check_regular
 from .bands import as_channels, decode_deep, has_bands, is_array, is_tiff, picture_of, read_array, read_bands, read_tiff
+from .pixel_limit import TooLargeError
 from .pixels import Pixels, orient, strips, swapped, to_8_bits
 
 MAX_PIXELS = 178_956_970  # of an image; Pillow's limit, too
@@ -30,10 +31,6 @@ _DEEP_GRAY = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")  # modes that Pillow 
 IMAGE_ERRORS = (OSError, SyntaxError, EOFError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
 _opening = threading.Lock()
-
-
-class TooLargeError(DataError):
-    """An image with more pixels than are to be decoded."""
 
 
 def read_image(
@@ -189,10 +186,9 @@ def _decodes_jpeg_exactly() -> bool:
 def _check_pixels(path: str, size: tuple[int, int], max_pixels: int) -> None:
     count = size[0] * size[1]
     if max_pixels and count > max_pixels:
-        raise TooLargeError(
-            f"the image {path} is too large: it has {size[0]}x{size[1]} pixels, more than {max_pixels}; to read it "
-            f"nevertheless, set INPUT.MAX_IMAGE_PIXELS {count} (for data check: --max-image-pixels {count})"
-        )
+        fault = f"the image {path} is too large: it has {size[0]}x{size[1]} pixels, more than {max_pixels}"
+        fix = f"set INPUT.MAX_IMAGE_PIXELS {count} (for data check: --max-image-pixels {count})"
+        raise TooLargeError(fault, count, fix)
 
 
 def _orientation(image: Image.Image) -> int:

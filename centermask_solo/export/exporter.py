@@ -20,11 +20,13 @@ from ..modeling.instance_part import detection_limits, instance_part
 from ..modeling.mask_frame import MaskFrame
 from ..modeling.quantization import quantizable
 from ..modeling.systems import default_score_threshold, find_system
+from ..ops.topk import MAX_TOPK
 from ..runtime.formats import Format, check_choice, check_packages, package_version, resolve
 from ..runtime.metadata import Input, Masks, Metadata, Resize
 from ..utils.errors import ConfigError
 from ..utils.files import sha256_of
-from ..utils.rules import check_count, check_image_size
+from ..utils.rules import check_image_size, integer
+from ..utils.text import counted
 from .graph import ExportedGraph, GraphInput
 from .program import min_size, output_names, trace
 from .target import Target
@@ -32,6 +34,7 @@ from .target import Target
 logger = logging.getLogger(__name__)
 
 MAX_DETECTIONS = 100  # of a model without a limit of its own
+MAX_SLOTS = MAX_TOPK  # which the slots are filled by; more also take the memory of the machine, for their masks
 MIN_STRETCHED = 32  # pixels of an edge of images that a model stretches to its own size
 SCORE_TOLERANCE = 1e-4  # between runtimes
 MASK_SCORE_TOLERANCE = (
@@ -45,7 +48,7 @@ class ExportOptions:
 
     Attributes:
         variant: "detections", "full-masks" or "raw".
-        max_detections: Number K of slots per image; None for the model's limit.
+        max_detections: Number K of slots per image, at most the model's limit; None for the limit.
         half: Whether to store weights as float16.
         int8: Whether convolutions multiply 8-bit integers.
         size: Height and width of the images; None if they are free.
@@ -67,7 +70,7 @@ def check_export(form: Format, options: ExportOptions) -> None:
     """
     check_choice(form, options.variant, options.half, options.int8)
     if options.max_detections is not None:
-        check_count(options.max_detections, "slots", "give 1 or more as max_detections, or None")
+        _check_slots(options.max_detections)
     if options.size is not None:
         check_image_size(options.size, ", or none for any")
     to_quantize = (form.to_quantize or ()) if options.int8 else ()
@@ -125,7 +128,11 @@ def trace_predictor(predictor: Predictor, options: ExportOptions) -> Traced:
         )
     model: Any = instance_part(predictor.model).eval()
     limits = detection_limits(model)
-    slots = options.max_detections or (limits.max_detections if limits.max_detections > 0 else MAX_DETECTIONS)
+    slots = _num_slots(options.max_detections, limits.max_detections)
+    if options.variant != "raw":
+        _check_slots(slots)
+    num_classes = _num_classes(predictor.cfg)
+    class_names = _class_names(predictor, num_classes)
     frame: MaskFrame = getattr(model, "mask_frame", MaskFrame())  # models of boxes have none
     source = GraphInput(max(model.backbone.size_divisibility, 1), getattr(model, "input_size", None))
     _check_size(options.size, source)
@@ -139,8 +146,8 @@ def trace_predictor(predictor: Predictor, options: ExportOptions) -> Traced:
         "half": options.half,
         "int8": options.int8,
         "config": predictor.cfg.dump(),
-        "class_names": tuple(predictor.metadata.thing_classes) if predictor.metadata.get("thing_classes") else None,
-        "num_classes": _num_classes(predictor.cfg),
+        "class_names": class_names,
+        "num_classes": num_classes,
         "input": _input(predictor, model, source, options.size, min_size(program)),
         "masks": _masks(frame, options.variant),
         "max_detections": slots,
@@ -176,6 +183,21 @@ def write_traced(traced: Traced, form: Format, path: str, images: Sequence[Pixel
     resolve(form.writer)(Target(traced.program, metadata, path, calibration))
     logger.info("wrote %s in %.0f s", path, time.perf_counter() - start)
     return metadata
+
+
+def _num_slots(asked: int | None, limit: int) -> int:
+    """Return the number of slots of a graph, which would find more than the model if it had more than its limit."""
+    if limit <= 0:
+        return asked or MAX_DETECTIONS
+    if asked is not None and asked > limit:
+        logger.warning("the model finds at most %d instances in an image, fewer than max_detections", limit)
+    return min(asked or limit, limit)
+
+
+def _check_slots(number: object) -> None:
+    """Raise ConfigError unless a graph can have so many slots."""
+    if not integer(1, MAX_SLOTS).allows(number):
+        raise ConfigError(f"{number!r} slots are impossible: give 1 to {MAX_SLOTS} as max_detections, or None")
 
 
 def _check_size(size: tuple[int, int] | None, source: GraphInput) -> None:
@@ -217,6 +239,21 @@ def _num_classes(cfg: Any) -> int:
     if system is None:
         raise ConfigError(f"the system {cfg.MODEL.META_ARCHITECTURE} has no record: register it to export its models")
     return int(value_of(cfg, system.num_classes_key))
+
+
+def _class_names(predictor: Predictor, number: int) -> tuple[str, ...] | None:
+    """Return the names of a model's classes; None if they are unknown.
+
+    Raises:
+        ConfigError: There are more or fewer than classes.
+    """
+    names = predictor.metadata.get("thing_classes")
+    if names and len(names) != number:
+        raise ConfigError(
+            f"the weights have {counted(number, 'class')}, but {counted(len(names), 'name')}: give class_names, one "
+            "for each"
+        )
+    return tuple(names) if names else None
 
 
 def _versions(form: Format) -> dict[str, str]:

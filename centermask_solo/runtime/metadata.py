@@ -17,6 +17,7 @@ from .formats import VARIANTS
 KEY = "centermask_solo"  # of the document in the file: ONNX metadata_props, OpenVINO rt_info; its name inside .pt2
 WEIGHTS_KEY = "centermask_solo_weights"  # of the SHA-256 of the .bin in the rt_info of an .xml
 VERSION = 1
+_TEXT = Rule("a text", lambda value: isinstance(value, str))
 CHANNEL_ORDERS, FRAMES = ("BGR", "RGB"), ("input", "box", "none")
 
 
@@ -163,6 +164,7 @@ def _check_values(metadata: Metadata) -> None:
     rule, masks = metadata.input, metadata.masks
     checks: dict[str, tuple[Rule, Any]] = {
         "variant": (one_of(*VARIANTS), metadata.variant),
+        "class_names": (unless(None, each(_TEXT, length=metadata.num_classes)), metadata.class_names),
         "max_detections": (COUNT, metadata.max_detections),
         "input.channel_order": (one_of(*CHANNEL_ORDERS), rule.channel_order),
         "input.divisibility": (COUNT, rule.divisibility),

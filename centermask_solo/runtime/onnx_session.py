@@ -60,7 +60,7 @@ class OnnxSession:
         if used != _name(providers[0]):
             raise ConfigError(f"ONNX Runtime cannot use {_name(providers[0])} here, only {used}: choose that one")
         self.inputs = {x.name: tuple(map(_size, x.shape)) for x in self._session.get_inputs()}
-        self.outputs = [x.name for x in self._session.get_outputs()]
+        self.outputs = {x.name: tuple(map(_size, x.shape or ())) for x in self._session.get_outputs()}
         self.description: str | None = self._session.get_modelmeta().custom_metadata_map.get(KEY)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -12,7 +12,7 @@ from ..utils.errors import ConfigError, WeightsError
 from ..utils.files import sha256_of
 from .formats import files_of
 from .metadata import KEY, WEIGHTS_KEY
-from .session import INPUTS, Arrays, RunOptions
+from .session import INPUTS, Arrays, RunOptions, Sizes
 
 
 class OpenVINOSession:
@@ -46,8 +46,8 @@ class OpenVINOSession:
         weights = files_of(path)[1]
         if self.description is not None and _info(model, WEIGHTS_KEY) != sha256_of(weights):
             raise WeightsError(f"{weights} does not belong to {path}: copy both files of one export, or export again")
-        self.inputs = {_name(x.names): tuple(map(_size, x.partial_shape)) for x in model.inputs}
-        self.outputs = [name for x in model.outputs for name in x.names]
+        self.inputs = {_name(x.names): _sizes(x.partial_shape) for x in model.inputs}
+        self.outputs = {name: _sizes(x.partial_shape) for x in model.outputs for name in x.names}
         try:
             self._model = core.compile_model(model, device, settings)
         except RuntimeError as error:
@@ -81,8 +81,8 @@ def _name(names: set[str]) -> str:
     return min(names & set(INPUTS) or names, default="")
 
 
-def _size(n: openvino.Dimension) -> int | None:
-    return int(n.get_length()) if n.is_static else None
+def _sizes(shape: openvino.PartialShape) -> Sizes:
+    return tuple(int(n.get_length()) if n.is_static else None for n in shape) if shape.rank.is_static else ()
 
 
 def _reason(error: RuntimeError) -> str:

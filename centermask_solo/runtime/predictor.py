@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..data.images import MAX_PIXELS
-from ..data.input_images import Item, as_bgr, read_images
+from ..data.input_images import Item, as_bgr, read_item
+from ..data.pixel_limit import TooLargeError
 from ..data.pixels import Pixels
 from ..utils.errors import ConfigError, DataError, WeightsError
-from ..utils.rules import BATCH, check_count
+from ..utils.rules import BATCH, check_count, integer
 from .formats import as_path
 from .instances import MASK_FORMS, ExportedInstances, check_mask_form
 from .pasting import Paster, mask_box
@@ -44,7 +46,7 @@ class ExportedPredictor:
         """
         Args:
             path: A file that ``centermask-solo export`` wrote: .onnx, .xml or .pt2.
-            threads: Number of CPU threads; None for the runtime's choice.
+            threads: Number of CPU threads, at most 1,024; None for the runtime's choice.
             providers: ONNX Runtime's execution providers, best first, such as "CUDAExecutionProvider"; or one device
                 of OpenVINO. The CPU by default, in float32.
             max_pixels: Most pixels of an image file; 0 for no limit.
@@ -54,6 +56,8 @@ class ExportedPredictor:
             MissingPackageError: What runs the file is not installed, or in a version that does not work.
             WeightsError: The file is missing, damaged, or was made by another program or version.
         """
+        if not integer(0).allows(max_pixels):
+            raise ConfigError(f"{max_pixels!r} is no limit of pixels: give 1 or more as max_pixels, or 0 for no limit")
         self.path = as_path(path)
         self._session, self.metadata = open_file(self.path, threads, providers)
         if self.metadata.variant == "raw":
@@ -95,7 +99,8 @@ class ExportedPredictor:
         check_mask_form(masks)
         if not isinstance(images, (list, tuple)):
             raise DataError(f"a batch of images must be a list, not a {type(images).__name__}")
-        originals = [as_bgr(image, self._max_pixels) for image in images]
+        with _own_advice():
+            originals = [as_bgr(image, self._max_pixels) for image in images]
         rule = self.metadata.input
         found = self.run([resize(x, rule) for x in originals], [x.shape[:2] for x in originals], masks)
         return [{"instances": x} for x in found]
@@ -121,10 +126,23 @@ class ExportedPredictor:
             ConfigError: ``batch_size`` is no number of images.
         """
         check_count(batch_size, BATCH)
-        images = read_images(paths, 3, self._max_pixels, failures)
+        images = self._read(paths, failures)
         while batch := list(itertools.islice(images, batch_size)):
-            outputs = self.predict_batch([image for *_, image in batch], masks=masks)
-            yield from ((path, image, output) for (path, _, image), output in zip(batch, outputs, strict=True))
+            outputs = self.predict_batch([image for _, image in batch], masks=masks)
+            yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
+
+    def _read(self, items: Iterable[Item], failures: list[DataError] | None) -> Iterator[tuple[Item, Pixels]]:
+        """Yield each item and its image; arguments as :meth:`predict_files` takes them."""
+        for item in items:
+            try:
+                with _own_advice():
+                    image, _ = read_item(item, 3, self._max_pixels)
+            except DataError as error:
+                if failures is None:
+                    raise
+                failures.append(error)
+            else:
+                yield item, image
 
     def run(
         self, images: Sequence[Pixels], output_sizes: Sequence[tuple[int, ...]], masks: str = "dense"
@@ -202,6 +220,15 @@ class ExportedPredictor:
                 f"the description inside {self.path} is of another model, as its masks are smaller: export it again"
             )
         return Paster(kind, mask_size, used, size)
+
+
+@contextmanager
+def _own_advice() -> Iterator[None]:
+    """Name the limit that an exported file has, not the option of a config, in the error of an image beyond it."""
+    try:
+        yield
+    except TooLargeError as error:
+        raise error.advising(f"give max_pixels={error.pixels} to ExportedPredictor") from None
 
 
 def _stacked(masks: list[NDArray[np.bool_]], size: tuple[int, int]) -> NDArray[np.bool_]:

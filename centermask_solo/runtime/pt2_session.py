@@ -16,7 +16,7 @@ from torch.utils._pytree import TreeSpec
 from ..ops import fixed_nms  # noqa: F401  (registers the operator of NMS)
 from ..utils.errors import ConfigError, WeightsError
 from .metadata import KEY
-from .session import Arrays, RunOptions
+from .session import Arrays, RunOptions, Sizes
 
 
 class PT2Session:
@@ -45,7 +45,8 @@ class PT2Session:
             program = torch.export.load(path, extra_files=extra)
         self.description = extra[KEY] or None
         self.inputs = _inputs(program)
-        self.outputs = list(_structured(program.call_spec.out_spec, program.graph_signature.user_outputs))
+        names = _structured(program.call_spec.out_spec, program.graph_signature.user_outputs)
+        self.outputs: dict[str, Sizes] = dict.fromkeys(names, ())
         self._module = program.module()
 
     @torch.no_grad()
@@ -55,7 +56,7 @@ class PT2Session:
         return {name: x.numpy() for name, x in found.items()}
 
 
-def _inputs(program: torch.export.ExportedProgram) -> dict[str, tuple[int | None, ...]]:
+def _inputs(program: torch.export.ExportedProgram) -> dict[str, Sizes]:
     """Return the sizes of the inputs by their names; None where a size is free."""
     nodes = {x.name: x.meta["val"] for x in program.graph.nodes if x.op == "placeholder"}
     _, names = _structured(program.call_spec.in_spec, program.graph_signature.user_inputs)

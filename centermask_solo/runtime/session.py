@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ..utils.errors import ConfigError, UserError, WeightsError
-from ..utils.rules import check_count
+from ..utils.rules import integer
 from ..utils.text import first_line
 from .checksum import is_intact
 from .formats import FORMATS, as_path, check_packages, files_of, format_of_file, resolve
@@ -20,7 +20,18 @@ from .metadata import Metadata, parse_metadata
 logger = logging.getLogger(__name__)
 
 INPUTS = ("images", "image_sizes")  # of the graphs; some have the first one only
+MAX_THREADS = 1024  # beyond what a machine has, runtimes fail for want of memory
 Arrays = dict[str, NDArray[Any]]
+Sizes = tuple[int | None, ...]  # of an array; None where a size is free or not stated
+OUTPUT_SIZES: dict[str, Sizes] = {  # of detections
+    "boxes": (None, None, 4),
+    "scores": (None, None),
+    "classes": (None, None),
+    "masks": (None, None, None, None),
+    "num_detections": (None,),
+    "exact": (None,),
+    "mask_scores": (None, None),
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class RunOptions:
     """How a file is run.
 
     Attributes:
-        threads: Number of CPU threads; None for the runtime's choice.
+        threads: Number of CPU threads, up to :data:`MAX_THREADS`; None for the runtime's choice.
         providers: What computes, in the words of the runtime: ONNX Runtime's execution providers, best first, or the
             name of one device of OpenVINO or PyTorch; empty for the CPU.
     """
@@ -44,13 +55,13 @@ class Session(Protocol):
 
     Attributes:
         description: The document of :mod:`.metadata`; None if the file has none.
-        inputs: The sizes of the inputs by their names; None where a size is free or not stated.
-        outputs: Names of the outputs.
+        inputs: The sizes of the inputs by their names.
+        outputs: The sizes of the outputs by their names; empty where the runtime does not tell them.
     """
 
     description: str | None
-    inputs: dict[str, tuple[int | None, ...]]
-    outputs: list[str]
+    inputs: dict[str, Sizes]
+    outputs: dict[str, Sizes]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
         """Return the outputs by name, from inputs by name."""
@@ -71,8 +82,10 @@ def open_file(
         MissingPackageError: What runs it is not installed, or in a version that does not work.
         WeightsError: The file is missing, damaged, or was made by another program or version.
     """
-    if threads is not None:
-        check_count(threads, "threads", "give 1 or more, or None for the runtime's choice")
+    if threads is not None and not integer(1, MAX_THREADS).allows(threads):
+        raise ConfigError(
+            f"{threads!r} threads are impossible: give 1 to {MAX_THREADS}, or None for the runtime's choice"
+        )
     options, path = RunOptions(threads, _as_providers(providers)), as_path(path)
     form = format_of_file(path)
     if form is None:
@@ -120,11 +133,31 @@ def _check_fits(session: Session, metadata: Metadata, path: str) -> None:
         fault = f"takes {', '.join(sorted(session.inputs))}, not {', '.join(inputs)}"
     elif None not in size and size != metadata.input.size:
         fault = f"takes images of the size {size}, not {metadata.input.size or 'any'}"
-    elif missing := sorted(set(metadata.outputs.values()) - set(session.outputs)):
-        fault = f"has no output {missing[0]}"
-    else:
+    elif not (fault := _fault_of_outputs(session, metadata)):
         return
     raise WeightsError(f"the description inside {path} is of another model, as the graph {fault}: export it again")
+
+
+def _fault_of_outputs(session: Session, metadata: Metadata) -> str:
+    """Return which output of a graph is missing, or has other sizes than what it is said to be; "" for none."""
+    expected = {} if metadata.variant == "raw" else OUTPUT_SIZES
+    for what, name in metadata.outputs.items():
+        if name not in session.outputs:
+            return f"has no output {name}"
+        found, wanted = session.outputs[name], expected.get(what)
+        if found and wanted and not _agree(found, wanted):
+            return f"returns {what} of the size {_in_words(found)}, not {_in_words(wanted)}"
+    return ""
+
+
+def _agree(found: Sizes, wanted: Sizes) -> bool:
+    return len(found) == len(wanted) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(found, wanted, strict=True)
+    )
+
+
+def _in_words(sizes: Sizes) -> str:
+    return " x ".join("any" if n is None else str(n) for n in sizes)
 
 
 def check_file(path: str) -> None:

@@ -1,5 +1,7 @@
 """Arguments of Python calls that cannot be meant, which the command line refuses by itself."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("onnx")
@@ -7,6 +9,7 @@ pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 from centermask_solo import export_model
+from centermask_solo.export import exporter
 from centermask_solo.model_zoo import exporting, get_config
 from centermask_solo.model_zoo.exporting import on_the_cpu
 from centermask_solo.runtime.session import open_file
@@ -18,6 +21,7 @@ from centermask_solo.utils.errors import ConfigError, DataError
     [
         ({"max_detections": 0}, "0 slots are impossible"),
         ({"max_detections": "5"}, "'5' slots are impossible"),
+        ({"max_detections": 3841}, "3841 slots are impossible: give 1 to 3840 as max_detections, or None"),
         ({"size": 640}, "640 is no size of images"),
         ({"size": (64, 9999999)}, r"\(64, 9999999\) is no size of images: give height .* from 1 to 8192, or none for"),
         ({"images": ["photos/"], "verify": False}, "images have no use: leave out --images or --no-verify"),
@@ -30,6 +34,33 @@ from centermask_solo.utils.errors import ConfigError, DataError
 def test_impossible_choices_are_one_line(choice, words, tmp_path):
     with pytest.raises(ConfigError, match=words):
         export_model(tmp_path / "weights.pth", tmp_path / "model.onnx", **choice)
+
+
+@pytest.fixture
+def unusual(monkeypatch):
+    """The predictor of a model that may find 5,000 instances, with too few names of classes."""
+    model = SimpleNamespace(test_score_thresh=0.1, test_max_detections=5000)
+    monkeypatch.setattr(exporter, "instance_part", lambda model: SimpleNamespace(eval=lambda: model))
+    metadata = {"thing_classes": ["a", "b"]}
+    return SimpleNamespace(cfg=get_config("shapes/yolact_shapes.yaml"), model=model, metadata=metadata)
+
+
+def test_the_limit_of_a_model_may_be_more_than_a_file_can_have(unusual):
+    with pytest.raises(ConfigError, match="5000 slots are impossible: give 1 to 3840 as max_detections"):
+        exporter.trace_predictor(unusual, exporter.ExportOptions())
+
+
+def test_files_find_no_more_than_their_model(caplog):
+    slots = [exporter._num_slots(asked, limit) for asked, limit in ((7, 50), (None, 50), (7, -1), (None, -1))]
+    assert slots == [7, 50, 7, 100] and not caplog.messages
+    assert exporter._num_slots(51, 50) == 50
+    assert "the model finds at most 50 instances in an image, fewer than max_detections" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"max_detections": 100}, {"variant": "raw"}])
+def test_files_name_every_class(options, unusual):
+    with pytest.raises(ConfigError, match="have 10 classes, but 2 names: give class_names, one for each"):
+        exporter.trace_predictor(unusual, exporter.ExportOptions(**options))
 
 
 @pytest.mark.parametrize("paths", [(None, "model.onnx"), ("weights.pth", None)])
@@ -64,9 +95,9 @@ def test_one_path_is_a_list_of_one(name, tmp_path):
         export_model(tmp_path / "weights.pth", tmp_path / "model.onnx", **{name: "absent.png"})
 
 
-@pytest.mark.parametrize("threads", [0, True, "4"])
+@pytest.mark.parametrize("threads", [0, True, "4", 1025])
 def test_impossible_threads_are_refused(threads, tmp_path):
-    with pytest.raises(ConfigError, match=f"{threads!r} threads are impossible"):
+    with pytest.raises(ConfigError, match=f"{threads!r} threads are impossible: give 1 to 1024, or None"):
         open_file(str(tmp_path / "model.onnx"), threads)
 
 

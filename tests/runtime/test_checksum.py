@@ -103,7 +103,7 @@ def test_torch_export(archive, tmp_path, capfd):
     path = tmp_path / "model.pt2"
     path.write_bytes(archive)
     session, _ = open_file(path)
-    assert session.inputs["images"][1:3] == (None, None) and session.outputs == ["sums"]
+    assert session.inputs["images"][1:3] == (None, None) and list(session.outputs) == ["sums"]
     flip(path, archive.index(np.full(3, 7, np.float32).tobytes()))
     with pytest.raises(WeightsError, match=DAMAGED.format(path)):
         open_file(path)

@@ -74,6 +74,7 @@ def test_other_versions():
         changed(half=0),
         changed(class_names="ab"),
         changed(class_names=[1]),
+        changed(class_names=["a"]),
         changed(max_detections=1.5),
         changed(score_threshold="0.1"),
         changed(outputs=["boxes"]),
@@ -97,6 +98,14 @@ def test_damaged_descriptions_are_one_line(text):
 def test_wrong_values_are_named():
     with pytest.raises(WeightsError, match=r'damaged \(input\.channel_order is "XYZ", not "BGR" or "RGB"\): export it'):
         parse_metadata(changed_in("input", channel_order="XYZ"), "x.onnx")
+
+
+def test_unknown_names_are_no_wrong_number_of_names():
+    assert parse_metadata(changed(class_names=None), "x.onnx").class_names is None
+    with pytest.raises(
+        WeightsError, match=r'\(class_names is \["a"\], not a list of 2, each a text, or None\): export'
+    ):
+        parse_metadata(changed(class_names=["a"]), "x.onnx")
 
 
 def test_integers_are_numbers_too():

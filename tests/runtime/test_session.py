@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from centermask_solo import ExportedPredictor
-from centermask_solo.runtime.session import open_file
-from centermask_solo.utils.errors import ConfigError, WeightsError
+from centermask_solo.runtime.session import _check_fits, open_file
+from centermask_solo.utils.errors import ConfigError, DataError, WeightsError
 from tests.runtime.files import ABOUT, write_onnx, write_openvino
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
 IMAGE = np.zeros((48, 72, 3), np.uint8)
+SWAPPED = replace(ABOUT, outputs=ABOUT.outputs | {"boxes": "masks", "masks": "boxes"})
 NO_SIZES = replace(ABOUT.input, image_sizes=False)
 BOXES_ONLY = {name: name for name in ABOUT.outputs if name != "masks"}
 
@@ -68,6 +70,43 @@ def test_descriptions_of_other_graphs(about, options, fault, tmp_path):
     path = write_onnx(tmp_path / "model.onnx", about, **options)
     with pytest.raises(WeightsError, match=rf"^the description inside .*model\.onnx is of another model, .*{fault}"):
         open_file(path)
+
+
+@pytest.mark.parametrize(("write", "name"), [(write_onnx, "model.onnx"), (write_openvino, "model.xml")])
+def test_descriptions_of_other_outputs(write, name, tmp_path):
+    with pytest.raises(WeightsError, match=r"returns boxes of the size 1 x 3 x 8 x 16, not any x any x 4: export it"):
+        open_file(write(tmp_path / name, SWAPPED))
+
+
+def test_sizes_are_compared_as_far_as_they_are_known(path):
+    session, metadata = open_file(path)
+    for sizes in ((), (None, None, None), (2, 100, 4)):
+        session.outputs["boxes"] = sizes
+        _check_fits(session, metadata, path)
+    session.outputs["boxes"] = (None, None, 5)
+    with pytest.raises(WeightsError, match="returns boxes of the size any x any x 5, not any x any x 4"):
+        _check_fits(session, metadata, path)
+    _check_fits(session, replace(metadata, variant="raw"), path)
+
+
+def test_large_images_are_refused_with_the_argument_that_allows_them(path, tmp_path):
+    image = str(tmp_path / "image.png")
+    Image.fromarray(IMAGE).save(image)
+    small, failures = ExportedPredictor(path, max_pixels=72 * 48 - 1), []
+    with pytest.raises(DataError, match=r"has 72x48 pixels, more than 3455; .*, give max_pixels=3456 to Exp\w+$"):
+        small(image)
+    with pytest.raises(DataError, match="max_pixels=3456"):
+        next(small.predict_files([image]))
+    assert list(small.predict_files([image], failures=failures)) == []
+    assert [str(x).split(", ")[-1] for x in failures] == ["give max_pixels=3456 to ExportedPredictor"]
+    for limit in (72 * 48, 0):
+        assert len(ExportedPredictor(path, max_pixels=limit)(image)["instances"]) == 2
+
+
+@pytest.mark.parametrize("limit", [-1, None, 1.5, True])
+def test_impossible_limits_of_pixels(limit, path):
+    with pytest.raises(ConfigError, match=f"{limit!r} is no limit of pixels: give 1 or more as max_pixels, or 0"):
+        ExportedPredictor(path, max_pixels=limit)
 
 
 def test_masks_are_needed_and_span_the_input(tmp_path):
