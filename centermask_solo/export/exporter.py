@@ -242,17 +242,15 @@ def _num_classes(cfg: Any) -> int:
 
 
 def _class_names(predictor: Predictor, number: int) -> tuple[str, ...] | None:
-    """Return the names of a model's classes; None if they are unknown.
-
-    Raises:
-        ConfigError: There are more or fewer than classes.
-    """
+    """Return the names of a model's classes; None if they are unknown, or of other classes."""
     names = predictor.metadata.get("thing_classes")
     if names and len(names) != number:
-        raise ConfigError(
-            f"the weights have {counted(number, 'class')}, but {counted(len(names), 'name')}: give class_names, one "
-            "for each"
+        logger.warning(
+            "the file has no names of classes: there are %s for %s",
+            counted(len(names), "name"),
+            counted(number, "class"),
         )
+        return None
     return tuple(names) if names else None
 
 

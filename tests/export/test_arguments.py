@@ -57,10 +57,10 @@ def test_files_find_no_more_than_their_model(caplog):
     assert "the model finds at most 50 instances in an image, fewer than max_detections" in caplog.text
 
 
-@pytest.mark.parametrize("options", [{"max_detections": 100}, {"variant": "raw"}])
-def test_files_name_every_class(options, unusual):
-    with pytest.raises(ConfigError, match="have 10 classes, but 2 names: give class_names, one for each"):
-        exporter.trace_predictor(unusual, exporter.ExportOptions(**options))
+def test_files_name_every_class_or_none(unusual, caplog):
+    assert exporter._class_names(unusual, 2) == ("a", "b") and not caplog.messages
+    assert exporter._class_names(unusual, 10) is None
+    assert caplog.messages == ["the file has no names of classes: there are 2 names for 10 classes"]
 
 
 @pytest.mark.parametrize("paths", [(None, "model.onnx"), ("weights.pth", None)])
