@@ -151,7 +151,7 @@ def trace_predictor(predictor: Predictor, options: ExportOptions) -> Traced:
         "input": _input(predictor, model, source, options.size, min_size(program)),
         "masks": _masks(frame, options.variant),
         "max_detections": slots,
-        "score_threshold": float(limits.score_thresh),
+        "score_threshold": float(limits.least_score),
         "display_threshold": default_score_threshold(predictor.cfg),
         "score_tolerance": MASK_SCORE_TOLERANCE if frame.boxes else SCORE_TOLERANCE,
         "outputs": {name: name for name in output_names(program)},

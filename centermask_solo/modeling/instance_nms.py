@@ -109,19 +109,26 @@ class NMSRule(NamedTuple):
             (M, h, w), at any resolution), ``pred_boxes`` (``Boxes``).
         per_class: Whether it evaluates each instance for every class, by its ``class_scores``, if it has them.
         fixed: The rule in fixed shapes, without reads on the host, for GPUs and exported files; None if it has none.
+        decays: Whether it lowers scores, and keeps the instances from ``score_thresh`` of its options on.
     """
 
     function: NMSFunction
     inputs: tuple[str, ...]
     per_class: bool = False
     fixed: FixedNMSFunction | None = None
+    decays: bool = False
 
 
 INSTANCE_NMS_REGISTRY: dict[str, NMSRule] = {}
 
 
 def register_instance_nms(
-    name: str, *, inputs: tuple[str, ...], per_class: bool = False, fixed: FixedNMSFunction | None = None
+    name: str,
+    *,
+    inputs: tuple[str, ...],
+    per_class: bool = False,
+    fixed: FixedNMSFunction | None = None,
+    decays: bool = False,
 ) -> Callable[[NMSFunction], NMSFunction]:
     """Register the decorated function as the rule that ``NMS.NAME`` calls ``name``; see :class:`NMSRule`.
 
@@ -132,7 +139,7 @@ def register_instance_nms(
     def register(function: NMSFunction) -> NMSFunction:
         if name in INSTANCE_NMS_REGISTRY:
             raise ValueError(f"an NMS rule named {name} is already registered")
-        INSTANCE_NMS_REGISTRY[name] = NMSRule(function, inputs, per_class, fixed)
+        INSTANCE_NMS_REGISTRY[name] = NMSRule(function, inputs, per_class, fixed, decays)
         return function
 
     return register
@@ -164,6 +171,10 @@ class InstanceNMS:
     def has_fixed_shape(self) -> bool:
         """Whether the rule can be computed in fixed shapes."""
         return _find_rule(self.name).fixed is not None
+
+    def least_score(self, score_thresh: float) -> float:
+        """Return the lowest score of what is kept, if the scores of candidates exceed ``score_thresh``."""
+        return min(score_thresh, self.options.score_thresh) if _find_rule(self.name).decays else score_thresh
 
     def fixed(self, candidates: NMSCandidates, max_kept: int) -> Kept:
         """Return what the rule keeps of each image of a batch, best first, in fixed shapes; can be exported.

@@ -13,6 +13,7 @@ from .centermask import CenterMask
 from .centermask.roi_heads import CenterROIHeads
 from .detections import Detections
 from .fcos import FCOS, FCOSProposalGenerator
+from .instance_nms import InstanceNMS
 
 
 def instance_part(model: nn.Module) -> nn.Module:
@@ -51,18 +52,23 @@ class DetectionLimits(NamedTuple):
     Attributes:
         score_thresh: Class probability that they exceed.
         max_detections: Their greatest number; negative for no limit.
+        least_score: Score that they have at least, which NMS may have lowered.
     """
 
     score_thresh: float
     max_detections: int
+    least_score: float
 
 
 def detection_limits(model: Any) -> DetectionLimits:
     """Return the limits of a model that :func:`instance_part` returned."""
     if isinstance(model, CenterMask):
         limits = model.proposal_generator.test_limits
-        return DetectionLimits(limits.score_thresh, limits.post_nms_topk)
-    return DetectionLimits(model.test_score_thresh, model.test_max_detections)
+        return DetectionLimits(limits.score_thresh, limits.post_nms_topk, limits.score_thresh)
+    nms, least = getattr(model, "test_nms", None), model.test_score_thresh
+    if isinstance(nms, InstanceNMS):  # not FCOS's, which is of boxes
+        least = nms.least_score(least)
+    return DetectionLimits(model.test_score_thresh, model.test_max_detections, least)
 
 
 def detect_for_export(model: Any, predictions: Any, image_sizes: Tensor, max_detections: int) -> Detections:

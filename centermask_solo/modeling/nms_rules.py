@@ -55,7 +55,7 @@ def fixed_matrix_nms(candidates: NMSCandidates, options: NMSOptions, max_kept: i
     return Kept(order.gather(1, best), kept_scores)
 
 
-@register_instance_nms("MatrixNMS", inputs=("pred_masks", "pred_boxes"), fixed=fixed_matrix_nms)
+@register_instance_nms("MatrixNMS", inputs=("pred_masks", "pred_boxes"), fixed=fixed_matrix_nms, decays=True)
 def matrix_nms(candidates: NMSCandidates, options: NMSOptions) -> Kept:
     """Matrix NMS on masks or else on boxes: decay scores by overlap, keep those of at least ``score_thresh``.
 

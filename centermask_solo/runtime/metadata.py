@@ -96,7 +96,7 @@ class Metadata:
         input: What the graph takes.
         masks: What the masks mean.
         max_detections: Number K of slots per image.
-        score_threshold: Scores of detections, as far as they are probabilities, exceed it.
+        score_threshold: Scores of detections are not below it, before those of masks are multiplied with them.
         display_threshold: Score from which on detections are worth drawing.
         score_tolerance: Difference of scores between runtimes that is rounding.
         outputs: Names of the graph's outputs by what they are.

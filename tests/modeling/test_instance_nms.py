@@ -18,7 +18,9 @@ from centermask_solo.modeling.instance_nms import (
     build_instance_nms,
     register_instance_nms,
 )
+from centermask_solo.modeling.instance_part import detection_limits, instance_part
 from centermask_solo.utils.errors import ConfigError
+from tests.modeling.models import SYSTEMS
 from tests.modeling.nms_candidates import make_nms, random_instances
 
 ALL_FIELDS = ["pred_masks", "pred_boxes"]
@@ -155,3 +157,17 @@ def test_a_rule_whose_field_a_system_lacks_is_an_error():
         "NMS.NAME MaskNMS needs pred_masks, but this system has only pred_boxes at that point: "
         "choose one of BatchedNMS, MatrixNMS, FastNMS, TraditionalNMS"
     )
+
+
+@pytest.mark.parametrize(("name", "expected"), [("MatrixNMS", 0.05), ("FastNMS", 0.1), ("MaskNMS", 0.1)])
+def test_the_lowest_score_of_what_is_kept(name, expected):
+    assert InstanceNMS(name, NMSOptions(score_thresh=0.05)).least_score(0.1) == expected
+    assert InstanceNMS(name, NMSOptions(score_thresh=0.3)).least_score(0.1) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("SOLOv2", (0.1, 0.05)), ("YOLACT", (0.05, 0.05)), ("FCOS", (0.05, 0.05))]
+)
+def test_the_lowest_score_of_a_system(name, expected):
+    limits = detection_limits(instance_part(SYSTEMS[name].model()))
+    assert (limits.score_thresh, limits.least_score) == expected
