@@ -12,7 +12,7 @@ from torch.utils import _pytree as tree
 
 from ..utils.errors import ConfigError
 from ..utils.text import first_line
-from .layers import DeformConv2d
+from .layers import Deformable
 
 logger = logging.getLogger(__name__)
 
@@ -112,10 +112,10 @@ def check_replays(model: nn.Module) -> None:
 
     It must be on a GPU, have a verb ``predict``, and have no deformable convolutions, whose replays are silently wrong.
     """
+    if any(isinstance(x, Deformable) for x in model.modules()):
+        raise ConfigError("CUDA graphs replay deformable convolutions wrongly: set TEST.CUDA_GRAPHS False")
     if next(model.parameters()).device.type != "cuda":
         raise ConfigError("CUDA graphs need a GPU: set MODEL.DEVICE cuda, or TEST.CUDA_GRAPHS False")
-    if any(isinstance(x, DeformConv2d) for x in model.modules()):
-        raise ConfigError("CUDA graphs replay deformable convolutions wrongly: set TEST.CUDA_GRAPHS False")
     if not hasattr(model, "predict"):
         raise ConfigError(
             f"there are no networks to replay in a {type(model).__name__}: set TEST.CUDA_GRAPHS False, or choose a "

@@ -10,6 +10,7 @@ __all__ = [
     "TOWER_DEFORMABLE",
     "TOWER_NORMS",
     "DeformConv2d",
+    "Deformable",
     "DropBlock",
     "Scale",
     "conv_tower",
@@ -87,7 +88,11 @@ def deform_conv_from_logits(
     return out.to(x.dtype)
 
 
-class DeformConv2d(nn.Module):
+class Deformable:
+    """Marks modules that compute a deformable convolution, whose replays as CUDA graphs are silently wrong."""
+
+
+class DeformConv2d(nn.Module, Deformable):
     """A deformable convolution that computes its own offsets: keys ``weight``, ``conv_offset.*`` and maybe ``bias``.
 
     The weight has the name and shape of an ordinary convolution's, so that weights of one load into the other. Offsets

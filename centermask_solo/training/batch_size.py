@@ -145,7 +145,8 @@ class _Probe:
         cfg.INPUT.MIN_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING = (max(cfg.INPUT.MIN_SIZE_TRAIN),), "choice"
         if cfg.INPUT.CROP.ENABLED or cfg.INPUT.ERASE.PROB:  # which make bitmasks of polygons
             cfg.INPUT.MASK_FORMAT = "bitmask"
-        cfg.INPUT.COPY_PASTE.PROB = float(cfg.INPUT.COPY_PASTE.PROB > 0)
+        for node in (cfg.INPUT.COPY_PASTE, cfg.INPUT.MOSAIC):  # which add objects
+            node.PROB = float(node.PROB > 0)
         cfg.merge_from_list(list(WHOLE))
         cfg.DATALOADER.NUM_WORKERS, cfg.SOLVER.ACCUMULATE = 0, 1
         cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.EPOCHS = comm.get_world_size(), 0

@@ -1,19 +1,25 @@
 """A prepared model predicts the same, or nearly so in half precision."""
 
 import copy
+import inspect
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from centermask_solo.modeling import cuda_graphs, engine
+import centermask_solo
+from centermask_solo.modeling import cuda_graphs, engine, layers
+from centermask_solo.modeling.backbone import resnet, vovnet_blocks
 from centermask_solo.modeling.cuda_graphs import ReplayedNetworks
 from centermask_solo.modeling.engine import check_dtype, prepare, prepare_as_configured
 from centermask_solo.modeling.quantization import Range
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.models import SYSTEMS
+
+PACKAGE = Path(centermask_solo.__file__).parent
 
 
 def image() -> dict[str, torch.Tensor]:
@@ -138,6 +144,22 @@ def test_compiled_networks_predict_the_same(monkeypatch):
 def test_models_without_such_networks_are_refused(option):
     with pytest.raises(ConfigError, match=r"the networks of a Conv2d cannot be compiled|CUDA graphs need a GPU"):
         prepare(nn.Conv2d(3, 4, 3), **{option: True})
+
+
+@pytest.mark.parametrize("system", ["Decoupled SOLO Light", "YOLACT++"])
+def test_deformable_convolutions_are_not_replayed(system):
+    with pytest.raises(ConfigError, match="CUDA graphs replay deformable convolutions wrongly"):
+        prepare(SYSTEMS[system].model(), cuda_graphs=True)
+
+
+def test_all_modules_with_deformable_convolutions_are_known():
+    call, modules = "deform_conv_from_logits(", (layers, resnet, vovnet_blocks)
+    files = [x for x in PACKAGE.rglob("*.py") if call in x.read_text()]
+    assert sorted(files) == sorted(Path(x.__file__) for x in modules)
+    own = (x for module in modules for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__)
+    classes = [x for x in own if inspect.isclass(x) and call in inspect.getsource(x)]
+    assert {x.__name__ for x in classes} == {"DeformConv2d", "DeformBottleneckBlock", "DeformUnit"}
+    assert all(issubclass(x, layers.Deformable) for x in classes)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

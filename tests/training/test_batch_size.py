@@ -122,6 +122,25 @@ def test_the_state_of_the_optimizer_is_measured(data, tmp_path, monkeypatch, nam
         assert state[parameter][key].shape == parameter.shape and parameter.isfinite().all()
 
 
+def test_the_steps_that_are_measured_keep_the_average_of_the_weights(data, tmp_path, monkeypatch):
+    calls = []
+
+    class Average(batch_size.WeightAverage):
+        def start(self):
+            calls.append("start")
+            super().start()
+
+        def update(self):
+            calls.append("update")
+            super().update()
+
+    monkeypatch.setattr(batch_size, "WeightAverage", Average)
+    cfg = tiny_cfg(data, tmp_path)
+    for cfg.MODEL.EMA.ENABLED in (False, True):
+        batch_size._Probe(cfg, Trainer)._peak(1)
+    assert calls == ["start"] + batch_size.STEPS * ["update"]
+
+
 @pytest.mark.parametrize(
     ("options", "is_bitmask"),
     [
@@ -130,6 +149,7 @@ def test_the_state_of_the_optimizer_is_measured(data, tmp_path, monkeypatch, nam
         (("INPUT.ERASE.PROB", 1.0, "INPUT.ERASE.AREA", (0.9, 0.9)), True),
         (("INPUT.CROP.ENABLED", True, "INPUT.CROP.SIZE", [0.2, 0.2]), True),
         (("INPUT.COPY_PASTE.PROB", 0.001), True),
+        (("INPUT.MOSAIC.PROB", 0.001), True),
     ],
 )
 def test_no_augmentation_takes_objects_from_the_image_that_is_measured(tmp_path, options, is_bitmask):
@@ -146,7 +166,7 @@ def test_no_augmentation_takes_objects_from_the_image_that_is_measured(tmp_path,
     probe = batch_size._Probe(cfg, Trainer)
     instances = probe.sample["instances"]
     assert isinstance(instances.gt_masks, BitMasks) == is_bitmask
-    if cfg.INPUT.COPY_PASTE.PROB:
+    if cfg.INPUT.COPY_PASTE.PROB or cfg.INPUT.MOSAIC.PROB:
         assert len(instances) > 10
     else:
         assert probe.sample["file_name"].endswith("2.png") and len(instances) == 10

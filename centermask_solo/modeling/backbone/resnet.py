@@ -11,7 +11,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from ...utils.errors import ConfigError
-from ..layers import deform_conv_from_logits, offset_channels
+from ..layers import Deformable, deform_conv_from_logits, offset_channels
 from ..option_checks import check_choice
 from .fpn import YOLACTFPN, build_fcos_fpn, build_fpn, build_yolact_fpn
 from .norms import norm_for_batch
@@ -30,7 +30,7 @@ FIXED_STATS_BN = "FixedStatsBN"
 STEM_TYPES = ("basic", "deep")
 
 
-class DeformBottleneckBlock(CNNBlockBase):
+class DeformBottleneckBlock(CNNBlockBase, Deformable):
     """A bottleneck block whose 3x3 convolution is deformable, built from an ordinary block.
 
     Parameters have the names of Detectron2's block of this name: those of the ordinary block, so that its weights load,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from detectron2.layers import get_norm
 from torch import Tensor, nn
 
-from ..layers import deform_conv_from_logits, offset_channels
+from ..layers import Deformable, deform_conv_from_logits, offset_channels
 
 
 class DeformOptions(NamedTuple):
@@ -60,7 +60,7 @@ def named_sequential(layers: Sequence[tuple[str, nn.Module]]) -> nn.Sequential:
     return sequence
 
 
-class DeformUnit(nn.Module):
+class DeformUnit(nn.Module, Deformable):
     """A deformable 3x3 convolution, normalization and ReLU; the convolution has the key of an ordinary unit."""
 
     def __init__(self, name: str, in_channels: int, out_channels: int, *, norm: str, deform: DeformOptions) -> None:
