@@ -15,12 +15,10 @@ of a system, so that these cases need one model of each.
 
 Norms of these networks add 1 to what they normalize. Where they add nothing, random networks amplify rounding from
 block to block: scores of such a CenterMask R-50 that PyTorch computes in float32 and in float64 differ by 1.6e-4, and
-ONNX Runtime's from PyTorch's by 1.1e-4; with the 1, by 7e-6. Cells out of bounds are so by rounding at a threshold. A
-score of SOLOv2 is a mean over the pixels of its mask at stride 4: of R-50-vd enhanced in OpenVINO, one detection has a
-mask of ten pixels, of which one is at the threshold, which moves its score by 4%. YOLACT's detection without a partner
-has an overlap at that of NMS. The random masks of CenterMask fill most of their boxes, as trained ones do: where they
-are patches of noise, a pixel at the threshold is 2% of a small one. For trained weights see
-[export.md](export.md#what-is-checked).
+ONNX Runtime's from PyTorch's by 1.1e-4; with the 1, by 7e-6. The one model out of bounds is so by rounding: YOLACT's
+detection without a partner has an overlap at the threshold of NMS. The random masks of CenterMask fill most of their
+boxes, as trained ones do: where they are patches of noise, a pixel at the threshold is 2% of a small one. For trained
+weights see [export.md](export.md#what-is-checked).
 """
 
 

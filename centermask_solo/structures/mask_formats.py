@@ -9,12 +9,14 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 
 from ..ops.chunks import rows_per_chunk
+from ..utils.memory import free_unused
 from .compact_masks import CompactMasks, CroppedMasks, RLEMasks
 
 MaskFormat = Literal["dense", "cropped", "rle", "compact"]
 MASK_FORMAT = "mask_format"  # key of a model's input
 SCORE_THRESHOLD = "score_threshold"  # key of a model's input
 MAX_MASK_BYTES = 2**28  # of an image's crops in the format "compact"; 256 MiB
+UNUSED_BYTES = 2**28  # of masks made, after which the holes that they left between small tensors are given back
 _FORMS: dict[str, type[CompactMasks]] = {"cropped": CroppedMasks, "rle": RLEMasks, "compact": CroppedMasks}
 MASK_FORMATS = ("dense", *_FORMS)
 
@@ -43,14 +45,18 @@ def in_parts(
         instances = instances[instances.scores >= threshold]
     if mask_format == "dense":
         return postprocess(instances)
-    form, num_bytes = _FORMS[mask_format], 0
+    form, num_bytes, made = _FORMS[mask_format], 0, 0
     parts: list[Instances] = []
     step = rows_per_chunk(output_size[0] * output_size[1])
     for start in range(0, max(len(instances), 1), step):
         part = postprocess(instances[start : start + step])
         parts.append(part)
         if part.has("pred_masks"):
+            made += part.pred_masks.nbytes
             part.pred_masks = form.encode(part.pred_masks)
+            if made >= UNUSED_BYTES:
+                free_unused()
+                made = 0
             num_bytes += part.pred_masks.nbytes
             if mask_format == "compact" and form is CroppedMasks and num_bytes > MAX_MASK_BYTES:
                 form = RLEMasks

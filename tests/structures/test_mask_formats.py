@@ -142,3 +142,16 @@ def test_300_masks_of_12_megapixels_take_no_3_6_gigabytes():
     assert codes[0] == crops[0] == 300
     assert codes[1] < 1e6 and crops[1] == 300 * 400 * 600
     assert codes[2] < 100 and crops[2] < 72 + 200  # MB, with what the allocator leaves unused between blocks
+
+
+def test_memory_between_the_masks_of_large_images_is_given_back(monkeypatch):
+    """Small tensors that stay would keep the memory of the large ones before them: 5 MB for each 32 MB of masks."""
+    calls, sizes = [], []
+    monkeypatch.setattr(mask_formats, "free_unused", lambda: calls.append(len(sizes)))
+    monkeypatch.setattr(mask_formats, "rows_per_chunk", lambda row_bytes: 1)
+    monkeypatch.setattr(mask_formats, "UNUSED_BYTES", 2 * 20 * 30)
+    instances = Instances((20, 30), scores=torch.tensor([0.0, 1.0, 2.0, 4.0, 5.0]))
+    in_parts(paste(sizes), instances, (20, 30), {"mask_format": "rle"})
+    assert calls == [2, 4]
+    in_parts(paste([]), instances, (20, 30), {})
+    assert calls == [2, 4]
