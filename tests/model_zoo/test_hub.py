@@ -144,14 +144,16 @@ def test_what_is_uploaded_can_be_loaded(hub, weights):
     page = push_to_hub(str(weights), "someone/solo-pets", license="apache-2.0")
     assert page.endswith("/someone/solo-pets")
     assert set(hub.repos["someone/solo-pets"]) == {"model.safetensors", "README.md"}
-    predictor = from_pretrained("hf://someone/solo-pets", device="cpu")
+    image = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
+    for source in (weights, "hf://someone/solo-pets", "hf://someone/solo-pets@v1/model.safetensors"):
+        predictor = from_pretrained(source, device="cpu")
+        assert predictor(image)["instances"].image_size == (64, 64)
+        assert predictor.metadata.thing_classes == ["cat", "dog"]
     expected = torch.load(weights, weights_only=True)["model"]
     uploaded = read_weights("hf://someone/solo-pets")
     assert uploaded.values.keys() == expected.keys()
     assert all(torch.equal(value, expected[name]) for name, value in uploaded.values.items())
     assert "/private/folder" not in uploaded.metadata["config"]
-    image = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
-    assert predictor(image)["instances"].image_size == (64, 64)
     assert read_weights("hf://someone/solo-pets@v1/model.safetensors").metadata["thing_classes"] == ["cat", "dog"]
     downloads = [path for method, path in hub.requests if method == "GET" and "/resolve/" in path]
     assert len(downloads) == 1  # both revisions are the same commit
