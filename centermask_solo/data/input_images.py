@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -106,7 +106,12 @@ def read_item(item: str | Frame, channels: int, max_pixels: int = MAX_PIXELS) ->
 
 
 def read_images(
-    items: Iterable[Item], channels: int, max_pixels: int, failures: list[DataError] | None = None
+    items: Iterable[Item],
+    channels: int,
+    max_pixels: int,
+    failures: list[DataError] | None = None,
+    *,
+    read: Callable[[Item, int, int], tuple[Pixels, NDArray[Any]]] | None = None,
 ) -> Iterator[tuple[Item, Pixels, NDArray[Any]]]:
     """Yield each item, and its image to look at and as a model takes it; see :func:`read_item`.
 
@@ -116,10 +121,11 @@ def read_images(
         max_pixels: Most pixels of a file; 0 for no limit.
         failures: Takes the errors of images that cannot be read, which are then left out; without it, the first such
             error is raised.
+        read: What reads one of them, in place of :func:`read_item`.
     """
     for item in items:
         try:
-            yield item, *read_item(item, channels, max_pixels)
+            yield item, *(read or read_item)(item, channels, max_pixels)
         except DataError as error:
             if failures is None:
                 raise

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.images import MAX_PIXELS
-from ..data.input_images import Item, as_bgr, read_item
+from ..data.input_images import Item, as_bgr, read_images, read_item
 from ..data.pixel_limit import TooLargeError
 from ..data.pixels import Pixels
 from ..utils.errors import ConfigError, DataError, WeightsError
@@ -126,23 +126,10 @@ class ExportedPredictor:
             ConfigError: ``batch_size`` is no number of images.
         """
         check_count(batch_size, BATCH)
-        images = self._read(paths, failures)
+        images = read_images(paths, 3, self._max_pixels, failures, read=_own_advice()(read_item))
         while batch := list(itertools.islice(images, batch_size)):
-            outputs = self.predict_batch([image for _, image in batch], masks=masks)
-            yield from ((path, image, output) for (path, image), output in zip(batch, outputs, strict=True))
-
-    def _read(self, items: Iterable[Item], failures: list[DataError] | None) -> Iterator[tuple[Item, Pixels]]:
-        """Yield each item and its image; arguments as :meth:`predict_files` takes them."""
-        for item in items:
-            try:
-                with _own_advice():
-                    image, _ = read_item(item, 3, self._max_pixels)
-            except DataError as error:
-                if failures is None:
-                    raise
-                failures.append(error)
-            else:
-                yield item, image
+            outputs = self.predict_batch([image for *_, image in batch], masks=masks)
+            yield from ((path, image, output) for (path, _, image), output in zip(batch, outputs, strict=True))
 
     def run(
         self, images: Sequence[Pixels], output_sizes: Sequence[tuple[int, ...]], masks: str = "dense"
