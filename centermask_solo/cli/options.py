@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..utils.errors import ConfigError, DataError
+from ..utils.reading import error_without_images
 from ..utils.rules import COUNT, argument, between
 
 if TYPE_CHECKING:
@@ -163,8 +163,6 @@ def load_data_cfg(args: argparse.Namespace) -> CfgNode:
     if args.images is not None:
         cfg.DATASETS.COCO_JSON = [[args.dataset, args.dataset, args.images]]
     elif args.dataset.endswith(".json"):
-        if not os.path.isfile(args.dataset):
-            raise DataError(f"there is no file {args.dataset}: correct the path")
-        raise ConfigError(f"give the folder of the images after {args.dataset}")
+        raise error_without_images(args.dataset)
     cfg.DATASETS.TRAIN = (args.dataset,)
     return cfg

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import DataError, UserError
+from .errors import ConfigError, DataError, UserError
 
 
 @contextmanager
@@ -42,6 +42,13 @@ def check_regular(path: str) -> None:
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         raise OSError(0, "it is a folder" if stat.S_ISDIR(mode) else "it is no plain file", path)
+
+
+def error_without_images(path: str) -> UserError:
+    """Return the error of an annotation file that is given without the folder of its images."""
+    if not os.path.isfile(path):
+        return DataError(f"there is no file {path}: correct the path")
+    return ConfigError(f"give the folder of the images after {path}")
 
 
 def read_text(path: str, error_type: type[UserError] = DataError) -> str:

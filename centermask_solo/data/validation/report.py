@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from ...modeling.suggestions import Suggestion
-from ...utils.errors import ConfigError, DataError
+from ...utils.errors import DataError
+from ...utils.reading import error_without_images
 from ...utils.text import counted
 from ..datasets import find_files, is_lvis
 from ..formats.coco import CocoData, image_entries
@@ -177,9 +177,7 @@ def _locate(name: str, image_root: str | None, scope: Scope) -> tuple[str, str, 
     if image_root is not None:
         return name, image_root, scope.lvis
     if name.endswith(".json"):
-        if not os.path.isfile(name):
-            raise DataError(f"there is no file {name}: correct the path")
-        raise ConfigError(f"give the folder of the images after {name}")
+        raise error_without_images(name)
     metadata = find_files(name)
     if not metadata.get("json_file"):
         raise DataError(f"the dataset '{name}' has no annotation file in COCO format to check")
