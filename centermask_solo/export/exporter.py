@@ -197,7 +197,7 @@ def _num_slots(asked: int | None, limit: int) -> int:
 def _check_slots(number: object) -> None:
     """Raise ConfigError unless a graph can have so many slots."""
     if not integer(1, MAX_SLOTS).allows(number):
-        raise ConfigError(f"{number!r} slots are impossible: give 1 to {MAX_SLOTS} as max_detections, or None")
+        raise ConfigError(f"max_detections cannot be {number!r}: give 1 to {MAX_SLOTS}, or None")
 
 
 def _check_size(size: tuple[int, int] | None, source: GraphInput) -> None:

@@ -57,7 +57,7 @@ class ExportedPredictor:
             WeightsError: The file is missing, damaged, or was made by another program or version.
         """
         if not integer(0).allows(max_pixels):
-            raise ConfigError(f"{max_pixels!r} is no limit of pixels: give 1 or more as max_pixels, or 0 for no limit")
+            raise ConfigError(f"max_pixels cannot be {max_pixels!r}: give 1 or more, or 0 for no limit")
         self.path = as_path(path)
         self._session, self.metadata = open_file(self.path, threads, providers)
         if self.metadata.variant == "raw":

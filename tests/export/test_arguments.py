@@ -19,9 +19,9 @@ from centermask_solo.utils.errors import ConfigError, DataError
 @pytest.mark.parametrize(
     ("choice", "words"),
     [
-        ({"max_detections": 0}, "0 slots are impossible"),
-        ({"max_detections": "5"}, "'5' slots are impossible"),
-        ({"max_detections": 3841}, "3841 slots are impossible: give 1 to 3840 as max_detections, or None"),
+        ({"max_detections": 0}, "max_detections cannot be 0: give 1 to 3840, or None"),
+        ({"max_detections": "5"}, "max_detections cannot be '5': give 1 to 3840, or None"),
+        ({"max_detections": 3841}, "max_detections cannot be 3841: give 1 to 3840, or None"),
         ({"size": 640}, "640 is no size of images"),
         ({"size": (64, 9999999)}, r"\(64, 9999999\) is no size of images: give height .* from 1 to 8192, or none for"),
         ({"images": ["photos/"], "verify": False}, "images have no use: leave out --images or --no-verify"),
@@ -46,7 +46,7 @@ def unusual(monkeypatch):
 
 
 def test_the_limit_of_a_model_may_be_more_than_a_file_can_have(unusual):
-    with pytest.raises(ConfigError, match="5000 slots are impossible: give 1 to 3840 as max_detections"):
+    with pytest.raises(ConfigError, match="max_detections cannot be 5000: give 1 to 3840"):
         exporter.trace_predictor(unusual, exporter.ExportOptions())
 
 

@@ -105,7 +105,7 @@ def test_large_images_are_refused_with_the_argument_that_allows_them(path, tmp_p
 
 @pytest.mark.parametrize("limit", [-1, None, 1.5, True])
 def test_impossible_limits_of_pixels(limit, path):
-    with pytest.raises(ConfigError, match=f"{limit!r} is no limit of pixels: give 1 or more as max_pixels, or 0"):
+    with pytest.raises(ConfigError, match=f"max_pixels cannot be {limit!r}: give 1 or more, or 0"):
         ExportedPredictor(path, max_pixels=limit)
 
 

@@ -113,7 +113,7 @@ def _warn_of_missing(data: Dataset, source: str) -> None:
     missing = [x.path for x in data.images if not x.inside and not os.path.isfile(x.path)]
     if missing:
         logger.warning(
-            "files of %d of the %s are missing, such as %s, and the result names them all the same: "
+            "the files of %d of %s are missing, such as %s, but the result refers to them: "
             "give their folder with --images",
             len(missing),
             counted(len(data.images), "image"),

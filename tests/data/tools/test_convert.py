@@ -163,7 +163,7 @@ def test_images_that_are_not_where_they_should_be_are_named(tmp_path, caplog):
     assert not any("missing" in x for x in caplog.messages)
     found = convert_dataset(source, "labelme", str(tmp_path / "wrong"), image_root=str(tmp_path / "empty"))
     (message,) = [x for x in caplog.messages if "missing" in x]
-    assert message.startswith(f"files of {found.images} of the {found.images} images are missing, such as ")
+    assert message.startswith(f"the files of {found.images} of {found.images} images are missing, such as ")
     assert message.endswith("give their folder with --images")
 
 
