@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -100,6 +100,27 @@ def read_slots(
     return found, [bool(row[-1]) for row in rows], others
 
 
+def read_detections(
+    detections: Detections, image_sizes: Sequence[Size], unlimited: Callable[[], list[Instances]]
+) -> list[Instances]:
+    """Return the detections of each image in the frame of the network's input, with one read on the host.
+
+    Args:
+        detections: Slots of N images.
+        image_sizes: (height, width) of each image before padding.
+        unlimited: Finds them without limits of shape; called if some of ``detections`` are not exact.
+    """
+    filled = detections.filled()
+    slots = [Slots(detections.slots(i, size), filled[i]) for i, size in enumerate(image_sizes)]
+    results, exact, _ = read_slots(slots, detections.exact, [None] * len(slots))
+    return results if all(exact) else replace_inexact(results, exact, unlimited())
+
+
+def replace_inexact(found: list[Instances], exact: Sequence[bool], unlimited: list[Instances]) -> list[Instances]:
+    """Return what was found in each image, in ``unlimited`` shape where that is not exact."""
+    return [x if ok else y for x, y, ok in zip(found, unlimited, exact, strict=True)]
+
+
 def keep(instances: Instances, flags: Sequence[bool]) -> Instances:
     """Return the instances whose flag is set, in their order, without a read on the host.
 
@@ -169,7 +190,7 @@ def detect_in_slots(
     del slots
     if not all(exact):
         unlimited = model.inference(predictions, image_sizes, min_score=lowest_score(outputs))
-        results = [x if ok else y for x, y, ok in zip(results, unlimited, exact, strict=True)]
+        results = replace_inexact(results, exact, unlimited)
         is_pasted = [x and ok for x, ok in zip(is_pasted, exact, strict=True)]
     for i in range(len(outputs)):
         if companion is not None and is_pasted[i]:

@@ -139,12 +139,11 @@ class CenterMask(GeneralizedRCNN):
         Args:
             predictions: Result of :meth:`predict`.
             gt_instances: ``gt_boxes``, ``gt_classes`` and, with masks, ``gt_masks`` of each image, in the frame of the
-                network's input.
+                network's input, on any device. A GPU is given only what it needs of them.
 
         Raises:
             DataError: A class is outside 0..K-1, or masks are missing.
         """
-        gt_instances = [x.to(self.device) for x in gt_instances]
         fcos_targets = self.proposal_generator.label(predictions.fcos, gt_instances)
         proposals = self.proposal_generator.propose(predictions.fcos, [x.image_size for x in gt_instances])
         return CenterMaskTargets(fcos_targets, self.roi_heads.label(proposals, gt_instances))

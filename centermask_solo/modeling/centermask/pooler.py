@@ -10,6 +10,7 @@ from detectron2.structures import Boxes
 from torch import Tensor
 
 from ...ops.boxes import assign_levels_by_area_ratio
+from ...ops.host_reads import avoids_host_reads
 from ...ops.precision import at_least_float32
 from ...utils.errors import ConfigError
 
@@ -48,7 +49,7 @@ class AdaptiveROIPooler(ROIPooler):
 
 
 def assign_levels_of_slots(pooler: ROIPooler, boxes: Tensor, image_sizes: Tensor) -> Tensor:
-    """Return the index of the level in ``pooler`` of each box, (N, K) int64; arguments as in :func:`pool_slots`."""
+    """Return the index of the level in ``pooler`` of each box, (N, K) int64; arguments as in :func:`pool`."""
     if not isinstance(pooler, AdaptiveROIPooler):
         sizes = (pooler.canonical_box_size, pooler.canonical_level)
         levels = assign_boxes_to_levels([Boxes(boxes.flatten(0, 1))], pooler.min_level, pooler.max_level, *sizes)
@@ -58,20 +59,34 @@ def assign_levels_of_slots(pooler: ROIPooler, boxes: Tensor, image_sizes: Tensor
     return assign_levels_by_area_ratio(areas, image_areas, pooler.min_level, pooler.max_level) - pooler.min_level
 
 
-def pool_slots(pooler: ROIPooler, x: list[Tensor], boxes: Tensor, image_sizes: Tensor) -> Tensor:
-    """Return what a pooler does, without the host knowing how many boxes each level has: (N * K, C, h, w).
+def _rois_of_slots(pooler: ROIPooler, boxes: Tensor, image_sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return RoIs and levels for :func:`_pool_on_all_levels`; arguments as in :func:`pool`."""
+    image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
+    rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], -1), boxes], dim=2).flatten(0, 1)
+    return rois, assign_levels_of_slots(pooler, boxes, image_sizes).flatten()
+
+
+def _rois_of_lists(pooler: ROIPooler, boxes: list[Boxes], image_sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Return RoIs and levels for :func:`_pool_on_all_levels`; arguments as in :func:`pool`."""
+    parts = [torch.cat([x.tensor.new_full((len(x), 1), i), x.tensor], dim=1) for i, x in enumerate(boxes)]
+    if isinstance(pooler, AdaptiveROIPooler):
+        return torch.cat(parts), pooler.assign_levels(boxes, image_sizes) - pooler.min_level
+    sizes = (pooler.canonical_box_size, pooler.canonical_level)
+    return torch.cat(parts), assign_boxes_to_levels(boxes, pooler.min_level, pooler.max_level, *sizes)
+
+
+def _pool_on_all_levels(pooler: ROIPooler, x: list[Tensor], rois: Tensor, levels: Tensor) -> Tensor:
+    """Return what a pooler does, (R, C, h, w), without the host knowing how many boxes each level has.
 
     Every level pools all boxes, where those of other levels have no area, which takes no time.
 
     Args:
         pooler: Either kind of :func:`build_roi_pooler`.
         x: L x (N, C, Hi, Wi), finest first.
-        boxes: (N, K, 4) float, x0, y0, x1, y1 in the frame of the network's input, not necessarily clipped.
-        image_sizes: (N, 2) int64, height and width of each image in the same frame, before padding.
+        rois: (R, 5) float, index of the image and x0, y0, x1, y1 in the frame of the network's input.
+        levels: (R,) int64, index of the level of each RoI in ``x``.
     """
-    levels = assign_levels_of_slots(pooler, boxes, image_sizes).flatten()[:, None]
-    image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
-    rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], -1), boxes], dim=2).flatten(0, 1)
+    levels = levels[:, None]
     elsewhere = torch.cat([rois[:, :1], torch.zeros_like(rois[:, 1:])], dim=1)
     output: Tensor | None = None
     for level, (features, level_pooler) in enumerate(zip(x, pooler.level_poolers, strict=True)):
@@ -126,13 +141,16 @@ def pool(
         pooler: Either kind of :func:`build_roi_pooler`.
         in_features: Names of the levels of ``pooler``.
         features: Features of the backbone by name.
-        boxes: As in :meth:`AdaptiveROIPooler.forward`; or as in :func:`pool_slots`.
-        image_sizes: As there.
+        boxes: As in :meth:`AdaptiveROIPooler.forward`; or (N, K, 4) float, as many of each image.
+        image_sizes: As there; or (N, 2) int64.
     """
     maps = [at_least_float32(features[f]) for f in in_features]
     if isinstance(boxes, Tensor):
         assert isinstance(image_sizes, Tensor)
-        return pool_slots(pooler, maps, boxes, image_sizes)
+        return _pool_on_all_levels(pooler, maps, *_rois_of_slots(pooler, boxes, image_sizes))
+    assert not isinstance(image_sizes, Tensor)
+    if avoids_host_reads(maps[0].device):
+        return _pool_on_all_levels(pooler, maps, *_rois_of_lists(pooler, boxes, image_sizes))
     if isinstance(pooler, AdaptiveROIPooler):
         return pooler(maps, boxes, image_sizes)
     return pooler(maps, boxes)

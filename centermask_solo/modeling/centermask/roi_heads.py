@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.proposal_generator.proposal_utils import add_ground_truth_to_proposals
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, ROIHeads, build_keypoint_head, build_mask_head
 from detectron2.modeling.roi_heads.roi_heads import select_proposals_with_visible_keypoints
 from detectron2.structures import Boxes, ImageList, Instances
@@ -21,8 +21,9 @@ from .config_checks import check_config
 from .heads import MaskIoUHead, RoIPredictions, predict_class_masks
 from .logs import log_mask_accuracy, log_samples
 from .losses import mask_iou_loss, mask_loss
-from .matching import match_in_chunks
+from .matching import match_classes
 from .pooler import build_roi_pooler, pool
+from .sampling import masks_of, sample_rois
 from .targets import MaskTargets, mask_iou_targets, mask_targets
 
 
@@ -196,7 +197,7 @@ class CenterROIHeads(ROIHeads):
 
         Args:
             proposals: ``proposal_boxes`` and ``objectness_logits`` of each image.
-            gt_instances: Ground truth of each image in the frame of the network's input.
+            gt_instances: Ground truth of each image in the frame of the network's input, on any device.
 
         Raises:
             DataError: Masks are on and an image with positives has none.
@@ -207,13 +208,8 @@ class CenterROIHeads(ROIHeads):
         if not self.mask_on:
             return RoITargets(rois, None)
         assert self.mask_pooler is not None
-        for x, gt in zip(rois, gt_instances, strict=True):
-            if len(x) > 0 and not gt.has("gt_masks"):
-                raise DataError(
-                    "the instances have no gt_masks: train with data that has masks, or MODEL.MASK_ON False"
-                )
         masks = mask_targets(
-            [gt.gt_masks if len(x) > 0 else None for x, gt in zip(rois, gt_instances, strict=True)],
+            [masks_of(gt) if len(x) > 0 else None for x, gt in zip(rois, gt_instances, strict=True)],
             [x.proposal_boxes.tensor for x in rois],
             [x.gt_index for x in rois],
             side=2 * self.mask_pooler.output_size[0],
@@ -225,24 +221,28 @@ class CenterROIHeads(ROIHeads):
         """Return the RoIs of each image to train on: ``proposal_boxes``, ``gt_classes``, ``gt_index``, and keypoints.
 
         Detectron2's matching and sampling, but a bounded number of proposals is matched at a time, and ``gt_index``
-        (R,) int64 refers to the object, so that no RoI carries a copy of a ground-truth mask. Background is dropped.
+        (R,) int64, on the host, refers to the object, so that no RoI carries a copy of a ground-truth mask. Background
+        is dropped. The host reads once, how all proposals of the batch match, and samples.
         """
-        if self.proposal_append_gt:
-            proposals = add_ground_truth_to_proposals(gt_instances, proposals)
-        positives, num_background, num_foreground = [], [], []
+        boxes, matches = [], []
         for x, gt in zip(proposals, gt_instances, strict=True):
-            index, labels = match_in_chunks(self.proposal_matcher, gt.gt_boxes, x.proposal_boxes)
-            sampled, classes = self._sample_proposals(index, labels, gt.gt_classes)
-            num_background.append(int((classes == self.num_classes).sum()))
-            num_foreground.append(len(classes) - num_background[-1])
-            rows = ((classes >= 0) & (classes < self.num_classes)).nonzero()[:, 0]
-            chosen = sampled[rows]
-            rois = Instances(x.image_size, proposal_boxes=x.proposal_boxes[chosen], gt_classes=classes[rows])
-            rois.gt_index = index[chosen]
+            of_image = x.proposal_boxes.tensor
+            given = gt.gt_boxes.tensor, gt.gt_classes
+            gt_boxes, gt_classes = (y.to(of_image.device, non_blocking=True) for y in given)
+            boxes.append(torch.cat([of_image, gt_boxes]) if self.proposal_append_gt else of_image)
+            matches.append(match_classes(self.proposal_matcher, boxes[-1], gt_boxes, gt_classes, self.num_classes))
+        index, classes = map(iter, torch.cat(matches, dim=1).tolist())
+
+        options = (self.num_classes, self.batch_size_per_image, self.positive_fraction)
+        positives, num_background = [], []
+        for of_image, x, gt in zip(boxes, proposals, gt_instances, strict=True):
+            own_index, own_classes = (list(islice(y, len(of_image))) for y in (index, classes))
+            rois, num_negatives = sample_rois(of_image, own_index, own_classes, x.image_size, *options)
             if self.keypoint_on and len(rois) > 0:
-                rois.gt_keypoints = gt.gt_keypoints[rois.gt_index]
+                rois.gt_keypoints = gt.gt_keypoints[rois.gt_index].to(of_image.device, non_blocking=True)
             positives.append(rois)
-        log_samples(num_foreground, num_background)
+            num_background.append(num_negatives)
+        log_samples([len(x) for x in positives], num_background)
         return positives
 
     def predict_training(self, features: dict[str, Tensor], targets: RoITargets) -> RoITrainingOutputs:

@@ -32,7 +32,7 @@ def mask_targets(
 ) -> MaskTargets:
     """Return the targets of the RoIs of a batch, image by image.
 
-    The host reads the index of the RoIs once, and what the targets from polygons or bitmasks read.
+    The host reads the index of the RoIs once, unless it is there, and what targets from polygons read.
 
     Args:
         gt_masks: Masks of the objects of each image in input pixels; None is enough for images without RoIs.
@@ -79,9 +79,9 @@ def polygon_mask_targets(
     device = boxes.device
     outlines = _outlines(polygons, index)
     areas = {i: sum(polygon_area(p[0::2], p[1::2]) for p in polygons[i]) for i in set(index)}
-    object_areas = torch.tensor([areas[i] for i in index], dtype=torch.float64).to(device)
-    rois = torch.from_numpy(outlines.rois).to(device)
-    edge_polygons = torch.from_numpy(np.repeat(np.arange(len(rois)), outlines.num_edges)).to(device)
+    object_areas = torch.tensor([areas[i] for i in index], dtype=torch.float64).to(device, non_blocking=True)
+    rois = _on(device, outlines.rois)
+    edge_polygons = _on(device, np.repeat(np.arange(len(rois)), outlines.num_edges))
 
     # Two canvases of each polygon: the RoI at the size of the mask, and at its own.
     boxes = boxes.float()
@@ -89,7 +89,7 @@ def polygon_mask_targets(
     scales = torch.full_like(extents, side) / extents.clamp(min=0.1)
     sizes = extents.long().flip(1)[rois]
     of_edges = rois[edge_polygons]
-    starts, ends = (torch.from_numpy(x).to(device) - corners[of_edges] for x in (outlines.starts, outlines.ends))
+    starts, ends = (_on(device, x) - corners[of_edges] for x in (outlines.starts, outlines.ends))
     large = draw_lines(starts, ends, edge_polygons, sizes)
     starts, ends = starts * scales[of_edges], ends * scales[of_edges]
     small = draw_lines(starts, ends, edge_polygons, torch.full_like(sizes, side))
@@ -106,6 +106,11 @@ def polygon_mask_targets(
         pixels.index_add_(0, rois[which], count_polygon_pixels(crossings, sizes[which].clamp(min=0).prod(dim=1)))
     ratios = (pixels / object_areas.clamp(min=_MIN_CROP_RATIO)).float().clamp(_MIN_CROP_RATIO, 1.0)
     return MaskTargets(layers > 0, ratios)
+
+
+def _on(device: torch.device, values: np.ndarray) -> Tensor:
+    """Return an array as a tensor on a device that does not wait for it."""
+    return torch.from_numpy(values).to(device, non_blocking=True)
 
 
 class _Outlines(NamedTuple):
@@ -150,7 +155,7 @@ def bitmask_mask_targets(masks: Tensor, boxes: Tensor, index: Sequence[int], sid
     """Return the targets of the RoIs of one image from bitmasks, on the device of the RoIs, a few objects at a time.
 
     Args:
-        masks: (M, H, W) bool, the objects in input pixels.
+        masks: (M, H, W) bool, the objects in input pixels, on any device.
         boxes: (R, 4) float, RoIs in input pixels, not clipped.
         index: R; the object of each RoI.
         side: Cells per side of the mask targets.
@@ -164,13 +169,11 @@ def bitmask_mask_targets(masks: Tensor, boxes: Tensor, index: Sequence[int], sid
     step = rows_per_chunk(4 * masks.shape[1] * masks.shape[2])
     objects, places = np.unique(np.asarray(index, dtype=np.int64), return_inverse=True)  # most may have no RoI
     for start in range(0, len(objects), step):
-        chunk = masks[torch.from_numpy(objects[start : start + step]).to(masks.device)].to(device).float()
+        chunk = masks[_on(masks.device, objects[start : start + step])].to(device, non_blocking=True).float()
         total = chunk.sum(dim=(1, 2))
         found = np.flatnonzero((places >= start) & (places < start + step))
-        own_objects = torch.from_numpy(places[found] - start).to(device)
-        for rows, own_index in zip(
-            torch.from_numpy(found).to(device).split(step), own_objects.split(step), strict=True
-        ):
+        own_objects = _on(device, places[found] - start)
+        for rows, own_index in zip(_on(device, found).split(step), own_objects.split(step), strict=True):
             own_boxes = boxes[rows].float()
             rois = torch.cat([own_index[:, None].float(), own_boxes], dim=1)
             crops[rows] = roi_align(chunk[:, None], rois, side, aligned=True)[:, 0] >= 0.5

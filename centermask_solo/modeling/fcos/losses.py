@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
+from detectron2.utils import comm
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -94,3 +95,13 @@ BOX_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "iou": iou_loss,
     "linear_iou": linear_iou_loss,
 }
+
+
+def average_over_processes(values: Tensor) -> Tensor:
+    """Return ``values`` averaged over all processes in one all-reduce; unchanged in a single process."""
+    world_size = comm.get_world_size()
+    if world_size == 1:
+        return values
+    values = values / world_size
+    torch.distributed.all_reduce(values)
+    return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,26 +10,26 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...ops.fixed_nms import FIXPOINT, GreedyNMS
+from ...ops.host_reads import avoids_host_reads
 from ...utils.errors import ConfigError, DataError
 from ..detections import Detections
-from ..fixed_nms import fixed_nms
+from ..fixed_nms import fixed_nms, has_fixed_shape
 from ..ground_truth import check_classes
 from ..instance_nms import InstanceNMS, build_instance_nms
 from ..option_checks import check_choice, select_shapes
 from ..parts_of_batch import per_part, total
+from ..slots import read_detections
 from .decode import decode_batch
 from .fixed_decode import decode_fixed
 from .heads import FCOSHead, FCOSPredictions
-from .losses import BOX_LOSSES, fcos_losses
-from .options import DecodeLimits
+from .losses import BOX_LOSSES, average_over_processes, fcos_losses
+from .options import DecodeLimits, check_semantic_loss
 from .targets import FCOSTargets, build_targets, regression_ranges
 
 _MIN_CENTERNESS_SUM = 1e-6
-WITH_SEMANTIC_LOSS = ("CenterMask", "FCOS")
 
 
 class FCOSProposalGenerator(nn.Module):
@@ -102,11 +103,7 @@ class FCOSProposalGenerator(nn.Module):
             ConfigError: Options contradict the backbone.
         """
         node = cfg.MODEL.FCOS
-        if node.LOSS.SEM_SEG_WEIGHT and cfg.MODEL.META_ARCHITECTURE not in WITH_SEMANTIC_LOSS:
-            raise ConfigError(
-                f"MODEL.FCOS.LOSS.SEM_SEG_WEIGHT must be 0 with MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: "
-                f"only {' and '.join(WITH_SEMANTIC_LOSS)} have this loss"
-            )
+        check_semantic_loss(cfg)
         levels = select_shapes(input_shape, node.IN_FEATURES, "MODEL.FCOS.IN_FEATURES")
         num_classes = node.NUM_CLASSES or cfg.MODEL.ROI_HEADS.NUM_CLASSES
         return {
@@ -172,17 +169,17 @@ class FCOSProposalGenerator(nn.Module):
 
         Args:
             predictions: Result of :meth:`predict`; only its sizes and device are used.
-            gt_instances: ``gt_boxes`` and ``gt_classes`` of each image, in the frame of the network's input.
+            gt_instances: ``gt_boxes`` and ``gt_classes`` of each image, in the frame of the network's input, on one
+                device: no GPU waits for the check of classes that the loader left on the host.
 
         Raises:
             DataError: A class is outside 0..K-1.
         """
         device = predictions.class_logits[0].device
-        gt_classes = [x.gt_classes.to(device) for x in gt_instances]
-        check_classes(torch.cat(gt_classes), self.num_classes, self.num_classes_key)
+        check_classes(torch.cat([x.gt_classes for x in gt_instances]), self.num_classes, self.num_classes_key)
         return build_targets(
-            [x.gt_boxes.tensor.to(device) for x in gt_instances],
-            gt_classes,
+            [x.gt_boxes.tensor.to(device, non_blocking=True) for x in gt_instances],
+            [x.gt_classes.to(device, non_blocking=True) for x in gt_instances],
             [(x.shape[2], x.shape[3]) for x in predictions.class_logits],
             strides=self.strides,
             ranges=self.ranges,
@@ -273,11 +270,20 @@ class FCOSProposalGenerator(nn.Module):
         return found.take(kept)
 
     def propose(self, predictions: FCOSPredictions, image_sizes: list[tuple[int, int]]) -> list[Instances]:
-        """Return proposals for the training of RoI heads: ``proposal_boxes`` and ``objectness_logits``, no gradient."""
+        """Return proposals for the training of RoI heads: ``proposal_boxes`` and ``objectness_logits``, no gradient.
+
+        The host of a GPU reads their numbers, once for a batch, unless limits or NMS have no fixed shape.
+        """
+        limits, device = self.train_limits, predictions.class_logits[0].device
+        unlimited = partial(self.inference, predictions, image_sizes, limits)
+        if limits.post_nms_topk > 0 and has_fixed_shape(self.nms) and avoids_host_reads(device):
+            found = read_detections(self.detect(predictions, limits.post_nms_topk, limits), image_sizes, unlimited)
+        else:
+            found = unlimited()
         proposals = []
-        for found in self.inference(predictions, image_sizes, self.train_limits):
-            logits = torch.logit(found.scores, eps=1e-6)
-            proposals.append(Instances(found.image_size, proposal_boxes=found.pred_boxes, objectness_logits=logits))
+        for x in found:
+            logits = torch.logit(x.scores, eps=1e-6)
+            proposals.append(Instances(x.image_size, proposal_boxes=x.pred_boxes, objectness_logits=logits))
         return proposals
 
 
@@ -285,13 +291,3 @@ class FCOSProposalGenerator(nn.Module):
 def FCOS(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> FCOSProposalGenerator:
     """Build the proposal generator under the name of published configs, ``MODEL.PROPOSAL_GENERATOR.NAME`` "FCOS"."""
     return FCOSProposalGenerator(cfg, input_shape)
-
-
-def average_over_processes(values: Tensor) -> Tensor:
-    """Return ``values`` averaged over all processes in one all-reduce; unchanged in a single process."""
-    world_size = comm.get_world_size()
-    if world_size == 1:
-        return values
-    values = values / world_size
-    torch.distributed.all_reduce(values)
-    return values

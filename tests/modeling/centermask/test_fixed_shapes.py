@@ -119,8 +119,12 @@ def test_pooling_does_not_depend_on_who_counts_the_boxes(kind, sampling_ratio, s
     pooler = kind(7, scales, sampling_ratio, "ROIAlignV2", canonical_box_size=60)
     with HostReads(0):
         found = pool(pooler, list(features), features, boxes, torch.tensor(SIZES))
+    lists = [Boxes(boxes[0]), Boxes(boxes[1, :5]), Boxes(boxes[2, :0])]
+    with cpu_as_gpu(0):
+        found_of_lists = pool(pooler, list(features), features, lists, SIZES)
     expected = pool(pooler, list(features), features, [Boxes(x) for x in boxes], SIZES)
     assert found.shape == (60, 4, 7, 7) and torch.equal(found, expected)
+    assert torch.equal(found_of_lists, expected[:25])
 
 
 class Exported(nn.Module):

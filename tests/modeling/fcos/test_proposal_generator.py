@@ -6,8 +6,7 @@ from detectron2.modeling.proposal_generator import build_proposal_generator
 from detectron2.structures import ImageList
 
 from centermask_solo.modeling.fcos import DecodeLimits, FCOSProposalGenerator
-from centermask_solo.modeling.fcos import proposal_generator as source
-from centermask_solo.modeling.fcos.proposal_generator import average_over_processes
+from centermask_solo.modeling.fcos import losses as source
 from centermask_solo.utils.errors import ConfigError, DataError
 from tests.modeling.centermask.helpers import BOXES, SIZE, K, make_cfg, make_gt
 
@@ -215,7 +214,7 @@ def test_normalizers_are_averaged_over_processes_in_one_message(monkeypatch):
 
 def test_a_single_process_sends_nothing():
     values = torch.tensor([3.0, 1.5])
-    assert average_over_processes(values) is values
+    assert source.average_over_processes(values) is values
 
 
 @pytest.mark.parametrize("kind", ["iou", "linear_iou", "giou"])
