@@ -23,26 +23,39 @@ NAME = "non_finite_batch"
 def evidence_kept(trainer: DefaultTrainer) -> Iterator[None]:
     """Save the last batch if a loss or a parameter is not finite inside; add its file and the last good checkpoint.
 
-    The file has tensors, numbers and texts only; :func:`torch.load` reads it.
+    The file has tensors, numbers and texts only; :func:`torch.load` reads it. Of several processes, each whose loss is
+    not finite saves its batch, and the error of all names all files.
 
     Args:
         trainer: Its step keeps the ``batch``.
 
     Raises:
-        NonFiniteLossError: The error that came from inside, with the two files.
+        NonFiniteLossError: The error that came from inside, with the files.
     """
     try:
         yield
     except NonFiniteLossError as error:
-        checkpointer = trainer.checkpointer
+        step, checkpointer = trainer._trainer, trainer.checkpointer
+        bad = step.bad_processes or [comm.get_rank()]  # what a checkpoint finds, only the main process finds
         iteration = min(trainer.iter, trainer.max_iter - 1)  # the evaluation at the end has max_iter itself
-        suffix = f"_{comm.get_rank()}" if comm.get_world_size() > 1 else ""
-        path = os.path.join(checkpointer.save_dir, f"{NAME}{suffix}.pth")
-        with atomic_write(path, "wb") as file:
-            torch.save({"iteration": iteration, "batch": [_plain(x) for x in trainer._trainer.batch]}, file)
+        try:
+            if comm.get_rank() in bad:
+                with atomic_write(_path(checkpointer.save_dir, comm.get_rank()), "wb") as file:
+                    torch.save({"iteration": iteration, "batch": [_plain(x) for x in step.batch]}, file)
+        finally:
+            if step.bad_processes:
+                comm.synchronize()  # the end of the main process ends the others
+        paths = [_path(checkpointer.save_dir, rank) for rank in bad]
+        kept = f"the batch is in {paths[0]}" if len(paths) == 1 else f"the batches are in {' and '.join(paths)}"
         last = checkpointer.get_checkpoint_file() if checkpointer.has_checkpoint() else ""
         good = f"the last checkpoint, {last}, has finite weights" if last else "there is no checkpoint yet"
-        raise NonFiniteLossError(f"{error}; the batch is in {path}, and {good}") from error
+        raise NonFiniteLossError(f"{error}; {kept}, and {good}") from error
+
+
+def _path(folder: str, rank: int) -> str:
+    """Return the file for the batch of a process."""
+    suffix = f"_{rank}" if comm.get_world_size() > 1 else ""
+    return os.path.join(folder, f"{NAME}{suffix}.pth")
 
 
 def _plain(sample: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -62,6 +63,7 @@ class TrainingStep(SimpleTrainer):
         self.grad_scaler = torch.amp.GradScaler("cuda", enabled=dtype == torch.float16)
         self.batch: Batch = []  # of the last iteration, as are the losses
         self.losses: dict[str, float] = {}
+        self.bad_processes: list[int] = []  # whose losses are not finite
         self._counts = True  # whether the losses of the model count what they are divided by
 
     def run_step(self) -> None:
@@ -135,14 +137,31 @@ class TrainingStep(SimpleTrainer):
             yield self.batch
 
     def _write_metrics(self, loss_dict: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> None:
-        self.losses = losses = {name: loss.item() for name, loss in loss_dict.items()}
-        if not all(map(math.isfinite, losses.values())):
-            names = [str(x.get("file_name", "an image without file name")) for x in self.batch]
-            raise NonFiniteLossError(
-                f"the loss became infinite or NaN at iteration {self.iter}: {losses}, images {names}; "
-                "inspect these images, lower SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
-            )
+        self.losses = {name: loss.item() for name, loss in loss_dict.items()}
+        self._stop_unless_finite()
         super()._write_metrics(loss_dict, *args, **kwargs)
+
+    def _stop_unless_finite(self) -> None:
+        """Raise NonFiniteLossError in all processes if the losses of any are not finite: others would wait for it."""
+        bad = not all(map(math.isfinite, self.losses.values()))
+        if not self._in_any_process(bad):
+            return
+        names = [str(x.get("file_name", "an image without file name")) for x in self.batch]
+        texts = comm.all_gather(f"{self.losses}, images {names}" if bad else "")
+        self.bad_processes = [rank for rank, text in enumerate(texts) if text]
+        found = [texts[rank] + (f" in process {rank}" if len(texts) > 1 else "") for rank in self.bad_processes]
+        raise NonFiniteLossError(
+            f"the loss became infinite or NaN at iteration {self.iter}: {' and '.join(found)}; "
+            "inspect these images, lower SOLVER.BASE_LR, or set SOLVER.CLIP_GRADIENTS.ENABLED True"
+        )
+
+    def _in_any_process(self, condition: bool) -> bool:
+        """Return whether a condition holds in this process or another."""
+        if comm.get_world_size() == 1:
+            return condition
+        number = torch.tensor(int(condition), device=next(self.own_model.parameters()).device)
+        torch.distributed.all_reduce(number)
+        return bool(number)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resuming needs."""

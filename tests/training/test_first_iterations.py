@@ -15,10 +15,15 @@ from tests.training.test_averaging import fake_scores
 from tests.training.tiny import RecordingTrainer, register, tiny_cfg, train, write_dataset
 
 
-def run(tmp_path, size, *options):
+def run(tmp_path, size, *options, system="SOLOv2", objects=1):
+    """Train for five iterations on images with ``objects`` objects at the same place."""
     write_dataset(tmp_path / "data", num_images=6, size=size)
+    path = tmp_path / "data" / "instances.json"
+    content = json.loads(path.read_text())
+    annotations = [x | {"id": x["id"] + 100 * i} for i in range(objects) for x in content["annotations"]]
+    path.write_text(json.dumps(content | {"annotations": annotations}))
     register(tmp_path / "data")
-    cfg = SYSTEMS["SOLOv2"].cfg(num_classes=2)
+    cfg = SYSTEMS[system].cfg(num_classes=2)
     cfg.merge_from_list(["DATASETS.TRAIN", ("tiny",), "DATASETS.TEST", (), "DATALOADER.NUM_WORKERS", 0])
     cfg.merge_from_list(["OUTPUT_DIR", str(tmp_path), "INPUT.MIN_SIZE_TRAIN", (size[0],), "SOLVER.IMS_PER_BATCH", 5])
     cfg.merge_from_list(["SOLVER.MAX_ITER", 5, "SOLVER.STEPS", (), "SOLVER.REFERENCE_WORLD_SIZE", 0, *options])
@@ -26,6 +31,10 @@ def run(tmp_path, size, *options):
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
+
+
+def warnings_of(caplog):
+    return [x.getMessage() for x in caplog.records if x.getMessage().startswith("first ")]
 
 
 def test_objects_outside_of_all_ranges_are_a_warning(tmp_path, caplog):
@@ -38,6 +47,47 @@ def test_objects_outside_of_all_ranges_are_a_warning(tmp_path, caplog):
     assert warning.startswith("first 4 iterations: MODEL.SOLOV2.SCALE_RANGES [[1, ") and "100.0% with" in warning
 
 
+LOST = {  # options of which no object is learned, what is said of them, and on which levels the objects are
+    "CenterMask": (
+        ("MODEL.FCOS.SIZES_OF_INTEREST", [15, 16, 17, 18]),  # larger ones: at the last level, whose location is outside
+        "of the objects are learned by no location; 100.0% with [15, 16, 17, 18]",
+        "0%, 0%, 0%, 0%, 0%",
+    ),
+    "YOLACT": (
+        ("MODEL.ANCHOR_GENERATOR.SIZES", [[4], [100], [512], [512], [512]]),  # objects of 64 x 64 pixels at its input
+        "of the objects have no anchor of IoU 0.5; 100.0% with [[4], [100], [512], [512], [512]]",
+        "0%, 100%, 0%, 0%, 0%",
+    ),
+    "SOLO": (
+        ("MODEL.SOLO.SCALE_RANGES", [[1, 30], [60, 70], [70, 80], [80, 90], [90, 2048]]),
+        "of the objects are outside of all ranges; 100.0% with [[1, 30], ",
+        "0%, 0%, 0%, 0%, 0%",
+    ),
+}
+
+
+@pytest.mark.parametrize("system", list(LOST))
+def test_the_objects_that_a_system_does_not_learn_are_a_warning(tmp_path, caplog, system):
+    caplog.set_level("INFO")
+    options, text, levels = LOST[system]
+    run(tmp_path, (64, 96), *options, "SOLVER.MAX_ITER", 4, "SOLVER.REPORT_ITERATIONS", 4, system=system)
+    assert caplog.text.count("Objects of the first 4 iterations: 20; on each level: ") == 1
+    assert f"on each level: {levels}\n" in caplog.text
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith(f"first 4 iterations: {options[0]} [") and text in warning
+
+
+@pytest.mark.parametrize("system", ["SOLO", "SOLOv2"])
+def test_objects_without_a_cell_of_their_own_are_a_warning(tmp_path, caplog, system):
+    """Of two objects at the same place, one gets the cells."""
+    caplog.set_level("INFO")
+    run(tmp_path, (64, 96), "SOLVER.MAX_ITER", 2, "SOLVER.REPORT_ITERATIONS", 2, system=system, objects=2)
+    assert "Objects of the first 2 iterations: 20; on each level: " in caplog.text
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith(f"first 2 iterations: MODEL.{system.upper()}.NUM_GRIDS [")
+    assert "50.0% of the objects have no cell of their own" in warning
+
+
 def test_no_report_of_a_resumed_training(tmp_path, monkeypatch):
     write_dataset(tmp_path / "data", num_images=6)
     cfg, reports = tiny_cfg(tmp_path / "data", tmp_path / "output"), []
@@ -46,6 +96,15 @@ def test_no_report_of_a_resumed_training(tmp_path, monkeypatch):
     train(cfg, kill_before=6)
     assert reports == [2]
     assert train(cfg, resume=True).start_iter == 4 and reports == [2]
+
+
+def test_no_report_of_a_model_that_is_not_of_this_package(tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_dataset(tmp_path / "data", num_images=6)
+    cfg = tiny_cfg(tmp_path / "data", tmp_path / "output")
+    cfg.SOLVER.REPORT_ITERATIONS, cfg.DATASETS.TEST = 8, ()
+    train(cfg)
+    assert "Objects of the first" not in caplog.text
 
 
 def test_no_report_without_iterations(tmp_path, caplog):

@@ -1,4 +1,4 @@
-"""Two processes: batch norms with the statistics of both, and the average of the weights."""
+"""Two processes: batch norms with the statistics of both, the average of the weights, a loss that is not finite."""
 
 import argparse
 import os
@@ -8,11 +8,13 @@ import pytest
 import torch
 from detectron2.layers import NaiveSyncBatchNorm
 from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
 from torch import nn
 
 from centermask_solo.modeling.batch_norms import synchronize_batch_norms
 from centermask_solo.modeling.channels_last import to_channels_last
-from centermask_solo.training.launch import launch
+from centermask_solo.training.launch import launch, reported_once
 from tests.training.tiny import RecordingTrainer, TinyModel, tiny_cfg, write_dataset
 
 
@@ -23,8 +25,21 @@ class TinyNormModel(TinyModel):
         return nn.Module.train(self, mode)
 
 
-if "TinyNormModel" not in META_ARCH_REGISTRY:
-    META_ARCH_REGISTRY.register(TinyNormModel)
+class TinyFailingModel(TinyModel):
+    """TinyModel whose loss is not finite in iteration 5 of some processes."""
+
+    failing: tuple[int, ...] = ()
+
+    def forward(self, batched_inputs):
+        losses = super().forward(batched_inputs)
+        if self.training and get_event_storage().iter == 5 and comm.get_rank() in self.failing:
+            losses["loss_last"] = losses["loss_last"] * torch.inf
+        return losses
+
+
+for model in (TinyNormModel, TinyFailingModel):
+    if model.__name__ not in META_ARCH_REGISTRY:
+        META_ARCH_REGISTRY.register(model)
 
 
 def train_in_process(args: argparse.Namespace) -> None:
@@ -70,6 +85,50 @@ def test_synchronized_batch_norms_and_the_average_of_two_processes_equal_those_o
     apart = run(tmp_path / "data", tmp_path / "apart", 2, synchronized=False)
     name = "backbone.1.running_mean"
     assert not torch.equal(apart[0]["model"][name], apart[1]["model"][name])  # each process has its own
+
+
+def fail_in_process(args: argparse.Namespace) -> None:
+    """Train in one of several processes, of which some fail; each writes the error with which it ends."""
+    torch.set_num_threads(1)
+    cfg = tiny_cfg(Path(args.data), Path(args.output))
+    cfg.MODEL.META_ARCHITECTURE, cfg.SOLVER.ACCUMULATE, TinyFailingModel.failing = (
+        "TinyFailingModel",
+        args.parts,
+        args.failing,
+    )
+    with reported_once():
+        trainer = RecordingTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        try:
+            trainer.train()
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            (Path(args.output) / f"error_{comm.get_rank()}.txt").write_text(text)
+            raise
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_processes")
+@pytest.mark.parametrize(("failing", "parts"), [((0,), 1), ((1,), 2), ((0, 1), 1)])
+def test_a_loss_that_is_not_finite_in_one_process_ends_all(tmp_path, failing, parts):
+    """Those whose loss it is keep their batches, and each names them and the last checkpoint."""
+    write_dataset(tmp_path / "data")
+    args = argparse.Namespace(data=str(tmp_path / "data"), output=str(tmp_path), failing=failing, parts=parts)
+    vars(args).update(num_gpus=2, num_machines=1, machine_rank=0, dist_url="auto")
+    with pytest.raises(SystemExit) as end:
+        launch(fail_in_process, args, on_cpu=True)
+    assert end.value.code == 2
+    first, second = ((tmp_path / f"error_{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    assert first.startswith("NonFiniteLossError: the loss became infinite or NaN at iteration 5: {'loss_mean': ")
+    files = [tmp_path / f"non_finite_batch_{rank}.pth" for rank in failing]
+    assert sorted(tmp_path.glob("non_finite_batch*")) == files
+    for rank, file in zip(failing, files, strict=True):
+        kept = torch.load(file, weights_only=True)
+        assert kept["iteration"] == 5 and len(kept["batch"]) == 2
+        assert f"images {[x['file_name'] for x in kept['batch']]} in process {rank}" in first
+    where = f"the batch is in {files[0]}" if len(files) == 1 else f"the batches are in {files[0]} and {files[1]}"
+    assert f"{where}, and the last checkpoint, {tmp_path}/model_0000003.pth, has finite weights" in first
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

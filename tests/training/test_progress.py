@@ -2,10 +2,12 @@
 
 import io
 import re
+import time
 from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2.engine import HookBase
 
 from centermask_solo.training import progress
 from centermask_solo.training.progress import ProgressPrinter, format_seconds, progress_line
@@ -95,6 +97,43 @@ def test_the_time_left_follows_the_recent_iterations(monkeypatch):
     assert left["190"] == "22 min 10 s left"  # 110 iterations of 3 seconds, and two evaluations of 500
     assert left["210"] == "12 min 50 s left"  # 90, and one
     assert left["300"] == "8 min 20 s left"
+
+
+class SlowLater(HookBase):
+    """Makes iterations from the 30th on several times as long, as where another program begins to run."""
+
+    def before_step(self):
+        if self.trainer.iter == 0:
+            self.start = time.perf_counter()
+        if self.trainer.iter == 30:
+            self.longer = min(max(6 * (time.perf_counter() - self.start) / 30, 0.06), 0.3)
+        if self.trainer.iter >= 30:
+            time.sleep(self.longer)
+
+
+class Stamped(io.StringIO):
+    """Notes when each line is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.times = []
+
+    def write(self, text):
+        if text.strip():
+            self.times.append(time.perf_counter())
+        return super().write(text)
+
+
+def test_the_time_left_is_that_of_a_real_training_whose_machine_gets_slower(cfg, monkeypatch):
+    """What is said after 40 of 50 iterations comes true but for a factor of two; by the mean of all, it would not."""
+    monkeypatch.setattr(progress, "RECENT", 10)
+    monkeypatch.setattr(progress, "format_seconds", "{:.3f}".format)
+    cfg.SOLVER.MAX_ITER, cfg.SOLVER.STEPS, cfg.DATASETS.TEST, file = 50, (), (), Stamped()
+    run_training(cfg, hooks=[ProgressPrinter(1, file), SlowLater()])
+    lines = file.getvalue().splitlines()
+    assert len(lines) == len(file.times) == 50
+    said, came = float(lines[39].split()[-2]), file.times[49] - file.times[39]
+    assert came >= 10 * 0.06 and came / 2 < said < 2 * came
 
 
 def test_an_evaluation_before_the_first_iteration_does_not_count(monkeypatch):
