@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from ..utils.errors import ConfigError
 from ..utils.rules import COUNT, argument, between, integer
 from .options import add_ground_truth_arguments
-
-if TYPE_CHECKING:
-    from ..evaluation.analysis import Analysis, Comparison
 
 EXAMPLE = """examples:
   centermask-solo analyze coco_instances_results.json --dataset coco_2017_val --output report.html
@@ -63,9 +59,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def run(args: argparse.Namespace) -> None:
-    """Analyze, write the outputs, and print a short table."""
+    """Analyze, write the outputs, and print short tables."""
     from .. import registration  # noqa: F401  (registers the datasets)
+    from ..evaluation.analysis import Comparison
     from ..inference.analysis import PICTURES, analyze
+    from ..inference.analysis_tables import analysis_text, comparison_text
 
     if args.pictures is not None and not args.output:
         raise ConfigError("--pictures are on the page, which --output names: add it, or leave out --pictures")
@@ -82,19 +80,6 @@ def run(args: argparse.Namespace) -> None:
         pictures=PICTURES if args.pictures is None else args.pictures,
         overwrite=args.overwrite,
     )
-    print(_table(found))
+    print(comparison_text(found) if isinstance(found, Comparison) else analysis_text(found))
     for path in filter(None, (args.output, args.json)):
         print(path)
-
-
-def _table(found: Analysis | Comparison) -> str:
-    from ..evaluation.analysis import Comparison
-    from ..inference.analysis_page import about, comparison_rows, group_rows, interval_text, number_text, short_table
-
-    if isinstance(found, Comparison):
-        table = short_table(comparison_rows(found), ("AP", "objects", "first", "second", "difference"))
-        end = f"difference {number_text(found.difference.value, '+.1f')}, {interval_text(found.difference)}"
-        return f"{about(found.first, found.second)}\n\n{table}\n\n{end}"
-    table = short_table(group_rows(found), ("group", "objects", "AP", "AP50", "AP75", "recall"))
-    errors = ", ".join(f"{name} {number_text(cost)}" for name, cost in found.costs.items())
-    return f"{about(found)}\n\n{table}\n\nAP {interval_text(found.ap)}\nAP50 lost to errors: {errors}"

@@ -8,23 +8,31 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..evaluation.analysis import Analysis, Comparison
-from ..evaluation.analysis.bootstrap import Interval
 from ..evaluation.analysis.errors import MEANINGS as ERROR_MEANINGS
 from ..evaluation.analysis.matching import THRESHOLDS
 from ..evaluation.analysis.oracles import MEANINGS as ORACLE_MEANINGS
 from ..evaluation.analysis.precision import RECALLS
 from ..evaluation.analysis.summary import AP50, AP75
-from ..utils.text import counted
 from ..visualization import charts
 from ..visualization.html_page import Figure, HTMLPage
 from ..visualization.labels import Picture
 from .analysis_pictures import Painter, differences, mistakes, worst_images
+from .analysis_tables import (
+    CLASS_HEADER,
+    about,
+    class_difference_rows,
+    class_rows,
+    comparison_rows,
+    group_rows,
+    interval_text,
+    number_text,
+    rounded,
+)
 
 PAIR_WIDTH = 34  # of two images side by side
 MAX_CLASS_CURVES = 24  # classes, those with the most objects
 MAX_MATRIX = 24  # classes of the matrix, those that are confused most
 MAX_CONFUSIONS = 20  # rows of the table of confusions
-Cell = float | int | str
 
 
 def make_page(analysis: Analysis, name: str, painter: Painter | None, pictures: int) -> HTMLPage:
@@ -79,58 +87,15 @@ def make_comparison_page(
     _add_class_differences(page, comparison, names)
     page.heading("Errors")
     page.text("Points of AP at IoU 0.5 that each kind of error costs.")
-    page.table(("kind", *names), [_rounded([x, *(y.costs[x] for y in both)]) for x in both[0].costs])
+    page.table(("kind", *names), [rounded([x, *(y.costs[x] for y in both)]) for x in both[0].costs])
     page.charts([_both_bars(comparison, names, "costs")])
     page.heading("What perfect parts would give")
-    page.table(("AP", *names), [_rounded([x, *(y.oracles[x] for y in both)]) for x in both[0].oracles])
+    page.table(("AP", *names), [rounded([x, *(y.oracles[x] for y in both)]) for x in both[0].oracles])
     if painter is not None:
         page.heading("Images that differ most")
         page.text(f"Ground truth, {names[0]} and {names[1]}, from left to right.")
         page.figures(differences(comparison, painter, pictures), filters=True, width=3 * PAIR_WIDTH // 2)
     return page
-
-
-def about(*analyses: Analysis) -> str:
-    """Return a sentence on what was analyzed, of one or two models."""
-    evaluated = analyses[0].evaluated
-    annotated, of = evaluated.annotated, "an image and class"
-    kind = {"segm": "masks", "bbox": "boxes"}[evaluated.detected.iou_type]
-    detections = " and ".join(str(len(x.evaluated.detected)) for x in analyses)
-    if annotated.federation is not None:
-        of = "an image, of classes that it is annotated for"
-    return (
-        f"{counted(len(annotated.records), 'image')} with {counted(int((~annotated.crowds).sum()), 'object')}; "
-        f"{counted(detections, 'detection')}, "
-        f"by their {kind}. Up to {analyses[0].max_detections} detections of {of} count."
-    )
-
-
-def interval_text(x: Interval) -> str:
-    """Return an interval in words."""
-    if math.isnan(x.value):
-        return "which does not exist without objects"
-    return f"95 % interval {x.low:.1f} to {x.high:.1f}"
-
-
-def group_rows(analysis: Analysis) -> list[list[Cell]]:
-    """Return the rows of the table of groups: name, objects, AP, AP50, AP75, recall."""
-    rows = [_rounded((x.name, x.objects, x.ap, x.ap50, x.ap75, x.recall)) for x in analysis.groups]
-    if analysis.boundary is not None:
-        boundary, objects = analysis.boundary, analysis.groups[0].objects
-        rows.insert(
-            1, _rounded(("all, by boundaries", objects, boundary.ap(), boundary.ap(AP50), boundary.ap(AP75), ""))
-        )
-    return rows
-
-
-def comparison_rows(comparison: Comparison) -> list[list[Cell]]:
-    """Return the rows of the table of groups of two models: name, objects, AP of both, and the difference."""
-    pairs = zip(comparison.first.groups, comparison.second.groups, strict=True)
-    rows = [(a.name, a.objects, a.ap, b.ap, b.ap - a.ap) for a, b in pairs]
-    first, second = comparison.first.boundary, comparison.second.boundary
-    if first is not None and second is not None:
-        rows.insert(1, ("all, by boundaries", rows[0][1], first.ap(), second.ap(), second.ap() - first.ap()))
-    return [_rounded(x) for x in rows]
 
 
 def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
@@ -156,21 +121,10 @@ def _add_precision(page: HTMLPage, analysis: Analysis) -> None:
 
 def _add_classes(page: HTMLPage, analysis: Analysis) -> None:
     page.heading("Classes")
-    header = ("class", "objects", "detections", "AP", "AP50", "AP75", "boundary AP", "recall", "best F1", "at score")
-    found = [x for x in analysis.classes if x.objects or x.detections]
-    if len(found) < len(analysis.classes):
-        page.text(f"{len(analysis.classes) - len(found)} more classes have neither objects nor detections.")
-    rows = sorted(found, key=lambda x: (math.isnan(x.ap), x.ap))
-    page.table(
-        header,
-        [
-            [
-                *_rounded((x.name, x.objects, x.detections, x.ap, x.ap50, x.ap75, x.boundary_ap, x.recall, x.best_f1)),
-                "" if math.isnan(x.best_score) else round(x.best_score, 2),
-            ]
-            for x in rows
-        ],
-    )
+    rows = class_rows(analysis)
+    if len(rows) < len(analysis.classes):
+        page.text(f"{len(analysis.classes) - len(rows)} more classes have neither objects nor detections.")
+    page.table(CLASS_HEADER, rows)
     chosen = sorted(
         (i for i, x in enumerate(analysis.classes) if x.objects), key=lambda i: -analysis.classes[i].objects
     )
@@ -191,13 +145,16 @@ def _add_errors(page: HTMLPage, analysis: Analysis) -> None:
     page.heading("Errors")
     page.text("Errors at IoU 0.5, and the points of AP at IoU 0.5 that are won if only this kind is fixed (TIDE).")
     counts = analysis.errors.counts()
-    kinds = [_rounded((x, ERROR_MEANINGS[x], counts.get(x, ""), cost)) for x, cost in analysis.costs.items()]
+    kinds = [rounded((x, ERROR_MEANINGS[x], counts.get(x, ""), cost)) for x, cost in analysis.costs.items()]
     page.table(("kind", "meaning", "number", "AP50 lost"), kinds)
     lost = charts.bars(list(analysis.costs), {"AP50": list(analysis.costs.values())}, "AP50 lost")
     page.charts([_plot(lost, "Errors")])
     page.heading("What perfect parts would give")
     before = analysis.ap.value
-    assumed = [_rounded((x, ORACLE_MEANINGS[x], ap, ap - before)) for x, ap in analysis.oracles.items()]
+    assumed = [
+        rounded((x, ORACLE_MEANINGS[analysis.evaluated.detected.iou_type][x], ap, ap - before))
+        for x, ap in analysis.oracles.items()
+    ]
     page.table(("assumption", "meaning", "AP", "won"), assumed)
     won = charts.bars(["as it is", *analysis.oracles], {"AP": [before, *analysis.oracles.values()]}, "AP")
     page.charts([_plot(won, "What perfect parts would give")])
@@ -248,10 +205,7 @@ def _add_confusion(page: HTMLPage, analysis: Analysis) -> None:
 
 def _add_class_differences(page: HTMLPage, comparison: Comparison, names: tuple[str, str]) -> None:
     page.heading("Classes")
-    pairs = list(zip(comparison.first.classes, comparison.second.classes, strict=True))
-    pairs = sorted((x for x in pairs if x[0].objects), key=lambda x: -abs(x[1].ap - x[0].ap))
-    rows = [(a.name, a.objects, a.ap, b.ap, b.ap - a.ap) for a, b in pairs]
-    page.table(("class", "objects", *names, "difference"), map(_rounded, rows))
+    page.table(("class", "objects", *names, "difference"), class_difference_rows(comparison))
 
 
 def _both_bars(comparison: Comparison, names: tuple[str, str], what: str) -> Figure:
@@ -266,21 +220,3 @@ def _both_bars(comparison: Comparison, names: tuple[str, str], what: str) -> Fig
 
 def _plot(picture: Picture, caption: str) -> Figure:
     return Figure(picture, caption, lossless=True)
-
-
-def _rounded(cells: Sequence[Cell]) -> list[Cell]:
-    """Return a row with one digit after the point; "" for what does not exist."""
-    return [("" if math.isnan(x) else round(x, 1) + 0.0) if isinstance(x, float) else x for x in cells]  # 0, not -0
-
-
-def number_text(value: float, form: str = ".1f") -> str:
-    """Return a number in this form; "-" for one that does not exist."""
-    return "-" if math.isnan(value) else format(value, form)
-
-
-def short_table(rows: Sequence[Sequence[Cell]], header: Sequence[str]) -> str:
-    """Return a table for a terminal."""
-    from tabulate import tabulate
-
-    texts = [[f"{x:.1f}" if isinstance(x, float) else x for x in row] for row in rows]
-    return tabulate(texts, header, disable_numparse=True, colalign=("left", *["right"] * (len(header) - 1)))

@@ -45,10 +45,17 @@ def test_one_model(folder, tmp_path, capsys):
     assert found["boundary_AP"] <= found["AP"]["value"]
     assert [x["name"] for x in found["classes"]] == ["cat", "dog", "cow"]
     assert found["classes"][2]["objects"] == 0 and found["classes"][2]["ap"] is None
-    assert found["oracles"]["true classes and masks"] >= found["AP"]["value"]
+    assert found["oracles"]["true classes and masks"] >= found["oracles"]["true boxes"] >= found["AP"]["value"]
+    assert (
+        "AP with perfect parts: true classes " in out and f", true boxes {found['oracles']['true boxes']:.1f}," in out
+    )
+    dog = found["classes"][1]
+    figures = [dog["objects"], *(f"{dog[x]:.1f}" for x in ("ap", "ap50", "ap75", "recall"))]
+    assert ["dog", *map(str, figures)] in [line.split() for line in out.splitlines()]
     assert len(found["confusion"]["counts"]) == 4 and len(found["precision_at_recall"]["cat"]) == 101
     assert sum(found["errors"]["counts"].values()) > 0 and found["confident_mistakes"][0]["kind"]
     text = page.read_text()
+    assert "<td>true boxes</td>" in text
     for heading in ("Average precision", "Classes", "Errors", "Scores", "Confusion of classes", "Worst images"):
         assert f"<h2>{heading}</h2>" in text
     places = [text.index(x) for x in ("Errors</figcaption>", "<h2>What perfect", "<h2>Scores")]
@@ -61,6 +68,25 @@ def test_one_model(folder, tmp_path, capsys):
     main([*again, "--boxes", "--score-threshold", "0.5"])
     boxes = json.loads(numbers.read_text())
     assert boxes["iou_type"] == "bbox" and boxes["boundary_AP"] is None and boxes["score_threshold"] == 0.5
+    assert "true boxes" in boxes["oracles"] and "true masks" not in boxes["oracles"]
+
+
+def test_a_terminal_shows_the_classes_that_matter_most(tmp_path, capsys):
+    """The 20 with the lowest AP, or that differ most."""
+    names = [f"class {k}" for k in range(25)]
+    objects = [(0, k, BOX) for k in range(25)]
+    scene = Scene(tmp_path, objects, [(0, k, BOX, 0.9) for k in range(1, 25)], classes=names)
+    argv = ["analyze", str(scene.results_file), "--ground-truth", str(scene.json_file)]
+    main(argv)
+    out = capsys.readouterr().out
+    rows = re.findall(r"^class +(\d+) ", out, re.MULTILINE)
+    assert rows == [str(k) for k in range(20)]
+    assert "The 20 of 25 classes with the lowest AP; --output and --json have all." in out
+    (tmp_path / "other.json").write_text(json.dumps(scene.results[:-1]))
+    main(["analyze", str(tmp_path / "other.json"), *argv[1:]])
+    out = capsys.readouterr().out
+    assert re.findall(r"^class +(\d+) ", out, re.MULTILINE)[0] == "24"
+    assert "The 20 of 25 classes that differ most; --output and --json have all." in out
 
 
 def test_two_models(folder, tmp_path, capsys):

@@ -36,24 +36,32 @@ class Pairs(NamedTuple):
         return Pairs(self.det[mask], self.gt[mask], self.iou[mask])
 
 
-def find_overlaps(annotated: Annotated, detected: Detected) -> Pairs:
-    """Return all pairs, of whatever classes, with an IoU of at least ``MIN_IOU``."""
-    num_images = len(annotated.records)
-    det_starts, gt_starts = detected.starts(num_images), annotated.starts(num_images)
+def find_overlaps(annotated: Annotated, detected: Detected, some: Bools | None = None) -> Pairs:
+    """Return all pairs, of whatever classes, with an IoU of at least ``MIN_IOU``.
+
+    Args:
+        annotated: Ground truth.
+        detected: Detections.
+        some: (D,) which detections are of interest (default: all).
+    """
+    gt_starts = annotated.starts(len(annotated.records))
+    chosen = np.arange(len(detected)) if some is None else np.flatnonzero(some)
+    images, starts = np.unique(detected.images[chosen], return_index=True)
     det: list[Ints] = []
     gt: list[Ints] = []
     iou: list[Floats] = []
-    for image in tqdm(np.unique(detected.images).tolist(), "overlaps", **BAR):
-        d, g = (slice(x[image], x[image + 1]) for x in (det_starts, gt_starts))
+    groups = list(zip(images.tolist(), np.split(chosen, starts[1:]), strict=True)) if len(images) else []
+    for image, d in tqdm(groups, "overlaps", **BAR):
+        g = slice(gt_starts[image], gt_starts[image + 1])
         if g.start == g.stop:
             continue
         crowds = annotated.crowds[g].tolist()
         if detected.iou_type == "segm":
-            found = rle.iou(detected.codes[d], annotated.codes[g], crowds)
+            found = rle.iou([detected.codes[i] for i in d], annotated.codes[g], crowds)
         else:
             found = rle.iou(detected.boxes[d], annotated.boxes[g], crowds)
         rows, columns = np.nonzero(found >= MIN_IOU)
-        det.append(rows + d.start)
+        det.append(d[rows])
         gt.append(columns + g.start)
         iou.append(found[rows, columns])
     if not det:

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from pycocotools import mask as rle
 
 from centermask_solo.evaluation.analysis.calibration import calibrate, calibration_of
 from centermask_solo.evaluation.analysis.confusion import assign_by_iou, by_threshold, confuse
 from centermask_solo.evaluation.analysis.errors import KINDS, MISSED, costs, find_errors
 from centermask_solo.evaluation.analysis.evaluated import evaluate_detections
-from centermask_solo.evaluation.analysis.oracles import oracles
-from centermask_solo.evaluation.analysis.overlaps import Pairs
+from centermask_solo.evaluation.analysis.oracles import MEANINGS, oracles, with_masks_in_true_boxes
+from centermask_solo.evaluation.analysis.overlaps import MIN_IOU, Pairs
 from centermask_solo.evaluation.analysis.worst import confident_mistakes, image_quality
 from tests.evaluation.scenes import Scene, random_scene
 
@@ -135,6 +136,72 @@ def test_oracles(tmp_path):
     assert got["true masks"] == pytest.approx(cats / 2)
     assert got["perfect ranking"] == pytest.approx(0.9 * ap_of(True, objects=2) / 2)
     assert got["true classes and masks"] == pytest.approx((cats + 100) / 2)
+    assert list(got) == list(MEANINGS["segm"])
+
+
+def cut_by_hand(found):
+    """The masks inside of the boxes of the objects that they overlap most, as pixels, and their IoUs with all."""
+    annotated, detected = found.annotated, found.detected
+    objects, masks = (rle.decode(x.codes).transpose(2, 0, 1).astype(bool) for x in (annotated, detected))
+    ious = np.zeros((2, len(masks), len(objects)))
+    for i, mask in enumerate(masks):
+        same = (annotated.images == detected.images[i]) & ~annotated.crowds
+        own = [(iou(mask, objects[k]), k) for k in np.flatnonzero(same & (annotated.classes == detected.classes[i]))]
+        best = max(own, default=(0, -1))
+        cut = np.zeros_like(mask)
+        if best[0] >= 0.1:
+            rows, columns = objects[best[1]].any(1).nonzero()[0], objects[best[1]].any(0).nonzero()[0]
+            cut[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        for k in np.flatnonzero(annotated.images == detected.images[i]):
+            for column, shown in zip(ious, (mask, mask & cut if cut.any() else mask), strict=True):
+                column[i, k] = iou(shown, objects[k], annotated.crowds[k])
+    return ious
+
+
+def iou(mask, target, crowd=False):
+    return (mask & target).sum() / max(mask.sum() if crowd else (mask | target).sum(), 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masks_are_cut_to_true_boxes(tmp_path, seed):
+    found = evaluate_detections(*random_scene(tmp_path, seed).read())
+    before, expected = cut_by_hand(found)
+    detected, pairs = with_masks_in_true_boxes(found, (found.detected, found.pairs))
+    table = np.zeros_like(expected)
+    table[pairs.det, pairs.gt] = pairs.iou
+    np.testing.assert_allclose(table, np.where(expected >= MIN_IOU, expected, 0), atol=1e-12)
+    assert 10 < (expected > before + 1e-9).sum() < 200 and ((before >= MIN_IOU) & (expected < MIN_IOU)).any()
+    assert [x["counts"] for x in detected.codes] != [x["counts"] for x in found.detected.codes]
+    assert oracles(found, 100)["true boxes"].ap() > found.curves().ap()
+
+
+def test_a_true_box_removes_what_is_outside_and_adds_nothing(tmp_path):
+    """Of A, 10 columns more are detected; of B, 10 rows more, but 5 columns and a row less; the dog is hit on the way.
+
+    The annotated box of B is larger than B, which does not count.
+    """
+    objects = [(0, CAT, A), (0, CAT, B), (0, DOG, (20, 0, 10, 20))]
+    scene = Scene(tmp_path, objects, [(0, CAT, (0, 0, 30, 20), 0.9), (0, CAT, (40, 1, 15, 29), 0.8)])
+    scene.content["annotations"][1]["bbox"] = [30, 0, 40, 40]
+    scene.write()
+    found = evaluate_detections(*scene.read())
+    both, first = ap_of(True, True, objects=2), ap_of(True, objects=2)
+    assert found.curves().ap() == pytest.approx((first * 3 + both) / 10 / 2)  # 2/3: 0.5 to 0.65; 285/550: 0.5
+    true = oracles(found, 100)["true boxes"]
+    assert true.ap() == pytest.approx((both * 5 + first * 5) / 10 / 2)  # 1; 285/400: 0.5 to 0.7
+    _, pairs = with_masks_in_true_boxes(found, (found.detected, found.pairs))
+    assert (pairs.det.tolist(), pairs.gt.tolist()) == ([0, 1], [0, 1])
+    assert pairs.iou == pytest.approx([1, 285 / 400])
+
+
+def test_true_boxes_of_boxes(tmp_path):
+    """Each box becomes that of its object: its place among the scores is all that is lost."""
+    scene = Scene(tmp_path, [(0, CAT, A), (0, DOG, B)], [(0, CAT, ELSEWHERE, 0.9), (0, CAT, SHIFTED, 0.8)])
+    found = evaluate_detections(*scene.read("bbox"))
+    got = {name: x.ap() for name, x in oracles(found, 100).items()}
+    assert list(got) == list(MEANINGS["bbox"]) and not any("mask" in x for x in MEANINGS["bbox"].values())
+    assert found.curves().ap() == 0
+    assert got["true boxes"] == got["true classes and boxes"] == pytest.approx(ap_of(False, True, objects=1) / 2)
 
 
 def test_perfect_ranking_gives_the_recall_that_is_possible(tmp_path):
