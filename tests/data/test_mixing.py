@@ -12,7 +12,8 @@ from centermask_solo.data.loader import build_train_loader, seeded
 from centermask_solo.data.mapper import InstanceMapper
 from centermask_solo.data.mixing import FILL, MixingMapper, mosaic, paste, with_mixing
 from centermask_solo.utils.errors import ConfigError
-from tests.training.tiny import register, write_dataset
+from tests.modeling.models import SYSTEMS
+from tests.training.tiny import RecordingTrainer, register, write_dataset
 
 
 def sample_of(image_value, masks, size, crowds=None, first_class=0):
@@ -247,3 +248,20 @@ def test_what_mixing_leaves_too_small_is_dropped(cfg, options):
     some = smallest(batches(cfg, 10))
     cfg.INPUT.MIN_BOX_SIZE = some + 1.0
     assert smallest(batches(cfg, 10)) > some + 1.0
+
+
+def test_yolact_learns_from_mixtures_of_ssds_augmentation(cfg, tmp_path):
+    """With crowds, reduced masks, and mosaics that end."""
+    ours = SYSTEMS["YOLACT"].cfg(num_classes=2)
+    ours.merge_from_list(["DATASETS.TRAIN", ("tiny",), "DATASETS.TEST", (), "DATALOADER.NUM_WORKERS", 0])
+    ours.merge_from_list(["INPUT.AUGMENTATION", "ssd", "INPUT.KEEP_CROWDS", True, "OUTPUT_DIR", str(tmp_path)])
+    ours.merge_from_list(["INPUT.COPY_PASTE.PROB", 1.0, "INPUT.MOSAIC.PROB", 1.0, "INPUT.MOSAIC.OFF", 0.5])
+    ours.merge_from_list(["SOLVER.IMS_PER_BATCH", 3, "SOLVER.MAX_ITER", 2, "SOLVER.STEPS", (), "SEED", 2])
+    ours.merge_from_list(["SOLVER.REFERENCE_WORLD_SIZE", 0])
+    torch.manual_seed(0)
+    trainer = RecordingTrainer(ours)
+    trainer.train()
+    assert len(trainer.history) == 2 and all(np.isfinite(x["total_loss"]) for x in trainer.history)
+    batch = trainer._trainer.batch
+    assert all(x["image"].shape == (3, 128, 128) and x["instances"].gt_prototype_masks.any() for x in batch)
+    assert max(len(x["instances"]) for x in batch) == 2  # a pasted object; of one image, there is no mosaic any more
