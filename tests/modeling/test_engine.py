@@ -1,25 +1,17 @@
 """A prepared model predicts the same, or nearly so in half precision."""
 
 import copy
-import inspect
 import logging
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-import centermask_solo
-from centermask_solo.modeling import cuda_graphs, engine, layers
-from centermask_solo.modeling.backbone import resnet, vovnet_blocks
-from centermask_solo.modeling.cuda_graphs import ReplayedNetworks
+from centermask_solo.modeling import engine
 from centermask_solo.modeling.engine import check_dtype, prepare, prepare_as_configured
 from centermask_solo.modeling.quantization import Range
 from centermask_solo.utils.errors import ConfigError
 from tests.modeling.models import SYSTEMS
-
-PACKAGE = Path(centermask_solo.__file__).parent
 
 
 def image() -> dict[str, torch.Tensor]:
@@ -129,74 +121,10 @@ def test_int8_needs_its_convolution(monkeypatch):
         check_dtype("int8", torch.device("cpu"))
 
 
-def test_compiled_networks_predict_the_same(monkeypatch):
-    compile_ = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="eager"))
-    model = SYSTEMS["YOLACT"].model("MODEL.CHANNELS_LAST", False).eval()
-    batch = model.preprocess_image([image()]).tensor
-    with torch.no_grad():
-        expected = flat(model.predict(batch))
-        got = flat(prepare(model, compile=True, fuse=False, channels_last=False).predict(batch))
-    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
-
-
 @pytest.mark.parametrize("option", ["compile", "cuda_graphs"])
 def test_models_without_such_networks_are_refused(option):
     with pytest.raises(ConfigError, match=r"the networks of a Conv2d cannot be compiled|CUDA graphs need a GPU"):
         prepare(nn.Conv2d(3, 4, 3), **{option: True})
-
-
-@pytest.mark.parametrize("system", ["Decoupled SOLO Light", "YOLACT++"])
-def test_deformable_convolutions_are_not_replayed(system):
-    with pytest.raises(ConfigError, match="CUDA graphs replay deformable convolutions wrongly"):
-        prepare(SYSTEMS[system].model(), cuda_graphs=True)
-
-
-def test_all_modules_with_deformable_convolutions_are_known():
-    call, modules = "deform_conv_from_logits(", (layers, resnet, vovnet_blocks)
-    files = [x for x in PACKAGE.rglob("*.py") if call in x.read_text()]
-    assert sorted(files) == sorted(Path(x.__file__) for x in modules)
-    own = (x for module in modules for x in vars(module).values() if getattr(x, "__module__", "") == module.__name__)
-    classes = [x for x in own if inspect.isclass(x) and call in inspect.getsource(x)]
-    assert {x.__name__ for x in classes} == {"DeformConv2d", "DeformBottleneckBlock", "DeformUnit"}
-    assert all(issubclass(x, layers.Deformable) for x in classes)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-@pytest.mark.parametrize("system", ["SOLOv2", "SOLO", "CenterMask", "FCOS", "YOLACT"])
-def test_replayed_networks_predict_the_same(system, dtype, caplog):
-    """A second and a third input of the same size, and one of another."""
-    model = SYSTEMS[system].model().eval().cuda()
-    exact = prepare(copy.deepcopy(model), dtype=dtype)
-    prepare(model, dtype=dtype, cuda_graphs=True)
-    generator = torch.Generator().manual_seed(1)
-    for size in [(64, 96), (64, 96), (64, 96), (128, 96)]:
-        batch = exact.preprocess_image([{"image": 255 * torch.rand(3, *size, generator=generator)}]).tensor
-        with torch.no_grad():
-            found, expected = flat(model.predict(batch)), flat(exact.predict(batch))
-        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert "computes something else" not in caplog.text
-
-
-def test_sizes_without_a_graph_run_as_they_are(monkeypatch, caplog):
-    """Where a capture fails, and beyond the number of graphs, none of which is given up for another size."""
-    captured = []
-
-    def capture(self, images):
-        captured.append(images.shape[3])
-        if images.shape[3] == 2:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        return cuda_graphs._Graph(SimpleNamespace(replay=lambda: None), images.clone(), [], None)
-
-    monkeypatch.setattr(cuda_graphs, "MAX_GRAPHS", 3)
-    monkeypatch.setattr(ReplayedNetworks, "_capture", capture)
-    monkeypatch.setattr(cuda_graphs, "_replay", lambda graph, images: images + 1)
-    networks = ReplayedNetworks(lambda images: images + 1)
-    for size in (1, 2, 3, 4, 5, 4, 2, 1):
-        assert networks(torch.zeros(1, 3, 1, size)).tolist() == torch.ones(1, 3, 1, size).tolist()
-    assert captured == [1, 2, 3]
-    assert "(1, 3, 1, 2) (operation not permitted when stream is capturing): these run without it" in caplog.text
 
 
 def test_the_options_reach_the_engine():

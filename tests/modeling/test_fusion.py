@@ -1,5 +1,7 @@
 """Fused models compute what they computed before."""
 
+from typing import Any
+
 import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -10,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import config_names, merge_config
-from centermask_solo.modeling.fusion import fuse_norms
+from centermask_solo.modeling.fusion import _is_norm, fuse_norms
 from centermask_solo.modeling.layers import DeformConv2d
 from tests.modeling.models import SYSTEMS
 
@@ -33,10 +35,15 @@ def backbone_configs() -> dict[str, CfgNode]:
 CONFIGS = backbone_configs()
 
 
+def norms_of(model: nn.Module) -> list[Any]:
+    """The batch norms of a model, with those of other libraries."""
+    return [m for m in model.modules() if isinstance(m, NORMS) or _is_norm(m)]
+
+
 def shake_norms(model: nn.Module) -> int:
     """Give every norm statistics and parameters of its own, with which activations keep their size; count them."""
     torch.manual_seed(1)
-    norms = [m for m in model.modules() if isinstance(m, NORMS)]
+    norms = norms_of(model)
     for norm in norms:
         norm.running_mean.uniform_(-0.2, 0.2), norm.running_var.uniform_(0.5, 2)
         norm.weight.data.uniform_(0.5, 1.5), norm.bias.data.uniform_(-0.2, 0.2)
@@ -58,7 +65,7 @@ def test_every_backbone_computes_the_same_without_its_norms(name):
     with torch.no_grad():
         expected = backbone(x)
         assert fuse_norms(backbone) == count > 10
-        assert not [m for m in backbone.modules() if isinstance(m, NORMS)]
+        assert not norms_of(backbone)
         for key, value in backbone(x).items():
             assert (value - expected[key]).abs().max() < 1e-10 * expected[key].std()
 
@@ -86,7 +93,7 @@ def test_networks_of_a_fused_model_compute_the_same(system):
         before = tree_leaves(model.predict(images))
         assert fuse_norms(model) > 10
         after = tree_leaves(model.predict(images))
-    assert not [m for m in model.modules() if isinstance(m, NORMS)] and len(before) > 3
+    assert not norms_of(model) and len(before) > 3
     for x, y in ((x, y) for x, y in zip(before, after, strict=True) if x is not None):
         assert (x - y).abs().max() <= 1e-8 * (x.max() - x.min()).clamp(min=1e-3)
 
