@@ -10,13 +10,12 @@ they ever do: 100. The two take turns. ``--write`` writes a json into results/.
 from __future__ import annotations
 
 import argparse
-import json
 import re
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 
+from benchmarks.results_file import write_report
 from centermask_solo.config import value_of
 from centermask_solo.config.trees import flatten
 from centermask_solo.inference.benchmark import benchmark
@@ -24,7 +23,6 @@ from centermask_solo.inference.benchmark_report import format_report
 from centermask_solo.model_zoo import get_config
 from centermask_solo.modeling.systems import find_system
 from centermask_solo.utils.errors import reported_errors
-from centermask_solo.utils.files import atomic_write
 from centermask_solo.utils.rules import COUNT, argument
 
 MASK_RCNN = "baselines/mask_rcnn_R_50_FPN_3x.yaml"
@@ -34,7 +32,6 @@ PAIRS = {  # config of a ResNet-50 with the (height, width) of its published inp
     "YOLACT": ("YOLACT/yolact_resnet50.yaml", (550, 550)),
 }
 QUIET = 1e3  # divides the pixels, so that random networks find different boxes instead of the whole image everywhere
-RESULTS = Path(__file__).parent / "results"
 
 
 def config(name: str, size: tuple[int, int], device: str | None) -> CfgNode:
@@ -74,13 +71,8 @@ def main() -> None:
         print(f"{format_report(report)}\n", flush=True)
         found[system] = report.to_json()
     if args.write:
-        machine = report.machine
-        device = machine["gpu"] if report.measured[0].device.startswith("cuda") else machine["cpu"]
-        slug = f"{device}_{machine['threads']}_thread_torch_{machine['torch']}".lower()
-        path = RESULTS / f"against_mask_rcnn-{re.sub(r'[^a-z0-9.]+', '_', slug)}.json"
-        with atomic_write(path) as file:
-            file.write(json.dumps(found, indent=1) + "\n")
-        print(f"wrote {path}")
+        on_gpu = report.measured[0].device.startswith("cuda")
+        write_report("against_mask_rcnn", found, "cuda" if on_gpu else "cpu")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from tabulate import tabulate
 
-from benchmarks.processes import write_results
+from benchmarks.results_file import write_results
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
 from centermask_solo.data.datasets import register_datasets

@@ -22,7 +22,8 @@ from detectron2.data.datasets import register_coco_instances
 from pycocotools import mask as rle
 
 from benchmarks.dataset_validation import HEIGHT, NUM_CLASSES, WIDTH, generate
-from benchmarks.processes import cost, in_own_process, write_results
+from benchmarks.processes import cost, in_own_process
+from benchmarks.results_file import write_results
 from centermask_solo.evaluation.backends import BACKENDS, installed_backends
 from centermask_solo.evaluation.mask_score import MaskScoreCOCOEvaluator
 from centermask_solo.utils.errors import reported_errors

@@ -20,7 +20,8 @@ from onnx import numpy_helper
 
 import centermask_solo
 from benchmarks.export_matrix import random_predictor
-from benchmarks.processes import cost, in_own_process, write_results
+from benchmarks.processes import cost, in_own_process
+from benchmarks.results_file import write_results
 from centermask_solo.export.exporter import ExportOptions, export_predictor
 from centermask_solo.runtime.formats import FORMATS
 from centermask_solo.runtime.session import open_file

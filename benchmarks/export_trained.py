@@ -10,7 +10,6 @@ compared; those of trained weights are as clear as they are in use.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.export_matrix import fault_of, summary
-from benchmarks.processes import results_path, write_results
+from benchmarks.results_file import write_results
 from centermask_solo.demo import demo_configs, run_demo
 from centermask_solo.export.exporter import ExportOptions, trace_predictor, write_traced
 from centermask_solo.export.verification import find_references, verify
@@ -54,16 +53,9 @@ def main() -> None:
                 print(result, flush=True)
                 results.append(result)
     if args.write:
-        write_results("export_trained", with_earlier(results))
+        write_results("export_trained", results, merge_by=("system", "format"))
     if any("fault" in x for x in results):
         raise SystemExit(1)
-
-
-def with_earlier(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return results after those of other systems and formats that were written earlier."""
-    path = results_path("export_trained")
-    earlier = json.loads(path.read_text())["cases"] if path.exists() else []
-    return list({(x["system"], x["format"]): x for x in [*earlier, *results]}.values())
 
 
 def train(name: str, folder: str, iterations: int) -> str:

@@ -18,7 +18,8 @@ from tabulate import tabulate
 
 import centermask_solo
 from benchmarks.export_matrix import random_weights_of
-from benchmarks.processes import in_own_process, write_results
+from benchmarks.processes import in_own_process
+from benchmarks.results_file import write_results
 from centermask_solo.export.exporter import ExportOptions, trace_predictor, write_traced
 from centermask_solo.inference.benchmark import TOTAL, benchmark
 from centermask_solo.inference.predictor import Predictor

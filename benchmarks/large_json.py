@@ -18,7 +18,8 @@ import cv2
 import numpy as np
 
 from benchmarks.dataset_validation import HEIGHT, WIDTH, generate
-from benchmarks.processes import cost, in_own_process, write_results
+from benchmarks.processes import cost, in_own_process
+from benchmarks.results_file import write_results
 from centermask_solo.training.setup import setup_cfg
 from centermask_solo.training.trainer import Trainer
 from centermask_solo.utils.errors import reported_errors

@@ -22,7 +22,8 @@ from detectron2.data.catalog import Metadata
 from detectron2.structures import Boxes, Instances
 
 from benchmarks import solov2_memory, yolact_memory
-from benchmarks.processes import cost, in_own_process, write_results
+from benchmarks.processes import cost, in_own_process
+from benchmarks.results_file import write_results
 from centermask_solo.modeling.pasting import paste_into_whole_boxes
 from centermask_solo.structures.mask_formats import MaskFormat, coco_results, in_parts
 from centermask_solo.utils.errors import reported_errors

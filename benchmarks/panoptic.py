@@ -19,7 +19,8 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from benchmarks.memory import peak_bytes
-from benchmarks.processes import MB, write_results
+from benchmarks.processes import MB
+from benchmarks.results_file import write_results
 from benchmarks.scale import config, crowded_image, predict, train_step
 from centermask_solo.modeling.option_scope import max_detections
 from centermask_solo.utils.errors import reported_errors

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import platform
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import detectron2
@@ -18,9 +14,9 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from benchmarks.memory import peak_bytes
+from benchmarks.results_file import device_name, write_results
 from centermask_solo.modeling.instance_segmentor import InstanceSegmentor
 from centermask_solo.registration import register
-from centermask_solo.utils.files import atomic_write
 from centermask_solo.utils.rules import COUNT, argument
 
 MB = 10**6
@@ -79,17 +75,6 @@ def _seconds(stage: Callable[[], object], device: str) -> tuple[float, float]:
     return time.perf_counter() - clock, time.process_time() - cpu
 
 
-def device_name(device: str) -> str:
-    """Return the name of the GPU, or that of the CPU and the number of threads."""
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    num_threads = torch.get_num_threads()
-    name = models[0] if models else platform.processor()
-    return f"{name}, {num_threads} thread{'s' if num_threads > 1 else ''}"
-
-
 def main(script: str, doc: str, cases: Mapping[str, Callable[[str, int], dict[str, object]]]) -> None:
     """Run the command line of a benchmark; ``--write`` writes ``results/<script>-*.json``.
 
@@ -104,16 +89,11 @@ def main(script: str, doc: str, cases: Mapping[str, Callable[[str, int], dict[st
     parser.add_argument("--first", type=argument(COUNT), metavar="N", help="measure the first cases only")
     parser.add_argument("--write", action="store_true", help=f"write benchmarks/results/{script}-*.json")
     args = parser.parse_args()
-    versions = {"torch": torch.__version__, "detectron2": detectron2.__version__}
-    report: dict[str, object] = {"device": device_name(args.device), **versions, "runs": args.runs}
-    print(report)
+    about = {"detectron2": detectron2.__version__, "runs": args.runs}
+    print({"device": device_name(args.device), "torch": torch.__version__, **about})
     results = {}
     for name, case in list(cases.items())[: args.first]:
         results[name] = case(args.device, args.runs)
         print(name, results[name])
     if args.write:
-        slug = re.sub(r"[^a-z0-9.]+", "_", f"{report['device']}-torch_{torch.__version__}".lower()).strip("_")
-        path = Path(__file__).parent / "results" / f"{script}-{slug}.json"
-        with atomic_write(path) as file:
-            file.write(json.dumps({**report, "cases": results}, indent=2) + "\n")
-        print(f"wrote {path}")
+        write_results(script, results, args.device, **about)

@@ -1,6 +1,6 @@
 """Measure which share of the network's own rate ``predict`` reaches on a folder of photographs.
 
-python -m benchmarks.predict_folder CONFIG --images FOLDER [--weights FILE] [--device cuda] [--threads 2]
+    python -m benchmarks.predict_folder CONFIG --images FOLDER [--weights FILE] [--device cuda] [--threads 2] [--write]
 
 In every round, interleaved, the same images are processed by
 
@@ -11,6 +11,7 @@ In every round, interleaved, the same images are processed by
 
 and the medians over the rounds are printed, in milliseconds an image, with the rates of the latter two as shares of
 those of the former. Without weights there are random ones, and on average the best ten instances of an image are kept.
+``--write`` adds the results to those of other configs, precisions and clocks.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import torch
 from detectron2.modeling import build_model
 
-from benchmarks.postprocessing import device_name
+from benchmarks.results_file import device_name, write_results
 from centermask_solo.inference.filters import Filters
 from centermask_solo.inference.predictor import Predictor
 from centermask_solo.inference.results import write_predictions
@@ -112,6 +113,9 @@ def main() -> None:
     parser.add_argument("--threads", type=argument(COUNT), default=1, help="threads of the network (%(default)s)")
     parser.add_argument("--rounds", type=argument(COUNT), default=3, help="timed rounds (%(default)s)")
     parser.add_argument("--cpu-time", action="store_true", help="CPU time of the process instead of elapsed time")
+    parser.add_argument(
+        "--write", action="store_true", help="add the results to benchmarks/results/predict_folder-*.json"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -131,6 +135,13 @@ def main() -> None:
             else "".join(f", {found[x] / seconds:.1%} of the rate of the {x}" for x in ("network", "model"))
         )
         print(f"{name:8} {1000 * seconds / len(paths):8.1f} ms an image{shares}")
+    if args.write:
+        about = {"config": args.config, "clock": "CPU time" if args.cpu_time else "elapsed time", "dtype": args.dtype}
+        about |= {"weights": os.path.basename(args.weights), "images": len(paths), "rounds": args.rounds}
+        about |= {"cores": available_cores(), "threads_that_read_and_draw": predictor.threads}
+        milliseconds = {name: 1000 * seconds / len(paths) for name, seconds in found.items()}
+        case = about | {"ms_an_image": milliseconds}
+        write_results("predict_folder", [case], args.device, merge_by=("config", "clock", "dtype"))
 
 
 if __name__ == "__main__":

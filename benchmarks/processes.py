@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.postprocessing import device_name
-from centermask_solo.utils.files import atomic_write
 from centermask_solo.utils.memory import forget_highest, highest_resident_bytes, resident_bytes
 
 MB = 10**6
@@ -68,18 +63,3 @@ def in_own_process(
     """
     with multiprocessing.get_context(start).Pool(1, torch.set_num_threads, (1,)) as pool:
         return pool.apply_async(function, args).get(timeout)
-
-
-def write_results(script: str, results: list[dict[str, Any]], device: str = "cpu") -> None:
-    """Write ``results/<script>-*.json``, whose name states the device and the version of PyTorch."""
-    path = results_path(script, device)
-    with atomic_write(path) as file:
-        file.write(json.dumps({"device": device_name(device), "torch": torch.__version__, "cases": results}, indent=2))
-        file.write("\n")
-    print(f"wrote {path}")
-
-
-def results_path(script: str, device: str = "cpu") -> Path:
-    """Return the file that :func:`write_results` writes."""
-    slug = re.sub(r"[^a-z0-9.]+", "_", f"{device_name(device)}-torch_{torch.__version__}".lower()).strip("_")
-    return Path(__file__).parent / "results" / f"{script}-{slug}.json"

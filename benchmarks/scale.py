@@ -24,7 +24,8 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from benchmarks.memory import peak_bytes
-from benchmarks.processes import MB, cost, in_own_process, write_results
+from benchmarks.processes import MB, cost, in_own_process
+from benchmarks.results_file import write_results
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config, value_of
 from centermask_solo.modeling.systems import find_system

@@ -1,7 +1,7 @@
 """Seconds of SOLOv2's decoding and NMS for many candidates: each way of comparing masks, and fixed shapes.
 
     python -m benchmarks.solov2_decoding                      # 1,000 candidates of 80 classes, and of one
-    python -m benchmarks.solov2_decoding --device cuda --runs 20
+    python -m benchmarks.solov2_decoding --device cuda --runs 20 --write
 
 The variants take turns, so that a busy machine slows all of them alike. On a CPU the figures are CPU seconds.
 """
@@ -12,11 +12,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.postprocessing import device_name
+from benchmarks.results_file import device_name, write_results
 from benchmarks.solov2_memory import Case, build, predictions
 from centermask_solo.modeling.detections import image_sizes_on
 from centermask_solo.modeling.solov2.decode import decode_batch
@@ -41,8 +42,8 @@ def float32_products(masks: Tensor) -> Tensor:
     return shared
 
 
-def measure(case: Case, device: str, runs: int) -> dict[str, float]:
-    """Return the median seconds of each part of the decoding of one image."""
+def measure(case: Case, device: str, runs: int) -> dict[str, Any]:
+    """Return the median seconds of each part of the decoding of one image, and its number of candidates."""
     model, outputs = build(case, device), predictions(case, device)
     model.test_max_candidates = NUM_CANDIDATES
 
@@ -51,7 +52,6 @@ def measure(case: Case, device: str, runs: int) -> dict[str, float]:
 
     found = decode()
     masks, classes = found["pred_masks"], found["pred_classes"]
-    print(f"{case.what}: {len(masks)} candidates")
     sizes = image_sizes_on(model.device, [IMAGE_SIZE])
     stages: dict[str, Callable[[], object]] = {
         "decode": decode,
@@ -71,7 +71,8 @@ def measure(case: Case, device: str, runs: int) -> dict[str, float]:
             if device == "cuda":
                 torch.cuda.synchronize()
             seconds[name].append(clock() - start)
-    return {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first run warms up
+    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}  # the first run warms up
+    return {"case": case.what, "candidates": len(masks), "seconds": medians}
 
 
 def main() -> None:
@@ -79,13 +80,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--runs", type=argument(COUNT), default=5, help="timed runs, of which the median is reported")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/solov2_decoding-*.json")
     args = parser.parse_args()
     if args.device == "cpu":
         torch.set_num_threads(1)
     print(f"{device_name(args.device)}, PyTorch {torch.__version__}")
+    results = []
     for case in CASES.values():
-        for name, value in measure(case, args.device, args.runs).items():
-            print(f"  {name:32s} {1000 * value:8.1f} ms")
+        results.append(measure(case, args.device, args.runs))
+        print(f"{case.what}: {results[-1]['candidates']} candidates")
+        for name, value in results[-1]["seconds"].items():
+            print(f"  {name:32s} {1000 * value:8.1f} ms", flush=True)
+    if args.write:
+        write_results("solov2_decoding", results, args.device, runs=args.runs)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ import torch
 from tabulate import tabulate
 
 import centermask_solo
-from benchmarks.processes import in_own_process, write_results
+from benchmarks.processes import in_own_process
+from benchmarks.results_file import write_results
 from centermask_solo.data.datasets import register_datasets
 from centermask_solo.inference.calibration import calibrate_to_file, compare_precisions
 from centermask_solo.inference.predictor import Predictor

@@ -1,6 +1,6 @@
 """Measure the CPU time of a training step with feature maps as (N, C, H, W) and as (N, H, W, C).
 
-    python -m benchmarks.training_layouts YOLACT/yolact_resnet50.yaml --size 550 550 [--batch 2] [--runs 5] [--amp]
+    python -m benchmarks.training_layouts YOLACT/yolact_resnet50.yaml --size 550 550 [--batch 2] [--amp] [--write]
 
 The images and the weights are those of ``training_memory``. The layouts take turns, each with its own copy of the model
 and one thread; CPU time is meaningful on a busy machine, too.
@@ -18,7 +18,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from benchmarks.postprocessing import device_name
+from benchmarks.results_file import device_name, write_results
 from benchmarks.training_memory import build, example
 from centermask_solo.modeling.channels_last import to_channels_last
 from centermask_solo.utils.errors import reported_errors
@@ -43,6 +43,9 @@ def main() -> None:
     parser.add_argument("--batch", type=argument(COUNT), default=2, help="images (%(default)s)")
     parser.add_argument("--runs", type=argument(COUNT), default=5, help="measured steps of each (%(default)s)")
     parser.add_argument("--amp", action="store_true", help="half precision, as SOLVER.AMP.ENABLED")
+    parser.add_argument(
+        "--write", action="store_true", help="add the results to benchmarks/results/training_layouts-*.json"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
     contiguous = build(args.config_file, "cpu", "MODEL.CHANNELS_LAST", False)
@@ -56,6 +59,9 @@ def main() -> None:
     a, b = medians.values()
     print(f"{device_name('cpu')}, PyTorch {torch.__version__}, {args.config_file}, {args.batch} images of {args.size}")
     print(", ".join(f"{name}: {value:.2f} s" for name, value in medians.items()) + f", ratio {a / b:.2f}")
+    if args.write:
+        case = {"config": args.config_file, "size": args.size, "batch": args.batch, "amp": args.amp, "runs": args.runs}
+        write_results("training_layouts", [case | {"seconds": medians}], merge_by=("config", "size", "batch", "amp"))
 
 
 if __name__ == "__main__":

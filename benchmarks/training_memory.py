@@ -18,7 +18,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from benchmarks.memory import peak_bytes
-from benchmarks.postprocessing import device_name
+from benchmarks.results_file import device_name
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config
 from centermask_solo.utils.errors import reported_errors

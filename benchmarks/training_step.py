@@ -1,6 +1,6 @@
 """Measure a training step: CPU time of the targets and of all of it, and the peak memory of all tensors.
 
-    python -m benchmarks.training_step [CONFIG ... --size HEIGHT WIDTH] [--objects 8] [--images 2] [--runs 3]
+    python -m benchmarks.training_step [CONFIG ... --size HEIGHT WIDTH] [--objects 8] [--images 2] [--runs 3] [--write]
 
 An object is a polygon of 35 points, as many as in COCO; images and weights are random. One thread, medians of the runs.
 It also measures earlier versions of this repository, in a folder of their own:
@@ -99,12 +99,22 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2, help="images of a batch (%(default)s)")
     parser.add_argument("--objects", type=int, default=8, help="objects in each (%(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="timed steps (%(default)s)")
+    parser.add_argument(
+        "--write", action="store_true", help="add the results to benchmarks/results/training_step-*.json"
+    )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    results = []
     for config in args.configs:
         size = tuple(args.size) if args.size else MODELS[config]
         targets, whole, memory = measure(config, size, args.images, args.objects, args.runs)
         print(f"{config}: targets {targets:.3f} s, step {whole:.2f} s, {memory / MB:.0f} MB", flush=True)
+        case = {"config": config, "size": size, "images": args.images, "objects": args.objects, "runs": args.runs}
+        results.append(case | {"targets_s": targets, "step_s": whole, "peak_mb": memory / MB})
+    if args.write:
+        from benchmarks.results_file import write_results  # which earlier versions lack
+
+        write_results("training_step", results, merge_by=("config", "size", "images", "objects"))
 
 
 if __name__ == "__main__":
