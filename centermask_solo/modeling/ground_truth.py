@@ -47,9 +47,14 @@ def mask_chunks(instances: Instances, rows: Sequence[int], device: torch.device)
         chunk = list(rows[start : start + step])
         if isinstance(masks, PolygonMasks):
             bitmasks = [polygons_to_bitmask(masks.polygons[i], height, width) for i in chunk]
-            yield torch.stack([torch.from_numpy(x) for x in bitmasks]).to(device)
+            yield to_device(torch.stack([torch.from_numpy(x) for x in bitmasks]), device)
         else:
-            yield tensor[rows_on(tensor.device, chunk)].to(device).bool()
+            yield to_device(tensor[rows_on(tensor.device, chunk)], device).bool()
+
+
+def to_device(tensor: Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a tensor on a device; a GPU to which the loader's tensors go does not wait for them."""
+    return tensor.to(device, dtype, non_blocking=device.type != "cpu")
 
 
 def rows_on(device: torch.device, rows: Sequence[int]) -> Tensor:

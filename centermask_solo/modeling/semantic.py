@@ -15,7 +15,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..ops.chunks import rows_per_chunk
-from .ground_truth import mask_chunks, rows_on
+from .ground_truth import mask_chunks, rows_on, to_device
 from .layers import init_conv_xavier_, init_convs_normal_
 
 PRIOR_PROB = 0.01  # of a class at a pixel, at initialization: pixels have few classes or none
@@ -141,7 +141,7 @@ def semantic_targets(
         rows = [row for row, is_crowd in enumerate(crowds) if not is_crowd]
         masks += [reduce_by_area(chunk, size, stride) for chunk in mask_chunks(x, rows, device)]
         images.append(torch.full((len(rows),), i, device=device))
-        classes.append(x.gt_classes.to(device, torch.int64)[rows_on(device, rows)])
+        classes.append(to_device(x.gt_classes, device, torch.int64)[rows_on(device, rows)])
     reduced = torch.cat([torch.zeros(0, *size, dtype=torch.bool, device=device), *masks])
     return unite_classes(reduced, torch.cat(images), torch.cat(classes), len(gt_instances), num_classes)
 

@@ -85,7 +85,7 @@ def test_detections_are_those_of_unlimited_shape(model, inputs):
             assert_same_segments(x, y)
 
 
-@pytest.mark.parametrize("name", ["FCOS", "CenterMask"])
+@pytest.mark.parametrize("name", ["FCOS", "CenterMask", "YOLACT", "YOLACT++"])
 def test_a_training_step_waits_as_often_for_three_images_as_for_one(name):
     model = SYSTEMS[name].model().to("cuda")
     numbers = []

@@ -10,7 +10,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..ground_truth import mask_chunks
+from ..ground_truth import mask_chunks, to_device
 from ..solov2.ground_truth import areas_and_moments
 from ..solov2.targets import levels_of_boxes
 
@@ -76,16 +76,16 @@ def convert_ground_truth(
         areas[start:stop], moments[start:stop] = areas_and_moments(masks)
         for stride, index in indices.items():
             first, last = torch.searchsorted(index, torch.tensor([start, stop])).tolist()
-            chosen = masks[(index[first:last] - start).to(device)]
+            chosen = masks[to_device(index[first:last] - start, device)]
             stacks[stride][first:last] = reduce_by(chosen, stride, sizes[stride])
         start = stop
     return GroundTruth(
-        boxes=[x.to(device) for x in boxes],
-        classes=[x.gt_classes.to(device, torch.int64) for x in gt_instances],
+        boxes=[to_device(x, device) for x in boxes],
+        classes=[to_device(x.gt_classes, device, torch.int64) for x in gt_instances],
         areas=areas,
         moments=moments,
         masks=[stacks[s] for s in mask_strides],
-        rows=torch.stack([needed[s].cumsum(0) - 1 for s in mask_strides]).to(device),
+        rows=to_device(torch.stack([needed[s].cumsum(0) - 1 for s in mask_strides]), device),
     )
 
 

@@ -12,7 +12,7 @@ from detectron2.structures import Instances
 from torch import Tensor
 
 from ...ops.masks import mask_windows
-from ..ground_truth import mask_chunks
+from ..ground_truth import mask_chunks, to_device
 
 MASK_STRIDE = 4  # input pixels per pixel of the mask features
 
@@ -59,8 +59,8 @@ def convert_ground_truth(gt_instances: list[Instances], map_size: tuple[int, int
     """
     chunks = chain.from_iterable(mask_chunks(x, range(len(x)), device) for x in gt_instances)
     return GroundTruth(
-        boxes=[x.gt_boxes.tensor.to(device) for x in gt_instances],
-        classes=[x.gt_classes.to(device, torch.int64) for x in gt_instances],
+        boxes=[to_device(x.gt_boxes.tensor, device) for x in gt_instances],
+        classes=[to_device(x.gt_classes, device, torch.int64) for x in gt_instances],
         masks=summarize_masks(chunks, sum(len(x) for x in gt_instances), map_size, device),
     )
 

@@ -97,8 +97,9 @@ def _reduced_masks(
         small, smallest = (x.to(device, non_blocking=True)[rows_on(device, kept)].bool() for x in given)
         return small, smallest
     start = 0
-    for chunk in mask_chunks(instances, kept, device):
-        full = reduce_masks(chunk, input_size)  # a no-op if the loader has resized the image
+    for chunk in mask_chunks(instances, kept, instances.gt_boxes.device):  # where they are
+        on_device = chunk.to(device, non_blocking=True)  # which is not waited for
+        full = reduce_masks(on_device, input_size)  # a no-op if the loader has resized the image
         rows = slice(start, start + len(full))
         small[rows], smallest[rows] = reduce_masks(full, proto_size), reduce_masks(full, sem_seg_size)
         start += len(full)

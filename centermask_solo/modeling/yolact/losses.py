@@ -1,10 +1,12 @@
 """The losses of YOLACT: means in float32 also under autocast, not weighted.
 
-They are sums over their terms divided by the number of positive anchors in the batch.
+They are sums over their terms divided by the number of positive anchors in the batch. Two of them read how many terms
+or pixels each image has, once for the whole batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +18,7 @@ from torch import Tensor
 from ...ops.boxes import inside_boxes
 from ..parts_of_batch import per_part, total
 from .decode import MASK_PADDING, MASK_THRESH, mask_probabilities
-from .targets import YOLACTTargets
+from .targets import YOLACTTargets, places
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def box_loss(box_deltas: Tensor, anchors: Tensor, targets: YOLACTTargets, box_tr
         targets: Targets of the batch.
         box_transform: Conversion of boxes to deltas.
     """
-    target_deltas = box_transform.get_deltas(anchors[targets.anchors], targets.boxes[targets.instances])
+    target_deltas = _deltas(anchors[targets.anchors], targets.boxes[targets.instances], box_transform.weights)
     pred_deltas = box_deltas[targets.images, targets.anchors].float()
     return _per_positive(F.smooth_l1_loss(pred_deltas, target_deltas, reduction="sum"), targets, "box")
 
@@ -52,7 +54,9 @@ def class_loss(class_logits: Tensor, targets: YOLACTTargets) -> Tensor:
         targets: Targets of the batch.
     """
     used = targets.negatives | (targets.labels > 0)
-    loss = F.cross_entropy(class_logits[used].float(), targets.labels[used], reduction="sum")
+    rows = places(used.flatten(), len(targets.anchors) + targets.num_negatives)
+    logits, labels = class_logits.flatten(0, 1)[rows], targets.labels.flatten()[rows]
+    loss = F.cross_entropy(logits.float(), labels, reduction="sum")
     return _per_positive(loss, targets, "class")
 
 
@@ -72,19 +76,20 @@ def mask_loss(mask_coefficients: Tensor, prototypes: Tensor, targets: YOLACTTarg
         Pixels outside of the border do not count, where the published code adds 100 for those of the object's mask.
     """
     size = (prototypes.shape[2], prototypes.shape[3])
+    boxes = targets.boxes[targets.instances[targets.mask_terms]]
+    inside = inside_boxes(boxes, size, MASK_PADDING).flatten(1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) * (size[0] * size[1])
+    terms = (targets.mask_terms, targets.mask_weights / areas, inside)
+    of_images = zip(
+        *(x.split(targets.terms_per_image) for x in terms), _numbers_per_image(inside, targets), strict=True
+    )
     loss = prototypes.new_zeros((), dtype=torch.float32)
     with torch.autocast(prototypes.device.type, enabled=False):
-        for i, (rows, weights) in enumerate(_terms(targets)):
-            instances = targets.instances[rows]
-            boxes = targets.boxes[instances]
-            inside = inside_boxes(boxes, size, MASK_PADDING).flatten(1)
-            logits = mask_coefficients[i, targets.anchors[rows]].float() @ prototypes[i].float().flatten(1)
-            areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) * (size[0] * size[1])
-            # Only pixels inside are kept for the backward pass.
-            gt_pixels = targets.masks[instances].flatten(1)[inside]
-            pixel_weights = (weights / areas)[:, None].expand_as(inside)[inside]
-            losses = F.binary_cross_entropy_with_logits(logits[inside], gt_pixels.float(), reduction="none")
-            loss = loss + (losses * pixel_weights).sum()
+        for i, (rows, weights, flags, number) in enumerate(of_images):
+            coefficients = mask_coefficients[i, targets.anchors[rows]].float()
+            gt_masks = targets.masks[targets.instances[rows]]
+            pixels = places(flags.flatten(), number).int()  # half of int64: the backward pass keeps them
+            loss = loss + _weighted_pixels(coefficients, prototypes[i].float(), gt_masks, weights, pixels)
     return _per_positive(loss, targets, "mask")
 
 
@@ -114,13 +119,13 @@ def mask_iou_terms(
     Source: YOLACT++ (arXiv 1912.06218), section 3.4, and its published code.
     """
     areas = targets.masks.flatten(1).sum(dim=1)
-    masks, instances = [], []
-    for i, (rows, _) in enumerate(_terms(targets)):
-        large = rows[areas[targets.instances[rows]] > min_area]
-        instances.append(targets.instances[large])
-        coefficients = mask_coefficients[i, targets.anchors[large]]
-        masks.append(mask_probabilities(coefficients, prototypes[i], targets.boxes[instances[-1]]))
-    return MaskIoUTerms(torch.cat(masks), torch.cat(instances))
+    is_large = areas[targets.instances[targets.mask_terms]] > min_area
+    numbers = _numbers_per_image(is_large, targets)
+    rows = targets.mask_terms[places(is_large, sum(numbers))]
+    anchors, instances = targets.anchors[rows], targets.instances[rows]
+    of_images = zip(anchors.split(numbers), targets.boxes[instances].split(numbers), strict=True)
+    masks = [mask_probabilities(mask_coefficients[i, x], prototypes[i], y) for i, (x, y) in enumerate(of_images)]
+    return MaskIoUTerms(torch.cat(masks), instances)
 
 
 def mask_iou_loss(pred_ious: Tensor, terms: MaskIoUTerms, targets: YOLACTTargets) -> Tensor:
@@ -143,7 +148,37 @@ def _per_positive(loss: Tensor, targets: YOLACTTargets, name: str) -> Tensor:
     return loss / per_part(max(total(f"positive anchors: {name}", len(targets.anchors)), 1))
 
 
-def _terms(targets: YOLACTTargets) -> list[tuple[Tensor, Tensor]]:
-    """Return the mask terms of each image: rows of the positives, and their weights."""
-    rows, weights = (x.split(targets.terms_per_image) for x in (targets.mask_terms, targets.mask_weights))
-    return list(zip(rows, weights, strict=True))
+def _weighted_pixels(
+    coefficients: Tensor, prototypes: Tensor, gt_masks: Tensor, weights: Tensor, pixels: Tensor
+) -> Tensor:
+    """Return the weighted sum of the binary cross entropy of the pixels inside of their boxes, of one image.
+
+    Args:
+        coefficients: (T, E) float32.
+        prototypes: (E, h, w) float32.
+        gt_masks: (T, h, w) bool.
+        weights: (T,) float32.
+        pixels: (P,) int32, those inside, as indices into the T * h * w pixels.
+    """
+    # Only pixels inside are kept for the backward pass.
+    logits = (coefficients @ prototypes.flatten(1)).flatten().index_select(0, pixels)
+    gt_pixels = gt_masks.flatten().index_select(0, pixels).float()
+    pixel_weights = weights.index_select(0, pixels // (gt_masks.shape[1] * gt_masks.shape[2]))
+    return (F.binary_cross_entropy_with_logits(logits, gt_pixels, reduction="none") * pixel_weights).sum()
+
+
+def _numbers_per_image(flags: Tensor, targets: YOLACTTargets) -> list[int]:
+    """Return how many ``flags`` (T, ...) bool of the mask terms of each image are set, from one read."""
+    numbers: list[int] = torch.stack([x.count_nonzero() for x in flags.split(targets.terms_per_image)]).tolist()
+    return numbers
+
+
+def _deltas(anchors: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
+    """Return the deltas from anchors (P, 4) to boxes (P, 4), as ``Box2BoxTransform.get_deltas``, which reads."""
+    offsets, scales = [], []
+    for axis in (0, 1):
+        side, box_side = (x[:, axis + 2] - x[:, axis] for x in (anchors, boxes))
+        center, box_center = anchors[:, axis] + 0.5 * side, boxes[:, axis] + 0.5 * box_side
+        offsets.append(weights[axis] * (box_center - center) / side)
+        scales.append(weights[axis + 2] * torch.log(box_side / side))
+    return torch.stack(offsets + scales, dim=1)

@@ -52,6 +52,7 @@ class YOLACTTargets(NamedTuple):
         anchors: (P,) int64; index of each positive anchor.
         instances: (P,) int64; object of each positive anchor, among those of the batch.
         negatives: (N, R) bool; mined background anchors.
+        num_negatives: Number of mined background anchors.
         mask_terms: (T,) int64, ascending; positive anchors in the mask loss.
         mask_weights: (T,) float32; number of positives of its image that each of them represents.
         terms_per_image: Number of mask terms of each of the N images.
@@ -66,6 +67,7 @@ class YOLACTTargets(NamedTuple):
     anchors: Tensor
     instances: Tensor
     negatives: Tensor
+    num_negatives: int
     mask_terms: Tensor
     mask_weights: Tensor
     terms_per_image: list[int]
@@ -161,13 +163,15 @@ def build_targets(
     while True:
         matches = match_anchors(anchors.float(), objects, **thresholds, effort=effort)  # float64 in such a model
         is_positive = matches.labels > 0
-        figures = torch.cat([class_range(classes), matches.is_complete[None].long(), is_positive.sum(dim=1)])
-        lowest, highest, is_complete, *num_positives = figures.tolist()
+        counts = (is_positive.sum(dim=1), (matches.labels == 0).sum(dim=1))
+        figures = torch.cat([class_range(classes), matches.is_complete[None].long(), *counts])
+        lowest, highest, is_complete, *numbers = figures.tolist()
         check_class_range(lowest, highest, num_classes, "MODEL.YOLACT.NUM_CLASSES")
         if is_complete:
             break
         effort *= 4
-    positives = _places(is_positive.flatten(), sum(num_positives))
+    num_positives, num_background = numbers[: len(objects)], numbers[len(objects) :]
+    positives = places(is_positive.flatten(), sum(num_positives))
     images, own_anchors = positives // len(anchors), positives % len(anchors)
 
     # Masks: sample terms among the positives, unite the objects of each class.
@@ -180,6 +184,7 @@ def build_targets(
         anchors=own_anchors,
         instances=matches.instances.flatten()[positives],
         negatives=mine_negatives(class_logits, matches.labels, options.ohem_ratio, max(num_positives)),
+        num_negatives=sum(min(options.ohem_ratio * p, n) for p, n in zip(num_positives, num_background, strict=True)),
         mask_terms=mask_terms,
         mask_weights=mask_weights,
         terms_per_image=terms_per_image,
@@ -190,8 +195,15 @@ def build_targets(
     )
 
 
-def _places(flags: Tensor, total: int) -> Tensor:
+def places(flags: Tensor, total: int) -> Tensor:
     """Return where ``flags`` (R,) bool are set, (total,) int64, ascending; their number need not be read."""
+    if flags.device.type == "cpu":
+        return torch.nonzero_static(flags, size=total)[:, 0]
+    return ranked_places(flags, total)
+
+
+def ranked_places(flags: Tensor, total: int) -> Tensor:
+    """Do what :func:`places` does on a GPU, for which earlier versions of PyTorch have no ``nonzero_static``."""
     ranks = torch.where(flags, flags.cumsum(0) - 1, total)
-    places = ranks.new_empty(total + 1)
-    return places.scatter_(0, ranks, torch.arange(len(flags), device=flags.device))[:total]
+    found = ranks.new_empty(total + 1)
+    return found.scatter_(0, ranks, torch.arange(len(flags), device=flags.device))[:total]

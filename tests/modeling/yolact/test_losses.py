@@ -3,10 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.modeling.box_regression import Box2BoxTransform
 
 from centermask_solo.modeling.semantic import semantic_loss
 from centermask_solo.modeling.yolact.heads import YOLACTMaskIoUHead
-from centermask_solo.modeling.yolact.losses import class_loss, mask_iou_loss, mask_iou_terms, mask_loss
+from centermask_solo.modeling.yolact.losses import box_loss, class_loss, mask_iou_loss, mask_iou_terms, mask_loss
 from centermask_solo.modeling.yolact.targets import YOLACTTargets
 from tests.oracles import yolact as oracles
 
@@ -23,6 +24,7 @@ def targets_of(boxes, gt_masks, instances, images, anchors, num_images=2, num_an
         anchors=anchors,
         instances=instances,
         negatives=torch.zeros_like(labels, dtype=torch.bool),
+        num_negatives=0,
         mask_terms=torch.arange(len(images)),
         mask_weights=torch.ones(len(images)) if weights is None else torch.tensor(weights),
         terms_per_image=images.bincount(minlength=num_images).tolist(),
@@ -42,6 +44,17 @@ def case():
     coefficients = (torch.rand(2, 12, 5, generator=rng) * 2 - 1).requires_grad_()
     prototypes = torch.rand(2, 5, 10, 14, generator=rng).requires_grad_()
     return coefficients, prototypes, targets
+
+
+def test_box_loss_equals_that_of_detectron2s_deltas(case):
+    targets, transform = case[2], Box2BoxTransform(weights=(10.0, 9.0, 5.0, 4.0))
+    corners = torch.rand(12, 2)
+    anchors = torch.cat([corners, corners + 0.1 + torch.rand(12, 2)], dim=1)
+    deltas = torch.randn(2, 12, 4)
+    expected = transform.get_deltas(anchors[targets.anchors], targets.boxes[targets.instances])
+    found = deltas[targets.images, targets.anchors]
+    got = box_loss(deltas, anchors, targets, transform)
+    assert torch.equal(got, F.smooth_l1_loss(found, expected, reduction="sum") / 4)
 
 
 def test_mask_loss_equals_the_formula(case):
@@ -82,7 +95,7 @@ def test_mask_loss_has_a_gradient_where_probabilities_saturate(case):
 
 
 def test_class_loss_sees_positives_and_mined_negatives_alone(case):
-    targets = case[2]
+    targets = case[2]._replace(num_negatives=1)
     logits = torch.randn(2, 12, 4, requires_grad=True)
     targets.negatives[1, 4] = True
     rows = [(0, 3, 1), (0, 5, 3), (1, 0, 2), (1, 11, 2), (1, 4, 0)]

@@ -10,6 +10,8 @@ from centermask_solo.modeling.yolact.targets import (
     TargetOptions,
     build_targets,
     mine_negatives,
+    places,
+    ranked_places,
     reduced_sizes,
     sample_terms,
 )
@@ -89,6 +91,28 @@ def test_targets_of_a_batch_count_objects_through_the_images():
     assert torch.equal(got.sem_seg[2, 1], masks[2, ::2, ::2])
 
 
+@pytest.mark.parametrize("ratio", [0, 1, 1000])
+def test_mined_negatives_are_counted(ratio):
+    """From what is read of the labels; an image without objects mines nothing, and one can have too few."""
+    anchors = random_boxes(60, 0)
+    objects = [
+        Objects(anchors[[3, 8]], torch.tensor([0, 2]), NO_BOXES),
+        Objects(NO_BOXES, NO_CLASSES, NO_BOXES),
+        Objects(anchors[:50], torch.zeros(50, dtype=torch.int64), NO_BOXES),
+    ]
+    masks = torch.zeros(52, 8, 8, dtype=torch.bool)
+    logits = torch.randn(3, 60, 4)
+    logits[0, 5] = torch.nan
+    got = build_targets(
+        logits, anchors, GroundTruth(objects, masks, masks[:, ::2, ::2]), TargetOptions(ohem_ratio=ratio)
+    )
+    assert got.num_negatives == got.negatives.sum()
+    assert (got.num_negatives == 0) == (ratio == 0)
+    assert not got.negatives[1].any()
+    if ratio:
+        assert 0 < got.negatives[2].sum() < ratio * (got.labels[2] > 0).sum()
+
+
 def test_objects_that_are_alike_cost_another_read_and_nothing_else(monkeypatch):
     """With the effort that they need from the start, the targets are the same."""
     objects = [
@@ -110,3 +134,13 @@ def test_objects_that_are_alike_cost_another_read_and_nothing_else(monkeypatch):
 @pytest.mark.parametrize(("size", "side"), [(550, 69), (400, 50), (700, 88)])
 def test_sizes_of_reduced_masks(size, side):
     assert reduced_sizes(size) == ((2 * side, 2 * side), (side, side))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_places_are_the_same_on_a_gpu_without_nonzero(share):
+    flags = torch.rand(500, generator=torch.Generator().manual_seed(0)) < share
+    expected = flags.nonzero()[:, 0]
+    assert torch.equal(places(flags, len(expected)), expected)
+    with HostReads(limit=0):
+        found = ranked_places(flags, len(expected))
+    assert torch.equal(found, expected) and found.dtype == expected.dtype
