@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import HookBase
+from detectron2.engine import DefaultTrainer, HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
@@ -184,6 +184,14 @@ class BestWeights:
         state = self.checkpointer.model.state_dict()
         self.checkpointer.write(BEST, {"model": state, _ENTRY: entry, RESULTS: _numbers(values)})
         logger.info(f"{self.metric} {value:.2f} of the {weights} weights is the best so far: kept in {BEST}.pth")
+
+
+def save_missing_final(trainer: DefaultTrainer) -> None:
+    """Save the final weights of a training that was killed after its last iteration, but before it saved them."""
+    checkpointer, done = trainer.checkpointer, trainer.start_iter
+    path = os.path.join(checkpointer.save_dir, f"{FINAL}.pth")
+    if comm.is_main_process() and done >= trainer.max_iter and not os.path.exists(path):
+        checkpointer.save(FINAL, iteration=done - 1)
 
 
 def store_results(checkpointer: Checkpointer, results: Mapping[str, Any]) -> None:

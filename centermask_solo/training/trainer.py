@@ -44,6 +44,7 @@ from .best import (
     check_best_loss,
     check_best_metric,
     check_early_stopping,
+    save_missing_final,
     store_results,
 )
 from .first_iterations import FirstIterations
@@ -133,9 +134,7 @@ class Trainer(DefaultTrainer):
             self.data_loader.start_iter = self.start_iter
         if self.average is not None and not self.average.average:
             if self.start_iter:
-                logger.warning(
-                    "The checkpoint holds no average of the weights (MODEL.EMA): it starts from those it holds."
-                )
+                logger.warning("The checkpoint holds no average of the weights (MODEL.EMA): it starts with them.")
             self.average.start()
         if self.best is not None and resume:
             self.best.resume(self.start_iter)
@@ -143,8 +142,8 @@ class Trainer(DefaultTrainer):
     def train(self) -> dict[str, Any]:
         """Train until ``SOLVER.MAX_ITER``; return the results of the last evaluation, empty if there was none."""
         loop_logger = logging.getLogger(TrainerBase.__module__)
-        user_errors = UserErrorFilter()
-        loop_logger.addFilter(user_errors)
+        loop_logger.addFilter(user_errors := UserErrorFilter())
+        save_missing_final(self)
         with evidence_kept(self):
             try:
                 super().train()

@@ -86,3 +86,18 @@ def test_the_best_weights_outlive_a_training_without_checkpoints(data, tmp_path,
     args.resume, args.overwrite, cfg.MODEL.WEIGHTS = False, True, str(tmp_path / "model_best.pth")
     with pytest.raises(ConfigError, match=r"--overwrite would delete MODEL\.WEIGHTS .*/model_best\.pth"):
         open_output_folder(cfg, args)
+
+
+def test_final_weights_that_a_kill_has_prevented_are_saved(make_cfg, tmp_path):
+    """Between the last checkpoint, which has all iterations, and them."""
+    train(make_cfg())
+    final = tmp_path / "model_final.pth"
+    expected = torch.load(final, weights_only=True)
+    final.unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000007.pth")
+    trainer = resumed(make_cfg())
+    assert trainer.start_iter == trainer.max_iter
+    trainer.train()
+    found = torch.load(final, weights_only=True)
+    assert found["iteration"] == expected["iteration"] == 7 and found["model"].keys() == expected["model"].keys()
+    assert all(torch.equal(x, expected["model"][name]) for name, x in found["model"].items())
