@@ -1,6 +1,6 @@
 """Where trained models lose average precision: by size, overlap and class, with oracles, and by kind of error.
 
-    python -m benchmarks.learning_analysis output/equal_time/seed_0/*/model_final.pth \
+    python -m benchmarks.learning_analysis output/equal_time/seed_2/*/model_final.pth \
         --annotations datasets/shapes/extra/annotations.json --images datasets/shapes/extra/images --write
 
 Every file is evaluated on the images as train_net.py --eval-only does, and its detections are analyzed as
