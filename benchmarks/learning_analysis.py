@@ -58,7 +58,7 @@ def measure(weights: str, annotations: str, images: str) -> Measured:
 
 
 def figures(annotations: str, results: str, iou_type: str) -> Measured:
-    """Return what the tables have of the results: average precision in percent, costs in points of AP50."""
+    """Return what the tables need: average precision in percent, None without objects; costs in points of AP50."""
     annotated = read_annotated(annotations, iou_type)
     numbers = analyze_detections(annotated, read_detected(results, annotated, iou_type)).to_json()
     return {
@@ -83,7 +83,7 @@ def render(results: Sequence[Measured], arguments: Sequence[str]) -> str:
     return "\n".join([*parts, ""])
 
 
-def _by_group(x: Measured) -> Mapping[str, float]:
+def _by_group(x: Measured) -> Mapping[str, float | None]:
     return {"all": x["AP"]["value"]} | {name: x["groups"][name]["AP"] for name in GROUPS if name in x["groups"]}
 
 
@@ -92,13 +92,13 @@ def _by_cause(x: Measured) -> Mapping[str, float]:
     return {f"with {name}": value for name, value in x["oracles"].items()} | costs
 
 
-def _by_class(x: Measured) -> Mapping[str, float]:
+def _by_class(x: Measured) -> Mapping[str, float | None]:
     return {name: found["AP"] for name, found in x["classes"].items()}
 
 
 def _table(rows: Sequence[tuple[str, Measured]], columns: Any) -> str:
     values = [(system, columns(x)) for system, x in rows]
-    cells = [[system, *(f"{v:.1f}" for v in found.values())] for system, found in values]
+    cells = [[system, *("–" if v is None else f"{v:.1f}" for v in found.values())] for system, found in values]
     align = ("left", *["right"] * len(values[0][1]))
     return tabulate(cells, ["system", *values[0][1]], tablefmt="pipe", disable_numparse=True, colalign=align)
 
