@@ -50,8 +50,9 @@ def compare(system: str, check: Callable[[Tensor, Tensor], None], sizes: Any = S
     for seed, size in enumerate(sizes):
         batch = expected.preprocess_image([{"image": image(size, seed)}]).tensor
         with torch.no_grad():
-            pairs = zip(tree_leaves(compiled.predict(batch)), tree_leaves(expected.predict(batch)), strict=True)
-        for a, b in pairs:
+            found, wanted = (tree_leaves(x.predict(batch)) for x in (compiled, expected))
+        assert any(isinstance(x, Tensor) for x in wanted)
+        for a, b in zip(found, wanted, strict=True):
             if b is None:
                 assert a is None
             else:
