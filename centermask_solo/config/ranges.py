@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -243,6 +244,7 @@ RULES: dict[str, Rule] = {
 }
 
 
+@functools.cache
 def find_rule(key: str) -> Rule | None:
     """Return the rule of an option by its full name, or None if it has none."""
     return next((rule for pattern, rule in RULES.items() if fnmatchcase(key, pattern)), None)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 
 import numpy as np
@@ -29,18 +30,20 @@ def write_missing_proposals(cfg: CfgNode, mode: str, num_workers: int) -> dict[s
     Raises:
         UserError: See :func:`search_dataset`.
     """
-    written = {}
+    datasets: dict[str, Sequence[Sample]] = {}
+    labels = {}
     for split in ("TRAIN", "TEST"):
         for name, path in zip(cfg.DATASETS[split], cfg.DATASETS[f"PROPOSAL_FILES_{split}"], strict=False):
-            if os.path.exists(path):
-                continue
-            dataset = load_dataset(name)
-            found = tqdm(
-                search_dataset(dataset, num_workers, mode), f"proposals of {name}", total=len(dataset), unit=" images"
-            )
-            write_proposals(path, dataset, found, describe_search(mode))
-            written[path] = len(dataset)
-    return written
+            if path not in datasets and not os.path.exists(path):
+                datasets[path], labels[path] = load_dataset(name), f"proposals of {name}"
+    if not datasets:
+        return {}
+    # For all files with the same processes, each of which takes seconds to start
+    proposals = search_dataset([x for dataset in datasets.values() for x in dataset], num_workers, mode)
+    for path, dataset in datasets.items():
+        found = tqdm(islice(proposals, len(dataset)), labels[path], total=len(dataset), unit=" images")
+        write_proposals(path, dataset, found, describe_search(mode))
+    return {path: len(dataset) for path, dataset in datasets.items()}
 
 
 def search_dataset(dataset: Sequence[Sample], num_workers: int = 1, mode: str = "fast") -> Iterator[Proposals]:

@@ -2,18 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forked import start_program
 from tests.hostile.results import FILES_VARIABLE, PROPERTY
 
-ROOT = Path(__file__).parents[2]
 SHARES = {"annotations": 0.4, "checkpoints": 0.3, "configs": 0.15, "images": 0.15}
 FEW = 400  # files of the fast part
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+SECONDS = 1800  # that a process may take
 
 
 def fuzz(kind: str, first: int, count: int, folder: Path) -> tuple[dict[str, int], list[str]]:
@@ -22,27 +20,21 @@ def fuzz(kind: str, first: int, count: int, folder: Path) -> tuple[dict[str, int
     while first < end:
         work = folder / str(first)
         work.mkdir()
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "tests.hostile.fuzz",
-            kind,
-            str(first),
-            str(end - first),
-            str(work),
-        ]
-        result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=1800)
-        lines = [json.loads(line) for line in result.stdout.splitlines()]
+        process = start_program("tests.hostile.fuzz", [kind, str(first), str(end - first), str(work)], work / "log.txt")
+        process.join(SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        text = (work / "log.txt").read_text(errors="backslashreplace")
+        lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
         faults += [f"{kind} {x['seed']}: {x['error']}" for x in lines if "error" in x]
-        if result.returncode == 0:
+        if process.exitcode == 0:
             for outcome, number in lines[-1].items():
                 counts[outcome] += number
             break
-        assert (work / "seed").exists(), result.stderr[-2000:]
+        assert (work / "seed").exists(), text[-2000:]
         died_at = int((work / "seed").read_text())
-        faults.append(f"{kind} {died_at}: the process ended with {result.returncode}: {result.stderr[-300:]}")
+        faults.append(f"{kind} {died_at}: the process ended with {process.exitcode}: {text[-300:]}")
         counts["wrong"] += 1
         first = died_at + 1
     return counts, faults

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.random_weights import calibrate
 from centermask_solo.modeling.engine import prepare
-from tests.modeling.models import SYSTEMS
+from tests.modeling.models import SYSTEMS, THREE_LEVELS
 
 SIZES = ((64, 96), (64, 96), (96, 128))  # height and width of the images; the last one is compiled again
 COMPILED = {"SOLOv2": 2, "CenterMask": 1, "YOLACT": 1, "YOLACT++": 1}  # graphs; YOLACT stretches its images to one size
@@ -37,7 +37,8 @@ def image(size: tuple[int, int], seed: int) -> Tensor:
 
 def model_of(system: str) -> Any:
     """A model whose class logits differ from place to place, as those of a trained one."""
-    model = SYSTEMS[system].model().eval()
+    levels = {**THREE_LEVELS, "NUM_GRIDS": [10, 6, 4]} if system == "SOLOv2" else {}
+    model = SYSTEMS[system].model(*(x for key, value in levels.items() for x in (f"MODEL.SOLOV2.{key}", value))).eval()
     calibrate(model, [image(SIZES[0], 0)])
     return model
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.structures import Instances
 from torch import nn
+from torch.nn import functional
 
 from centermask_solo.modeling import slots
 from centermask_solo.modeling.instance_nms import InstanceNMS
@@ -30,13 +31,30 @@ def original(name):
     return SYSTEMS[name].model().eval()
 
 
-LEVELS = {**THREE_LEVELS, "NUM_GRIDS": [10, 6, 4]}
+# With three classes, as many pairs of a cell and a class as fill one chunk of masks and part of another
+LEVELS = {**THREE_LEVELS, "NUM_GRIDS": [6, 5, 4]}
+
+
+class Pyramid(nn.Module):
+    """Levels of the right sizes: graphs of whole networks are tested elsewhere, and take long to trace."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, 3, stride=4, padding=1)
+
+    def forward(self, images):
+        features = {"p2": self.conv(images)}
+        for i in range(3, 7):
+            features[f"p{i}"] = functional.max_pool2d(features[f"p{i - 1}"], 1, 2)
+        return features
 
 
 @functools.cache
 def with_three_levels(name):
     node = SYSTEMS[name].num_classes.rpartition(".")[0]
-    return SYSTEMS[name].model(*(x for key, value in LEVELS.items() for x in (f"{node}.{key}", value))).eval()
+    model = SYSTEMS[name].model(*(x for key, value in LEVELS.items() for x in (f"{node}.{key}", value)))
+    model.backbone = Pyramid(model.backbone.output_shape()["p2"].channels)
+    return model.eval()
 
 
 @pytest.fixture(params=GRIDS)

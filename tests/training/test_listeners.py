@@ -17,6 +17,7 @@ def test_the_test_sees_listeners():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_processes")
 @pytest.mark.parametrize("url", ["tcp://127.0.0.1:49999", "auto"])
 def test_processes_listen_on_the_loopback_interface(url, tmp_path):
     arguments = {"num_gpus": 2, "num_machines": 1, "machine_rank": 0, "dist_url": url, "folder": str(tmp_path)}

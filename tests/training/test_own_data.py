@@ -2,9 +2,6 @@
 
 import base64
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 import train_net
-from centermask_solo.cli import build_parser
+from centermask_solo.cli import build_parser, train
 from centermask_solo.data.own_files import register_files
 from centermask_solo.data.tools.convert import convert_dataset
 from centermask_solo.modeling import systems
@@ -182,18 +179,17 @@ def test_contradictions_end_in_one_line(folder, capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_processes")
 def test_two_processes(tmp_path):
+    """Neither of them shares the memory of the process that starts them."""
     json_file, images = sets.write(tmp_path)
     convert_dataset(json_file, "yolo", str(tmp_path / "yolo"), image_root=images, image_files="copy")
-    command = [sys.executable, "-W", "ignore", "train_net.py", "--num-gpus", "2", "--dist-url", "auto"]
-    command += ["--config-file", "configs/shapes/solov2_shapes.yaml", "--train-dir", str(tmp_path / "yolo")]
-    command += ["--val-dir", str(tmp_path / "yolo")]
+    command = ["train", "--num-gpus", "2", "--dist-url", "auto", "--train-dir", str(tmp_path / "yolo")]
+    command += ["--val-dir", str(tmp_path / "yolo"), "--config-file", str(ROOT / "configs/shapes/solov2_shapes.yaml")]
     options = "MODEL.DEVICE cpu MODEL.WEIGHTS '' SOLVER.MAX_ITER 1 SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0 "
     options += "MODEL.FPN.OUT_CHANNELS 32 MODEL.SOLOV2.INSTANCE_CHANNELS 32 MODEL.SOLOV2.MASK_CHANNELS 32 "
     options += "MODEL.SOLOV2.NUM_MASKS 32 INPUT.MIN_SIZE_TRAIN (64,) INPUT.MIN_SIZE_TEST 64 SOLVER.STEPS ()"
     command += [x.strip("'") for x in options.split()] + ["OUTPUT_DIR", str(tmp_path / "output")]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env)
-    assert result.returncode == 0, result.stderr[-3000:]
+    train.run(build_parser().parse_args(command))
     checkpoint = torch.load(tmp_path / "output" / "model_final.pth", weights_only=True)
     assert checkpoint["thing_classes"] == sets.NAMES

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 import torch
-from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 
 from centermask_solo.checkpoint import Checkpointer
@@ -44,20 +44,26 @@ def test_networks(r50_case):
     assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
 
 
-@pytest.fixture
-def in_double_precision(r50_case):
-    """Run the networks in float64, as pixels at a mask's threshold amplify what the processor rounds in float32."""
-    r50_case.model.double()
-    yield
-    r50_case.model.float()
+def _input(case):
+    spec = case.case["images"][0]
+    return {"image": _image(spec), "height": spec["output_height"], "width": spec["output_width"]}
 
 
-@pytest.mark.usefixtures("in_double_precision")
-def test_decoding(r50_case):
-    model = r50_case.model
+@pytest.fixture(scope="module", params=[False, True], ids=["contiguous", "channels_last"])
+def double(request, r50_case):
+    """What the model finds in float64, as pixels at a mask's threshold amplify what the processor rounds in float32."""
+    memory_format = torch.channels_last if request.param else torch.contiguous_format
+    model, seen = copy.deepcopy(r50_case.model).double().to(memory_format=memory_format), []
+    predict = model.predict
+    model.predict = lambda images: seen.append(predict(images)) or seen[0]
     with torch.no_grad():
-        images = model.preprocess_image([{"image": _image(spec)} for spec in r50_case.case["images"]]).tensor
-        logits, kernels, mask_features = model.predict(images)
+        (found,) = model([_input(r50_case)])
+    (predictions,) = seen
+    return SimpleNamespace(predictions=predictions, instances=found["instances"])
+
+
+def test_decoding(r50_case, double):
+    logits, kernels, mask_features = double.predictions
     local_maxima = {f"point_nms_{i}": point_nms(x.sigmoid()).numpy() for i, x in enumerate(logits)}
     assert _mismatches(r50_case, local_maxima) == {}
     node = r50_case.cfg.MODEL.SOLOV2
@@ -82,11 +88,9 @@ def test_decoding(r50_case):
     assert _mismatches(r50_case, {k: v.numpy() for k, v in values.items()}) == {}
 
 
-def _assert_detections(case, model):
-    spec = case.case["images"][0]
-    height, width = spec["output_height"], spec["output_width"]
-    with torch.no_grad():
-        found = model([{"image": _image(spec), "height": height, "width": width}])[0]["instances"]
+def test_detections(r50_case, double):
+    case, found, given = r50_case, double.instances, _input(r50_case)
+    height, width = given["height"], given["width"]
     assert found.image_size == (height, width)
     values = {
         "scores_0": found.scores,
@@ -100,11 +104,9 @@ def _assert_detections(case, model):
         assert (mask & expected).sum() / (mask | expected).sum() >= case.case["mask_iou"]
 
 
-@pytest.mark.usefixtures("in_double_precision")
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_detections(r50_case, channels_last):
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    _assert_detections(r50_case, r50_case.model.to(memory_format=memory_format))
+def _state(model):
+    """All that a model's networks compute with, also what checkpoints lack."""
+    return dict(model.named_parameters()) | dict(model.named_buffers())
 
 
 @pytest.mark.slow
@@ -112,10 +114,19 @@ def test_detections(r50_case, channels_last):
 def test_detections_with_the_weights_in_other_names(r50_case, make, tmp_path, caplog):
     """The recorded checkpoint as the original repository and mmdetection would have written it."""
     torch.save({"state_dict": detectors.renamed(r50_case.model.state_dict(), make)}, tmp_path / "x.pth")
-    model = build_model(r50_case.cfg).eval()
+    model = copy.deepcopy(r50_case.model)
+    for value in model.state_dict().values():
+        value.fill_(torch.nan)  # which the file is to replace
     Checkpointer(model).load(str(tmp_path / "x.pth"))
     assert "other images than the config gives" in caplog.text  # recorded are those of AdelaiDet, in BGR
-    _assert_detections(r50_case, model.double())
+    expected, found = _state(r50_case.model), _state(model)
+    assert found.keys() == expected.keys()
+    assert [name for name, value in found.items() if not torch.equal(value, expected[name])] == []
+    with torch.no_grad():  # to the last bit those of the recorded names, which equal the recorded ones
+        (a,), (b,) = (x([_input(r50_case)]) for x in (model, r50_case.model))
+    assert len(a["instances"]) > 10
+    for name, value in a["instances"].get_fields().items():
+        assert torch.equal(*(getattr(x, "tensor", x) for x in (value, b["instances"].get(name)))), name
 
 
 def _recorded_gradients(r50_case):
