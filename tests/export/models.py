@@ -22,26 +22,38 @@ CONFIGS = {
     "YOLACT": "shapes/yolact_shapes.yaml",
     "CenterMask": "shapes/centermask_shapes.yaml",
 }
-# Every level is traced anew, so there are three, and ResNet-18 has fewer layers than the MobileNetV2 of the configs,
-# which YOLACT keeps.
+# Every level and layer is traced anew, and again by each step of an export, so there are few. ResNet-18 has fewer
+# layers than the MobileNetV2 of the configs, which YOLACT keeps.
 LEVELS = {**THREE_LEVELS, "NUM_GRIDS": [16, 12, 8], "NUM_INSTANCE_CONVS": 1, "INSTANCE_CHANNELS": 64}
 FEW_LEVELS = {**LEVELS, "IN_FEATURES": ["p2", "p5"], "STRIDES": [8, 32], "SCALE_RANGES": ((1, 96), (64, 512))}
 FEW_LEVELS |= {"NUM_GRIDS": [16, 8]}  # SOLO's masks of each level are a graph of their own
-FCOS_LEVELS = {"IN_FEATURES": ["p3", "p4", "p5"], "SIZES_OF_INTEREST": [64, 128], "TOP_LEVELS": 0}
-SMALLER = {"SOLOv2": ("SOLOV2", LEVELS), "SOLO": ("SOLO", FEW_LEVELS), "CenterMask": ("FCOS", FCOS_LEVELS)}
+FCOS_LEVELS = {"IN_FEATURES": ["p3", "p5"], "SIZES_OF_INTEREST": [96], "TOP_LEVELS": 0}
+FCOS_LEVELS |= {"NUM_CLASS_CONVS": 1, "NUM_BOX_CONVS": 1}
+SMALLER = {
+    "SOLOv2": {"SOLOV2": LEVELS},
+    "SOLO": {"SOLO": FEW_LEVELS},
+    "YOLACT": {
+        "YOLACT": {"IN_FEATURES": ["p3", "p5", "p7"], "INPUT_SIZE": 256},  # p7 is made from p5
+        "ANCHOR_GENERATOR": {"SIZES": [[27, 40], [120, 180], [300, 360]]},
+    },
+    "CenterMask": {
+        "FCOS": FCOS_LEVELS,
+        "ROI_HEADS": {"IN_FEATURES": ["p3", "p4", "p5"]},
+        "ROI_MASK_HEAD": {"NUM_CONV": 1},
+    },
+}
 
 
 def save_weights(path, system):
     """Write calibrated random weights of a small model, with its config and class names."""
     torch.manual_seed(0)
     cfg = get_config(CONFIGS[system])
-    if system in SMALLER:
-        node, options = SMALLER[system]
+    for node, options in SMALLER[system].items():
         cfg.MODEL[node].update(options)
+    if system != "YOLACT":
         cfg.MODEL.BACKBONE.NAME = cfg.MODEL.BACKBONE.NAME.replace("mobilenetv2", "resnet")
         cfg.MODEL.RESNETS.update({"DEPTH": 18, "RES2_OUT_CHANNELS": 64})
     cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST = (0 if system == "YOLACT" else 192), 256  # fast
-    cfg.MODEL.YOLACT.INPUT_SIZE = 256 if system == "YOLACT" else cfg.MODEL.YOLACT.INPUT_SIZE
     cfg.MODEL.DEVICE = "cpu"
     model = build_checked(cfg)
     images = [torch.from_numpy(draw_shapes("calibrate", i).image[:192].transpose(2, 0, 1).copy()) for i in range(4)]

@@ -16,8 +16,9 @@ pytest.importorskip("onnxruntime")
 
 import onnx
 
-from centermask_solo import ExportedPredictor
+from centermask_solo import ExportedPredictor, export_model
 from centermask_solo.cli import main
+from centermask_solo.utils.errors import ConfigError
 from tests.export.models import eager, photographs, save_weights, write_ground_truth
 
 pytestmark = pytest.mark.slow
@@ -89,3 +90,26 @@ def test_the_command_evaluates_a_file(half, tmp_path):
     assert {"box": metrics["bbox"]["AP"], "mask": metrics["segm"]["AP"]} == pytest.approx(
         {task: rounded for task, (_, rounded) in aps(text).items()}, abs=0.01
     )
+
+
+def test_neither_the_weights_nor_other_files_are_lost(tmp_path):
+    """Also those that are named with a query, and a .bin that is not the one of an earlier .xml."""
+    pytest.importorskip("openvino")
+    (tmp_path / "model.bin").write_text("mine")
+    with pytest.raises(ConfigError, match=r"model\.bin exists already"):
+        export_model(tmp_path / "model.pth", tmp_path / "model.xml")
+    for weights in ("model.bin", "model.bin?ema=True"):
+        with pytest.raises(ConfigError, match=r"model\.bin is an input, which would be lost"):
+            export_model(tmp_path / weights, tmp_path / "model.xml", overwrite=True)
+    assert (tmp_path / "model.bin").read_text() == "mine"
+
+
+def test_the_command_exports_what_networks_compute(tmp_path, capsys):
+    weights, path = save_weights(tmp_path / "weights.pth", "YOLACT"), tmp_path / "raw.onnx"
+    main(["export", "--weights", weights, "--output", str(path), "--variant", "raw"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [x.split()[0] for x in lines[1:6]] == ["loc", "conf", "coefficients", "priors", "prototypes"]
+    assert lines[-1] == f"wrote {path}"
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["raw.onnx", "weights.pth"]
+    names = [x.name for x in onnx.load(path).graph.output]
+    assert names == ["loc", "conf", "coefficients", "priors", "prototypes"]  # the order that servers expect
