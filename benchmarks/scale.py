@@ -1,10 +1,11 @@
 """Measure time and memory of crowded images, many classes, many detections and large images; all should grow linearly.
 
-python -m benchmarks.scale objects|classes [--first 1] [--write]
+python -m benchmarks.scale objects|classes|pairs [--first 1] [--write]
 
 * objects: a training step of 1,000 and of 5,000 objects in 512 x 512 pixels, of the models of ``configs/shapes``
 * classes: a training step and the inference of a model for COCO and of the one for LVIS, 80 and 1,203 classes, at the
   options of their configs; random weights let most pairs of a cell and a class pass LVIS's threshold
+* pairs: decoding of FCOS for COCO and LVIS at 800 x 1216 pixels when all pairs of a location and a class pass
 
 Weights and images are random. Each case runs in its own process with one thread; memory is that of the process beyond
 model and data.
@@ -13,6 +14,7 @@ model and data.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +30,7 @@ from benchmarks.processes import MB, cost, in_own_process
 from benchmarks.results_file import write_results
 from centermask_solo import add_centermask_solo_config
 from centermask_solo.config import merge_config, value_of
+from centermask_solo.modeling.fcos.decode import decode_batch
 from centermask_solo.modeling.systems import find_system
 from centermask_solo.utils.errors import reported_errors
 from centermask_solo.utils.rules import COUNT, argument
@@ -39,6 +42,7 @@ LVIS = {
     "YOLACT/lvis_yolact_resnet50.yaml": (550, 550),
 }
 CROWDED = (512, 512)
+WIDE, STRIDES = (800, 1216), (8, 16, 32, 64, 128)
 
 
 def config(name: str, *opts: Any) -> CfgNode:
@@ -107,6 +111,21 @@ def measure_classes(name: str, size: tuple[int, int]) -> dict[str, Any]:
     return found
 
 
+def measure_pairs(num_classes: int) -> dict[str, Any]:
+    """Measure FCOS's decoding of one image in which every location passes the threshold as every class."""
+    torch.manual_seed(0)
+    sizes = [tuple(math.ceil(side / stride) for side in WIDE) for stride in STRIDES]
+    classes, distances, centerness = ([torch.rand(1, n, *x) for x in sizes] for n in (num_classes, 4, 1))
+    limits: dict[str, Any] = {"score_thresh": 0.0, "thresh_with_centerness": False, "pre_nms_topk": 1000}
+
+    def decode() -> int:
+        return len(decode_batch(classes, distances, centerness, strides=STRIDES, **limits)[0].scores)
+
+    decode()  # warms up
+    pairs = num_classes * sum(height * width for height, width in sizes)
+    return {"pairs": pairs, "classes": num_classes, **_summary(decode), "added_mb": round(peak_bytes(decode) / MB)}
+
+
 def _summary(stage: Callable[[], Any]) -> dict[str, float]:
     return cost(stage)[1].summary()
 
@@ -117,6 +136,7 @@ CASES: dict[str, tuple[Callable[..., dict[str, Any]], list[tuple[Any, ...]]]] = 
         measure_classes,
         [(config, size) for name, size in LVIS.items() for config in (name.replace("lvis_", ""), name)],
     ),
+    "pairs": (measure_pairs, [(80,), (1203,)]),
 }
 
 

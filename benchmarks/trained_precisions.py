@@ -1,10 +1,13 @@
 """What bfloat16, int8 and float16 cost trained weights: AP, and how far the detections are from those in float32.
 
     python -m benchmarks.trained_precisions model_final.pth [MORE.pth ...] --annotations JSON --images FOLDER [--write]
+        [--precisions float32 float16] [--no-exceptions]
 
-A CPU has bfloat16 and int8, a GPU (--device cuda) float16 and bfloat16. Each file is evaluated on the dataset in each
-precision, and its detections from the threshold of its system on are paired with those in float32, of the same class
-and with an IoU of at least 0.5. int8 is calibrated on some images.
+A CPU has bfloat16 and int8, a GPU (--device cuda) float16 and bfloat16; --precisions chooses, among them float16 on a
+CPU, which computes it slowly. Each file is evaluated on the dataset in each precision, and its detections from the
+threshold of its system on are paired with those in float32, of the same class and with an IoU of at least 0.5. int8 is
+calibrated on some images. --no-exceptions shows what the parts are good for that prediction keeps in float32: all
+networks are in the precision then.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from tabulate import tabulate
 import centermask_solo
 from benchmarks.processes import in_own_process
 from benchmarks.results_file import write_results
-from centermask_solo.data.datasets import register_datasets
+from centermask_solo.data.datasets import load_dataset, register_datasets
 from centermask_solo.inference.calibration import calibrate_to_file, compare_precisions
 from centermask_solo.inference.predictor import Predictor
-from centermask_solo.inference.sources import find_images
 from centermask_solo.model_zoo.lookup import load_cfg
+from centermask_solo.modeling import engine
+from centermask_solo.modeling.backbone.mobilenet import MobileNetV2
 from centermask_solo.modeling.systems import default_score_threshold
 from centermask_solo.training.evaluate import evaluate
 from centermask_solo.utils.errors import reported_errors
@@ -37,27 +41,40 @@ DATASET = "benchmark_trained_precisions"
 HEADERS = ("model", "precision", "mask AP / box AP", "matched of float32's, found", "mask IoU", "score difference")
 
 
-def measure(weights: str, annotations: str, images: str, count: int, device: str) -> dict[str, Any]:
-    """Return what each precision of the device costs the weights of a file."""
+def measure(
+    weights: str,
+    annotations: str,
+    images: str,
+    count: int,
+    device: str,
+    precisions: Sequence[str],
+    exceptions: bool,
+) -> dict[str, Any]:
+    """Return what each of the precisions, of which the first is float32, costs the weights of a file."""
     torch.set_num_threads(1)
     centermask_solo.register()
-    cfg, paths = load_cfg(weights), find_images([images])
+    engine.check_dtype = lambda *_: None  # it refuses float16 on a CPU, which is slow there
+    MobileNetV2.needs_float32 = exceptions
+    cfg = load_cfg(weights)
     cfg.merge_from_list(["MODEL.DEVICE", device, "DATASETS.COCO_JSON", [[DATASET, annotations, images]]])
     cfg.DATASETS.TEST, cfg.DATALOADER.NUM_WORKERS = (DATASET,), 0
     register_datasets(cfg)
+    paths = [x["file_name"] for x in load_dataset(DATASET)]
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         cfg.OUTPUT_DIR = folder
-        if "int8" in PRECISIONS[device]:
+        if "int8" in precisions:
             cfg.TEST.INT8_RANGES = os.path.join(folder, "int8.json")
-            calibrate_to_file(cfg, [images], cfg.TEST.INT8_RANGES, count=count)
+            calibrate_to_file(cfg, paths, cfg.TEST.INT8_RANGES, count=count)
         exact = Predictor(cfg, dtype="float32")
-        for cfg.TEST.DTYPE in PRECISIONS[device]:
+        for cfg.TEST.DTYPE in precisions:
             found[cfg.TEST.DTYPE] = {task: x["AP"] for task, x in evaluate(cfg).items() if "AP" in x}
             if cfg.TEST.DTYPE != "float32":
                 agreement = compare_precisions(exact, Predictor(cfg), paths, default_score_threshold(cfg))
                 found[cfg.TEST.DTYPE] |= agreement._asdict()
-    return {"model": cfg.MODEL.META_ARCHITECTURE, "images": len(paths), "precisions": found}
+    name = cfg.MODEL.META_ARCHITECTURE
+    case = {"model": name, "images": len(paths), "compared": precisions, "exceptions": exceptions}
+    return case | {"precisions": found}
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
@@ -84,13 +101,21 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="their folder")
     parser.add_argument("--count", type=argument(COUNT), default=25, help="images for int8 (%(default)s)")
     parser.add_argument("--device", choices=PRECISIONS, default="cpu", help="(%(default)s)")
+    parser.add_argument("--precisions", nargs="+", choices=engine.DTYPES, help="besides float32 (those of the device)")
+    parser.add_argument(
+        "--no-exceptions", action="store_true", help="compute parts that need float32 in the precision, too"
+    )
     parser.add_argument("--write", action="store_true", help="write the results to benchmarks/results")
     args = parser.parse_args()
     annotations, images = (str(Path(x).resolve()) for x in (args.annotations, args.images))
-    results = [in_own_process(measure, x, annotations, images, args.count, args.device) for x in args.weights]
+    precisions = tuple(dict.fromkeys(("float32", *(args.precisions or PRECISIONS[args.device]))))
+    options = (annotations, images, args.count, args.device, precisions, not args.no_exceptions)
+    results = [in_own_process(measure, x, *options) for x in args.weights]
     print(table(results))
     if args.write:
-        write_results("trained_precisions", results, args.device)
+        write_results(
+            "trained_precisions", results, args.device, merge_by=("model", "images", "compared", "exceptions")
+        )
 
 
 if __name__ == "__main__":
